@@ -1,0 +1,3 @@
+//! Load generator for Countersign: reserved, nothing is measured here yet.
+
+fn main() {}

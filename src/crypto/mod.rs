@@ -1,0 +1,8 @@
+//! The only doorway to `ring` and `jsonwebtoken`. Stages call verbs here and never see a cipher.
+
+pub mod aead;
+pub mod digest;
+pub mod keyset;
+pub mod mac;
+pub mod random;
+pub mod sign;

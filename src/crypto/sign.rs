@@ -1,0 +1,246 @@
+//! Digital signatures: Ed25519 (RFC 8032) and ECDSA P-256 with SHA-256 as raw `r‖s` (RFC 9421 §3.3.4).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    UnparsedPublicKey,
+};
+use serde::Deserialize;
+
+use super::digest::sha256;
+
+/// A signature algorithm, by its name in RFC 9421 §6.2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// `ecdsa-p256-sha256`
+    EcdsaP256Sha256,
+    /// `ed25519`
+    Ed25519,
+}
+
+impl Algorithm {
+    /// The name in the HTTP Signature Algorithms registry.
+    pub const fn http_name(self) -> &'static str {
+        match self {
+            Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+
+    /// The name in JOSE (RFC 7518, RFC 8037).
+    pub const fn jose_name(self) -> &'static str {
+        match self {
+            Self::EcdsaP256Sha256 => "ES256",
+            Self::Ed25519 => "EdDSA",
+        }
+    }
+}
+
+/// A private key. Cannot be printed.
+pub struct SigningKey {
+    pair: Pair,
+    public: VerifyingKey,
+}
+
+enum Pair {
+    Ed25519(Ed25519KeyPair),
+    P256(EcdsaKeyPair),
+}
+
+/// A key that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an Ed25519 or P-256 key in PKCS#8 PEM, JWK or raw form")]
+pub struct KeyRejected;
+
+impl SigningKey {
+    /// Reads a PKCS#8 PEM file's text: Ed25519 or P-256.
+    ///
+    /// # Errors
+    /// [`KeyRejected`], which never carries a byte of the key.
+    pub fn from_pkcs8_pem(pem: &str) -> Result<Self, KeyRejected> {
+        let body: String = pem
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("-----"))
+            .collect();
+        let der = zeroize::Zeroizing::new(STANDARD.decode(body).map_err(|_| KeyRejected)?);
+        Self::from_pkcs8_der(&der)
+    }
+
+    /// Reads PKCS#8 DER.
+    ///
+    /// # Errors
+    /// [`KeyRejected`].
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyRejected> {
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+            let public = VerifyingKey::from_raw(Algorithm::Ed25519, pair.public_key().as_ref())?;
+            return Ok(Self { pair: Pair::Ed25519(pair), public });
+        }
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new())
+            .map_err(|_| KeyRejected)?;
+        let public = VerifyingKey::from_raw(Algorithm::EcdsaP256Sha256, pair.public_key().as_ref())?;
+        Ok(Self { pair: Pair::P256(pair), public })
+    }
+
+    /// Makes a new key and its PKCS#8 PEM text.
+    ///
+    /// # Errors
+    /// [`KeyRejected`] when the operating system gives no randomness.
+    pub fn generate(algorithm: Algorithm) -> Result<(Self, zeroize::Zeroizing<String>), KeyRejected> {
+        let random = SystemRandom::new();
+        let der = match algorithm {
+            Algorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8(&random),
+            Algorithm::EcdsaP256Sha256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            }
+        }
+        .map_err(|_| KeyRejected)?;
+        let key = Self::from_pkcs8_der(der.as_ref())?;
+        let pem = format!(
+            "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+            STANDARD.encode(der.as_ref())
+        );
+        Ok((key, zeroize::Zeroizing::new(pem)))
+    }
+
+    /// The public half.
+    pub const fn public(&self) -> &VerifyingKey {
+        &self.public
+    }
+
+    /// Signs; 64 bytes for both algorithms.
+    ///
+    /// # Errors
+    /// [`super::random::RandomUnavailable`]: ECDSA needs randomness.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, super::random::RandomUnavailable> {
+        match &self.pair {
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Pair::P256(pair) => pair
+                .sign(&SystemRandom::new(), message)
+                .map(|signature| signature.as_ref().to_vec())
+                .map_err(|_| super::random::RandomUnavailable),
+        }
+    }
+}
+
+/// A public key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct VerifyingKey {
+    algorithm: Algorithm,
+    /// Ed25519: 32 bytes. P-256: the uncompressed point, 65 bytes.
+    bytes: Vec<u8>,
+}
+
+impl VerifyingKey {
+    /// Reads raw bytes: 32 for Ed25519, the 65 of an uncompressed point for P-256.
+    ///
+    /// # Errors
+    /// [`KeyRejected`] for any other length or form.
+    pub fn from_raw(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, KeyRejected> {
+        let fits = match algorithm {
+            Algorithm::Ed25519 => bytes.len() == 32,
+            Algorithm::EcdsaP256Sha256 => bytes.len() == 65 && bytes.first() == Some(&4),
+        };
+        if fits { Ok(Self { algorithm, bytes: bytes.to_vec() }) } else { Err(KeyRejected) }
+    }
+
+    /// Reads a public JWK (RFC 7517): `OKP`/`Ed25519` or `EC`/`P-256`.
+    ///
+    /// # Errors
+    /// [`KeyRejected`].
+    pub fn from_jwk(json: &str) -> Result<Self, KeyRejected> {
+        #[derive(Deserialize)]
+        struct Jwk<'a> {
+            kty: &'a str,
+            crv: &'a str,
+            x: &'a str,
+            y: Option<&'a str>,
+        }
+        let jwk: Jwk<'_> = serde_json::from_str(json).map_err(|_| KeyRejected)?;
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyRejected);
+        match (jwk.kty, jwk.crv, jwk.y) {
+            ("OKP", "Ed25519", None) => Self::from_raw(Algorithm::Ed25519, &decode(jwk.x)?),
+            ("EC", "P-256", Some(y)) => {
+                let point = [&[4], decode(jwk.x)?.as_slice(), decode(y)?.as_slice()].concat();
+                Self::from_raw(Algorithm::EcdsaP256Sha256, &point)
+            }
+            _ => Err(KeyRejected),
+        }
+    }
+
+    /// Which algorithm it verifies.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The members a JWK thumbprint covers, in its order and form (RFC 7638 §3.2, RFC 8037 §2).
+    fn thumbprint_form(&self) -> String {
+        match self.algorithm {
+            Algorithm::Ed25519 => {
+                format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, URL_SAFE_NO_PAD.encode(&self.bytes))
+            }
+            Algorithm::EcdsaP256Sha256 => {
+                let (x, y) = self.bytes.get(1..).unwrap_or(&[]).split_at_checked(32).unwrap_or((&[], &[]));
+                let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+                format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#)
+            }
+        }
+    }
+
+    /// The base64url SHA-256 JWK thumbprint (RFC 7638).
+    pub fn thumbprint(&self) -> String {
+        URL_SAFE_NO_PAD.encode(sha256(&[self.thumbprint_form().as_bytes()]))
+    }
+
+    /// The public JWK as a JSON object, with `kid` (the thumbprint), `alg` and `use`.
+    pub fn to_jwk(&self) -> serde_json::Value {
+        let mut jwk: serde_json::Value = serde_json::from_str(&self.thumbprint_form()).unwrap_or_default();
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("kid".to_owned(), self.thumbprint().into());
+            members.insert("alg".to_owned(), self.algorithm.jose_name().into());
+            members.insert("use".to_owned(), "sig".into());
+        }
+        jwk
+    }
+
+    /// Whether `signature` (64 raw bytes) is this key's over `message`. ring refuses non-canonical
+    /// Ed25519 scalars and out-of-range ECDSA ones.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self.algorithm {
+            Algorithm::Ed25519 => UnparsedPublicKey::new(&ED25519, &self.bytes).verify(message, signature),
+            Algorithm::EcdsaP256Sha256 => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.bytes).verify(message, signature)
+            }
+        }
+        .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_algorithm_signs_what_it_verifies_and_nothing_else() {
+        for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256Sha256] {
+            let (key, pem) = SigningKey::generate(algorithm).unwrap();
+            let signature = SigningKey::from_pkcs8_pem(&pem).unwrap().sign(b"message").unwrap();
+            assert_eq!(signature.len(), 64);
+            assert!(key.public().verifies(b"message", &signature));
+            assert!(!key.public().verifies(b"massage", &signature));
+            let read_back = VerifyingKey::from_jwk(&key.public().to_jwk().to_string()).unwrap();
+            assert!(read_back == *key.public());
+        }
+    }
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc8037_appendix_a3() {
+        let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        assert_eq!(
+            VerifyingKey::from_jwk(jwk).unwrap().thumbprint(),
+            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+        );
+    }
+}

@@ -1,0 +1,11 @@
+//! The vocabulary: ids, money, time, secrets, cards, and the pure state machines of sessions,
+//! claims and tokens. Synchronous; knows no HTTP, no database and no cipher.
+
+pub mod allowance;
+pub mod card;
+pub mod clock;
+pub mod id;
+pub mod money;
+pub mod secret;
+pub mod session;
+pub mod token;

@@ -1,0 +1,28 @@
+//! Countersign: a payment gateway proxy for the Agentic Commerce Protocol.
+//!
+//! Declaration order is dependency order: a module names only modules declared above it, so the
+//! house has no circles and can be read from the top. `tests/house.rs` fails on an upward import.
+//! The stages stand in the order in which a request meets them.
+
+// Vocabulary: what everything else speaks.
+pub mod domain;
+pub mod telemetry;
+pub mod crypto;
+pub mod acp;
+pub mod records;
+pub mod registry;
+// Stages, in the order a request meets them.
+pub mod limit;
+pub mod auth;
+pub mod idempotency;
+pub mod fraud;
+pub mod session;
+pub mod token;
+pub mod merchant;
+// Adapters, then flow, then shell.
+pub mod storage;
+pub mod gateway;
+pub mod server;
+pub mod config;
+pub mod app;
+pub mod quickstart;

@@ -1,0 +1,3 @@
+//! The `countersign` binary: arguments in, exit code out.
+
+fn main() {}

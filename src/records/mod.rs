@@ -1,0 +1,209 @@
+//! The contract every storage engine keeps: versioned records in partitions, changed by
+//! compare-and-set batches.
+//!
+//! State machines live in the domain as pure functions. A stage reads the records it needs, applies
+//! the function, and commits the result together with the revisions it read. When another writer
+//! was first, nothing is written, the stage reads again and decides again. So each engine
+//! implements one atomic verb, and every rule about money exists once.
+//!
+//! What an engine promises:
+//! 1. [`RecordStore::commit`] is atomic and isolated: all writes or none, and only if every
+//!    expected revision still holds. A revision is never used twice for one key, deletion included.
+//! 2. When `commit` answers [`Committed::Applied`] to a [`Durability::Synced`] batch, the batch and
+//!    everything it read has reached stable storage.
+//! 3. [`RecordStore::read`] answers only what has reached stable storage, or waits until it has:
+//!    no refusal, answer or forward depends on a write that a crash can undo.
+//! 4. When it cannot keep a promise it answers [`StoreError`] and changes nothing, except
+//!    [`StoreError::Unacknowledged`], after which the batch may or may not have been applied.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::domain::clock::Timestamp;
+
+/// What a record is. Each kind is scanned apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A checkout session or cart: owner, total, the open claim.
+    Session,
+    /// A payment token with its sealed card.
+    Token,
+    /// An idempotency key's record.
+    Idempotency,
+    /// A signature seen on a money route.
+    Replay,
+    /// A fraud counter.
+    Velocity,
+    /// What the store must remember about itself: key ids in use.
+    Registry,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Session, Self::Token, Self::Idempotency, Self::Replay, Self::Velocity, Self::Registry];
+}
+
+/// Names a record. Records that share a partition can change in one batch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKey {
+    /// What it is.
+    pub kind: Kind,
+    /// The unit of atomicity: at most 64 bytes of `[A-Za-z0-9._~-]`.
+    pub partition: String,
+    /// Its name within kind and partition: at most 512 bytes of visible ASCII.
+    pub name: String,
+}
+
+/// A record's revision; 0 is "absent".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision of a record that does not exist.
+    pub const ABSENT: Self = Self(0);
+}
+
+/// A stored record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Which version this is.
+    pub revision: Revision,
+    /// Its content.
+    pub bytes: Bytes,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Create or replace.
+    Put {
+        /// Which record.
+        key: RecordKey,
+        /// Its new content.
+        bytes: Bytes,
+        /// From this instant reads answer "absent" and the sweeper may delete it.
+        expires_at: Option<Timestamp>,
+        /// When the background worker should look at it next ([`RecordStore::due`]); replaces what
+        /// an earlier write of this key asked for.
+        due: Option<Timestamp>,
+    },
+    /// Remove; fine when absent.
+    Delete {
+        /// Which record.
+        key: RecordKey,
+    },
+}
+
+/// What a batch waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Acknowledged once on stable storage: everything that an answer, a forward or a redeem
+    /// depends on.
+    Synced,
+    /// Acknowledged once applied. It is on stable storage no later than any batch committed after
+    /// it on the same engine. For counters.
+    Applied,
+}
+
+/// Which batches still go through when the disk is nearly full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Starts something: refused when space is short.
+    Admit,
+    /// Finishes something (settle, redeem, revoke, deletion): always tried.
+    Finish,
+}
+
+/// A compare-and-set batch within one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Revisions that must still hold, [`Revision::ABSENT`] included. Reads that the decision
+    /// rests on belong here even if not written.
+    pub expect: Vec<(RecordKey, Revision)>,
+    /// The changes. All keys of a batch share one partition, save on engines whose partitions do
+    /// not matter.
+    pub writes: Vec<Write>,
+    /// What to wait for.
+    pub durability: Durability,
+    /// Whether it may be refused for want of space.
+    pub purpose: Purpose,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// All of it was written.
+    Applied,
+    /// Another writer was first; none of it was written.
+    Conflict,
+}
+
+/// The store cannot answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was changed: closed, recovering, or not reachable.
+    #[error("the store is unavailable")]
+    Unavailable,
+    /// Nothing was changed: free space is below the configured floor.
+    #[error("the store is short of space")]
+    NoSpace,
+    /// The batch may or may not have been applied.
+    #[error("the store did not acknowledge")]
+    Unacknowledged,
+    /// A record cannot be read back.
+    #[error("a stored record is corrupt")]
+    Corrupt,
+}
+
+/// What a store is: made once, when it is created.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Counts openings; a lease of an earlier incarnation belongs to a process that is gone.
+    pub incarnation: u64,
+    /// Key of the tags that name session partitions: fixed for the life of the store, so that key
+    /// rotation never moves a session. Not secret from whoever can read the store.
+    pub tag_key: [u8; 32],
+}
+
+/// A boxed future, so that engines can stand behind one pointer.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A storage engine. See the module for what it promises.
+pub trait RecordStore: Send + Sync {
+    /// The engine's name, for metrics: `embedded`, `redis`.
+    fn engine(&self) -> &'static str;
+
+    /// What this store is.
+    fn identity(&self) -> Identity;
+
+    /// Reads records, in the order of `keys`; `None` for absent or expired ones.
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>>;
+
+    /// Applies a batch if every expected revision still holds.
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>>;
+
+    /// Keys whose `due` instant is at or before `now`, oldest first, at most `limit`.
+    fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RecordKey)>, StoreError>>;
+
+    /// Records of a kind in key order, starting after `after`, at most `limit`; expired ones are
+    /// left out.
+    fn scan<'a>(
+        &'a self,
+        kind: Kind,
+        after: Option<&'a RecordKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(RecordKey, Record)>, StoreError>>;
+
+    /// Deletes at most `limit` expired records; answers how many.
+    fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// Whether money may move now; the error says why not.
+    fn health(&self) -> Result<(), StoreError>;
+}

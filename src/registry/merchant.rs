@@ -1,0 +1,149 @@
+//! What is configured about a merchant.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::agent::AgentKey;
+use crate::crypto::digest::Sha256;
+use crate::crypto::mac::MacKey;
+use crate::domain::id::{AgentId, MerchantId};
+use crate::domain::money::Money;
+use crate::domain::secret::SecretString;
+
+/// A merchant, as configured.
+pub struct Merchant {
+    /// Its name, as in `/m/{merchant}/`.
+    pub id: MerchantId,
+    /// What `allowance.merchant_id` may call it: its own id and, for instance, its account id at
+    /// its provider.
+    pub allowance_ids: Vec<String>,
+    /// Where its requests go.
+    pub endpoint: MerchantEndpoint,
+    /// Authorities (lower-case, no default port) that reach it without a path prefix.
+    pub hosts: Vec<String>,
+    /// Our bearer credential there.
+    pub credential: SecretString,
+    /// Who may redeem its tokens.
+    pub redeemers: Vec<Redeemer>,
+    /// The ACP versions it accepts, as their date names.
+    pub versions: BTreeSet<String>,
+    /// Whether it honours `Idempotency-Key`.
+    pub idempotency: MerchantIdempotency,
+    /// How requests to it are signed.
+    pub signature: OutwardSignature,
+    /// How long it is waited for.
+    pub deadlines: Deadlines,
+    /// A total older than this is fetched again before complete. Default 10 minutes.
+    pub total_max_age: Duration,
+    /// At a merchant without idempotency: how long after the last attempt an in-doubt claim stays
+    /// held although the session shows no order.
+    pub doubt_grace: Duration,
+    /// An alarm is raised when a claim is pending for longer.
+    pub pending_max: Duration,
+    /// Completes without a token: purchase orders.
+    pub purchase_orders: PurchaseOrders,
+    /// Agents that may adopt sessions the gateway has not seen created.
+    pub adoption: SessionAdoption,
+    /// Whether the card of an exposed token goes out again on the next claim.
+    pub redeem_every_claim: bool,
+    /// Whether a query string is passed on GET.
+    pub query_on_get: bool,
+    /// Requests under way at once; an agent gets at most a quarter.
+    pub concurrency: NonZeroU32,
+    /// Requests a second, sustained.
+    pub requests_per_second: NonZeroU32,
+    /// Requests in one burst.
+    pub request_burst: NonZeroU32,
+}
+
+/// Where a merchant is and how it is connected to.
+#[derive(Clone, Debug)]
+pub struct MerchantEndpoint {
+    /// `http` or `https`, authority and path prefix without a trailing slash: where connections go.
+    pub base_url: http::Uri,
+    /// The URL the merchant knows itself by; what we sign as `@target-uri`.
+    pub public_base_url: http::Uri,
+    /// PEM file of certificate authorities trusted instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of our client certificate and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Whether its address may be private, loopback or link-local.
+    pub allow_private_addresses: bool,
+    /// TLS 1.2 is accepted where the merchant has no 1.3.
+    pub allow_tls12: bool,
+    /// An idle connection is closed after this long: below the merchant's own limit, so that we
+    /// never send on a connection it is closing.
+    pub pool_idle: Duration,
+}
+
+/// Whether a merchant honours `Idempotency-Key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MerchantIdempotency {
+    /// The same key is charged once: a request may be re-sent with it.
+    Keys,
+    /// It does not: a complete is never sent twice while the first is in doubt.
+    None,
+}
+
+/// How requests to a merchant are signed.
+#[derive(Clone)]
+pub enum OutwardSignature {
+    /// RFC 9421, label `countersign`.
+    Countersign,
+    /// ACP's own header, for a merchant that knows no other: HMAC-SHA256 over
+    /// `Timestamp . JCS(body)`, base64url, under a key shared with it.
+    Acp(MacKey),
+}
+
+/// How long a merchant is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For a TCP and TLS connection.
+    pub connect: Duration,
+    /// For the head of the answer, after the request was sent.
+    pub first_byte: Duration,
+    /// For everything.
+    pub total: Duration,
+}
+
+/// Who may redeem a merchant's tokens: the merchant itself or its payment provider.
+pub struct Redeemer {
+    /// For logs: who this is.
+    pub name: String,
+    /// SHA-256 digests of bearer credentials. Every redeemer has one, whatever its proof.
+    pub credentials: Vec<Sha256>,
+    /// What proves it beyond the bearer.
+    pub proof: RedeemerProof,
+}
+
+/// What proves a redeemer beyond its bearer credential. A bearer alone, from anywhere, cannot be
+/// configured.
+pub enum RedeemerProof {
+    /// It signs (`rfc9421`) with one of these keys.
+    Keys(Vec<AgentKey>),
+    /// It calls from one of these networks.
+    Networks(Vec<IpNet>),
+    /// Its TLS client certificate has one of these SHA-256 fingerprints.
+    Certificates(Vec<Sha256>),
+}
+
+/// Whether a complete with a purchase order and no token may pass.
+#[derive(Clone, Debug)]
+pub enum PurchaseOrders {
+    /// Refused: no allowance exists for it.
+    Refused,
+    /// Allowed for these agents up to these amounts, one a currency.
+    Allowed {
+        /// Which agents.
+        agents: BTreeSet<AgentId>,
+        /// At most how much, in minor units.
+        limits: Vec<Money>,
+    },
+}
+
+/// Which agents may adopt a session that was not created through the gateway.
+pub type SessionAdoption = BTreeSet<AgentId>;
