@@ -1,0 +1,133 @@
+//! What became of a request to a merchant: an enum, never an error, because every case has a
+//! meaning for the claim it ran under.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub enum Exchange {
+    /// The merchant answered, in full.
+    Answered(Answer),
+    /// It is certain that the merchant did not act on it.
+    NotSent(NotSent),
+    /// Bytes may have left, and there is no whole answer.
+    Lost(Lost),
+}
+
+impl Exchange {
+    /// The answer, where there is one.
+    pub const fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Answered(answer) => Some(answer),
+            Self::NotSent(_) | Self::Lost(_) => None,
+        }
+    }
+}
+
+/// A merchant's answer: complete, within bounds and decoded.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status; redirects are not followed.
+    pub status: StatusCode,
+    /// `Content-Type` without its parameters, lower-case.
+    pub media_type: Option<String>,
+    /// Its headers that may travel on to an agent; all others are gone.
+    pub headers: HeaderMap,
+    /// The body, with a content coding removed.
+    pub body: Bytes,
+    /// From handing the request over to the last byte of the body.
+    pub elapsed: Duration,
+}
+
+/// Why it is certain that the merchant did not act on a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// Its name could not be resolved.
+    #[error("the merchant's name does not resolve")]
+    Unresolved,
+    /// No address of it is one we may connect to.
+    #[error("the merchant's address is private and its entry does not allow that")]
+    AddressForbidden,
+    /// The connection was refused or broke before it was usable.
+    #[error("the merchant cannot be connected to")]
+    Connect,
+    /// No connection within the connect deadline, or before the request's own.
+    #[error("connecting to the merchant took too long")]
+    ConnectTimeout,
+    /// The TLS handshake failed.
+    #[error("the TLS handshake with the merchant failed")]
+    Tls,
+    /// The connection ended before the request was written, on a new connection too.
+    #[error("the connection ended before the request was written")]
+    Unwritten,
+    /// HTTP/2: `REFUSED_STREAM`, or a stream above a `GOAWAY`'s last (RFC 9113 §8.7).
+    #[error("the merchant refused the stream unprocessed")]
+    StreamRefused,
+    /// A value cannot be written into a header, or there is no randomness to sign with.
+    #[error("the request cannot be written or signed")]
+    Unwritable,
+    /// The merchant is not in the registry the pools were made from.
+    #[error("the merchant has no connection pool")]
+    NotConfigured,
+}
+
+impl NotSent {
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unresolved => "unresolved",
+            Self::AddressForbidden => "address_forbidden",
+            Self::Connect => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Tls => "tls",
+            Self::Unwritten => "unwritten",
+            Self::StreamRefused => "stream_refused",
+            Self::Unwritable => "unwritable",
+            Self::NotConfigured => "not_configured",
+        }
+    }
+}
+
+/// Why there is no whole answer although bytes may have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// No head of an answer in time.
+    #[error("the merchant did not answer in time")]
+    Timeout,
+    /// The connection or stream ended before the head of an answer.
+    #[error("the connection ended before an answer")]
+    Reset,
+    /// What came is not HTTP.
+    #[error("the merchant's answer is not HTTP")]
+    Malformed,
+    /// The answer's body stopped early.
+    #[error("the merchant's answer was cut short")]
+    Truncated,
+    /// The answer's body took too long.
+    #[error("the merchant's answer was not finished in time")]
+    SlowBody,
+    /// The answer is larger than allowed, as sent or decoded.
+    #[error("the merchant's answer is too large")]
+    TooLarge,
+    /// Its content coding is unknown or broken.
+    #[error("the merchant's answer cannot be decoded")]
+    Undecodable,
+}
+
+impl Lost {
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Malformed => "malformed",
+            Self::Truncated => "truncated",
+            Self::SlowBody => "slow_body",
+            Self::TooLarge => "too_large",
+            Self::Undecodable => "undecodable",
+        }
+    }
+}

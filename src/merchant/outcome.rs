@@ -1,0 +1,333 @@
+//! What an answer means: the outcome table of a complete (`product.md`, "How an answer to complete
+//! is read") and the reading of a session. Apart from everything that moves bytes, so that the rows
+//! can be read and tested one by one.
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::envelope::read_error;
+use super::exchange::{Answer, Exchange};
+use crate::domain::id::SessionId;
+
+/// What a claim's first attempt came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The order exists.
+    Charged,
+    /// The merchant is still at it.
+    Pending,
+    /// Nothing was charged.
+    NotCharged {
+        /// Whether the answer is kept against the idempotency key.
+        recorded: bool,
+    },
+    /// Nobody knows yet.
+    InDoubt,
+}
+
+/// How a complete was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompleteReading {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The session, where a 2xx showed this one.
+    pub session: Option<SessionView>,
+}
+
+/// A session as a merchant showed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// Where it stands.
+    pub standing: Standing,
+    /// Whether it shows an order.
+    pub has_order: bool,
+}
+
+/// Where a session stands, as far as money is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// `completed`, or any status with an order.
+    Completed,
+    /// `pending_approval`, `complete_in_progress`, `in_progress`.
+    Pending,
+    /// `canceled`, `expired`.
+    Ended,
+    /// Any other status of ACP: it may still be completed.
+    Open,
+    /// A status no version of ACP has.
+    Unknown,
+}
+
+impl Standing {
+    /// Reads ACP's session status, of any version (2026-04-17 has all eleven).
+    fn of_status(status: &str) -> Self {
+        match status {
+            "completed" => Self::Completed,
+            "pending_approval" | "complete_in_progress" | "in_progress" => Self::Pending,
+            "canceled" | "expired" => Self::Ended,
+            "incomplete"
+            | "not_ready_for_payment"
+            | "requires_escalation"
+            | "authentication_required"
+            | "ready_for_payment" => Self::Open,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Reads the answer to a complete of `session`, one row of the table an arm.
+pub fn read_complete(exchange: &Exchange, session: &SessionId) -> CompleteReading {
+    let answer = match exchange {
+        Exchange::Answered(answer) => answer,
+        Exchange::NotSent(_) => return without_session(Outcome::NotCharged { recorded: false }),
+        Exchange::Lost(_) => return without_session(Outcome::InDoubt),
+    };
+    if answer.status.is_success() {
+        return read_success(answer, session);
+    }
+    without_session(match answer.status.as_u16() {
+        // Our credential was refused: not the agent's doing, so it may try again with its key.
+        401 | 403 => Outcome::NotCharged { recorded: false },
+        425 | 429 | 307 | 308 => Outcome::NotCharged { recorded: false },
+        408 => Outcome::InDoubt,
+        409 if is_in_flight(answer) => Outcome::InDoubt,
+        400..=499 => Outcome::NotCharged { recorded: true },
+        // 1xx, other redirects, 5xx, and what HTTP does not define.
+        _ => Outcome::InDoubt,
+    })
+}
+
+const fn without_session(outcome: Outcome) -> CompleteReading {
+    CompleteReading { outcome, session: None }
+}
+
+fn read_success(answer: &Answer, session: &SessionId) -> CompleteReading {
+    let Some(view) = read_session_body(&answer.body, session) else {
+        return without_session(Outcome::InDoubt);
+    };
+    let outcome = match view.standing {
+        Standing::Completed => Outcome::Charged,
+        Standing::Pending => Outcome::Pending,
+        Standing::Ended | Standing::Open => Outcome::NotCharged { recorded: true },
+        Standing::Unknown => Outcome::InDoubt,
+    };
+    CompleteReading { outcome, session: Some(view) }
+}
+
+/// ACP's `idempotency_in_flight` (rfc.agentic_checkout §6.4). Where a 409 has no readable code, the
+/// `Retry-After` that the same section demands with it, and with no other conflict, decides.
+fn is_in_flight(answer: &Answer) -> bool {
+    match read_error(&answer.body).and_then(|error| error.code) {
+        Some(code) => code == "idempotency_in_flight",
+        None => answer.headers.contains_key(http::header::RETRY_AFTER),
+    }
+}
+
+/// What a read of a session showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionReading {
+    /// This session.
+    Shown(SessionView),
+    /// The merchant does not have it: 404 or 410.
+    Missing,
+    /// Neither: an error, no answer, another session's id, or nothing readable. It is no evidence.
+    Unreadable,
+}
+
+/// Reads the answer to a GET of `session`; any 2xx session answer may be read this way.
+pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading {
+    let Some(answer) = exchange.answer() else { return SessionReading::Unreadable };
+    match answer.status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => SessionReading::Missing,
+        status if status.is_success() => {
+            read_session_body(&answer.body, session).map_or(SessionReading::Unreadable, SessionReading::Shown)
+        }
+        _ => SessionReading::Unreadable,
+    }
+}
+
+/// The members of a session that decide. A repeated member does not parse: which one counts would
+/// be a guess.
+#[derive(Deserialize)]
+struct SessionBody {
+    id: String,
+    status: Option<String>,
+    order: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Reads a session from a body (a webhook's too); `None` when it is not JSON, not this session, or
+/// says nothing of where it stands.
+pub fn read_session_body(body: &[u8], session: &SessionId) -> Option<SessionView> {
+    // An array would also fill the structure, member by member.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    let read: SessionBody = serde_json::from_slice(body).ok()?;
+    let order_elsewhere = read
+        .order
+        .as_ref()
+        .and_then(|order| order.get("checkout_session_id"))
+        .and_then(serde_json::Value::as_str)
+        .is_some_and(|other| other != session.as_str());
+    if read.id != session.as_str() || order_elsewhere {
+        return None;
+    }
+    let has_order = read.order.is_some();
+    let standing = match (has_order, read.status) {
+        (true, _) => Standing::Completed,
+        (false, Some(status)) => Standing::of_status(&status),
+        (false, None) => return None,
+    };
+    Some(SessionView { standing, has_order })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::merchant::exchange::{Lost, NotSent};
+
+    const RECORDED: Outcome = Outcome::NotCharged { recorded: true };
+    const NOT_RECORDED: Outcome = Outcome::NotCharged { recorded: false };
+
+    fn session() -> SessionId {
+        SessionId::parse("cs_1").unwrap()
+    }
+
+    fn answered(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Exchange {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, http::HeaderValue::from_static(value));
+        }
+        Exchange::Answered(Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            media_type: Some("application/json".to_owned()),
+            headers: map,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            elapsed: Duration::ZERO,
+        })
+    }
+
+    fn outcome(status: u16, body: &str) -> Outcome {
+        read_complete(&answered(status, &[], body), &session()).outcome
+    }
+
+    fn with_status(status: &str) -> String {
+        format!(r#"{{"id":"cs_1","status":"{status}"}}"#)
+    }
+
+    #[test]
+    fn a_2xx_that_shows_this_session_completed_or_with_an_order_is_charged() {
+        assert_eq!(outcome(200, &with_status("completed")), Outcome::Charged);
+        assert_eq!(outcome(201, r#"{"id":"cs_1","order":{"id":"o"}}"#), Outcome::Charged);
+        let pending = r#"{"id":"cs_1","status":"in_progress","order":{"checkout_session_id":"cs_1"}}"#;
+        assert_eq!(outcome(200, pending), Outcome::Charged);
+    }
+
+    #[test]
+    fn a_2xx_that_shows_it_under_way_is_pending() {
+        for status in ["pending_approval", "complete_in_progress", "in_progress"] {
+            assert_eq!(outcome(200, &with_status(status)), Outcome::Pending, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_2xx_with_another_known_status_and_no_order_is_not_charged_and_recorded() {
+        for status in [
+            "incomplete",
+            "not_ready_for_payment",
+            "requires_escalation",
+            "authentication_required",
+            "ready_for_payment",
+            "canceled",
+            "expired",
+        ] {
+            assert_eq!(outcome(200, &with_status(status)), RECORDED, "{status}");
+            let null_order = format!(r#"{{"id":"cs_1","status":"{status}","order":null}}"#);
+            assert_eq!(outcome(200, &null_order), RECORDED, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_4xx_is_not_charged_and_recorded() {
+        for status in [400, 402, 404, 405, 409, 410, 422, 451] {
+            assert_eq!(outcome(status, r#"{"type":"invalid_request","code":"x"}"#), RECORDED, "{status}");
+            assert_eq!(outcome(status, "<html>"), RECORDED, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_before_the_business_logic_is_not_charged_and_not_recorded() {
+        for status in [401, 403, 425, 429, 307, 308] {
+            assert_eq!(outcome(status, ""), NOT_RECORDED, "{status}");
+        }
+        for reason in [NotSent::Connect, NotSent::StreamRefused, NotSent::Unwritten, NotSent::Tls] {
+            assert_eq!(read_complete(&Exchange::NotSent(reason), &session()).outcome, NOT_RECORDED);
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_certain_is_in_doubt() {
+        for status in [101, 300, 301, 302, 303, 304, 408, 500, 502, 503, 504, 599, 600, 999] {
+            assert_eq!(outcome(status, &with_status("completed")), Outcome::InDoubt, "{status}");
+        }
+        for reason in [Lost::Timeout, Lost::Reset, Lost::Truncated, Lost::TooLarge, Lost::Undecodable] {
+            assert_eq!(read_complete(&Exchange::Lost(reason), &session()).outcome, Outcome::InDoubt);
+        }
+    }
+
+    #[test]
+    fn a_409_in_flight_is_in_doubt_in_every_envelope() {
+        let flat = r#"{"type":"invalid_request","code":"idempotency_in_flight","message":"wait"}"#;
+        for body in [flat.to_owned(), format!(r#"{{"error":{flat}}}"#), format!(r#"{{"detail":{flat}}}"#)] {
+            assert_eq!(outcome(409, &body), Outcome::InDoubt, "{body}");
+        }
+        let unreadable = answered(409, &[("retry-after", "1")], "<html>");
+        assert_eq!(read_complete(&unreadable, &session()).outcome, Outcome::InDoubt);
+        let conflict = answered(409, &[("retry-after", "1")], r#"{"code":"idempotency_conflict"}"#);
+        assert_eq!(read_complete(&conflict, &session()).outcome, RECORDED);
+    }
+
+    #[test]
+    fn a_2xx_that_cannot_be_read_or_is_anothers_is_in_doubt() {
+        for body in [
+            "",
+            "<html>",
+            "null",
+            "[]",
+            r#"["cs_1","completed",null]"#,
+            r#"{"id":"cs_1"}"#,
+            r#"{"status":"completed"}"#,
+            r#"{"id":"cs_2","status":"completed"}"#,
+            r#"{"id":"cs_2","status":"ready_for_payment"}"#,
+            r#"{"id":"cs_1","status":"shipped"}"#,
+            r#"{"id":"cs_1","status":"ready_for_payment","status":"completed"}"#,
+            r#"{"id":"cs_1","status":"ready_for_payment","order":true}"#,
+            r#"{"id":"cs_1","status":"completed","order":{"checkout_session_id":"cs_2"}}"#,
+            r#"{"id":"cs_1","status":"completed"#,
+        ] {
+            assert_eq!(outcome(200, body), Outcome::InDoubt, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_a_readable_answer_about_this_session_is_evidence() {
+        let read = |exchange: &Exchange| read_session(exchange, &session());
+        let shown = |standing, has_order| SessionReading::Shown(SessionView { standing, has_order });
+        assert_eq!(read(&answered(200, &[], &with_status("expired"))), shown(Standing::Ended, false));
+        assert_eq!(
+            read(&answered(200, &[], r#"{"id":"cs_1","status":"completed","order":{}}"#)),
+            shown(Standing::Completed, true)
+        );
+        assert_eq!(read(&answered(200, &[], &with_status("odd"))), shown(Standing::Unknown, false));
+        assert_eq!(read(&answered(404, &[], "{}")), SessionReading::Missing);
+        for (status, body) in [(200, "{}"), (500, ""), (302, ""), (403, "")] {
+            assert_eq!(read(&answered(status, &[], body)), SessionReading::Unreadable, "{status}");
+        }
+        assert_eq!(read(&Exchange::Lost(Lost::Timeout)), SessionReading::Unreadable);
+    }
+}
