@@ -1,1 +1,240 @@
-//! a
+//! A checkout session as the gateway knows it, the one open claim on it, and every transition of
+//! session, claim and token. Pure: records in, records out, no clock and no store.
+//!
+//! Each transition first finds every reason to refuse and changes nothing; after the comment "From
+//! here on nothing is refused" it only changes. The table it implements is in the README, "The life
+//! of a token".
+
+mod claim;
+mod evidence;
+mod redeem;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use claim::{
+    Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, Outcome, Settlement, begin_claim, reenter, settle,
+};
+pub use evidence::{Evidence, Lifecycle, Observation, observe, resolve};
+pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
+
+use super::clock::Timestamp;
+use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
+use super::money::{Currency, Money};
+
+/// Mutations of one session that may be under way at once.
+pub const MAX_OPEN_MUTATIONS: usize = 8;
+
+/// A checkout session or cart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Checkout session or cart.
+    pub kind: SessionKind,
+    /// Whose it is on the far side.
+    pub merchant: MerchantId,
+    /// The merchant's id for it.
+    pub id: SessionId,
+    /// The agent it belongs to.
+    pub owner: AgentId,
+    /// What is known of how it ended.
+    pub ending: Option<Ending>,
+    /// The merchant's total and when it was read, while no mutation has overtaken it.
+    pub total: Option<ObservedTotal>,
+    /// Number of the last mutation started.
+    pub sequence: u64,
+    /// Mutations whose answers have not arrived.
+    pub mutations: Vec<OpenMutation>,
+    /// The open claim: at most one, whichever token or key.
+    pub claim: Option<Claim>,
+    /// Tokens minted for it that may still be spent, with their expiry.
+    pub tokens: Vec<(TokenId, Timestamp)>,
+    /// When the gateway first saw it.
+    pub created_at: Timestamp,
+}
+
+/// Which kind of resource a record stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionKind {
+    /// A cart: owned, never charged.
+    Cart,
+    /// A checkout session.
+    Checkout,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// An order exists.
+    Charged {
+        /// The claim that led to it; `None` when it was learned otherwise.
+        claim: Option<ClaimId>,
+    },
+    /// Canceled or expired at the merchant.
+    Closed,
+}
+
+/// A merchant's totals: what is charged and, where the buyer is shown another currency, that
+/// (`acp/protocol.md` §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTotal {
+    /// In the session's `currency`.
+    pub settlement: Money,
+    /// In `presentment_currency`, where the merchant states it.
+    pub presentment: Option<Money>,
+}
+
+impl SessionTotal {
+    /// The total in the currency an allowance is in. Nothing is ever converted.
+    pub fn in_currency(&self, currency: Currency) -> Option<Money> {
+        std::iter::once(self.settlement).chain(self.presentment).find(|money| money.currency == currency)
+    }
+}
+
+/// A total and when it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedTotal {
+    /// What the merchant said.
+    pub total: SessionTotal,
+    /// When it said so.
+    pub at: Timestamp,
+}
+
+/// A mutation under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenMutation {
+    /// Its number.
+    pub sequence: u64,
+    /// The incarnation of the store under which it began.
+    pub incarnation: u64,
+    /// Its answer is not waited for beyond this.
+    pub until: Timestamp,
+}
+
+/// Who is running now: what a lease, an attempt or a mutation is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// The time.
+    pub now: Timestamp,
+    /// The store's incarnation; work begun under another belongs to a process that is gone.
+    pub incarnation: u64,
+}
+
+/// Another operation on the session is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another operation on this checkout session is under way")]
+pub struct SessionBusy;
+
+impl Session {
+    /// A session that `owner` has just created.
+    pub fn new(
+        kind: SessionKind,
+        merchant: MerchantId,
+        id: SessionId,
+        owner: AgentId,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            kind,
+            merchant,
+            id,
+            owner,
+            ending: None,
+            total: None,
+            sequence: 0,
+            mutations: Vec::new(),
+            claim: None,
+            tokens: Vec::new(),
+            created_at: now,
+        }
+    }
+
+    /// Starts an update or cancel: refused while a claim is open. Erases the total.
+    ///
+    /// # Errors
+    /// [`SessionBusy`] while a claim is open or too many mutations are under way.
+    pub fn begin_mutation(&mut self, present: Present, until: Timestamp) -> Result<u64, SessionBusy> {
+        self.forget_dead_mutations(present);
+        if self.claim.is_some() || self.mutations.len() >= MAX_OPEN_MUTATIONS {
+            return Err(SessionBusy);
+        }
+        // From here on nothing is refused.
+        self.sequence = self.sequence.saturating_add(1);
+        self.total = None;
+        self.mutations.push(OpenMutation {
+            sequence: self.sequence,
+            incarnation: present.incarnation,
+            until,
+        });
+        Ok(self.sequence)
+    }
+
+    /// Ends a mutation with what its answer showed of the session; `None` when it was a 5xx, in
+    /// doubt or unreadable. Only the last mutation started sets the total.
+    pub fn end_mutation(&mut self, sequence: u64, total: Option<SessionTotal>, now: Timestamp) {
+        let was_open = self.mutations.iter().any(|open| open.sequence == sequence);
+        self.mutations.retain(|open| open.sequence != sequence);
+        if was_open && sequence == self.sequence {
+            self.total = total.map(|total| ObservedTotal { total, at: now });
+        }
+    }
+
+    /// Takes the total of a read that started at `sequence`, unless a mutation has overtaken it.
+    pub fn note_total(&mut self, sequence: u64, total: Option<SessionTotal>, present: Present) {
+        self.forget_dead_mutations(present);
+        if sequence == self.sequence && self.mutations.is_empty() {
+            self.total = total.map(|total| ObservedTotal { total, at: present.now });
+        }
+    }
+
+    /// The total, if it was read within `max_age` and nothing has overtaken it.
+    pub fn fresh_total(&self, now: Timestamp, max_age: Duration) -> Option<SessionTotal> {
+        let observed = self.total?;
+        (now.since(observed.at) <= max_age).then_some(observed.total)
+    }
+
+    /// Whether a mutation that may still change the session is under way.
+    pub fn has_open_mutation(&self, present: Present) -> bool {
+        self.mutations.iter().any(|open| is_alive(open.incarnation, open.until, present))
+    }
+
+    /// Registers a token minted for this session.
+    ///
+    /// # Errors
+    /// [`TooManyTokens`] when `limit` tokens may still be spent.
+    pub fn add_token(
+        &mut self,
+        id: TokenId,
+        expires_at: Timestamp,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<(), TooManyTokens> {
+        self.tokens.retain(|(_, expiry)| now < *expiry);
+        if self.tokens.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            return Err(TooManyTokens);
+        }
+        self.tokens.push((id, expires_at));
+        Ok(())
+    }
+
+    fn forget_token(&mut self, id: &TokenId) {
+        self.tokens.retain(|(known, _)| known != id);
+    }
+
+    fn forget_dead_mutations(&mut self, present: Present) {
+        self.mutations.retain(|open| is_alive(open.incarnation, open.until, present));
+    }
+}
+
+/// The session has as many spendable tokens as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session has as many live tokens as it may have")]
+pub struct TooManyTokens;
+
+/// Whether work begun under `incarnation`, to be over by `until`, may still be running.
+pub fn is_alive(incarnation: u64, until: Timestamp, present: Present) -> bool {
+    incarnation == present.incarnation && present.now < until
+}
+
+#[cfg(test)]
+mod tests;

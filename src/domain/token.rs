@@ -1,1 +1,148 @@
-//! a
+//! A payment token: what it may be spent on, where its card is, and the states of its life.
+//!
+//! The transitions that involve a claim are in [`super::session`], because token and session change
+//! together. Expiry is decided whenever a token is looked at; no state stands for it.
+
+use serde::{Deserialize, Serialize};
+
+use super::allowance::Allowance;
+use super::clock::Timestamp;
+use super::id::{ClaimId, TokenId};
+
+/// Claims a token survives: after this many attempts that were answered, or that exposed its card,
+/// it is spent without a charge.
+pub const MAX_ATTEMPTS: u8 = 3;
+
+/// A token. `S` is how its instrument is sealed: the domain does not know ciphers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token<S> {
+    /// Its id.
+    pub id: TokenId,
+    /// What it may be spent on.
+    pub allowance: Allowance,
+    /// When it was minted.
+    pub created_at: Timestamp,
+    /// Where the card is.
+    pub instrument: Instrument<S>,
+    /// The signed JWT that states the allowance to the merchant.
+    pub grant: String,
+    /// Keyed digest of the card number, for velocity counters.
+    pub card_fingerprint: [u8; 32],
+    /// What may happen next.
+    pub state: TokenState,
+    /// Attempts that were answered by the merchant or in which the card left.
+    pub attempts: u8,
+    /// The card has left in an earlier claim.
+    pub exposed: bool,
+}
+
+/// What stands behind a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Instrument<S> {
+    /// Vault rail: the card, sealed here, redeemed by the merchant.
+    Sealed {
+        /// Number, expiry, name and billing address.
+        card: S,
+        /// CVC and cryptogram, under a key that is destroyed; gone after redemption.
+        perishable: Option<S>,
+    },
+    /// Provider rail: the provider's own token for the card, spliced into the outgoing body.
+    Provider {
+        /// The provider's token.
+        token: S,
+    },
+    /// Record rail: the agent's own provider token, forwarded unchanged under our allowance.
+    External {
+        /// The provider's token.
+        token: S,
+    },
+}
+
+/// The states of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenState {
+    /// May be claimed.
+    Active,
+    /// Held by an open claim.
+    Claimed {
+        /// Which one.
+        claim: ClaimId,
+    },
+    /// Charged, or taken to be.
+    Consumed {
+        /// By which claim.
+        claim: ClaimId,
+        /// When that was learned.
+        at: Timestamp,
+    },
+    /// Withdrawn by the agent, or worn out by [`MAX_ATTEMPTS`].
+    Revoked {
+        /// Since when.
+        at: Timestamp,
+        /// Why.
+        reason: RevokeReason,
+    },
+}
+
+/// Why a token was withdrawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RevokeReason {
+    /// The agent asked.
+    Agent,
+    /// Its attempts are used up.
+    Attempts,
+}
+
+/// A token's state as the world sees it at an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// May be spent.
+    Active,
+    /// Held by a complete.
+    Claimed,
+    /// Spent.
+    Consumed,
+    /// Expired before it was spent.
+    Expired,
+    /// Withdrawn.
+    Revoked,
+}
+
+impl Standing {
+    /// The name in answers, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Claimed => "claimed",
+            Self::Consumed => "consumed",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Every standing.
+    pub const ALL: [Self; 5] = [Self::Active, Self::Claimed, Self::Consumed, Self::Expired, Self::Revoked];
+}
+
+impl<S> Token<S> {
+    /// Whether the allowance is over: at and after `expires_at` (RFC delegate_payment §2.5).
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        now >= self.allowance.expires_at
+    }
+
+    /// How it stands now. A claimed token never expires: only evidence ends its claim.
+    pub fn standing(&self, now: Timestamp) -> Standing {
+        match &self.state {
+            TokenState::Active if self.is_expired(now) => Standing::Expired,
+            TokenState::Active => Standing::Active,
+            TokenState::Claimed { .. } => Standing::Claimed,
+            TokenState::Consumed { .. } => Standing::Consumed,
+            TokenState::Revoked { .. } => Standing::Revoked,
+        }
+    }
+
+    /// Whether it can still lead to a charge.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        matches!(self.standing(now), Standing::Active | Standing::Claimed)
+    }
+}

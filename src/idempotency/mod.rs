@@ -1,1 +1,100 @@
-//! Under construction.
+//! Idempotency keys (ACP RFC agentic_checkout §6; `acp/protocol.md` §5): peek, lease, record.
+//!
+//! A key belongs to one agent, merchant, method and canonical path. From its first use the record
+//! keeps the keyed fingerprint of the body, the key sent upstream, and, for forwarded routes, the
+//! request itself sealed, so that every re-send, by any replica and after any rotation, is the same
+//! request. Answers below 500 that the merchant or we gave are kept sealed for 25 hours.
+
+mod record;
+mod scope;
+
+use std::time::Duration;
+
+pub use record::{KeyRecord, KeyState, LeaseMark, StoredAnswer, StoredRequest};
+pub use scope::{Scope, ScopeParts};
+
+use crate::domain::session::{Present, is_alive};
+
+/// How long a finished key is remembered: 24 h (ACP §6.6) and a margin for clocks that disagree.
+pub const RETENTION: Duration = Duration::from_secs(25 * 3600);
+
+/// How long an unfinished key is remembered: as long as a token can live, and the retention.
+pub const UNFINISHED_RETENTION: Duration = Duration::from_secs((7 * 24 + 25) * 3600);
+
+/// What a key's record means for a request that presents it.
+#[derive(Debug)]
+pub enum Peek {
+    /// The key is new here.
+    Fresh,
+    /// It was used for this body, its outcome was not kept, and nobody is working on it.
+    Resume,
+    /// The answer was kept: give it again.
+    Replay,
+    /// Somebody is working on it.
+    InFlight,
+    /// It was used for another body.
+    Conflict,
+}
+
+/// Reads what a record means for a request whose body has the fingerprint test `same_body`.
+pub fn peek(
+    record: Option<&KeyRecord>,
+    same_body: impl FnOnce(&KeyRecord) -> bool,
+    present: Present,
+) -> Peek {
+    let Some(record) = record else { return Peek::Fresh };
+    if !same_body(record) {
+        return Peek::Conflict;
+    }
+    match &record.state {
+        KeyState::Recorded(_) => Peek::Replay,
+        KeyState::Leased(mark) if is_alive(mark.incarnation, mark.until, present) => Peek::InFlight,
+        // A lease of a former process, or one that ran out, is void.
+        KeyState::Leased(_) | KeyState::Open => Peek::Resume,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::aead::Sealed;
+    use crate::domain::clock::Timestamp;
+    use crate::domain::id::KeyId;
+
+    fn record(state: KeyState) -> KeyRecord {
+        let key = KeyId::parse("k1").unwrap();
+        KeyRecord {
+            fingerprint: [1; 32],
+            fingerprint_key: key.clone(),
+            upstream_key: "up".into(),
+            derivation_key: key,
+            state,
+            request: None,
+            token: None,
+        }
+    }
+
+    fn at(seconds: i64, incarnation: u64) -> Present {
+        Present { now: Timestamp::from_unix_seconds(seconds), incarnation }
+    }
+
+    fn leased() -> KeyState {
+        KeyState::Leased(LeaseMark { number: 1, incarnation: 7, until: Timestamp::from_unix_seconds(100) })
+    }
+
+    #[test]
+    fn another_body_conflicts_whatever_the_state() {
+        let sealed = Sealed { key: KeyId::parse("k1").unwrap(), bytes: vec![] };
+        let answer = StoredAnswer { status: 200, content_type: None, body: sealed };
+        for state in [leased(), KeyState::Open, KeyState::Recorded(answer)] {
+            assert!(matches!(peek(Some(&record(state)), |_| false, at(1, 7)), Peek::Conflict));
+        }
+    }
+
+    #[test]
+    fn a_lease_is_void_after_its_time_and_after_its_process() {
+        assert!(matches!(peek(Some(&record(leased())), |_| true, at(99, 7)), Peek::InFlight));
+        assert!(matches!(peek(Some(&record(leased())), |_| true, at(100, 7)), Peek::Resume));
+        assert!(matches!(peek(Some(&record(leased())), |_| true, at(99, 8)), Peek::Resume));
+    }
+}

@@ -16,6 +16,8 @@
 //! 4. When it cannot keep a promise it answers [`StoreError`] and changes nothing, except
 //!    [`StoreError::Unacknowledged`], after which the batch may or may not have been applied.
 
+pub mod codec;
+
 use std::future::Future;
 use std::pin::Pin;
 

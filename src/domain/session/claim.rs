@@ -1,0 +1,392 @@
+//! Claims: the hold a complete has on its session and token, from begin to settle.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ending, Present, Session, SessionTotal, is_alive};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{AgentId, ClaimId, TokenId};
+use crate::domain::money::{DoesNotFit, Money};
+use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Token, TokenState};
+
+/// A hold on a session, and on a token where there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Its id: the `Idempotency-Key` the merchant receives.
+    pub id: ClaimId,
+    /// The token it holds; `None` for a purchase order.
+    pub token: Option<TokenId>,
+    /// What was checked against the cap, in minor units: the most the merchant may charge.
+    pub checked: Money,
+    /// Attempts whose answers have not arrived.
+    pub attempts: Vec<Attempt>,
+    /// Number of the last attempt: what fences settles.
+    pub last_attempt: u32,
+    /// An attempt was in doubt, or attempts overlapped: now only evidence ends the claim.
+    pub contested: bool,
+    /// The merchant answered that it is still working on it.
+    pub pending: bool,
+    /// When the card left, in this claim.
+    pub redeemed_at: Option<Timestamp>,
+    /// When the agent asked to revoke the token.
+    pub revoke_requested: Option<Timestamp>,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When the last attempt ended without a conclusive answer.
+    pub quiet_since: Option<Timestamp>,
+    /// How often the worker has looked at it.
+    pub checks: u32,
+}
+
+/// One sending of the complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its fencing number.
+    pub number: u32,
+    /// The incarnation of the store under which it began.
+    pub incarnation: u64,
+    /// Its answer is not waited for beyond this.
+    pub until: Timestamp,
+}
+
+/// What a complete asks for.
+#[derive(Clone, Debug)]
+pub struct BeginClaim {
+    /// The claim's id.
+    pub claim: ClaimId,
+    /// Who asks.
+    pub agent: AgentId,
+    /// A total older than this does not count.
+    pub total_max_age: Duration,
+    /// The limit of a complete without a token; `None` where purchase orders are refused.
+    pub purchase_order_limit: Option<Money>,
+    /// When the attempt's answer is no longer waited for.
+    pub until: Timestamp,
+}
+
+/// A claim that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BegunClaim {
+    /// The attempt's fencing number.
+    pub attempt: u32,
+    /// What the merchant may charge at most.
+    pub checked: Money,
+}
+
+/// Why a claim cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimRefusal {
+    /// A claim, an update or a cancel is under way.
+    #[error("another operation on this checkout session is under way")]
+    SessionBusy,
+    /// The session has its order.
+    #[error("this checkout session is already completed")]
+    AlreadyCharged,
+    /// The session was canceled or has expired.
+    #[error("this checkout session is closed")]
+    SessionClosed,
+    /// The merchant's total is not known or too old: read the session, then try again.
+    #[error("the total of this checkout session is not known")]
+    TotalUnknown,
+    /// The token is for another session, merchant or agent.
+    #[error("the token is not for this checkout session")]
+    TokenElsewhere,
+    /// At or after its expiry.
+    #[error("the token has expired")]
+    TokenExpired,
+    /// Withdrawn.
+    #[error("the token was revoked")]
+    TokenRevoked,
+    /// Its attempts are used up.
+    #[error("the token has no attempts left")]
+    TokenWornOut,
+    /// Spent.
+    #[error("the token was already used")]
+    TokenConsumed,
+    /// Held by another claim.
+    #[error("the token is held by another operation")]
+    TokenClaimed,
+    /// The total is above the cap.
+    #[error("the total is above the token's maximum amount")]
+    OverCap,
+    /// The total is in no currency the cap is in.
+    #[error("the total is in another currency than the token")]
+    CurrencyMismatch,
+    /// There is no token and purchase orders are not allowed, or not in this currency.
+    #[error("a purchase order without a token is not allowed here")]
+    PurchaseOrderRefused,
+}
+
+/// Opens a claim on the session and, where there is one, the token.
+///
+/// # Errors
+/// [`ClaimRefusal`]; nothing has changed then.
+pub fn begin_claim<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    request: &BeginClaim,
+    present: Present,
+) -> Result<BegunClaim, ClaimRefusal> {
+    // What the token alone decides comes before what the session decides, so that a spent token
+    // says so even on a finished session.
+    if let Some(token) = token.as_deref() {
+        refuse_token(token, session, &request.agent, present.now)?;
+    }
+    match session.ending {
+        Some(Ending::Charged { .. }) => return Err(ClaimRefusal::AlreadyCharged),
+        Some(Ending::Closed) => return Err(ClaimRefusal::SessionClosed),
+        None => {}
+    }
+    if session.claim.is_some() || session.has_open_mutation(present) {
+        return Err(ClaimRefusal::SessionBusy);
+    }
+    let total = session.fresh_total(present.now, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
+    let limit = match token.as_deref() {
+        Some(token) => token.allowance.cap,
+        None => request.purchase_order_limit.ok_or(ClaimRefusal::PurchaseOrderRefused)?,
+    };
+    let checked = checked_amount(&total, &limit)?;
+
+    // From here on nothing is refused.
+    let token_id = token.map(|token| {
+        token.state = TokenState::Claimed { claim: request.claim.clone() };
+        token.id.clone()
+    });
+    let attempt = Attempt { number: 1, incarnation: present.incarnation, until: request.until };
+    session.claim = Some(Claim {
+        id: request.claim.clone(),
+        token: token_id,
+        checked,
+        attempts: vec![attempt],
+        last_attempt: attempt.number,
+        contested: false,
+        pending: false,
+        redeemed_at: None,
+        revoke_requested: None,
+        opened_at: present.now,
+        quiet_since: None,
+        checks: 0,
+    });
+    Ok(BegunClaim { attempt: attempt.number, checked })
+}
+
+fn refuse_token<S>(
+    token: &Token<S>,
+    session: &Session,
+    agent: &AgentId,
+    now: Timestamp,
+) -> Result<(), ClaimRefusal> {
+    let allowance = &token.allowance;
+    if allowance.agent != *agent || allowance.merchant != session.merchant || allowance.session != session.id
+    {
+        return Err(ClaimRefusal::TokenElsewhere);
+    }
+    match &token.state {
+        TokenState::Consumed { .. } => Err(ClaimRefusal::TokenConsumed),
+        TokenState::Revoked { reason: RevokeReason::Agent, .. } => Err(ClaimRefusal::TokenRevoked),
+        TokenState::Revoked { reason: RevokeReason::Attempts, .. } => Err(ClaimRefusal::TokenWornOut),
+        TokenState::Claimed { .. } => Err(ClaimRefusal::TokenClaimed),
+        TokenState::Active if token.is_expired(now) => Err(ClaimRefusal::TokenExpired),
+        TokenState::Active => Ok(()),
+    }
+}
+
+fn checked_amount(total: &SessionTotal, limit: &Money) -> Result<Money, ClaimRefusal> {
+    let due = total.in_currency(limit.currency).ok_or(ClaimRefusal::CurrencyMismatch)?;
+    match due.fits_within(limit) {
+        Ok(()) => Ok(due),
+        Err(DoesNotFit::OverLimit) => Err(ClaimRefusal::OverCap),
+        Err(DoesNotFit::CurrencyMismatch) => Err(ClaimRefusal::CurrencyMismatch),
+    }
+}
+
+impl Claim {
+    /// Whether an attempt's answer may still arrive.
+    pub fn has_live_attempt(&self, present: Present) -> bool {
+        self.attempts.iter().any(|attempt| is_alive(attempt.incarnation, attempt.until, present))
+    }
+
+    /// Drops attempts that nobody waits for any more. Whatever became of them is in doubt.
+    pub(super) fn abandon_dead_attempts(&mut self, present: Present) {
+        let before = self.attempts.len();
+        self.attempts.retain(|attempt| is_alive(attempt.incarnation, attempt.until, present));
+        if self.attempts.len() < before {
+            self.contested = true;
+            self.quiet_since = Some(self.quiet_since.map_or(present.now, |since| since.max(present.now)));
+        }
+    }
+
+    /// Whether the claim waits for evidence: contested, or pending, and nobody is waiting for an
+    /// answer.
+    pub fn is_unresolved(&self, present: Present) -> bool {
+        !self.has_live_attempt(present)
+    }
+}
+
+/// Starts another attempt of a claim that is open: only after the session was read, and only at a
+/// merchant that honours keys.
+///
+/// # Errors
+/// [`ClaimRefusal::SessionBusy`] when the claim is no longer the open one or an attempt is under
+/// way.
+pub fn reenter(
+    session: &mut Session,
+    claim: &ClaimId,
+    until: Timestamp,
+    present: Present,
+) -> Result<BegunClaim, ClaimRefusal> {
+    let open = session.claim.as_mut().filter(|open| open.id == *claim).ok_or(ClaimRefusal::SessionBusy)?;
+    if open.has_live_attempt(present) {
+        return Err(ClaimRefusal::SessionBusy);
+    }
+    // From here on nothing is refused.
+    open.abandon_dead_attempts(present);
+    open.last_attempt = open.last_attempt.saturating_add(1);
+    open.attempts.push(Attempt { number: open.last_attempt, incarnation: present.incarnation, until });
+    Ok(BegunClaim { attempt: open.last_attempt, checked: open.checked })
+}
+
+/// How the merchant's answer to one attempt is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An order exists.
+    Charged,
+    /// The merchant is still working on it.
+    Pending,
+    /// It certainly did not charge.
+    NotCharged {
+        /// The merchant's own answer, kept against the key; it counts as an attempt of the token.
+        recorded: bool,
+    },
+    /// Nobody can say.
+    InDoubt,
+}
+
+/// What a settle, an observation or an operator's word did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The claim ended with a charge.
+    Charged,
+    /// The claim ended without one; the token may be spent again, or is due to end.
+    Released,
+    /// The claim stays open and waits for evidence.
+    Held,
+    /// A charge was learned after its claim had ended: somebody must look.
+    ChargedLate,
+    /// Nothing changed: the claim had ended already.
+    Stale,
+}
+
+/// Ends attempt `attempt` of `claim` with `outcome`. Never refuses: what no longer applies is
+/// [`Settlement::Stale`].
+pub fn settle<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    claim: &ClaimId,
+    attempt: u32,
+    outcome: Outcome,
+    present: Present,
+) -> Settlement {
+    let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
+        return settle_late(session, token, claim, outcome, present.now);
+    };
+    let overlapped = open.attempts.iter().any(|other| other.number != attempt);
+    let was_waited_for = open.attempts.iter().any(|own| own.number == attempt);
+    open.attempts.retain(|own| own.number != attempt);
+    // An answer nobody waited for any more, or one of several, cannot release by itself.
+    open.contested |= overlapped || !was_waited_for;
+    match outcome {
+        Outcome::Charged => charge(session, token, present.now),
+        Outcome::Pending => {
+            open.pending = true;
+            open.quiet_since = Some(present.now);
+            Settlement::Held
+        }
+        Outcome::InDoubt => {
+            open.contested = true;
+            open.quiet_since = Some(present.now);
+            Settlement::Held
+        }
+        Outcome::NotCharged { recorded } if !open.contested && !open.pending => {
+            release(session, token, recorded, present.now)
+        }
+        Outcome::NotCharged { .. } => {
+            open.quiet_since = Some(present.now);
+            Settlement::Held
+        }
+    }
+}
+
+fn settle_late<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    claim: &ClaimId,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Settlement {
+    let known = matches!(&session.ending, Some(Ending::Charged { claim: Some(by) }) if by == claim);
+    if outcome != Outcome::Charged || known {
+        return Settlement::Stale;
+    }
+    session.ending = Some(Ending::Charged { claim: Some(claim.clone()) });
+    if let Some(token) = token
+        && !matches!(token.state, TokenState::Consumed { .. })
+    {
+        session.forget_token(&token.id);
+        token.state = TokenState::Consumed { claim: claim.clone(), at: now };
+        drop_perishable(token);
+    }
+    Settlement::ChargedLate
+}
+
+/// Ends the open claim with a charge.
+pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now: Timestamp) -> Settlement {
+    let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    if let Some(token) = token {
+        session.forget_token(&token.id);
+        token.state = TokenState::Consumed { claim: claim.id.clone(), at: now };
+        token.exposed |= claim.redeemed_at.is_some();
+        drop_perishable(token);
+    }
+    session.ending = Some(Ending::Charged { claim: Some(claim.id) });
+    Settlement::Charged
+}
+
+/// Ends the open claim without a charge. The token goes back to Active, or to where it is due.
+pub(super) fn release<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    answered: bool,
+    now: Timestamp,
+) -> Settlement {
+    let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    let Some(token) = token else { return Settlement::Released };
+    let redeemed = claim.redeemed_at.is_some();
+    if redeemed {
+        token.exposed = true;
+        drop_perishable(token);
+    }
+    if redeemed || answered {
+        token.attempts = token.attempts.saturating_add(1);
+    }
+    token.state = if claim.revoke_requested.is_some() {
+        TokenState::Revoked { at: now, reason: RevokeReason::Agent }
+    } else if token.attempts >= MAX_ATTEMPTS {
+        TokenState::Revoked { at: now, reason: RevokeReason::Attempts }
+    } else {
+        TokenState::Active
+    };
+    if !token.is_live(now) {
+        session.forget_token(&token.id);
+        drop_perishable(token);
+    }
+    Settlement::Released
+}
+
+/// Forgets CVC and cryptogram: after redemption or the token's end they must not exist.
+pub(super) fn drop_perishable<S>(token: &mut Token<S>) {
+    if let crate::domain::token::Instrument::Sealed { perishable, .. } = &mut token.instrument {
+        *perishable = None;
+    }
+}

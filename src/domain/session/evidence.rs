@@ -1,0 +1,102 @@
+//! Evidence: what session reads, other answers and operators say about an open claim.
+
+use std::time::Duration;
+
+use super::claim::{charge, release};
+use super::{Ending, Present, Session, SessionTotal, Settlement};
+use crate::domain::clock::Timestamp;
+use crate::domain::token::Token;
+
+/// Where a session stands at the merchant, as far as claims care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// `completed`, or an order exists.
+    Completed,
+    /// `canceled` or `expired`.
+    Closed,
+    /// `complete_in_progress`, `in_progress` or `pending_approval`.
+    Working,
+    /// Anything else that is known: not completed, and nothing under way.
+    Open,
+    /// A status this gateway does not know: proves nothing.
+    Unknown,
+}
+
+/// A session answer that passed through: a read, an update, a cancel, a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Where the session stands.
+    pub lifecycle: Lifecycle,
+    /// Its total, when it could be read.
+    pub total: Option<SessionTotal>,
+    /// When the request it answers was sent: evidence about attempts that ended before.
+    pub asked_at: Timestamp,
+}
+
+/// Applies what an observation proves about the session's claim and ending. `grace` is how long a
+/// claim in doubt stays held although the session shows no order.
+pub fn observe<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    observation: &Observation,
+    grace: Duration,
+    present: Present,
+) -> Settlement {
+    if let Some(open) = session.claim.as_mut() {
+        open.abandon_dead_attempts(present);
+    }
+    let Some(open) = session.claim.as_ref() else { return note_ending(session, observation.lifecycle) };
+    let waiting = open.has_live_attempt(present);
+    let asked_after_grace = open.quiet_since.is_some_and(|since| observation.asked_at >= since.plus(grace));
+    match observation.lifecycle {
+        Lifecycle::Completed => charge(session, token, present.now),
+        // While an attempt is out, its own answer is still to come.
+        Lifecycle::Closed if !waiting => {
+            let settlement = release(session, token, false, present.now);
+            session.ending = Some(Ending::Closed);
+            settlement
+        }
+        Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.now),
+        Lifecycle::Closed | Lifecycle::Open | Lifecycle::Working | Lifecycle::Unknown => Settlement::Held,
+    }
+}
+
+fn note_ending(session: &mut Session, lifecycle: Lifecycle) -> Settlement {
+    match (&session.ending, lifecycle) {
+        (Some(Ending::Charged { .. }), _) => Settlement::Stale,
+        (_, Lifecycle::Completed) => {
+            // An order that no open claim accounts for: a late charge, or one made past the gateway.
+            session.ending = Some(Ending::Charged { claim: None });
+            Settlement::ChargedLate
+        }
+        (None, Lifecycle::Closed) => {
+            session.ending = Some(Ending::Closed);
+            Settlement::Stale
+        }
+        (_, Lifecycle::Closed | Lifecycle::Open | Lifecycle::Working | Lifecycle::Unknown) => {
+            Settlement::Stale
+        }
+    }
+}
+
+/// An operator's word about an open claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The merchant charged.
+    Charged,
+    /// It did not and will not.
+    NotCharged,
+}
+
+/// Ends the open claim by an operator's word.
+pub fn resolve<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    evidence: Evidence,
+    present: Present,
+) -> Settlement {
+    match evidence {
+        Evidence::Charged => charge(session, token, present.now),
+        Evidence::NotCharged => release(session, token, false, present.now),
+    }
+}

@@ -1,0 +1,98 @@
+//! Records as bytes: a format number, then postcard. A format is never changed in place: a new
+//! shape gets a new number, and decoding says what it does with the old one.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Kind, Record, RecordKey, Revision, StoreError, Write};
+use crate::domain::clock::Timestamp;
+
+/// A type with a record of its own.
+pub trait Stored: Serialize + DeserializeOwned {
+    /// Where it is kept.
+    const KIND: Kind;
+    /// The number of its present format.
+    const FORMAT: u8;
+}
+
+/// A record as read: its key, the revision to expect, and its value if it exists.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// Which record.
+    pub key: RecordKey,
+    /// What a commit that rests on this read must expect.
+    pub revision: Revision,
+    /// The value; `None` when absent.
+    pub value: Option<T>,
+    /// The bytes as read, to write only what changed.
+    original: Option<Bytes>,
+}
+
+impl<T: Stored> Loaded<T> {
+    /// Decodes what a store answered for `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the bytes are not of a known format.
+    pub fn decode(key: RecordKey, record: Option<Record>) -> Result<Self, StoreError> {
+        let Some(record) = record else {
+            return Ok(Self { key, revision: Revision::ABSENT, value: None, original: None });
+        };
+        let value = Some(decode(&record.bytes)?);
+        Ok(Self { key, revision: record.revision, value, original: Some(record.bytes) })
+    }
+
+    /// The expectation that the record is still as read.
+    pub fn expectation(&self) -> (RecordKey, Revision) {
+        (self.key.clone(), self.revision)
+    }
+
+    /// The write that makes the store agree with the present value; `None` when it does.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the value cannot be encoded.
+    pub fn change(&self, times: impl FnOnce(&T) -> Times) -> Result<Option<Write>, StoreError> {
+        let Some(value) = &self.value else {
+            return Ok(self.original.as_ref().map(|_| Write::Delete { key: self.key.clone() }));
+        };
+        let bytes = encode(value)?;
+        if self.original.as_ref() == Some(&bytes) {
+            return Ok(None);
+        }
+        let Times { expires_at, due } = times(value);
+        Ok(Some(Write::Put { key: self.key.clone(), bytes, expires_at, due }))
+    }
+}
+
+/// When a record ends and when the background worker looks at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Absent from then on.
+    pub expires_at: Option<Timestamp>,
+    /// To be looked at then.
+    pub due: Option<Timestamp>,
+}
+
+/// Encodes a value in its present format.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
+pub fn encode<T: Stored>(value: &T) -> Result<Bytes, StoreError> {
+    let buffer = vec![T::FORMAT];
+    postcard::to_extend(value, buffer).map(Bytes::from).map_err(|_| StoreError::Corrupt)
+}
+
+/// Decodes a value of its present format.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for another format, damage or trailing bytes.
+pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
+    let (format, body) = bytes.split_first().ok_or(StoreError::Corrupt)?;
+    if *format != T::FORMAT {
+        return Err(StoreError::Corrupt);
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) | Err(_) => Err(StoreError::Corrupt),
+    }
+}
