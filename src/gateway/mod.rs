@@ -1,1 +1,4 @@
 //! Under construction.
+
+pub mod body;
+pub mod drain;

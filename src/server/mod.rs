@@ -1,1 +1,151 @@
-//! Under construction.
+//! The sockets: accepts connections within bounds, speaks TLS 1.3, HTTP/2 and HTTP/1.1, and hands
+//! requests to a [`Service`]. Knows nothing of payments, so that what is slow, oversized or hostile
+//! on the wire is dealt with before the gateway is involved.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use ipnet::IpNet;
+
+use crate::crypto::digest::Sha256;
+use crate::records::BoxFuture;
+
+/// What answers requests.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. The future is dropped when the client leaves, so what must not be
+    /// abandoned half way runs in a task of its own.
+    fn call(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        peer: Peer,
+    ) -> BoxFuture<'static, http::Response<Full<Bytes>>>;
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address, as told by a trusted proxy if there is one.
+    pub address: SocketAddr,
+    /// SHA-256 of the DER of its client certificate, when it presented one that verifies against
+    /// [`TlsFiles::client_ca`].
+    pub certificate: Option<Sha256>,
+}
+
+impl Peer {
+    /// The client's address without its port.
+    pub const fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+}
+
+/// Where the sockets are and every bound on what a connection may cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where agents, merchants and providers connect. Default `0.0.0.0:8443`.
+    pub listen: SocketAddr,
+    /// Where operators connect, in plain HTTP: keep it on loopback or a private network. Default
+    /// `127.0.0.1:9464`.
+    pub admin_listen: SocketAddr,
+    /// The certificate and its key.
+    pub tls: TlsFiles,
+    /// Connections open at once, handshakes included; more are closed at once. A TLS connection
+    /// costs about 50 KB. Default 8,192.
+    pub connections: usize,
+    /// Connections open at once from one address (IPv6: one /64), so that a single client cannot
+    /// take them all. A proxy that speaks the PROXY protocol is not counted, its clients are.
+    /// Default 1,024.
+    pub connections_per_address: usize,
+    /// Time for the PROXY header and the TLS handshake together. Default 5 s.
+    pub handshake_timeout: Duration,
+    /// Size of a request's head: request line and headers, in bytes. Signed requests stay below
+    /// 8 KiB. Default 32 KiB; at least 8 KiB.
+    pub header_bytes: usize,
+    /// Header fields in a request. Default 100.
+    pub header_count: usize,
+    /// Time from a request's first byte (or, for the first request, from the handshake) to the end
+    /// of its head. Default 10 s.
+    pub header_timeout: Duration,
+    /// Size of a request's body, in bytes. The largest ACP bodies are tens of kilobytes. Default
+    /// 1 MiB.
+    pub body_bytes: usize,
+    /// Time for a request's whole body. Default 15 s.
+    pub body_timeout: Duration,
+    /// HTTP/2 requests under way at once on one connection. Default 128.
+    pub streams: u32,
+    /// HTTP/2 streams that a client opened and reset before they were looked at; one more closes
+    /// the connection (CVE-2023-44487, rapid reset). Default 20.
+    pub pending_resets: usize,
+    /// HTTP/2 streams that we had to reset for a client's errors; one more closes the connection
+    /// (CVE-2025-8671). Default 100.
+    pub local_resets: usize,
+    /// A connection without a request under way is closed after this long. Longer than agents keep
+    /// idle connections, so that theirs end first. Default 75 s.
+    pub idle_timeout: Duration,
+    /// Whose word about the client's address is taken.
+    pub proxy: ProxySettings,
+    /// From SIGTERM to the end, whatever is still open. Below the 30 s that orchestrators wait
+    /// before they kill. Default 25 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
+            admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            tls: TlsFiles::default(),
+            connections: 8_192,
+            connections_per_address: 1_024,
+            handshake_timeout: Duration::from_secs(5),
+            header_bytes: 32 * 1024,
+            header_count: 100,
+            header_timeout: Duration::from_secs(10),
+            body_bytes: 1024 * 1024,
+            body_timeout: Duration::from_secs(15),
+            streams: 128,
+            pending_resets: 20,
+            local_resets: 100,
+            idle_timeout: Duration::from_secs(75),
+            proxy: ProxySettings::default(),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}
+
+/// The PEM files of the listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, then its intermediates. Default `certs/server.pem`.
+    pub certificate: PathBuf,
+    /// The certificate's private key: PKCS#8, SEC1 or PKCS#1. Default `certs/server.key`.
+    pub key: PathBuf,
+    /// Authorities of client certificates. With it a certificate is asked for but not demanded; one
+    /// that does not verify ends the handshake. Default none.
+    pub client_ca: Option<PathBuf>,
+}
+
+impl Default for TlsFiles {
+    fn default() -> Self {
+        Self {
+            certificate: PathBuf::from("certs/server.pem"),
+            key: PathBuf::from("certs/server.key"),
+            client_ca: None,
+        }
+    }
+}
+
+/// The PROXY protocol, versions 1 and 2.
+/// <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Networks of proxies that may name the client's address. Nobody else is listened to: from
+    /// other addresses a PROXY header is a malformed TLS handshake. Default none.
+    pub networks: Vec<IpNet>,
+    /// Whether a connection from these networks must begin with a PROXY header. Default false.
+    pub required: bool,
+}

@@ -1,1 +1,8 @@
-//! Under construction.
+//! What operators see of the gateway: metrics, JSON log lines, trace ids. Knows only the domain, so
+//! that every stage may report here.
+
+pub mod access;
+mod instrument;
+pub mod log;
+pub mod metrics;
+pub mod trace;

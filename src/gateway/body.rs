@@ -1,0 +1,153 @@
+//! Reads a request's body, bounded in size and time. Apart, because every route needs it and none
+//! may read a body any other way.
+
+use std::pin::pin;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+
+use crate::domain::clock::Deadline;
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Longer than allowed (413).
+    #[error("the body is too large")]
+    TooLarge,
+    /// Not complete in time (408).
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// The client stopped in the middle, or framed it wrongly (400, if it is still there).
+    #[error("the body is incomplete")]
+    Broken,
+}
+
+/// Reads a body of at most `max` bytes by `deadline`. A declared length above `max` is refused
+/// before anything is read; trailers are ignored.
+pub async fn collect(
+    body: impl Body<Data = Bytes>,
+    max: usize,
+    deadline: Deadline,
+) -> Result<Bytes, BodyError> {
+    let declared = body.size_hint().lower();
+    if usize::try_from(declared).map_or(true, |length| length > max) {
+        return Err(BodyError::TooLarge);
+    }
+    tokio::time::timeout_at(deadline.instant().into(), read(body, max))
+        .await
+        .unwrap_or(Err(BodyError::TooSlow))
+}
+
+async fn read(body: impl Body<Data = Bytes>, max: usize) -> Result<Bytes, BodyError> {
+    let mut body = pin!(body);
+    // Most bodies are one piece: it is handed on as it is. What follows is gathered by doubling, so
+    // that a client reserves no more than twice what it has sent.
+    let mut first = Bytes::new();
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        if data.len() > max - first.len().max(gathered.len()) {
+            return Err(BodyError::TooLarge);
+        }
+        if first.is_empty() && gathered.is_empty() {
+            first = data;
+        } else {
+            gathered.extend_from_slice(&std::mem::take(&mut first));
+            gathered.extend_from_slice(&data);
+        }
+    }
+    Ok(if gathered.is_empty() { first } else { gathered.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::Full;
+    use hyper::body::Frame;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Piece = Result<Bytes, std::io::Error>;
+
+    /// A body of pieces, then the end of the stream, or silence.
+    struct Pieces {
+        pieces: std::vec::IntoIter<Piece>,
+        silent: bool,
+    }
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            match self.pieces.next() {
+                None if self.silent => std::task::Poll::Pending,
+                piece => std::task::Poll::Ready(piece.map(|piece| piece.map(Frame::data))),
+            }
+        }
+    }
+
+    fn pieces(pieces: &[&'static [u8]], silent: bool) -> Pieces {
+        let pieces: Vec<Piece> = pieces.iter().map(|piece| Ok(Bytes::from_static(piece))).collect();
+        Pieces { pieces: pieces.into_iter(), silent }
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(30))
+    }
+
+    #[tokio::test]
+    async fn a_body_at_the_bound_is_read_and_one_byte_more_is_too_large() {
+        for split in [&[&b"12345678"[..]][..], &[b"1234", b"", b"5678"], &[b"", b"1", b"2345678"]] {
+            assert_eq!(collect(pieces(split, false), 8, soon()).await.unwrap(), "12345678");
+            assert_eq!(collect(pieces(split, false), 7, soon()).await, Err(BodyError::TooLarge));
+        }
+        assert_eq!(collect(pieces(&[], false), 0, soon()).await.unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_declared_length_above_the_bound_is_refused_unread() {
+        assert_eq!(collect(Full::new(Bytes::from_static(b"123")), 2, soon()).await, Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stops_arriving_is_too_slow() {
+        let body = pieces(&[b"12"], true);
+        assert_eq!(
+            collect(body, 8, Deadline::after(Duration::from_millis(50))).await,
+            Err(BodyError::TooSlow)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_taken_for_a_shorter_one() {
+        let broken: Vec<Piece> =
+            vec![Ok(Bytes::from_static(b"12")), Err(std::io::ErrorKind::UnexpectedEof.into())];
+        let body = Pieces { pieces: broken.into_iter(), silent: false };
+        assert_eq!(collect(body, 8, soon()).await, Err(BodyError::Broken));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_joined_in_order_within_the_bound(split: Vec<Vec<u8>>, max in 0_usize..64) {
+            let whole = split.concat();
+            let body = Pieces {
+                pieces: split.into_iter().map(|piece| Ok(piece.into())).collect::<Vec<Piece>>().into_iter(),
+                silent: false,
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let read = runtime.block_on(collect(body, max, soon()));
+            if whole.len() <= max {
+                prop_assert_eq!(read.unwrap(), whole);
+            } else {
+                prop_assert_eq!(read, Err(BodyError::TooLarge));
+            }
+        }
+    }
+}

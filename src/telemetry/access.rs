@@ -1,0 +1,162 @@
+//! One log line and one sample for each request, whatever becomes of it: an [`Observation`] begins
+//! with the head, collects what is learnt on the way, and reports when it is dropped, so also when
+//! the client hangs up.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::log::{AccessRecord, Identifier, Log};
+use super::metrics::{Gauged, Metrics};
+use super::trace::TraceParent;
+use crate::domain::clock::Clock;
+use crate::domain::id::{AgentId, MerchantId};
+
+/// Begins observations.
+#[derive(Clone)]
+pub struct Observer(Arc<Reports>);
+
+struct Reports {
+    metrics: Arc<Metrics>,
+    log: Log,
+    clock: Arc<dyn Clock>,
+}
+
+impl Observer {
+    /// An observer that reports to these.
+    pub fn new(metrics: Arc<Metrics>, log: Log, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Reports { metrics, log, clock }))
+    }
+
+    /// The metrics it reports to.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// The log it writes to.
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// A request's head has arrived.
+    pub fn begin(&self, peer: IpAddr) -> Observation {
+        Observation {
+            reports: Arc::clone(&self.0),
+            started: Instant::now(),
+            peer,
+            route: "unknown",
+            status: None,
+            decision: None,
+            agent: None,
+            merchant: None,
+            request_id: None,
+            trace: None,
+            client: Duration::ZERO,
+            upstream: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            _under_way: self.0.metrics.request_under_way(),
+        }
+    }
+}
+
+/// What is known of one request. Reports when dropped.
+#[must_use]
+pub struct Observation {
+    reports: Arc<Reports>,
+    started: Instant,
+    peer: IpAddr,
+    route: &'static str,
+    status: Option<u16>,
+    decision: Option<&'static str>,
+    agent: Option<AgentId>,
+    merchant: Option<MerchantId>,
+    request_id: Option<Identifier>,
+    trace: Option<TraceParent>,
+    client: Duration,
+    upstream: Option<Duration>,
+    bytes_in: u64,
+    bytes_out: u64,
+    _under_way: Gauged,
+}
+
+impl Observation {
+    /// The route is known.
+    pub fn route(&mut self, route: &'static str) {
+        self.route = route;
+    }
+
+    /// The agent is authenticated.
+    pub fn agent(&mut self, agent: &AgentId) {
+        self.agent = Some(agent.clone());
+    }
+
+    /// The merchant is known and configured: never what a stranger merely named.
+    pub fn merchant(&mut self, merchant: &MerchantId) {
+        self.merchant = Some(merchant.clone());
+    }
+
+    /// The request's id, the agent's or ours. One that may not be logged is left out.
+    pub fn request_id(&mut self, id: &str) {
+        self.request_id = Identifier::parse(id);
+    }
+
+    /// The trace it belongs to.
+    pub fn trace(&mut self, trace: TraceParent) {
+        self.trace = Some(trace);
+    }
+
+    /// The body has been read: `waited` was the client's time, not ours.
+    pub fn body(&mut self, bytes: usize, waited: Duration) {
+        self.bytes_in = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.client += waited;
+    }
+
+    /// A merchant was waited for; attempts add up.
+    pub fn upstream(&mut self, waited: Duration) {
+        *self.upstream.get_or_insert_default() += waited;
+    }
+
+    /// What was decided, in a word of our own.
+    pub fn decision(&mut self, decision: &'static str) {
+        self.decision = Some(decision);
+    }
+
+    /// The answer is ready; reports.
+    pub fn finish(mut self, status: u16, bytes: usize) {
+        self.status = Some(status);
+        self.bytes_out = u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        let others = self.client + self.upstream.unwrap_or_default();
+        let gateway = self.started.elapsed().saturating_sub(others);
+        let metrics = &self.reports.metrics;
+        metrics.request(self.route, self.status, gateway, self.upstream);
+        if let Some(merchant) = &self.merchant {
+            metrics.merchant_request(merchant, self.status, self.upstream);
+        }
+        let outcome = if self.status.is_some() { "answered" } else { "hangup" };
+        self.reports.log.access(AccessRecord {
+            time: self.reports.clock.now(),
+            peer: self.peer,
+            route: self.route,
+            status: self.status,
+            decision: self.decision.unwrap_or(outcome),
+            agent: self.agent.as_ref().map(|id| Identifier::known(id.as_str())),
+            merchant: self.merchant.as_ref().map(|id| Identifier::known(id.as_str())),
+            request_id: self.request_id.take(),
+            trace_id: self.trace.map(|trace| trace.trace_id()),
+            gateway_us: micros(gateway),
+            upstream_us: self.upstream.map(micros),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        });
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

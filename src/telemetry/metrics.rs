@@ -1,0 +1,328 @@
+//! Every metric, one documented line each, and a verb for each thing that happens.
+//!
+//! Label values are `&'static str` chosen by our own code, or a configured merchant's id while
+//! there are few of them: nothing a stranger sends can make a series. Methods never fail and never
+//! block.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus::{Histogram, IntCounter};
+
+use super::instrument::{Ages, Counters, Durations, Gauges, Workshop};
+pub use super::instrument::{Definition, MetricKind, MetricsError};
+use crate::domain::id::MerchantId;
+
+/// Merchants are told apart by label while at most this many are configured.
+pub const MERCHANT_LABELS: usize = 50;
+
+/// The merchant label when merchants are many, or not configured.
+const ANY_MERCHANT: &str = "any";
+
+/// Values of the `status` label, by class; the first is "the client left before the answer".
+const STATUS_CLASSES: [&str; 6] = ["hangup", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Counters of one route or merchant, one for each class of [`STATUS_CLASSES`].
+type ByStatus = [IntCounter; STATUS_CLASSES.len()];
+
+/// Every metric of the process.
+pub struct Metrics {
+    workshop: Workshop,
+    requests: Counters<2>,
+    gateway_seconds: Durations<1>,
+    upstream_seconds: Durations<1>,
+    merchant_requests: Counters<2>,
+    merchant_upstream_seconds: Durations<1>,
+    refusals: Counters<1>,
+    signatures: Counters<2>,
+    token_events: Counters<1>,
+    tokens: Gauges<1>,
+    idempotency: Counters<1>,
+    limited: Counters<1>,
+    fraud: Counters<3>,
+    store_operations: Counters<3>,
+    store_operation_seconds: Durations<2>,
+    claims: Counters<1>,
+    unresolved_claims: Gauges<1>,
+    unresolved_oldest_seconds: Ages<1>,
+    overcharges: IntCounter,
+    ownership_conflicts: IntCounter,
+    connections: Counters<1>,
+    connections_open: prometheus::IntGauge,
+    connections_refused: Counters<1>,
+    handshake_failures: Counters<1>,
+    proxy_errors: Counters<1>,
+    requests_under_way: prometheus::IntGauge,
+    log_lines_dropped: IntCounter,
+    // Handles resolved once, so that a request looks up no label: see `request`.
+    routes: ArcSwap<HashMap<&'static str, Arc<RouteHandles>>>,
+    merchants: ArcSwap<HashMap<MerchantId, Arc<MerchantHandles>>>,
+    any_merchant: ArcSwap<MerchantHandles>,
+}
+
+struct RouteHandles {
+    requests: ByStatus,
+    gateway: Histogram,
+    upstream: Histogram,
+}
+
+struct MerchantHandles {
+    requests: ByStatus,
+    upstream: Histogram,
+}
+
+impl Metrics {
+    /// Registers every metric; all start at zero or absent.
+    #[rustfmt::skip]
+    pub fn new() -> Result<Self, MetricsError> {
+        let mut w = Workshop::new();
+        let requests = w.counters("requests_total", ["route", "status"], "Requests answered, by route and class of status; `hangup` when the client left first.")?;
+        let gateway_seconds = w.durations("gateway_seconds", ["route"], "Our own time on a request: neither the merchant's nor the client's.")?;
+        let upstream_seconds = w.durations("upstream_seconds", ["route"], "Time a request spent waiting for its merchant, all attempts together.")?;
+        let merchant_requests = w.counters("merchant_requests_total", ["merchant", "status"], "Requests to a merchant's routes, by class of status; merchants are told apart while they are few.")?;
+        let merchant_upstream_seconds = w.durations("merchant_upstream_seconds", ["merchant"], "Time a request spent waiting for this merchant; merchants are told apart while they are few.")?;
+        let refusals = w.counters("refusals_total", ["reason"], "Requests the gateway itself refused, by reason.")?;
+        let signatures = w.counters("signatures_total", ["profile", "outcome"], "Agents' signatures: verified, invalid or absent.")?;
+        let token_events = w.counters("token_events_total", ["event"], "What happened to payment tokens.")?;
+        let tokens = w.gauges("tokens", ["state"], "Payment tokens stored, by state, as last counted.")?;
+        let idempotency = w.counters("idempotency_total", ["result"], "What an Idempotency-Key turned out to be.")?;
+        let limited = w.counters("limited_total", ["scope"], "Requests over a limit, by whose limit it was.")?;
+        let fraud = w.counters("fraud_total", ["rule", "verdict", "mode"], "Fraud rules that spoke, their verdict, and whether it was enforced.")?;
+        let store_operations = w.counters("store_operations_total", ["engine", "operation", "outcome"], "Operations on the store.")?;
+        let store_operation_seconds = w.durations("store_operation_seconds", ["engine", "operation"], "How long an operation on the store took, waiting for stable storage included.")?;
+        let claims = w.counters("claims_total", ["outcome"], "Claims settled, by outcome.")?;
+        let unresolved_claims = w.gauges("unresolved_claims", ["kind"], "Claims held without evidence of a charge or of none: in doubt or pending.")?;
+        let unresolved_oldest_seconds = w.ages("unresolved_oldest_seconds", ["kind"], "Age of the oldest unresolved claim; 0 when there is none.")?;
+        let overcharges = w.counters("overcharges_total", [], "Answers to a complete that show more than was checked.")?.at([]);
+        let ownership_conflicts = w.counters("ownership_conflicts_total", [], "Sessions a merchant handed to a second agent.")?.at([]);
+        let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
+        let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
+        let connections_refused = w.counters("connections_refused_total", ["reason"], "Connections closed before their handshake, by the bound they met.")?;
+        let handshake_failures = w.counters("handshake_failures_total", ["reason"], "TLS handshakes that failed.")?;
+        let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
+        let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
+        let log_lines_dropped = w.counters("log_lines_dropped_total", [], "Log lines lost because the log could not be written fast enough.")?.at([]);
+        let build_info = w.gauges("build_info", ["version"], "Always 1; the version is the label.")?;
+        build_info.set([env!("CARGO_PKG_VERSION")], 1);
+        let any_merchant = ArcSwap::from_pointee(merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT));
+        Ok(Self {
+            workshop: w,
+            requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds,
+            refusals, signatures, token_events, tokens, idempotency, limited, fraud,
+            store_operations, store_operation_seconds,
+            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts,
+            connections, connections_open, connections_refused, handshake_failures, proxy_errors,
+            requests_under_way, log_lines_dropped,
+            routes: ArcSwap::default(),
+            merchants: ArcSwap::default(),
+            any_merchant,
+        })
+    }
+
+    /// Names the configured merchants. Each gets a label of its own unless there are more than
+    /// [`MERCHANT_LABELS`]. Call at start and whenever the configuration changes.
+    pub fn set_merchants<'a>(&self, merchants: impl IntoIterator<Item = &'a MerchantId>) {
+        let ids: Vec<&MerchantId> = merchants.into_iter().take(MERCHANT_LABELS + 1).collect();
+        let told_apart = if ids.len() > MERCHANT_LABELS { &[][..] } else { &ids[..] };
+        // Series of merchants that are gone must not stay for ever.
+        self.merchant_requests.clear();
+        self.merchant_upstream_seconds.clear();
+        let handles =
+            |label: &str| merchant_handles(&self.merchant_requests, &self.merchant_upstream_seconds, label);
+        let map = told_apart.iter().map(|id| ((*id).clone(), Arc::new(handles(id.as_str())))).collect();
+        self.any_merchant.store(Arc::new(handles(ANY_MERCHANT)));
+        self.merchants.store(Arc::new(map));
+    }
+
+    /// A request was answered with `status`, or the client left before (`None`). `gateway` is our
+    /// own time, `upstream` the merchant's when it was asked.
+    pub fn request(
+        &self,
+        route: &'static str,
+        status: Option<u16>,
+        gateway: Duration,
+        upstream: Option<Duration>,
+    ) {
+        let handles = self.route(route);
+        count(&handles.requests, status);
+        handles.gateway.observe(gateway.as_secs_f64());
+        if let Some(upstream) = upstream {
+            handles.upstream.observe(upstream.as_secs_f64());
+        }
+    }
+
+    /// The same request, told by merchant.
+    pub fn merchant_request(&self, merchant: &MerchantId, status: Option<u16>, upstream: Option<Duration>) {
+        let map = self.merchants.load();
+        let any = self.any_merchant.load();
+        let handles = map.get(merchant).unwrap_or(&any);
+        count(&handles.requests, status);
+        if let Some(upstream) = upstream {
+            handles.upstream.observe(upstream.as_secs_f64());
+        }
+    }
+
+    /// A request began: it is under way until the guard is dropped.
+    pub fn request_under_way(&self) -> Gauged {
+        Gauged::rise(&self.requests_under_way)
+    }
+
+    /// The gateway refused a request.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.add_one([reason]);
+    }
+
+    /// A signature was looked at: `verified`, `invalid` or `absent`.
+    pub fn signature(&self, profile: &'static str, outcome: &'static str) {
+        self.signatures.add_one([profile, outcome]);
+    }
+
+    /// A token was minted, claimed, redeemed, consumed, released, revoked, …
+    pub fn token_event(&self, event: &'static str) {
+        self.token_events.add_one([event]);
+    }
+
+    /// How many tokens are in a state.
+    pub fn set_tokens(&self, state: &'static str, count: u64) {
+        self.tokens.set([state], count);
+    }
+
+    /// What an idempotency key turned out to be: `fresh`, `replayed`, `in_flight`, `conflict`, …
+    pub fn idempotency(&self, result: &'static str) {
+        self.idempotency.add_one([result]);
+    }
+
+    /// A request was over a limit: `address`, `agent`, `merchant`, …
+    pub fn limited(&self, scope: &'static str) {
+        self.limited.add_one([scope]);
+    }
+
+    /// A fraud rule spoke.
+    pub fn fraud(&self, rule: &'static str, verdict: &'static str, mode: &'static str) {
+        self.fraud.add_one([rule, verdict, mode]);
+    }
+
+    /// The store did something.
+    pub fn store_operation(
+        &self,
+        engine: &'static str,
+        operation: &'static str,
+        outcome: &'static str,
+        elapsed: Duration,
+    ) {
+        self.store_operations.add_one([engine, operation, outcome]);
+        self.store_operation_seconds.observe([engine, operation], elapsed);
+    }
+
+    /// A claim was settled: `charged`, `not_charged`, `pending`, `in_doubt`.
+    pub fn claim(&self, outcome: &'static str) {
+        self.claims.add_one([outcome]);
+    }
+
+    /// How many claims are unresolved (`in_doubt`, `pending`) and for how long the oldest has been.
+    pub fn set_unresolved(&self, kind: &'static str, count: u64, oldest: Duration) {
+        self.unresolved_claims.set([kind], count);
+        self.unresolved_oldest_seconds.set([kind], oldest);
+    }
+
+    /// A merchant charged more than was checked.
+    pub fn overcharge(&self) {
+        self.overcharges.inc();
+    }
+
+    /// A merchant handed an owned session to another agent.
+    pub fn ownership_conflict(&self) {
+        self.ownership_conflicts.inc();
+    }
+
+    /// A socket was accepted: it is open until the guard is dropped.
+    pub fn connection_open(&self) -> Gauged {
+        Gauged::rise(&self.connections_open)
+    }
+
+    /// A connection finished its handshake: `h2` or `http/1.1`.
+    pub fn connection_ready(&self, protocol: &'static str) {
+        self.connections.add_one([protocol]);
+    }
+
+    /// A connection met a bound.
+    pub fn connection_refused(&self, reason: &'static str) {
+        self.connections_refused.add_one([reason]);
+    }
+
+    /// A TLS handshake failed.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        self.handshake_failures.add_one([reason]);
+    }
+
+    /// A PROXY header was missing or malformed.
+    pub fn proxy_error(&self, reason: &'static str) {
+        self.proxy_errors.add_one([reason]);
+    }
+
+    /// A log line was lost.
+    pub fn log_line_dropped(&self) {
+        self.log_lines_dropped.inc();
+    }
+
+    /// Every sample in Prometheus' text format, version 0.0.4.
+    pub fn encode(&self) -> String {
+        self.workshop.encode()
+    }
+
+    fn route(&self, route: &'static str) -> Arc<RouteHandles> {
+        if let Some(handles) = self.routes.load().get(route) {
+            return Arc::clone(handles);
+        }
+        // The first request of this route: routes are few and named by our own code.
+        let made = Arc::new(RouteHandles {
+            requests: STATUS_CLASSES.map(|class| self.requests.at([route, class])),
+            gateway: self.gateway_seconds.at([route]),
+            upstream: self.upstream_seconds.at([route]),
+        });
+        self.routes.rcu(|routes| {
+            let mut routes = HashMap::clone(routes);
+            routes.insert(route, Arc::clone(&made));
+            routes
+        });
+        made
+    }
+}
+
+/// Every metric there is, as documented.
+pub fn table() -> Result<Vec<Definition>, MetricsError> {
+    Ok(Metrics::new()?.workshop.table().to_vec())
+}
+
+fn merchant_handles(requests: &Counters<2>, upstream: &Durations<1>, label: &str) -> MerchantHandles {
+    MerchantHandles {
+        requests: STATUS_CLASSES.map(|class| requests.at([label, class])),
+        upstream: upstream.at([label]),
+    }
+}
+
+fn count(classes: &ByStatus, status: Option<u16>) {
+    let index = status.map_or(0, |status| usize::from(status / 100));
+    if let Some(counter) = classes.get(index) {
+        counter.inc();
+    }
+}
+
+/// One more on a gauge for as long as it lives.
+#[must_use]
+pub struct Gauged(prometheus::IntGauge);
+
+impl Gauged {
+    fn rise(gauge: &prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
