@@ -1,0 +1,381 @@
+//! The request head as typed values. A header that means two things to two readers is an attack,
+//! so those that decide who, what and how often may stand only once.
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue};
+
+use super::version::Version;
+
+/// `API-Version`.
+pub const API_VERSION: HeaderName = HeaderName::from_static("api-version");
+/// `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// `Idempotent-Replayed`: `true` on replays, absent otherwise.
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// `Request-Id`.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// `Signature`, of ACP or of RFC 9421.
+pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
+/// `Signature-Input` of RFC 9421.
+pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+/// `Timestamp`.
+pub const TIMESTAMP: HeaderName = HeaderName::from_static("timestamp");
+
+/// Longest `Request-Id` taken over from a caller, in bytes.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+/// Longest `Idempotency-Key`, in characters (AC §6.1).
+const MAX_KEY_CHARS: usize = 255;
+/// Longest `Accept-Language` passed on, in bytes.
+const MAX_ACCEPT_LANGUAGE_BYTES: usize = 512;
+
+/// Why a request head cannot be used. Holds no byte of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// A header that must be single stands more than once.
+    #[error("the header {0} is repeated")]
+    Repeated(&'static str),
+    /// `Authorization` is not `Bearer` and a credential.
+    #[error("the Authorization header is not a bearer credential")]
+    MalformedAuthorization,
+    /// `API-Version` names no known version.
+    #[error("the API-Version is not supported")]
+    UnsupportedVersion,
+    /// `Idempotency-Key` is repeated, empty, too long, or has characters that are not visible.
+    #[error("the Idempotency-Key is not 1 to 255 visible characters")]
+    InvalidIdempotencyKey,
+    /// The body is declared as something other than UTF-8 JSON.
+    #[error("the media type is not application/json")]
+    UnsupportedMediaType,
+    /// The body is declared as encoded.
+    #[error("a content encoding is not accepted")]
+    UnsupportedEncoding,
+}
+
+/// What a request's head says, apart from who sends it. Its parts can also be read one by one, for
+/// answering a request whose head is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// Absent when the header is: 400, unless the agent's configuration fills it in.
+    pub version: Option<Version>,
+    /// The caller's own key; whether it is needed is the route's rule.
+    pub idempotency_key: Option<IdempotencyKey>,
+    /// The caller's own id; the gateway mints one when it is absent or unusable.
+    pub request_id: Option<RequestId>,
+    /// What the body is declared as.
+    pub content_type: ContentType,
+}
+
+/// What a body is declared as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// `application/json`, in UTF-8.
+    Json,
+    /// Nothing: fine only without a body.
+    Absent,
+}
+
+impl RequestHead {
+    /// Reads a request head. In this order: repeats, encoding, media type, version, key.
+    ///
+    /// # Errors
+    /// The first [`HeaderError`] in that order.
+    pub fn read(headers: &HeaderMap) -> Result<Self, HeaderError> {
+        refuse_repeats(headers)?;
+        refuse_encoding(headers)?;
+        Ok(Self {
+            content_type: content_type(headers)?,
+            version: api_version(headers)?,
+            idempotency_key: idempotency_key(headers)?,
+            request_id: request_id(headers),
+        })
+    }
+}
+
+/// An agent's idempotency key: 1 to 255 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Arc<str>);
+
+impl IdempotencyKey {
+    /// Reads a key; `None` when it is not 1 to 255 visible ASCII characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_visible(text, MAX_KEY_CHARS).then(|| Self(text.into()))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A request id: 1 to 128 visible ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// Reads a request id; `None` when it is not 1 to 128 visible ASCII characters.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_visible(text, MAX_REQUEST_ID_BYTES).then(|| Self(text.into()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A bearer credential, borrowed from the head. Cannot be printed.
+#[derive(Clone, Copy)]
+pub struct Credential<'a>(&'a str);
+
+impl<'a> Credential<'a> {
+    /// The credential, named so that every use can be found.
+    pub const fn expose(self) -> &'a str {
+        self.0
+    }
+}
+
+/// Refuses heads in which `Authorization`, `API-Version`, `Idempotency-Key`, `Timestamp` or
+/// `Signature` stands more than once (`product.md`, "Names, paths, bytes").
+///
+/// # Errors
+/// [`HeaderError::Repeated`], or [`HeaderError::InvalidIdempotencyKey`] for the key.
+pub fn refuse_repeats(headers: &HeaderMap) -> Result<(), HeaderError> {
+    single(headers, &AUTHORIZATION, "Authorization")?;
+    single(headers, &API_VERSION, "API-Version")?;
+    single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key").map_err(|_| HeaderError::InvalidIdempotencyKey)?;
+    single(headers, &TIMESTAMP, "Timestamp")?;
+    single(headers, &SIGNATURE, "Signature")?;
+    Ok(())
+}
+
+/// The bearer credential of `Authorization` (RFC 6750 §2.1); `None` when the header is absent.
+///
+/// # Errors
+/// [`HeaderError::MalformedAuthorization`] for another scheme or a malformed credential.
+pub fn credential(headers: &HeaderMap) -> Result<Option<Credential<'_>>, HeaderError> {
+    let Some(value) = single(headers, &AUTHORIZATION, "Authorization")? else { return Ok(None) };
+    let text = value.to_str().map_err(|_| HeaderError::MalformedAuthorization)?;
+    let (scheme, rest) = text.split_once(' ').ok_or(HeaderError::MalformedAuthorization)?;
+    let credential = rest.trim_start_matches(' ');
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    if !is_bearer || credential.is_empty() || !credential.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(HeaderError::MalformedAuthorization);
+    }
+    Ok(Some(Credential(credential)))
+}
+
+/// The version of `API-Version`; `None` when the header is absent.
+///
+/// # Errors
+/// [`HeaderError::UnsupportedVersion`] for a value that is no known version.
+pub fn api_version(headers: &HeaderMap) -> Result<Option<Version>, HeaderError> {
+    let Some(value) = single(headers, &API_VERSION, "API-Version")? else { return Ok(None) };
+    let version = value.to_str().ok().and_then(|text| Version::parse(text.trim()));
+    version.map(Some).ok_or(HeaderError::UnsupportedVersion)
+}
+
+/// The caller's `Idempotency-Key`; `None` when the header is absent.
+///
+/// # Errors
+/// [`HeaderError::InvalidIdempotencyKey`], for a repeated header too: ACP's closed list of codes
+/// has no other word for it (`acp/protocol.md` §5).
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, HeaderError> {
+    let value = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")
+        .map_err(|_| HeaderError::InvalidIdempotencyKey)?;
+    let Some(value) = value else { return Ok(None) };
+    let key = value.to_str().ok().and_then(IdempotencyKey::parse);
+    key.map(Some).ok_or(HeaderError::InvalidIdempotencyKey)
+}
+
+/// The caller's `Request-Id`, if it is usable: anything else is as good as absent, because the id
+/// serves nothing but correlation.
+pub fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+    let value = single(headers, &REQUEST_ID, "Request-Id").ok()??;
+    RequestId::parse(value.to_str().ok()?)
+}
+
+/// `Accept-Language` as it goes on to the merchant: unchanged, several lines joined as RFC 9110
+/// §5.3 allows; `None` when absent, absurdly long or not ASCII.
+pub fn accept_language(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut joined = String::new();
+    for value in headers.get_all(ACCEPT_LANGUAGE) {
+        if !joined.is_empty() {
+            joined.push_str(", ");
+        }
+        joined.push_str(value.to_str().ok()?);
+        if joined.len() > MAX_ACCEPT_LANGUAGE_BYTES {
+            return None;
+        }
+    }
+    if joined.is_empty() { None } else { HeaderValue::from_str(&joined).ok() }
+}
+
+/// What the body is declared as: `application/json`, at most with `charset=utf-8`.
+///
+/// # Errors
+/// [`HeaderError::UnsupportedMediaType`] for anything else.
+pub fn content_type(headers: &HeaderMap) -> Result<ContentType, HeaderError> {
+    let value =
+        single(headers, &CONTENT_TYPE, "Content-Type").map_err(|_| HeaderError::UnsupportedMediaType)?;
+    let Some(value) = value else { return Ok(ContentType::Absent) };
+    let text = value.to_str().map_err(|_| HeaderError::UnsupportedMediaType)?;
+    let mut parts = text.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    let is_utf8 = |parameter: &str| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    };
+    if is_json && parts.next().is_none_or(is_utf8) && parts.next().is_none() {
+        Ok(ContentType::Json)
+    } else {
+        Err(HeaderError::UnsupportedMediaType)
+    }
+}
+
+/// Refuses any `Content-Encoding`: signatures and limits are over the bytes as sent.
+///
+/// # Errors
+/// [`HeaderError::UnsupportedEncoding`].
+pub fn refuse_encoding(headers: &HeaderMap) -> Result<(), HeaderError> {
+    if headers.contains_key(CONTENT_ENCODING) { Err(HeaderError::UnsupportedEncoding) } else { Ok(()) }
+}
+
+/// The only value of a header.
+fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    shown: &'static str,
+) -> Result<Option<&'a HeaderValue>, HeaderError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() { Err(HeaderError::Repeated(shown)) } else { Ok(first) }
+}
+
+fn is_visible(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_plain_head_is_read_whole() {
+        let headers = head(&[
+            ("api-version", "2026-01-30"),
+            ("idempotency-key", "k-1"),
+            ("request-id", "r-1"),
+            ("content-type", "application/json; charset=UTF-8"),
+        ]);
+        let read = RequestHead::read(&headers).unwrap();
+        assert_eq!(read.version, Some(Version::V2026_01_30));
+        assert_eq!(read.idempotency_key.unwrap().as_str(), "k-1");
+        assert_eq!(read.request_id.unwrap().as_str(), "r-1");
+        assert_eq!(read.content_type, ContentType::Json);
+    }
+
+    #[test]
+    fn headers_that_decide_may_stand_only_once() {
+        for name in ["authorization", "api-version", "timestamp", "signature"] {
+            let repeated = head(&[(name, "a"), (name, "a")]);
+            assert!(matches!(RequestHead::read(&repeated), Err(HeaderError::Repeated(_))), "{name}");
+        }
+        let keys = head(&[("idempotency-key", "a"), ("idempotency-key", "a")]);
+        assert_eq!(RequestHead::read(&keys), Err(HeaderError::InvalidIdempotencyKey));
+    }
+
+    #[test]
+    fn a_credential_is_bearer_and_visible() {
+        let of = |value: &str| {
+            credential(&head(&[("authorization", value)])).map(|c| c.map(|c| c.expose().to_owned()))
+        };
+        assert_eq!(of("Bearer abc.def-_~+/="), Ok(Some("abc.def-_~+/=".into())));
+        assert_eq!(of("bearer abc"), Ok(Some("abc".into())));
+        for bad in ["Bearer", "Bearer ", "Basic abc", "abc", "Bearer a b", ""] {
+            assert_eq!(of(bad), Err(HeaderError::MalformedAuthorization), "{bad}");
+        }
+        assert!(credential(&HeaderMap::new()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_key_of_255_characters_passes_and_256_does_not() {
+        let of = |key: &str| idempotency_key(&head(&[("idempotency-key", key)]));
+        assert!(of(&"k".repeat(255)).unwrap().is_some());
+        for bad in [&"k".repeat(256), "", "a b", "a\tb"] {
+            assert_eq!(of(bad), Err(HeaderError::InvalidIdempotencyKey), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unusable_request_id_is_as_good_as_absent() {
+        assert_eq!(request_id(&head(&[("request-id", "a b")])), None);
+        assert_eq!(request_id(&head(&[("request-id", &"r".repeat(129))])), None);
+        assert_eq!(request_id(&head(&[("request-id", "a"), ("request-id", "b")])), None);
+    }
+
+    #[test]
+    fn only_plain_utf8_json_is_a_body() {
+        let of = |value: &str| content_type(&head(&[("content-type", value)]));
+        for good in
+            ["application/json", "Application/JSON;charset=\"utf-8\"", "application/json ; charset=utf-8"]
+        {
+            assert_eq!(of(good), Ok(ContentType::Json), "{good}");
+        }
+        for bad in [
+            "text/json",
+            "application/json; charset=latin1",
+            "application/json; q=1",
+            "application/json;",
+            "application/jsonx",
+            "",
+        ] {
+            assert_eq!(of(bad), Err(HeaderError::UnsupportedMediaType), "{bad}");
+        }
+        let encoded = head(&[("content-encoding", "identity")]);
+        assert_eq!(RequestHead::read(&encoded), Err(HeaderError::UnsupportedEncoding));
+    }
+
+    #[test]
+    fn accept_language_goes_on_unchanged() {
+        let of = |lines: &[&str]| {
+            let lines: Vec<_> = lines.iter().map(|value| ("accept-language", *value)).collect();
+            accept_language(&head(&lines)).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(of(&["de-DE,de;q=0.9"]), Some("de-DE,de;q=0.9".into()));
+        assert_eq!(of(&["de", "en"]), Some("de, en".into()));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["x".repeat(600).as_str()]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_head_is_read_or_refused(
+            lines in proptest::collection::vec((0usize..8, proptest::collection::vec(any::<u8>(), 0..40)), 0..8)
+        ) {
+            let names = [AUTHORIZATION, API_VERSION, IDEMPOTENCY_KEY, REQUEST_ID, CONTENT_TYPE, ACCEPT_LANGUAGE, TIMESTAMP, SIGNATURE];
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    headers.append(&names[name], value);
+                }
+            }
+            if let Ok(read) = RequestHead::read(&headers) {
+                prop_assert!(read.idempotency_key.is_none_or(|key| key.as_str().len() <= 255));
+            }
+            let _ = (credential(&headers).is_ok(), accept_language(&headers));
+        }
+    }
+}

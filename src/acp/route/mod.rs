@@ -1,0 +1,254 @@
+//! Which operation a method and path name: one closed enum, so that a new operation is a to-do
+//! list from the compiler. Paths go upstream only as rebuilt from here, never as they came.
+
+mod parse;
+
+use http::Method;
+
+use super::problem::ErrorDialect;
+use super::version::Version;
+use crate::domain::id::{MerchantId, SessionId, TokenId};
+
+/// An operation of the public listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `POST /agentic_commerce/delegate_payment`: mint a token.
+    DelegatePayment {
+        /// Named by the path prefix or the host; otherwise `allowance.merchant_id` alone says.
+        merchant: Option<MerchantId>,
+    },
+    /// `GET /agentic_commerce/issued_tokens/{id}`: the agent's view of its token.
+    IssuedToken {
+        /// Which token.
+        token: TokenId,
+    },
+    /// `POST /agentic_commerce/issued_tokens/{id}/revoke`.
+    RevokeToken {
+        /// Which token.
+        token: TokenId,
+    },
+    /// `GET /agentic_commerce/granted_tokens/{id}`: the merchant's view of a token granted to it.
+    GrantedToken {
+        /// Which token.
+        token: TokenId,
+    },
+    /// `POST /agentic_commerce/granted_tokens/{id}/redeem`: exchange it for the card.
+    RedeemToken {
+        /// Which token.
+        token: TokenId,
+    },
+    /// A call of ACP's checkout.
+    Checkout {
+        /// Whose checkout.
+        merchant: MerchantId,
+        /// Which call.
+        call: CheckoutCall,
+    },
+    /// A call of ACP's carts.
+    Cart {
+        /// Whose cart.
+        merchant: MerchantId,
+        /// Which call.
+        call: CartCall,
+    },
+    /// `GET /.well-known/acp.json`.
+    Discovery {
+        /// The merchant whose host was asked; none on a shared host.
+        merchant: Option<MerchantId>,
+    },
+    /// `GET /.well-known/jwks.json`.
+    Jwks,
+    /// `GET /.well-known/http-message-signatures-directory`.
+    SignatureDirectory,
+}
+
+/// A call of ACP's checkout (AC §4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CheckoutCall {
+    /// `POST /checkout_sessions`
+    Create,
+    /// `GET /checkout_sessions/{id}`
+    Get {
+        /// Which session.
+        session: SessionId,
+    },
+    /// `POST /checkout_sessions/{id}`
+    Update {
+        /// Which session.
+        session: SessionId,
+    },
+    /// `POST /checkout_sessions/{id}/complete`
+    Complete {
+        /// Which session.
+        session: SessionId,
+    },
+    /// `POST /checkout_sessions/{id}/cancel`
+    Cancel {
+        /// Which session.
+        session: SessionId,
+    },
+}
+
+/// A call of ACP's carts (CA §4).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CartCall {
+    /// `POST /carts`
+    Create,
+    /// `GET /carts/{id}`
+    Get {
+        /// Which cart.
+        cart: SessionId,
+    },
+    /// `PUT /carts/{id}`: full replacement.
+    Update {
+        /// Which cart.
+        cart: SessionId,
+    },
+    /// `POST /carts/{id}/cancel`
+    Cancel {
+        /// Which cart.
+        cart: SessionId,
+    },
+}
+
+/// Why a method and path name no operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Nothing lives at that path.
+    #[error("nothing is served at this path")]
+    NotFound,
+    /// Something does, but not for that method.
+    #[error("the method is not allowed on this path")]
+    MethodNotAllowed {
+        /// The value of `Allow`.
+        allow: &'static str,
+    },
+}
+
+impl Route {
+    /// Its name in metrics and logs.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::DelegatePayment { .. } => "delegate_payment",
+            Self::IssuedToken { .. } => "issued_token",
+            Self::RevokeToken { .. } => "revoke_token",
+            Self::GrantedToken { .. } => "granted_token",
+            Self::RedeemToken { .. } => "redeem_token",
+            Self::Checkout { call, .. } => match call {
+                CheckoutCall::Create => "checkout_create",
+                CheckoutCall::Get { .. } => "checkout_get",
+                CheckoutCall::Update { .. } => "checkout_update",
+                CheckoutCall::Complete { .. } => "checkout_complete",
+                CheckoutCall::Cancel { .. } => "checkout_cancel",
+            },
+            Self::Cart { call, .. } => match call {
+                CartCall::Create => "cart_create",
+                CartCall::Get { .. } => "cart_get",
+                CartCall::Update { .. } => "cart_update",
+                CartCall::Cancel { .. } => "cart_cancel",
+            },
+            Self::Discovery { .. } => "discovery",
+            Self::Jwks => "jwks",
+            Self::SignatureDirectory => "signature_directory",
+        }
+    }
+
+    /// Whether money can move or a card can enter or leave: delegate_payment, complete, revoke,
+    /// redeem (`product.md`, "Surface").
+    pub const fn is_money(&self) -> bool {
+        match self {
+            Self::DelegatePayment { .. } | Self::RevokeToken { .. } | Self::RedeemToken { .. } => true,
+            Self::Checkout { call, .. } => matches!(call, CheckoutCall::Complete { .. }),
+            Self::IssuedToken { .. }
+            | Self::GrantedToken { .. }
+            | Self::Cart { .. }
+            | Self::Discovery { .. }
+            | Self::Jwks
+            | Self::SignatureDirectory => false,
+        }
+    }
+
+    /// Whether it changes anything: every POST and PUT.
+    pub const fn is_mutation(&self) -> bool {
+        match self {
+            Self::DelegatePayment { .. } | Self::RevokeToken { .. } | Self::RedeemToken { .. } => true,
+            Self::Checkout { call, .. } => !matches!(call, CheckoutCall::Get { .. }),
+            Self::Cart { call, .. } => !matches!(call, CartCall::Get { .. }),
+            Self::IssuedToken { .. }
+            | Self::GrantedToken { .. }
+            | Self::Discovery { .. }
+            | Self::Jwks
+            | Self::SignatureDirectory => false,
+        }
+    }
+
+    /// Whether it is served to anyone, without credential and without `API-Version`.
+    pub const fn is_public(&self) -> bool {
+        matches!(self, Self::Discovery { .. } | Self::Jwks | Self::SignatureDirectory)
+    }
+
+    /// The method it is called with.
+    pub const fn method(&self) -> Method {
+        match self {
+            Self::Cart { call: CartCall::Update { .. }, .. } => Method::PUT,
+            _ if self.is_mutation() => Method::POST,
+            _ => Method::GET,
+        }
+    }
+
+    /// The merchant named by prefix or host.
+    pub const fn merchant(&self) -> Option<&MerchantId> {
+        match self {
+            Self::DelegatePayment { merchant } | Self::Discovery { merchant } => merchant.as_ref(),
+            Self::Checkout { merchant, .. } | Self::Cart { merchant, .. } => Some(merchant),
+            Self::IssuedToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::GrantedToken { .. }
+            | Self::RedeemToken { .. }
+            | Self::Jwks
+            | Self::SignatureDirectory => None,
+        }
+    }
+
+    /// The path without a merchant prefix: the same through host and prefix, and what is appended
+    /// to a merchant's base URL.
+    pub fn canonical_path(&self) -> String {
+        match self {
+            Self::DelegatePayment { .. } => "/agentic_commerce/delegate_payment".to_owned(),
+            Self::IssuedToken { token } => format!("/agentic_commerce/issued_tokens/{token}"),
+            Self::RevokeToken { token } => format!("/agentic_commerce/issued_tokens/{token}/revoke"),
+            Self::GrantedToken { token } => format!("/agentic_commerce/granted_tokens/{token}"),
+            Self::RedeemToken { token } => format!("/agentic_commerce/granted_tokens/{token}/redeem"),
+            Self::Checkout { call, .. } => match call {
+                CheckoutCall::Create => "/checkout_sessions".to_owned(),
+                CheckoutCall::Get { session } | CheckoutCall::Update { session } => {
+                    format!("/checkout_sessions/{session}")
+                }
+                CheckoutCall::Complete { session } => format!("/checkout_sessions/{session}/complete"),
+                CheckoutCall::Cancel { session } => format!("/checkout_sessions/{session}/cancel"),
+            },
+            Self::Cart { call, .. } => match call {
+                CartCall::Create => "/carts".to_owned(),
+                CartCall::Get { cart } | CartCall::Update { cart } => format!("/carts/{cart}"),
+                CartCall::Cancel { cart } => format!("/carts/{cart}/cancel"),
+            },
+            Self::Discovery { .. } => "/.well-known/acp.json".to_owned(),
+            Self::Jwks => "/.well-known/jwks.json".to_owned(),
+            Self::SignatureDirectory => "/.well-known/http-message-signatures-directory".to_owned(),
+        }
+    }
+
+    /// Whether the request must carry an `Idempotency-Key`: money routes in every version, every
+    /// POST and PUT from 2026-04-17 (AC §6.1, DP §5.1, cart OpenAPI).
+    pub const fn needs_idempotency_key(&self, version: Version) -> bool {
+        self.is_money() || (self.is_mutation() && version.requires_idempotency_key())
+    }
+
+    /// In which of ACP's two error dialects it answers (`acp/protocol.md` C30).
+    pub const fn error_dialect(&self) -> ErrorDialect {
+        match self {
+            Self::DelegatePayment { .. } => ErrorDialect::DelegatePayment,
+            _ => ErrorDialect::Checkout,
+        }
+    }
+}
