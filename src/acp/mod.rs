@@ -2,6 +2,7 @@
 //! of bodies. Pure and synchronous: nothing here waits, stores or sends.
 
 pub mod authority;
+pub mod canonical;
 pub mod header;
 pub mod problem;
 pub mod route;
