@@ -187,6 +187,16 @@ fn every_refusal_names_its_reason_and_its_offset() {
 }
 
 #[test]
+fn a_duplicate_is_named_at_its_second_place_in_an_object_of_any_length() {
+    for length in [2, 30, 300] {
+        // Backwards, so that they have to be sorted, and the first name once more at the end.
+        let names: Vec<_> = (0..length).rev().chain([length - 1]).map(|n| format!("\"{n:03}\":0")).collect();
+        let input = format!("{{{}}}", names.join(","));
+        assert_eq!(check(input.as_bytes()), Err(JsonError::DuplicateName(1 + length * 8)), "{length}");
+    }
+}
+
+#[test]
 fn bounds_hold_to_the_last_and_refuse_one_more() {
     let nested = |open: &str, close: &str, depth| open.repeat(depth) + "1" + &close.repeat(depth);
     assert_eq!(check(nested("[", "]", MAX_DEPTH).as_bytes()), Ok(()));
