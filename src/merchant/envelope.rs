@@ -14,6 +14,8 @@ pub struct Described {
     pub message: Option<String>,
     /// `param`
     pub param: Option<String>,
+    /// `supported_versions`
+    pub supported_versions: Vec<String>,
 }
 
 /// Reads a flat error, `{error:{…}}`, `{error:"text"}`, `{detail:{…}}`, `{detail:[…]}` or
@@ -40,6 +42,7 @@ fn flat(object: &Map<String, Value>) -> Described {
         code: text(object, "code"),
         message: text(object, "message"),
         param: text(object, "param"),
+        supported_versions: texts(object, "supported_versions"),
     }
 }
 
@@ -74,13 +77,24 @@ fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
     object.get(name).and_then(Value::as_str).map(str::to_owned)
 }
 
+fn texts(object: &Map<String, Value>, name: &str) -> Vec<String> {
+    let list = object.get(name).and_then(Value::as_array);
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn described(kind: &str, code: &str, message: &str, param: &str) -> Option<Described> {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Some(Described { kind: some(kind), code: some(code), message: some(message), param: some(param) })
+        Some(Described {
+            kind: some(kind),
+            code: some(code),
+            message: some(message),
+            param: some(param),
+            supported_versions: vec![],
+        })
     }
 
     #[test]

@@ -1,19 +1,46 @@
 //! Towards merchants: one pooled client each, requests countersigned, answers bounded, read by the
 //! outcome table and cleaned before an agent sees them.
 
+mod address;
+mod answer;
+mod body;
+mod client;
+mod countersign;
+mod dial;
+mod dictionary;
 mod envelope;
 mod exchange;
+mod forward;
+mod inward;
+mod names;
 mod outbound;
 mod outcome;
+mod scrub;
+mod tls;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use answer::{Passed, relay};
+pub use countersign::{Countersigner, LABEL, LIFE_SECONDS};
 pub use exchange::{Answer, Exchange, Lost, NotSent};
+pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
 pub use outcome::{
     CompleteReading, Outcome, SessionReading, SessionView, Standing, read_complete, read_session,
     read_session_body,
 };
+pub use tls::TlsSetupError;
+
+use client::MerchantClient;
+use dial::Connector;
+use forward::Addressee;
+use tls::TlsSetup;
+
+use crate::domain::clock::Deadline;
+use crate::domain::id::MerchantId;
+use crate::registry::{Merchant, Registry};
 
 /// What is the same for every merchant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,5 +59,86 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { max_answer_bytes: 1 << 20, pool_max_idle: 64, http2_ping: Duration::from_secs(20) }
+    }
+}
+
+/// The merchants of one configuration, each with connections of its own: one that is slow or dead
+/// costs the others nothing.
+pub struct Merchants {
+    countersigner: Arc<Countersigner>,
+    pools: HashMap<MerchantId, Pool>,
+}
+
+struct Pool {
+    addressee: Addressee,
+    client: MerchantClient,
+}
+
+/// A merchant's entry that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("merchant {merchant}: {reason}")]
+pub struct SetupError {
+    /// Which merchant.
+    pub merchant: MerchantId,
+    /// What about it.
+    pub reason: SetupReason,
+}
+
+/// What about a merchant's entry cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupReason {
+    /// Its URLs or credential.
+    #[error(transparent)]
+    Addressee(#[from] AddresseeError),
+    /// Its certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+}
+
+impl Merchants {
+    /// Makes a pool a merchant. Reads the certificate files their entries name; connects nowhere.
+    ///
+    /// # Errors
+    /// Every entry that cannot be used.
+    pub fn new(
+        registry: &Registry,
+        countersigner: Arc<Countersigner>,
+        settings: &Settings,
+    ) -> Result<Self, Vec<SetupError>> {
+        let mut tls = TlsSetup::default();
+        let mut pools = HashMap::new();
+        let mut errors = Vec::new();
+        for merchant in registry.merchants() {
+            match Pool::new(merchant, &mut tls, settings) {
+                Ok(pool) => {
+                    pools.insert(merchant.id.clone(), pool);
+                }
+                Err(reason) => errors.push(SetupError { merchant: merchant.id.clone(), reason }),
+            }
+        }
+        if errors.is_empty() { Ok(Self { countersigner, pools }) } else { Err(errors) }
+    }
+
+    /// Countersigns and sends one request: at most once, within `deadline` and the merchant's own,
+    /// following no redirect.
+    pub async fn send(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
+        let Some(pool) = self.pools.get(&merchant.id) else {
+            return Exchange::NotSent(NotSent::NotConfigured);
+        };
+        match pool.addressee.write(&self.countersigner, outbound) {
+            Ok(request) => pool.client.exchange(request, deadline).await,
+            Err(reason) => Exchange::NotSent(reason),
+        }
+    }
+}
+
+impl Pool {
+    fn new(merchant: &Merchant, tls: &mut TlsSetup, settings: &Settings) -> Result<Self, SetupReason> {
+        let endpoint = &merchant.endpoint;
+        let addressee = Addressee::new(merchant)?;
+        let config = tls.client_config(endpoint)?;
+        let connector = Connector::new(config, endpoint.allow_private_addresses, merchant.deadlines.connect);
+        let client = MerchantClient::new(connector, endpoint, merchant.deadlines, settings);
+        Ok(Self { addressee, client })
     }
 }

@@ -1,0 +1,212 @@
+//! From [`Outbound`] to the request a merchant receives: an allow-list, then ours (`product.md`,
+//! "What the merchant receives"). Nothing of the agent's travels that is not named here.
+
+use std::net::IpAddr;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, FORWARDED, USER_AGENT,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Request, Uri};
+use http_body_util::Full;
+
+use super::client::Sendable;
+use super::countersign::{Countersigner, content_digest, sign_acp, value};
+use super::dictionary::{Dictionary, Unwritable};
+use super::exchange::NotSent;
+use super::names;
+use super::outbound::Outbound;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::MerchantId;
+use crate::registry::{Merchant, OutwardSignature};
+
+/// Our name in `User-Agent`.
+const PRODUCT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// How to write to one merchant, worked out at start.
+pub struct Addressee {
+    merchant: MerchantId,
+    scheme: Scheme,
+    authority: Authority,
+    /// The base URL's path, without a trailing slash.
+    prefix: String,
+    /// The public base URL, without a trailing slash.
+    public: String,
+    credential: HeaderValue,
+    signature: OutwardSignature,
+}
+
+/// A merchant's entry that no request can be made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddresseeError {
+    /// The base URL is not absolute.
+    #[error("base_url is not an absolute http or https URL")]
+    BaseUrl,
+    /// The public base URL is not absolute.
+    #[error("public_base_url is not an absolute URL")]
+    PublicBaseUrl,
+    /// The credential cannot be a header's value.
+    #[error("the credential is not visible ASCII")]
+    Credential,
+}
+
+impl Addressee {
+    /// Reads a merchant's entry.
+    ///
+    /// # Errors
+    /// [`AddresseeError`] names the member.
+    pub fn new(merchant: &Merchant) -> Result<Self, AddresseeError> {
+        let base = merchant.endpoint.base_url.clone().into_parts();
+        let scheme = base.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
+        let (Some(scheme), Some(authority)) = (scheme, base.authority) else {
+            return Err(AddresseeError::BaseUrl);
+        };
+        let public = &merchant.endpoint.public_base_url;
+        let (Some(public_scheme), Some(public_authority)) = (public.scheme(), public.authority()) else {
+            return Err(AddresseeError::PublicBaseUrl);
+        };
+        let public_path = public.path().trim_end_matches('/');
+        let mut credential = HeaderValue::from_str(&format!("Bearer {}", merchant.credential.expose()))
+            .map_err(|_| AddresseeError::Credential)?;
+        credential.set_sensitive(true);
+        Ok(Self {
+            merchant: merchant.id.clone(),
+            scheme,
+            authority,
+            prefix: merchant.endpoint.base_url.path().trim_end_matches('/').to_owned(),
+            public: format!("{public_scheme}://{public_authority}{public_path}"),
+            credential,
+            signature: merchant.signature.clone(),
+        })
+    }
+
+    /// The request as it goes out, signed.
+    ///
+    /// # Errors
+    /// [`NotSent::Unwritable`]: nothing was sent.
+    pub fn write(&self, countersigner: &Countersigner, outbound: Outbound) -> Result<Sendable, NotSent> {
+        let path = path_and_query(&outbound);
+        let timestamp = written(outbound.now);
+        let mut headers = self.headers(&outbound, &timestamp)?;
+        match &self.signature {
+            OutwardSignature::Countersign => {
+                let target_uri = format!("{}{path}", self.public);
+                countersigner.sign(&outbound.method, &target_uri, &mut headers, outbound.now)?;
+            }
+            OutwardSignature::Acp(key) => {
+                // A grant is worth nothing that no countersignature covers.
+                headers.remove(names::COUNTERSIGN_GRANT);
+                sign_acp(key, &timestamp, &outbound.body, &mut headers)?;
+            }
+        }
+        let uri = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(
+                PathAndQuery::try_from(format!("{}{path}", self.prefix)).map_err(|_| NotSent::Unwritable)?,
+            )
+            .build()
+            .map_err(|_| NotSent::Unwritable)?;
+        let mut request = Request::new(Full::new(outbound.body));
+        *request.method_mut() = outbound.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn headers(&self, outbound: &Outbound, timestamp: &str) -> Result<HeaderMap, NotSent> {
+        let passing = &outbound.headers;
+        let mut headers = HeaderMap::with_capacity(24);
+        // The agent's.
+        headers.insert(names::API_VERSION, value(&passing.version)?);
+        if let Some(languages) = &passing.accept_language {
+            headers.insert(ACCEPT_LANGUAGE, languages.clone());
+        }
+        // Without a type no merchant reads a body; an agent that sent one sent JSON, or was refused.
+        let declared = passing.content_type.clone();
+        if let Some(content_type) = declared.or_else(|| (!outbound.body.is_empty()).then_some(JSON)) {
+            headers.insert(CONTENT_TYPE, content_type);
+        }
+        headers.insert(ACCEPT, passing.accept.clone().unwrap_or(JSON));
+        headers.insert(USER_AGENT, user_agent(passing.user_agent.as_ref())?);
+        headers.insert(names::REQUEST_ID, value(&passing.request_id)?);
+        if let Some(traceparent) = &passing.traceparent {
+            headers.insert(names::TRACEPARENT, value(traceparent)?);
+        }
+        // Ours.
+        headers.insert(AUTHORIZATION, self.credential.clone());
+        headers.insert(names::TIMESTAMP, value(timestamp)?);
+        headers.insert(FORWARDED, value(&forwarded(passing.forwarded_for, &passing.host)?)?);
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(key) = &outbound.idempotency_key {
+            headers.insert(names::IDEMPOTENCY_KEY, value(key)?);
+        }
+        let context = self.context(outbound).map_err(|Unwritable| NotSent::Unwritable)?;
+        headers.insert(names::COUNTERSIGN_CONTEXT, value(&context)?);
+        if let Some(grant) = &outbound.grant {
+            headers.insert(names::COUNTERSIGN_GRANT, value(grant)?);
+        }
+        headers.insert(names::CONTENT_DIGEST, value(&content_digest(&outbound.body))?);
+        Ok(headers)
+    }
+
+    fn context(&self, outbound: &Outbound) -> Result<String, Unwritable> {
+        let context = &outbound.context;
+        let mut dictionary = Dictionary::default();
+        dictionary.string("merchant", self.merchant.as_str())?;
+        dictionary.string("agent", context.agent.as_str())?;
+        dictionary.string("proof", context.proof.as_str())?;
+        if let Some(key) = &context.key {
+            dictionary.string("key", key.as_str())?;
+        }
+        dictionary.string("rid", &outbound.headers.request_id)?;
+        if let Some(complete) = &context.complete {
+            if let Some(token) = &complete.token {
+                dictionary.string("token", token.as_str())?;
+            }
+            dictionary.string("claim", complete.claim.as_str())?;
+            dictionary.integer("amount", complete.checked.amount.get())?;
+            dictionary.string("currency", complete.checked.currency.as_str())?;
+            dictionary.integer("attempt", complete.attempt.into())?;
+            dictionary.boolean("review", complete.review);
+        }
+        Ok(dictionary.finish())
+    }
+}
+
+fn path_and_query(outbound: &Outbound) -> String {
+    match &outbound.query {
+        Some(query) => format!("{}?{query}", outbound.path),
+        None => outbound.path.clone(),
+    }
+}
+
+/// `Timestamp`: whole seconds, rounded down, because one merchant refuses any that is ahead of its
+/// clock (`acp/divergences.md` 7).
+fn written(now: Timestamp) -> String {
+    Timestamp::from_unix_seconds(now.unix_seconds()).to_rfc3339()
+}
+
+fn user_agent(agents: Option<&HeaderValue>) -> Result<HeaderValue, NotSent> {
+    match agents {
+        None => Ok(HeaderValue::from_static(PRODUCT)),
+        Some(agents) => {
+            let extended = [agents.as_bytes(), b" ", PRODUCT.as_bytes()].concat();
+            HeaderValue::from_bytes(&extended).map_err(|_| NotSent::Unwritable)
+        }
+    }
+}
+
+/// `Forwarded` (RFC 7239 §4): the agent's address, an IPv6 one in brackets and quotes, and the
+/// authority it used. Our listener speaks TLS alone.
+fn forwarded(address: IpAddr, host: &str) -> Result<String, NotSent> {
+    if host.contains(['"', '\\']) {
+        return Err(NotSent::Unwritable);
+    }
+    let node = match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    Ok(format!("for={node};host=\"{host}\";proto=https"))
+}
