@@ -1,1 +1,204 @@
-//! Under construction.
+//! How much of us anyone may use: request rates per peer address, per agent and per merchant,
+//! failures per address, and requests under way per merchant. The only doorway to `governor`.
+//!
+//! Who is charged for what is a security property:
+//! - Before any cryptography, a peer address is looked at ([`Limits::address`]). Failed
+//!   authentication charges it in full ([`Limits::failed_authentication`]); success never does.
+//! - A failed signature charges a bucket of agent *and* address ([`Limits::failed_signature`]), so
+//!   a stolen credential without its key exhausts itself and never the agent.
+//! - An agent and a merchant are charged ([`Limits::agent`], [`Limits::merchant`]) once the
+//!   signature is verified.
+//! - What is under way at a merchant is counted apart ([`Concurrency`]).
+
+mod bucket;
+mod concurrency;
+mod limits;
+mod network;
+mod pace;
+mod states;
+
+use std::num::NonZeroU32;
+
+use http::HeaderValue;
+
+pub use concurrency::{Concurrency, Permit};
+pub use limits::Limits;
+pub use pace::{ManualPace, Pace};
+
+/// Limits that belong to no agent or merchant; theirs stand in their own entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Requests a second from one peer address (IPv6: one /64), whoever they come from. Generous,
+    /// because one address may be the exit of a large agent platform: it bounds what a stranger
+    /// costs before a credential is looked at, and is not meant to shape traffic.
+    pub address_requests_per_second: NonZeroU32,
+    /// Requests in one burst from one peer address. Two seconds' worth by default.
+    pub address_request_burst: NonZeroU32,
+    /// Failed authentications a minute from one peer address. One a second leaves a misconfigured
+    /// client able to recover and a guesser nowhere.
+    pub failed_authentications_per_minute: NonZeroU32,
+    /// Failed authentications in one burst from one peer address: room for a deployment that
+    /// starts many instances with an old credential.
+    pub failed_authentication_burst: NonZeroU32,
+    /// Failed signatures a minute per agent and peer address. Each one costs a body and a
+    /// verification, so fewer than failed authentications.
+    pub failed_signatures_per_minute: NonZeroU32,
+    /// Failed signatures in one burst per agent and peer address.
+    pub failed_signature_burst: NonZeroU32,
+    /// Peer addresses whose state is kept apart, in each of three tables; about 50 bytes each.
+    /// Beyond it, newcomers share the state of their wider network and nobody's state is lost.
+    pub tracked_addresses: NonZeroU32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            address_requests_per_second: positive(2_000),
+            address_request_burst: positive(4_000),
+            failed_authentications_per_minute: positive(60),
+            failed_authentication_burst: positive(30),
+            failed_signatures_per_minute: positive(30),
+            failed_signature_burst: positive(20),
+            tracked_addresses: positive(65_536),
+        }
+    }
+}
+
+/// `value`, or one when it is zero.
+fn positive(value: u32) -> NonZeroU32 {
+    NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN)
+}
+
+/// What was limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Requests of a peer address.
+    Address,
+    /// Failed authentications of a peer address.
+    FailedAuthentication,
+    /// Failed signatures of an agent's credential from a peer address.
+    FailedSignature,
+    /// Requests of an agent.
+    Agent,
+    /// Requests to a merchant.
+    Merchant,
+    /// Redemptions of a merchant's tokens.
+    Redeem,
+    /// An agent's requests under way at a merchant.
+    AgentConcurrency,
+    /// All requests under way at a merchant.
+    MerchantConcurrency,
+    /// Redemptions under way for a merchant.
+    RedeemConcurrency,
+}
+
+impl Scope {
+    /// Every scope, for metrics.
+    pub const ALL: [Self; 9] = [
+        Self::Address,
+        Self::FailedAuthentication,
+        Self::FailedSignature,
+        Self::Agent,
+        Self::Merchant,
+        Self::Redeem,
+        Self::AgentConcurrency,
+        Self::MerchantConcurrency,
+        Self::RedeemConcurrency,
+    ];
+
+    /// The name in metrics, logs and `RateLimit` headers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::FailedAuthentication => "failed-authentication",
+            Self::FailedSignature => "failed-signature",
+            Self::Agent => "agent",
+            Self::Merchant => "merchant",
+            Self::Redeem => "redeem",
+            Self::AgentConcurrency => "agent-concurrency",
+            Self::MerchantConcurrency => "merchant-concurrency",
+            Self::RedeemConcurrency => "redeem-concurrency",
+        }
+    }
+
+    /// Whether the caller asked for too much (429) or we or the merchant have too little to give
+    /// at the moment (503).
+    pub const fn is_callers_doing(self) -> bool {
+        match self {
+            Self::Address
+            | Self::FailedAuthentication
+            | Self::FailedSignature
+            | Self::Agent
+            | Self::Merchant
+            | Self::Redeem
+            | Self::AgentConcurrency => true,
+            Self::MerchantConcurrency | Self::RedeemConcurrency => false,
+        }
+    }
+}
+
+/// What a rate limit has left to give after one decision, and the headers that say so
+/// (draft-ietf-httpapi-ratelimit-headers-10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Which limit.
+    pub scope: Scope,
+    /// `q`: requests in a full bucket.
+    pub limit: u32,
+    /// `w`: seconds in which an empty bucket fills, rounded up.
+    pub window_seconds: u32,
+    /// `r`: requests that would be admitted now.
+    pub remaining: u32,
+    /// `t`: seconds until `remaining` is larger, rounded up.
+    pub reset_seconds: u32,
+}
+
+impl Quota {
+    /// The value of `RateLimit`, such as `"agent";r=50;t=1`.
+    pub fn rate_limit(&self) -> HeaderValue {
+        let Self { scope, remaining, reset_seconds, .. } = self;
+        header(format!("\"{}\";r={remaining};t={reset_seconds}", scope.as_str()))
+    }
+
+    /// The value of `RateLimit-Policy`, such as `"agent";q=100;w=60`.
+    pub fn rate_limit_policy(&self) -> HeaderValue {
+        let Self { scope, limit, window_seconds, .. } = self;
+        header(format!("\"{}\";q={limit};w={window_seconds}", scope.as_str()))
+    }
+}
+
+fn header(text: String) -> HeaderValue {
+    // Names of ours and digits are always a header value.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Refused: the limit named by `scope` has nothing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the limit of {} has nothing left", scope.as_str())]
+pub struct Limited {
+    /// Which limit.
+    pub scope: Scope,
+    /// `Retry-After`: at least one second, and never earlier than the quota's `reset_seconds`.
+    pub retry_after_seconds: u32,
+    /// The same decision as `RateLimit` headers say it; none for requests under way.
+    pub quota: Option<Quota>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_read_as_the_draft_writes_them() {
+        let quota =
+            Quota { scope: Scope::Agent, limit: 100, window_seconds: 60, remaining: 50, reset_seconds: 30 };
+        assert_eq!(quota.rate_limit(), "\"agent\";r=50;t=30");
+        assert_eq!(quota.rate_limit_policy(), "\"agent\";q=100;w=60");
+    }
+
+    #[test]
+    fn every_scope_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        assert_eq!(names.len(), Scope::ALL.len());
+    }
+}

@@ -17,6 +17,8 @@
 //!    [`StoreError::Unacknowledged`], after which the batch may or may not have been applied.
 
 pub mod codec;
+#[cfg(test)]
+pub mod memory;
 
 use std::future::Future;
 use std::pin::Pin;

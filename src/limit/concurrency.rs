@@ -1,0 +1,182 @@
+//! Requests under way at each merchant. Nothing waits here: what does not fit is refused at once,
+//! so a slow merchant fills its own pools and costs no other merchant anything.
+//!
+//! An agent gets at most a quarter of a merchant's pool. Reads get at most three quarters of it, so
+//! that polling cannot keep a complete out. Redemptions have a pool of their own: while a complete
+//! holds its permit, the merchant redeems the card, and must not need a permit that completes
+//! can use up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Limited, Scope};
+use crate::domain::id::{AgentId, MerchantId};
+use crate::registry::{Merchant, Registry};
+
+/// Requests under way, by merchant.
+pub struct Concurrency {
+    merchants: HashMap<MerchantId, Arc<Pools>>,
+}
+
+struct Pools(Mutex<UnderWay>);
+
+/// What is under way at one merchant.
+struct UnderWay {
+    /// At most so many forwarded requests.
+    limit: u32,
+    /// Forwarded requests, reads included.
+    forwarded: u32,
+    reads: u32,
+    redemptions: u32,
+    /// Forwarded requests of each agent that has any.
+    agents: HashMap<AgentId, u32>,
+}
+
+/// Leave for one request to be under way, given back when dropped. Moves into the task that does
+/// the work, so that a caller who hangs up does not free it early.
+#[must_use]
+pub struct Permit {
+    pools: Arc<Pools>,
+    holder: Holder,
+}
+
+enum Holder {
+    Mutation(AgentId),
+    Read(AgentId),
+    Redemption,
+}
+
+impl Concurrency {
+    /// Nothing under way at any of these merchants.
+    pub fn new(registry: &Registry) -> Self {
+        Self { merchants: HashMap::new() }.reloaded(registry)
+    }
+
+    /// Concurrency under a new configuration: what is under way stays counted.
+    #[must_use]
+    pub fn reloaded(&self, registry: &Registry) -> Self {
+        let merchants = registry
+            .merchants()
+            .map(|merchant| {
+                let pools = self.merchants.get(&merchant.id).cloned().unwrap_or_default();
+                pools.0.lock().limit = merchant.concurrency.get();
+                (merchant.id.clone(), pools)
+            })
+            .collect();
+        Self { merchants }
+    }
+
+    /// Leave to forward a request that changes something: create, update, complete, cancel.
+    ///
+    /// # Errors
+    /// The agent has its quarter under way, or the merchant all it may have.
+    pub fn forward(&self, merchant: &Merchant, agent: &AgentId) -> Result<Permit, Limited> {
+        self.acquire(merchant, Holder::Mutation(agent.clone()), Scope::MerchantConcurrency)
+    }
+
+    /// Leave to forward a request that only reads.
+    ///
+    /// # Errors
+    /// As [`Self::forward`], or reads have three quarters of the merchant's pool.
+    pub fn read(&self, merchant: &Merchant, agent: &AgentId) -> Result<Permit, Limited> {
+        self.acquire(merchant, Holder::Read(agent.clone()), Scope::MerchantConcurrency)
+    }
+
+    /// Leave to answer a redemption: as many at once as requests may be forwarded.
+    ///
+    /// # Errors
+    /// As many redemptions as fit are under way.
+    pub fn redeem(&self, merchant: &Merchant) -> Result<Permit, Limited> {
+        self.acquire(merchant, Holder::Redemption, Scope::RedeemConcurrency)
+    }
+
+    fn acquire(&self, merchant: &Merchant, holder: Holder, unknown: Scope) -> Result<Permit, Limited> {
+        let pools = self.merchants.get(&merchant.id).ok_or(limited(unknown))?;
+        pools.0.lock().enter(&holder)?;
+        Ok(Permit { pools: Arc::clone(pools), holder })
+    }
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self(Mutex::new(UnderWay {
+            limit: 0,
+            forwarded: 0,
+            reads: 0,
+            redemptions: 0,
+            agents: HashMap::new(),
+        }))
+    }
+}
+
+impl UnderWay {
+    fn enter(&mut self, holder: &Holder) -> Result<(), Limited> {
+        match holder {
+            Holder::Redemption => self.enter_redemption(),
+            Holder::Mutation(agent) => self.enter_forwarded(agent),
+            Holder::Read(agent) => {
+                if self.reads >= (self.limit - self.limit / 4).max(1) {
+                    return Err(limited(Scope::MerchantConcurrency));
+                }
+                self.enter_forwarded(agent)?;
+                self.reads += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn enter_forwarded(&mut self, agent: &AgentId) -> Result<(), Limited> {
+        let of_agent = self.agents.get(agent).copied().unwrap_or(0);
+        if of_agent >= (self.limit / 4).max(1) {
+            return Err(limited(Scope::AgentConcurrency));
+        }
+        if self.forwarded >= self.limit {
+            return Err(limited(Scope::MerchantConcurrency));
+        }
+        self.forwarded += 1;
+        self.agents.insert(agent.clone(), of_agent + 1);
+        Ok(())
+    }
+
+    fn enter_redemption(&mut self) -> Result<(), Limited> {
+        if self.redemptions >= self.limit {
+            return Err(limited(Scope::RedeemConcurrency));
+        }
+        self.redemptions += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self, holder: &Holder) {
+        let agent = match holder {
+            Holder::Redemption => {
+                self.redemptions = self.redemptions.saturating_sub(1);
+                return;
+            }
+            Holder::Mutation(agent) => agent,
+            Holder::Read(agent) => {
+                self.reads = self.reads.saturating_sub(1);
+                agent
+            }
+        };
+        self.forwarded = self.forwarded.saturating_sub(1);
+        match self.agents.get_mut(agent) {
+            Some(of_agent) if *of_agent > 1 => *of_agent -= 1,
+            _ => {
+                self.agents.remove(agent);
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.pools.0.lock().leave(&self.holder);
+    }
+}
+
+/// Requests finish within seconds or not at all, so the shortest wait that can be said is right.
+const fn limited(scope: Scope) -> Limited {
+    Limited { scope, retry_after_seconds: 1, quota: None }
+}

@@ -1,0 +1,229 @@
+//! The request rates of one configuration: which bucket each verb looks at and which it charges.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bucket::{Bucket, KeyedBucket, Rate};
+use super::network::{Peer, WideNetwork};
+use super::pace::Pace;
+use super::states::Crowded;
+use super::{Limited, Quota, Scope, Settings};
+use crate::domain::id::{AgentId, MerchantId};
+use crate::registry::{Agent, Merchant, Registry};
+
+/// Every request rate. Cheap to ask, never waits.
+pub struct Limits {
+    settings: Settings,
+    pace: Pace,
+    strangers: Arc<Strangers>,
+    agents: HashMap<AgentId, Arc<Bucket>>,
+    merchants: HashMap<MerchantId, Arc<Bucket>>,
+    redeemers: HashMap<MerchantId, Arc<Bucket>>,
+}
+
+/// The limits by address: of whoever comes, known or not.
+struct Strangers {
+    requests: KeyedBucket<Peer>,
+    failed_authentications: KeyedBucket<Peer>,
+    failed_signatures: KeyedBucket<AgentAtPeer>,
+}
+
+/// An agent's credential as used from one address.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct AgentAtPeer {
+    agent: AgentId,
+    peer: Peer,
+}
+
+impl Crowded for Peer {
+    type Crowd = WideNetwork;
+
+    fn crowd(&self) -> WideNetwork {
+        self.wide()
+    }
+}
+
+impl Crowded for AgentAtPeer {
+    type Crowd = (AgentId, WideNetwork);
+
+    fn crowd(&self) -> Self::Crowd {
+        (self.agent.clone(), self.peer.wide())
+    }
+}
+
+impl Limits {
+    /// Limits for these agents and merchants, by the system's monotonic clock.
+    pub fn new(settings: Settings, registry: &Registry) -> Self {
+        Self::with_pace(settings, registry, Pace::system())
+    }
+
+    /// Limits by a clock of the caller's.
+    pub fn with_pace(settings: Settings, registry: &Registry, pace: Pace) -> Self {
+        let strangers = Arc::new(Strangers::new(&settings, &pace));
+        let empty = Self {
+            settings,
+            pace,
+            strangers,
+            agents: HashMap::new(),
+            merchants: HashMap::new(),
+            redeemers: HashMap::new(),
+        };
+        empty.with_registry(registry)
+    }
+
+    /// Limits for a new configuration. Whoever's rate is unchanged keeps what it has used, so that
+    /// a reload refills nobody's bucket.
+    #[must_use]
+    pub fn reloaded(&self, settings: Settings, registry: &Registry) -> Self {
+        let strangers = if settings == self.settings {
+            Arc::clone(&self.strangers)
+        } else {
+            Arc::new(Strangers::new(&settings, &self.pace))
+        };
+        let changed = Self {
+            settings,
+            pace: self.pace.clone(),
+            strangers,
+            agents: self.agents.clone(),
+            merchants: self.merchants.clone(),
+            redeemers: self.redeemers.clone(),
+        };
+        changed.with_registry(registry)
+    }
+
+    fn with_registry(mut self, registry: &Registry) -> Self {
+        let bucket = |known: Option<&Arc<Bucket>>, scope, rate| match known {
+            Some(bucket) if bucket.rate() == rate => Arc::clone(bucket),
+            _ => Arc::new(Bucket::new(scope, rate, self.pace.clone())),
+        };
+        self.agents = registry
+            .agents()
+            .map(|agent| {
+                let rate = per_second(agent.requests_per_second, agent.request_burst);
+                (agent.id.clone(), bucket(self.agents.get(&agent.id), Scope::Agent, rate))
+            })
+            .collect();
+        let of_merchants = |known: &HashMap<MerchantId, Arc<Bucket>>, scope| {
+            registry
+                .merchants()
+                .map(|merchant| {
+                    let rate = per_second(merchant.requests_per_second, merchant.request_burst);
+                    (merchant.id.clone(), bucket(known.get(&merchant.id), scope, rate))
+                })
+                .collect()
+        };
+        self.redeemers = of_merchants(&self.redeemers, Scope::Redeem);
+        self.merchants = of_merchants(&self.merchants, Scope::Merchant);
+        self
+    }
+
+    /// Before anything is known about a request: charges its address one request, and looks
+    /// whether the address has failures left. A request that authenticates costs no failure.
+    ///
+    /// # Errors
+    /// The address sends too much or has failed too often.
+    pub fn address(&self, address: IpAddr) -> Result<(), Limited> {
+        let peer = Peer::of(address);
+        self.strangers.failed_authentications.peek(peer)?;
+        self.strangers.requests.take(peer)?;
+        Ok(())
+    }
+
+    /// Charges an address for a failed authentication.
+    pub fn failed_authentication(&self, address: IpAddr) {
+        // When the bucket is empty already, the next request finds it so.
+        let _ = self.strangers.failed_authentications.take(Peer::of(address));
+    }
+
+    /// Before a body is read and a signature verified: whether this agent's credential has failed
+    /// signatures left at this address. Charges nothing.
+    ///
+    /// # Errors
+    /// Too many signatures have failed for this agent from this address.
+    pub fn signature(&self, agent: &AgentId, address: IpAddr) -> Result<(), Limited> {
+        self.strangers.failed_signatures.peek(AgentAtPeer::new(agent, address)).map(drop)
+    }
+
+    /// Charges an agent's credential at an address for a signature that is wrong, or missing where
+    /// one is demanded. The agent's own bucket is untouched.
+    pub fn failed_signature(&self, agent: &AgentId, address: IpAddr) {
+        let _ = self.strangers.failed_signatures.take(AgentAtPeer::new(agent, address));
+    }
+
+    /// Charges an agent one request; to be asked once its signature is verified.
+    ///
+    /// # Errors
+    /// The agent sends too much.
+    pub fn agent(&self, agent: &Agent) -> Result<Quota, Limited> {
+        take(&self.agents, &agent.id, Scope::Agent)
+    }
+
+    /// Charges a merchant one request from an agent.
+    ///
+    /// # Errors
+    /// All agents together send it too much.
+    pub fn merchant(&self, merchant: &Merchant) -> Result<Quota, Limited> {
+        take(&self.merchants, &merchant.id, Scope::Merchant)
+    }
+
+    /// Charges a merchant's redeemers one request, at the merchant's rate but apart from it, so
+    /// that agents cannot use up what redemption needs.
+    ///
+    /// # Errors
+    /// The merchant's redeemers send too much.
+    pub fn redeem(&self, merchant: &Merchant) -> Result<Quota, Limited> {
+        take(&self.redeemers, &merchant.id, Scope::Redeem)
+    }
+
+    /// How many keys the largest of the tables by address holds, for metrics.
+    pub fn tracked_addresses(&self) -> usize {
+        let Strangers { requests, failed_authentications, failed_signatures } = &*self.strangers;
+        requests.tracked().max(failed_authentications.tracked()).max(failed_signatures.tracked())
+    }
+}
+
+impl Strangers {
+    fn new(settings: &Settings, pace: &Pace) -> Self {
+        let requests = per_second(settings.address_requests_per_second, settings.address_request_burst);
+        let per_minute = |requests, burst| Rate { requests, per: Duration::from_secs(60), burst };
+        let authentications =
+            per_minute(settings.failed_authentications_per_minute, settings.failed_authentication_burst);
+        let signatures = per_minute(settings.failed_signatures_per_minute, settings.failed_signature_burst);
+        let tracked = settings.tracked_addresses;
+        Self {
+            requests: KeyedBucket::new(Scope::Address, requests, tracked, pace.clone()),
+            failed_authentications: KeyedBucket::new(
+                Scope::FailedAuthentication,
+                authentications,
+                tracked,
+                pace.clone(),
+            ),
+            failed_signatures: KeyedBucket::new(Scope::FailedSignature, signatures, tracked, pace.clone()),
+        }
+    }
+}
+
+impl AgentAtPeer {
+    fn new(agent: &AgentId, address: IpAddr) -> Self {
+        Self { agent: agent.clone(), peer: Peer::of(address) }
+    }
+}
+
+const fn per_second(requests: NonZeroU32, burst: NonZeroU32) -> Rate {
+    Rate { requests, per: Duration::from_secs(1), burst }
+}
+
+fn take<Id: std::hash::Hash + Eq>(
+    buckets: &HashMap<Id, Arc<Bucket>>,
+    id: &Id,
+    scope: Scope,
+) -> Result<Quota, Limited> {
+    match buckets.get(id) {
+        Some(bucket) => bucket.take(),
+        // Of another configuration than these limits: it will have a bucket in a moment.
+        None => Err(Limited { scope, retry_after_seconds: 1, quota: None }),
+    }
+}

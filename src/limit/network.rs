@@ -1,0 +1,62 @@
+//! Which addresses count as one peer. Apart because both sizes are policy: the narrow network is
+//! what one customer gets for nothing, the wide one what one operator announces.
+
+use std::net::IpAddr;
+
+/// One peer: an IPv4 address, or an IPv6 /64 (RFC 4291 §2.5.4: the smallest network handed out, so
+/// one host owns all its addresses). An IPv4 address written as IPv6 is the IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Peer {
+    V4([u8; 4]),
+    V6([u8; 8]),
+}
+
+/// The wider network a peer is in: an IPv4 /16 or an IPv6 /32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum WideNetwork {
+    V4([u8; 2]),
+    V6([u8; 4]),
+}
+
+impl Peer {
+    pub(super) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self::V4(v4.octets()),
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, g, h, ..] = v6.octets();
+                Self::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+
+    pub(super) const fn wide(self) -> WideNetwork {
+        match self {
+            Self::V4([a, b, ..]) => WideNetwork::V4([a, b]),
+            Self::V6([a, b, c, d, ..]) => WideNetwork::V6([a, b, c, d]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_host_is_one_peer_under_all_its_addresses() {
+        assert_eq!(peer("2001:db8:1:2::1"), peer("2001:db8:1:2:ffff::9"));
+        assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
+        assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
+        assert_ne!(peer("192.0.2.1"), peer("192.0.2.2"));
+    }
+
+    #[test]
+    fn neighbours_share_a_wide_network() {
+        assert_eq!(peer("2001:db8:1::1").wide(), peer("2001:db8:ffff::1").wide());
+        assert_eq!(peer("192.0.2.1").wide(), peer("192.0.255.1").wide());
+        assert_ne!(peer("192.0.2.1").wide(), peer("192.1.2.1").wide());
+    }
+}
