@@ -2,6 +2,8 @@
 
 pub mod aead;
 pub mod digest;
+pub mod jwks;
+pub mod jwt;
 pub mod keyset;
 pub mod mac;
 pub mod random;

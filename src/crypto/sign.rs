@@ -42,6 +42,8 @@ impl Algorithm {
 pub struct SigningKey {
     pair: Pair,
     public: VerifyingKey,
+    /// Kept for `jwt` alone: `jsonwebtoken` passes keys to its provider as bytes.
+    pkcs8: zeroize::Zeroizing<Vec<u8>>,
 }
 
 enum Pair {
@@ -74,14 +76,15 @@ impl SigningKey {
     /// # Errors
     /// [`KeyRejected`].
     pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, KeyRejected> {
+        let pkcs8 = zeroize::Zeroizing::new(der.to_vec());
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             let public = VerifyingKey::from_raw(Algorithm::Ed25519, pair.public_key().as_ref())?;
-            return Ok(Self { pair: Pair::Ed25519(pair), public });
+            return Ok(Self { pair: Pair::Ed25519(pair), public, pkcs8 });
         }
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &SystemRandom::new())
             .map_err(|_| KeyRejected)?;
         let public = VerifyingKey::from_raw(Algorithm::EcdsaP256Sha256, pair.public_key().as_ref())?;
-        Ok(Self { pair: Pair::P256(pair), public })
+        Ok(Self { pair: Pair::P256(pair), public, pkcs8 })
     }
 
     /// Makes a new key and its PKCS#8 PEM text.
@@ -103,6 +106,11 @@ impl SigningKey {
             STANDARD.encode(der.as_ref())
         );
         Ok((key, zeroize::Zeroizing::new(pem)))
+    }
+
+    /// The PKCS#8 DER it was read from.
+    pub(super) fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
     }
 
     /// The public half.
@@ -168,6 +176,33 @@ impl VerifyingKey {
             }
             _ => Err(KeyRejected),
         }
+    }
+
+    /// Reads a `PUBLIC KEY` PEM file's text (SubjectPublicKeyInfo, RFC 5280 §4.1): Ed25519
+    /// (RFC 8410) or an uncompressed P-256 point (RFC 5480).
+    ///
+    /// # Errors
+    /// [`KeyRejected`].
+    pub fn from_spki_pem(pem: &str) -> Result<Self, KeyRejected> {
+        // Both forms are a fixed DER prefix followed by the raw key.
+        const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+        const P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+        let body: String = pem
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with("-----"))
+            .collect();
+        let der = STANDARD.decode(body).map_err(|_| KeyRejected)?;
+        if let Some(raw) = der.strip_prefix(ED25519) {
+            Self::from_raw(Algorithm::Ed25519, raw)
+        } else {
+            Self::from_raw(Algorithm::EcdsaP256Sha256, der.strip_prefix(P256).ok_or(KeyRejected)?)
+        }
+    }
+
+    /// The raw key: 32 bytes of Ed25519, or the 65 of an uncompressed P-256 point.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Which algorithm it verifies.
