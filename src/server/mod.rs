@@ -2,6 +2,16 @@
 //! requests to a [`Service`]. Knows nothing of payments, so that what is slow, oversized or hostile
 //! on the wire is dealt with before the gateway is involved.
 
+mod activity;
+pub mod admin;
+mod census;
+mod connection;
+mod listener;
+mod proxy;
+#[cfg(test)]
+mod tests;
+pub mod tls;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +21,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use ipnet::IpNet;
+
+pub use listener::Server;
 
 use crate::crypto::digest::Sha256;
 use crate::records::BoxFuture;

@@ -1,0 +1,142 @@
+//! When a connection has been quiet for too long. One rule for HTTP/1.1 and HTTP/2: a connection
+//! with a request under way is busy; any other has until its head deadline, or its idle deadline.
+//! Apart from hyper's own timer, which cannot tell an idle connection from a slow head.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::Settings;
+
+/// What one connection is doing.
+pub(super) struct Activity {
+    head: Duration,
+    idle: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    under_way: usize,
+    idle_until: Instant,
+    /// Set while a head is arriving.
+    head_until: Option<Instant>,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quiet {
+    /// No request for too long.
+    Idle,
+    /// A request's head began and did not end.
+    SlowHead,
+}
+
+impl Activity {
+    /// A connection fresh from its handshake: its first request is due as soon as any head.
+    pub(super) fn begin(settings: &Settings) -> Arc<Self> {
+        let (head, idle) = (settings.header_timeout, settings.idle_timeout);
+        let state = State { under_way: 0, idle_until: Instant::now() + head.min(idle), head_until: None };
+        Arc::new(Self { head, idle, state: Mutex::new(state) })
+    }
+
+    /// When to look again, and why the connection is to be closed then; no reason while a request
+    /// is under way.
+    pub(super) fn expiry(&self) -> (Instant, Option<Quiet>) {
+        let state = self.state.lock();
+        match (state.under_way, state.head_until) {
+            (0, Some(head)) => (head, Some(Quiet::SlowHead)),
+            (0, None) => (state.idle_until, Some(Quiet::Idle)),
+            _ => (Instant::now() + self.idle, None),
+        }
+    }
+
+    /// A request has arrived; it is under way until the guard is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> UnderWay {
+        let mut state = self.state.lock();
+        state.under_way += 1;
+        state.head_until = None;
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Bytes have arrived: outside a request, the beginning of a head.
+    fn heard(&self) {
+        let mut state = self.state.lock();
+        if state.under_way == 0 && state.head_until.is_none() {
+            state.head_until = Some(Instant::now() + self.head);
+        }
+    }
+}
+
+/// A request under way.
+pub(super) struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.under_way = state.under_way.saturating_sub(1);
+        state.idle_until = Instant::now() + self.0.idle;
+    }
+}
+
+/// An HTTP/1.1 stream that tells its [`Activity`] of arriving bytes. HTTP/2 does without: there,
+/// bytes are as likely a ping as a head.
+pub(super) struct Heard<T> {
+    stream: T,
+    activity: Arc<Activity>,
+}
+
+impl<T> Heard<T> {
+    pub(super) const fn new(stream: T, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.heard();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,147 @@
+//! The operator's listener: `/metrics`, `/livez` and `/readyz` in plain HTTP. Apart from the public
+//! one, so that it answers while that one is full, draining or down.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Peer, Service};
+use crate::gateway::drain::Drain;
+use crate::telemetry::metrics::Metrics;
+
+/// Connections open at once: scrapers, probes and a few operators.
+const CONNECTIONS: usize = 64;
+/// Time for a request's head, the wait for it included: longer than scrapers' intervals.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of a request's head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Whether money may move, and if not why not, in words for an operator.
+pub type Readiness = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The operator's listener.
+pub struct Admin {
+    metrics: Arc<Metrics>,
+    drain: Drain,
+    readiness: Readiness,
+    operator: Option<Arc<dyn Service>>,
+}
+
+impl Admin {
+    /// Reports these metrics; ready while not draining and `readiness` agrees.
+    pub fn new(metrics: Arc<Metrics>, drain: Drain, readiness: Readiness) -> Self {
+        Self { metrics, drain, readiness, operator: None }
+    }
+
+    /// Hands every other path to the operator's API, which has a credential of its own.
+    #[must_use]
+    pub fn with_operator(mut self, operator: Arc<dyn Service>) -> Self {
+        self.operator = Some(operator);
+        self
+    }
+
+    /// Serves until `end` completes; then finishes the answers under way.
+    pub async fn run(self, listener: TcpListener, end: impl Future<Output = ()> + Send) {
+        let admin = Arc::new(self);
+        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let connections = TaskTracker::new();
+        let ending = CancellationToken::new();
+        let mut end = std::pin::pin!(end);
+        loop {
+            let (stream, address) = tokio::select! {
+                biased;
+                () = &mut end => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(_) => {
+                        // Out of file descriptors, most likely: `Server` reports it.
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+            let (admin, ending) = (Arc::clone(&admin), ending.clone());
+            connections.spawn(async move {
+                admin.serve(stream, address, ending).await;
+                drop(slot);
+            });
+        }
+        drop(listener);
+        ending.cancel();
+        connections.close();
+        connections.wait().await;
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, ending: CancellationToken) {
+        let peer = Peer { address, certificate: None };
+        let answer = service_fn(move |request| {
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+        });
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = ending.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        let ours = matches!(request.uri().path(), "/metrics" | "/livez" | "/readyz");
+        if ours && !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match (request.uri().path(), &self.operator) {
+            ("/metrics", _) => {
+                let mut response = plain(StatusCode::OK, self.metrics.encode());
+                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, format);
+                response
+            }
+            ("/livez", _) => plain(StatusCode::OK, "ok\n".to_owned()),
+            ("/readyz", _) => match self.ready() {
+                Ok(()) => plain(StatusCode::OK, "ok\n".to_owned()),
+                Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+            },
+            (_, Some(operator)) => Arc::clone(operator).call(request, peer).await,
+            (_, None) => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.drain.is_draining() {
+            return Err("draining".to_owned());
+        }
+        (self.readiness)()
+    }
+}
+
+fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,265 @@
+//! One connection's life: PROXY header, TLS, then HTTP/2 or HTTP/1.1 until it ends, falls silent or
+//! is asked to. Each runs in a task of its own, so that whatever it does costs nobody else anything.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::activity::{Activity, Heard, Quiet};
+use super::census::Presence;
+use super::listener::Shared;
+use super::{Peer, Service, Settings, proxy, tls};
+use crate::crypto::digest::sha256;
+
+/// An idle connection that was told so has this long to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// hyper's smallest buffer.
+const SMALLEST_HEAD: usize = 8 * 1024;
+
+/// Unread bytes that one HTTP/2 stream, and one connection, may make us hold.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What tells connections to end.
+#[derive(Clone, Default)]
+pub(super) struct Ending {
+    /// Finish what is under way, begin nothing.
+    pub(super) gently: CancellationToken,
+    /// Now.
+    pub(super) now: CancellationToken,
+}
+
+/// Serves one accepted socket to its end. `presence` counts its address, unless the address is a
+/// proxy's.
+pub(super) async fn serve<S: Service>(
+    stream: TcpStream,
+    address: SocketAddr,
+    presence: Option<Presence>,
+    shared: Arc<Shared>,
+    service: Arc<S>,
+    ending: Ending,
+) {
+    // Tokens of this connection's own: those of the server are one lock for all connections.
+    let (now, gently) = (ending.now.child_token(), ending.gently.child_token());
+    let served = async {
+        let by = Instant::now() + shared.settings.handshake_timeout;
+        let Ok(ready) = timeout_at(by, handshake(stream, address, presence, &shared)).await else {
+            shared.metrics.handshake_failed("timeout");
+            return;
+        };
+        let Some((stream, peer, _presence)) = ready else { return };
+        converse(stream, peer, &shared, service, &gently).await;
+    };
+    tokio::select! {
+        biased;
+        () = now.cancelled() => {}
+        () = served => {}
+    }
+}
+
+/// PROXY header, when from a proxy, then TLS. Reports and answers `None` on failure.
+async fn handshake(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    mut presence: Option<Presence>,
+    shared: &Shared,
+) -> Option<(TlsStream<TcpStream>, Peer, Option<Presence>)> {
+    let mut address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    // Answers are small and written whole; waiting to fill segments only delays them.
+    let _ = stream.set_nodelay(true);
+    if shared.is_proxy(address.ip()) {
+        match proxy::read(&mut stream, shared.settings.proxy.required).await {
+            Ok(None) => {}
+            Ok(Some(client)) => {
+                address = client;
+                presence = shared.census.enter(client.ip());
+                if presence.is_none() {
+                    shared.metrics.connection_refused("address");
+                    return None;
+                }
+            }
+            Err(error) => {
+                shared.metrics.proxy_error(error.reason());
+                return None;
+            }
+        }
+    }
+    match shared.tls.accept(stream).await {
+        Ok(stream) => {
+            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = certificate.map(|certificate| sha256(&[certificate.as_ref()]));
+            Some((stream, Peer { address, certificate }, presence))
+        }
+        Err(error) => {
+            shared.metrics.handshake_failed(tls::failure(&error));
+            None
+        }
+    }
+}
+
+/// Speaks the protocol that ALPN settled on; HTTP/1.1 when the client named none.
+async fn converse<S: Service>(
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    shared: &Shared,
+    service: Arc<S>,
+    gently: &CancellationToken,
+) {
+    let settings = &shared.settings;
+    let activity = Activity::begin(settings);
+    let answer = service_fn({
+        let (activity, max) = (Arc::clone(&activity), settings.header_count);
+        move |request: http::Request<Incoming>| {
+            let under_way = activity.request();
+            let service = Arc::clone(&service);
+            async move {
+                let response = if request.headers().len() > max {
+                    too_many_headers()
+                } else {
+                    service.call(request, peer).await
+                };
+                drop(under_way);
+                Ok::<_, Infallible>(response)
+            }
+        }
+    });
+    if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
+        shared.metrics.connection_ready("h2");
+        let connection = http2_builder(settings).serve_connection(TokioIo::new(stream), answer);
+        supervise(connection, &activity, gently).await;
+    } else {
+        shared.metrics.connection_ready("http/1.1");
+        let stream = Heard::new(stream, Arc::clone(&activity));
+        let connection = http1_builder(settings).serve_connection(TokioIo::new(stream), answer);
+        supervise(connection, &activity, gently).await;
+    }
+}
+
+fn http1_builder(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    let head = settings.header_bytes.max(SMALLEST_HEAD);
+    // `Activity` keeps the time.
+    builder.header_read_timeout(None).max_buf_size(head).max_header_size(head).half_close(false);
+    // Any other number costs an allocation a request; `converse` counts as well.
+    if settings.header_count > 100 {
+        builder.max_headers(settings.header_count);
+    }
+    builder
+}
+
+fn http2_builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(settings.streams)
+        .max_pending_accept_reset_streams(settings.pending_resets)
+        .max_local_error_reset_streams(settings.local_resets)
+        .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    builder
+}
+
+/// What hyper itself answers in HTTP/1.1; HTTP/2 has no bound of its own on the number.
+fn too_many_headers() -> http::Response<Full<Bytes>> {
+    let mut response = http::Response::new(Full::default());
+    *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
+}
+
+/// Runs a connection until it ends, falls silent, or is asked to end gently.
+async fn supervise<C: Graceful>(connection: C, activity: &Activity, gently: &CancellationToken) {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        quiet = watch(connection.as_mut(), activity) => match quiet {
+            // Half a head cannot be answered, only dropped.
+            None | Some(Quiet::SlowHead) => {}
+            Some(Quiet::Idle) => {
+                connection.as_mut().end_gently();
+                let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_end(cx))).await;
+            }
+        },
+        () = gently.cancelled() => {
+            connection.as_mut().end_gently();
+            watch(connection.as_mut(), activity).await;
+        }
+    }
+}
+
+/// Completes when the connection ends (`None`) or has been quiet for too long.
+async fn watch<C: Graceful>(mut connection: Pin<&mut C>, activity: &Activity) -> Option<Quiet> {
+    let mut timer = std::pin::pin!(sleep_until(Instant::now()));
+    poll_fn(|cx| {
+        if connection.as_mut().poll_end(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        // The timer is set anew only when it would ring too late, or has rung: not for every request.
+        loop {
+            let (at, quiet) = activity.expiry();
+            if timer.is_elapsed() || at < timer.deadline() {
+                if quiet.is_some() && at <= Instant::now() {
+                    return Poll::Ready(quiet);
+                }
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+/// A connection that can be told to finish.
+trait Graceful {
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+    fn end_gently(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for http1::Connection<I, S>
+where
+    I: Read + Write + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+{
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // How a client broke off is its own affair.
+        self.poll(cx).map(|_| ())
+    }
+
+    fn end_gently(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
+where
+    I: Read + Write + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll(cx).map(|_| ())
+    }
+
+    fn end_gently(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

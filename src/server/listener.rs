@@ -1,0 +1,131 @@
+//! Accepts connections and, at the end, sees them off. The loop does nothing that a client could
+//! make slow: bounds are checked without waiting, all else happens in the connection's own task.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::census::Census;
+use super::connection::{self, Ending};
+use super::{Service, Settings};
+use crate::gateway::drain::Drain;
+use crate::telemetry::log::{Level, Log, Value};
+use crate::telemetry::metrics::Metrics;
+
+/// How long to leave the listener alone when the process is out of file descriptors or memory.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
+
+/// What every connection needs.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) tls: TlsAcceptor,
+    pub(super) census: Census,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Shared {
+    /// Whether this address may say who the client is.
+    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.settings.proxy.networks.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The public listener.
+pub struct Server {
+    shared: Arc<Shared>,
+    slots: Arc<Semaphore>,
+    log: Log,
+}
+
+impl Server {
+    /// A server with these bounds and this TLS (see [`super::tls::load`]).
+    pub fn new(settings: Settings, tls: Arc<ServerConfig>, metrics: Arc<Metrics>, log: Log) -> Self {
+        let slots = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+        let census = Census::new(settings.connections_per_address);
+        Self {
+            shared: Arc::new(Shared { settings, tls: TlsAcceptor::from(tls), census, metrics }),
+            slots,
+            log,
+        }
+    }
+
+    /// Serves until the drain has settled (or its deadline passed), then closes what is open:
+    /// gently until the deadline, at once after it. Completes when every connection is closed.
+    pub async fn run<S: Service>(self, listener: TcpListener, service: Arc<S>, drain: Drain) {
+        let connections = TaskTracker::new();
+        let ending = Ending::default();
+        let mut over = std::pin::pin!(over(&drain));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut over => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, address)) => self.admit(stream, address, &service, &connections, &ending),
+                    Err(error) => self.accept_failed(&error).await,
+                },
+            }
+        }
+        // The port is free from here on: another process may already be waiting for it.
+        drop(listener);
+        ending.gently.cancel();
+        connections.close();
+        let Some(deadline) = drain.deadline() else { return };
+        if timeout_at(deadline.instant().into(), connections.wait()).await.is_err() {
+            let left = u64::try_from(connections.len()).unwrap_or(u64::MAX);
+            self.log.event(Level::Warn, "connections_cut", &[("connections", Value::Number(left))]);
+            ending.now.cancel();
+            connections.wait().await;
+        }
+    }
+
+    fn admit<S: Service>(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        service: &Arc<S>,
+        connections: &TaskTracker,
+        ending: &Ending,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
+            shared.metrics.connection_refused("all");
+            return;
+        };
+        let ip = address.ip().to_canonical();
+        // A proxy's connection is counted for its client, once that is known.
+        let presence = if shared.is_proxy(ip) { None } else { shared.census.enter(ip) };
+        if presence.is_none() && !shared.is_proxy(ip) {
+            shared.metrics.connection_refused("address");
+            return;
+        }
+        let (service, ending) = (Arc::clone(service), ending.clone());
+        connections.spawn(async move {
+            let _held = (slot, shared.metrics.connection_open());
+            connection::serve(stream, address, presence, shared, service, ending).await;
+        });
+    }
+
+    async fn accept_failed(&self, error: &std::io::Error) {
+        use std::io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+        if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+            return;
+        }
+        self.shared.metrics.connection_refused("resources");
+        self.log.event(Level::Error, "accept_failed", &[("reason", Value::error(error))]);
+        sleep(OUT_OF_RESOURCES).await;
+    }
+}
+
+/// Completes when the drain has settled, or its deadline has passed.
+async fn over(drain: &Drain) {
+    drain.begun().await;
+    let Some(deadline) = drain.deadline() else { return };
+    let _ = timeout_at(deadline.instant().into(), drain.settled()).await;
+}

@@ -1,0 +1,71 @@
+//! What operators and probes are told.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::server::admin::Admin;
+
+struct Told {
+    client: http1::SendRequest<Full<Bytes>>,
+}
+
+impl Told {
+    async fn get(&mut self, method: &str, path: &str) -> (u16, String) {
+        self.client.ready().await.unwrap();
+        let request = Request::builder().method(method).uri(path).body(Full::default()).unwrap();
+        let response = self.client.send_request(request).await.unwrap();
+        (response.status().as_u16(), text(response).await)
+    }
+}
+
+#[tokio::test]
+async fn probes_and_scrapers_are_answered_also_while_draining() {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let drain = Drain::new(PATIENCE);
+    let healthy = Arc::new(AtomicBool::new(true));
+    let readiness = {
+        let healthy = Arc::clone(&healthy);
+        Box::new(move || {
+            healthy.load(Ordering::SeqCst).then_some(()).ok_or_else(|| "the store is unavailable".to_owned())
+        })
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let admin = Admin::new(Arc::clone(&metrics), drain.clone(), readiness);
+    let done = tokio::spawn(admin.run(listener, async { ended.await.unwrap() }));
+    let client = client1(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let mut told = Told { client };
+
+    assert_eq!(told.get("GET", "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(told.get("GET", "/readyz").await, (200, "ok\n".to_owned()));
+    assert_eq!(told.get("GET", "/").await.0, 404);
+    assert_eq!(told.get("POST", "/readyz").await.0, 405);
+    assert_eq!(told.get("HEAD", "/metrics").await, (200, String::new()));
+    metrics.overcharge();
+    assert!(told.get("GET", "/metrics").await.1.contains("\ncountersign_overcharges_total 1\n"));
+
+    healthy.store(false, Ordering::SeqCst);
+    assert_eq!(told.get("GET", "/readyz").await, (503, "not ready: the store is unavailable\n".to_owned()));
+    healthy.store(true, Ordering::SeqCst);
+    drain.begin();
+    assert_eq!(told.get("GET", "/readyz").await, (503, "not ready: draining\n".to_owned()));
+    assert_eq!(told.get("GET", "/livez").await.0, 200);
+
+    end.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, done).await.unwrap().unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
+async fn other_paths_go_to_the_operators_api_when_there_is_one() {
+    let mirror = Arc::new(Mirror { arrived: Semaphore::new(0), allowed: Semaphore::new(0) });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let admin = Admin::new(Arc::new(Metrics::new().unwrap()), Drain::new(PATIENCE), Box::new(|| Ok(())));
+    tokio::spawn(admin.with_operator(mirror).run(listener, std::future::pending()));
+    let client = client1(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    let mut told = Told { client };
+    assert!(told.get("GET", "/claims").await.1.starts_with("127.0.0.1:"));
+    assert_eq!(told.get("GET", "/livez").await.1, "ok\n");
+}
