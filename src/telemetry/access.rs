@@ -160,3 +160,69 @@ impl Drop for Observation {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::log::tests::Sink;
+    use super::*;
+    use crate::domain::clock::{ManualClock, Timestamp};
+
+    fn observer() -> (Observer, Sink) {
+        let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(0)));
+        let log = Log::start(sink.clone(), Arc::clone(&metrics), Arc::clone(&clock)).unwrap();
+        (Observer::new(metrics, log, clock), sink)
+    }
+
+    #[test]
+    fn an_answered_request_leaves_one_line_and_one_sample() {
+        let (observer, sink) = observer();
+        let mut seen = observer.begin(IpAddr::from([192, 0, 2, 1]));
+        assert!(observer.metrics().encode().contains("countersign_requests_under_way 1\n"));
+        seen.route("complete");
+        seen.agent(&AgentId::parse("agent-1").unwrap());
+        seen.merchant(&MerchantId::parse("shop").unwrap());
+        seen.request_id("req-1");
+        seen.trace(TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap());
+        seen.body(1_500, Duration::from_secs(3_600));
+        seen.upstream(Duration::from_millis(2));
+        seen.upstream(Duration::from_millis(3));
+        seen.decision("charged");
+        seen.finish(200, 3_000);
+        assert!(observer.log().flush(Duration::from_secs(20)));
+        let expected = json!({
+            "time": "1970-01-01T00:00:00Z", "event": "request", "peer": "192.0.2.1", "route": "complete",
+            "status": 200, "decision": "charged", "agent": "agent-1", "merchant": "shop", "request_id": "req-1",
+            "trace_id": "0af7651916cd43dd8448eb211c80319c",
+            // The waits claimed above are longer than the test took: our own time is what is left.
+            "gateway_us": 0, "upstream_us": 5_000, "bytes_in": 1_500, "bytes_out": 3_000,
+        });
+        assert_eq!(sink.lines(), [expected]);
+        let metrics = observer.metrics().encode();
+        for line in [
+            "countersign_requests_total{route=\"complete\",status=\"2xx\"} 1",
+            "countersign_upstream_seconds_sum{route=\"complete\"} 0.005",
+            "countersign_merchant_requests_total{merchant=\"any\",status=\"2xx\"} 1",
+            "countersign_requests_under_way 0",
+        ] {
+            assert!(metrics.lines().any(|shown| shown == line), "{line}\n{metrics}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_hangs_up_leaves_a_line_and_a_sample_too() {
+        let (observer, sink) = observer();
+        let mut seen = observer.begin(IpAddr::from([192, 0, 2, 1]));
+        seen.request_id("4242424242424242");
+        drop(seen);
+        assert!(observer.log().flush(Duration::from_secs(20)));
+        let lines = sink.lines();
+        assert_eq!(lines.len(), 1);
+        assert_eq!((&lines[0]["status"], &lines[0]["decision"]), (&json!(null), &json!("hangup")));
+        assert_eq!(lines[0].get("request_id"), None, "a card number is no request id");
+        let sample = "countersign_requests_total{route=\"unknown\",status=\"hangup\"} 1\n";
+        assert!(observer.metrics().encode().contains(sample));
+    }
+}

@@ -1,23 +1,15 @@
 //! The log: JSON lines, written by a thread of their own behind a bounded queue, so that a slow
 //! disk or terminal never holds up a request. When the queue is full a line is lost and counted.
-//!
-//! A line is made of typed fields only: there is no way to hand it a body, a header or free text of
-//! a stranger.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-
+use super::line::EventRecord;
+pub use super::line::{AccessRecord, Identifier, Level, Value};
 use super::metrics::Metrics;
-use super::trace::TraceId;
-use crate::domain::card::luhn;
-use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId};
+use crate::domain::clock::Clock;
 
 /// Lines waiting to be written: a second at 8,000 requests a second, about 4 MB.
 const QUEUE_LINES: usize = 8_192;
@@ -25,128 +17,6 @@ const QUEUE_LINES: usize = 8_192;
 /// The writer lets lines gather for this long, so that it is woken a few times a second rather than
 /// once a line.
 const GATHER: Duration = Duration::from_millis(20);
-
-/// How urgent an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Normal life.
-    Info,
-    /// Something is wrong and handled.
-    Warn,
-    /// Somebody must look.
-    Error,
-}
-
-/// The value of an event's field.
-#[derive(Clone, Debug)]
-pub enum Value {
-    /// Words of our own code.
-    Text(&'static str),
-    /// A number.
-    Number(u64),
-    /// A truth.
-    Flag(bool),
-    /// A length of time; written in milliseconds.
-    Duration(Duration),
-    /// A network address.
-    Address(IpAddr),
-    /// An instant.
-    Time(Timestamp),
-    /// An id of one of the kinds that convert into this.
-    Id(Identifier),
-    /// What one of our error types displays: those never hold a stranger's bytes.
-    Message(String),
-}
-
-impl Value {
-    /// What an error says. For error types of this crate and of the operating system only.
-    pub fn error(error: &dyn std::error::Error) -> Self {
-        Self::Message(error.to_string())
-    }
-}
-
-macro_rules! identifiers {
-    ($($id:ty),*) => {$(
-        impl From<&$id> for Value {
-            fn from(id: &$id) -> Self {
-                Self::Id(Identifier::known(id.as_str()))
-            }
-        }
-    )*};
-}
-identifiers!(AgentId, ClaimId, KeyId, MerchantId, SessionId);
-
-/// An id that may stand in the log: at most 128 characters of `[A-Za-z0-9._~:/+=-]`, with no run
-/// of digits that could be a card number.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Identifier(Arc<str>);
-
-impl Identifier {
-    /// Reads an id that a stranger chose, a request id for instance; `None` when it may not be
-    /// logged.
-    pub fn parse(text: &str) -> Option<Self> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~:/+=-".contains(&b);
-        ((1..=128).contains(&text.len()) && text.bytes().all(allowed) && !holds_card_number(text))
-            .then(|| Self(text.into()))
-    }
-
-    pub(super) fn known(text: &str) -> Self {
-        Self::parse(text).unwrap_or_else(|| Self("masked".into()))
-    }
-}
-
-/// Whether 13 to 19 digits in a row satisfy the Luhn checksum.
-fn holds_card_number(text: &str) -> bool {
-    text.as_bytes()
-        .split(|b| !b.is_ascii_digit())
-        .any(|run| (13..=19).any(|length| run.windows(length).any(|digits| luhn(digits.iter().copied()))))
-}
-
-/// One request, as logged.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "event", rename = "request")]
-pub struct AccessRecord {
-    /// When it was answered.
-    #[serde(serialize_with = "rfc3339")]
-    pub time: Timestamp,
-    /// Who called: the client's address, as told by a trusted proxy if there is one.
-    pub peer: IpAddr,
-    /// Which route; our own name of it.
-    pub route: &'static str,
-    /// The status answered; `None` when the client left first.
-    pub status: Option<u16>,
-    /// What was decided, in a word: the reason of a refusal, or how it went.
-    pub decision: &'static str,
-    /// The authenticated agent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Identifier>,
-    /// The configured merchant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub merchant: Option<Identifier>,
-    /// `Request-Id`, the agent's own when it may be logged.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<Identifier>,
-    /// The trace it belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<TraceId>,
-    /// Our own time, in microseconds.
-    pub gateway_us: u64,
-    /// The merchant's time, in microseconds; `None` when it was not asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_us: Option<u64>,
-    /// Length of the request's body.
-    pub bytes_in: u64,
-    /// Length of the answer's body.
-    pub bytes_out: u64,
-}
-
-struct EventRecord {
-    time: Timestamp,
-    level: Level,
-    name: &'static str,
-    fields: Vec<(&'static str, Value)>,
-}
 
 enum Message {
     Access(AccessRecord),
@@ -247,36 +117,108 @@ fn write_lines(lines: &Receiver<Message>, mut sink: impl Write) {
     }
 }
 
-impl Serialize for EventRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut line = serializer.serialize_map(None)?;
-        line.serialize_entry("time", &self.time.to_rfc3339())?;
-        line.serialize_entry("level", &self.level)?;
-        line.serialize_entry("event", self.name)?;
-        for (name, value) in &self.fields {
-            line.serialize_entry(name, value)?;
-        }
-        line.end()
-    }
-}
+#[cfg(test)]
+pub(super) mod tests {
+    use std::net::IpAddr;
 
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Number(number) => serializer.serialize_u64(*number),
-            Self::Flag(flag) => serializer.serialize_bool(*flag),
-            Self::Duration(length) => {
-                serializer.serialize_u64(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
-            }
-            Self::Address(address) => serializer.collect_str(address),
-            Self::Time(time) => serializer.serialize_str(&time.to_rfc3339()),
-            Self::Id(id) => id.serialize(serializer),
-            Self::Message(message) => serializer.serialize_str(message),
+    use parking_lot::{Condvar, Mutex};
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::domain::clock::{ManualClock, Timestamp};
+    use crate::domain::id::SessionId;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A sink to read back, which can be held up.
+    #[derive(Clone, Default)]
+    pub(in crate::telemetry) struct Sink(Arc<Held>);
+
+    #[derive(Default)]
+    struct Held {
+        state: Mutex<(Vec<u8>, bool)>,
+        changed: Condvar,
+    }
+
+    impl Sink {
+        pub(in crate::telemetry) fn lines(&self) -> Vec<Json> {
+            let written = String::from_utf8(self.0.state.lock().0.clone()).unwrap();
+            written.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        }
+
+        fn hold(&self, held: bool) {
+            self.0.state.lock().1 = held;
+            self.0.changed.notify_all();
         }
     }
-}
 
-fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&time.to_rfc3339())
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut state = self.0.state.lock();
+            self.0.changed.wait_while(&mut state, |state| state.1);
+            state.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log() -> (Log, Sink, Arc<Metrics>) {
+        let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_767_323_045)));
+        (Log::start(sink.clone(), Arc::clone(&metrics), clock).unwrap(), sink, metrics)
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_json() {
+        let (log, sink, _) = log();
+        let session = SessionId::parse("cs_1").unwrap();
+        let card = SessionId::parse("4242424242424242").unwrap();
+        log.event(
+            Level::Error,
+            "overcharge",
+            &[
+                ("session", Value::from(&session)),
+                ("other", Value::from(&card)),
+                ("amount", Value::Number(7)),
+                ("waited", Value::Duration(Duration::from_millis(1_500))),
+                ("peer", Value::Address(IpAddr::from([192, 0, 2, 1]))),
+                ("why", Value::error(&std::io::Error::from(std::io::ErrorKind::TimedOut))),
+                ("at", Value::Time(Timestamp::from_unix_seconds(0))),
+                ("final", Value::Flag(true)),
+                ("kind", Value::Text("quo\"ted\n")),
+            ],
+        );
+        assert!(log.flush(SOON));
+        let expected = json!({
+            "time": "2026-01-02T03:04:05Z", "level": "error", "event": "overcharge",
+            "session": "cs_1", "other": "masked", "amount": 7, "waited": 1500, "peer": "192.0.2.1",
+            "why": "timed out", "at": "1970-01-01T00:00:00Z", "final": true, "kind": "quo\"ted\n",
+        });
+        assert_eq!(sink.lines(), [expected]);
+    }
+
+    #[test]
+    fn a_sink_that_stalls_loses_lines_and_holds_up_nobody() {
+        let (log, sink, metrics) = log();
+        sink.hold(true);
+        // Enough to fill the queue, whatever the writer took out of it before it stalled.
+        for _ in 0..3 * QUEUE_LINES {
+            log.event(Level::Info, "line", &[]);
+        }
+        assert!(!log.flush(Duration::from_millis(50)), "not everything is written");
+        sink.hold(false);
+        assert!(log.flush(SOON));
+        let dropped: usize = metrics
+            .encode()
+            .lines()
+            .find_map(|line| line.strip_prefix("countersign_log_lines_dropped_total "))
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(dropped >= QUEUE_LINES - 2, "{dropped}");
+        assert_eq!(sink.lines().len() + dropped, 3 * QUEUE_LINES, "each line is written or counted");
+    }
 }

@@ -326,3 +326,6 @@ impl Drop for Gauged {
         self.0.dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

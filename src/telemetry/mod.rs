@@ -3,6 +3,7 @@
 
 pub mod access;
 mod instrument;
+mod line;
 pub mod log;
 pub mod metrics;
 pub mod trace;

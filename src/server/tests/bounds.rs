@@ -55,7 +55,11 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
         server.mirror.allowed.add_permits(1);
         assert!(answer.await.unwrap().is_ok());
         server.sees("countersign_connections_open 0").await;
-        assert!(one.is_none_or(|client| client.is_closed()) && two.is_none_or(|client| client.is_closed()));
+        eventually("the client hears of it", || {
+            one.as_ref().is_none_or(|client| client.is_closed())
+                && two.as_ref().is_none_or(|client| client.is_closed())
+        })
+        .await;
     }
 }
 

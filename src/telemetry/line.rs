@@ -1,0 +1,197 @@
+//! What may stand in a log line: typed fields only. There is no way to hand it a body, a header or
+//! free text of a stranger.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::trace::TraceId;
+use crate::domain::card::luhn;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId};
+
+/// How urgent an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Normal life.
+    Info,
+    /// Something is wrong and handled.
+    Warn,
+    /// Somebody must look.
+    Error,
+}
+
+/// The value of an event's field.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Words of our own code.
+    Text(&'static str),
+    /// A number.
+    Number(u64),
+    /// A truth.
+    Flag(bool),
+    /// A length of time; written in milliseconds.
+    Duration(Duration),
+    /// A network address.
+    Address(IpAddr),
+    /// An instant.
+    Time(Timestamp),
+    /// An id of one of the kinds that convert into this.
+    Id(Identifier),
+    /// What one of our error types displays: those never hold a stranger's bytes.
+    Message(String),
+}
+
+impl Value {
+    /// What an error says. For error types of this crate and of the operating system only.
+    pub fn error(error: &dyn std::error::Error) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+macro_rules! identifiers {
+    ($($id:ty),*) => {$(
+        impl From<&$id> for Value {
+            fn from(id: &$id) -> Self {
+                Self::Id(Identifier::known(id.as_str()))
+            }
+        }
+    )*};
+}
+identifiers!(AgentId, ClaimId, KeyId, MerchantId, SessionId);
+
+/// An id that may stand in the log: at most 128 characters of `[A-Za-z0-9._~:/+=-]`, with no run
+/// of digits that could be a card number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Identifier(Arc<str>);
+
+impl Identifier {
+    /// Reads an id that a stranger chose, a request id for instance; `None` when it may not be
+    /// logged.
+    pub fn parse(text: &str) -> Option<Self> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~:/+=-".contains(&b);
+        ((1..=128).contains(&text.len()) && text.bytes().all(allowed) && !holds_card_number(text))
+            .then(|| Self(text.into()))
+    }
+
+    pub(super) fn known(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|| Self("masked".into()))
+    }
+}
+
+/// Whether a run of 12 to 19 digits, hyphens between them aside, satisfies the Luhn checksum.
+fn holds_card_number(text: &str) -> bool {
+    text.as_bytes().split(|b| !b.is_ascii_digit() && *b != b'-').any(|run| {
+        let digits = || run.iter().copied().filter(u8::is_ascii_digit);
+        (12..=19).contains(&digits().count()) && luhn(digits())
+    })
+}
+
+/// One request, as logged.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename = "request")]
+pub struct AccessRecord {
+    /// When it was answered.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: Timestamp,
+    /// Who called: the client's address, as told by a trusted proxy if there is one.
+    pub peer: IpAddr,
+    /// Which route; our own name of it.
+    pub route: &'static str,
+    /// The status answered; `None` when the client left first.
+    pub status: Option<u16>,
+    /// What was decided, in a word: the reason of a refusal, or how it went.
+    pub decision: &'static str,
+    /// The authenticated agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Identifier>,
+    /// The configured merchant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merchant: Option<Identifier>,
+    /// `Request-Id`, the agent's own when it may be logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Identifier>,
+    /// The trace it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
+    /// Our own time, in microseconds.
+    pub gateway_us: u64,
+    /// The merchant's time, in microseconds; `None` when it was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_us: Option<u64>,
+    /// Length of the request's body.
+    pub bytes_in: u64,
+    /// Length of the answer's body.
+    pub bytes_out: u64,
+}
+
+/// One event, as logged.
+pub(super) struct EventRecord {
+    pub(super) time: Timestamp,
+    pub(super) level: Level,
+    pub(super) name: &'static str,
+    pub(super) fields: Vec<(&'static str, Value)>,
+}
+
+impl Serialize for EventRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry("time", &self.time.to_rfc3339())?;
+        line.serialize_entry("level", &self.level)?;
+        line.serialize_entry("event", self.name)?;
+        for (name, value) in &self.fields {
+            line.serialize_entry(name, value)?;
+        }
+        line.end()
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Number(number) => serializer.serialize_u64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+            Self::Duration(length) => {
+                serializer.serialize_u64(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
+            }
+            Self::Address(address) => serializer.collect_str(address),
+            Self::Time(time) => serializer.serialize_str(&time.to_rfc3339()),
+            Self::Id(id) => id.serialize(serializer),
+            Self::Message(message) => serializer.serialize_str(message),
+        }
+    }
+}
+
+fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time.to_rfc3339())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_holds_no_card_number_and_nothing_that_breaks_a_line() {
+        for good in ["req_1", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "1234567890123456", "a/b:c=d+e~f"] {
+            assert!(Identifier::parse(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "a b",
+            "a\nb",
+            "é",
+            "\"",
+            "4242424242424242",
+            "x4242424242424242y",
+            "4242-4242-4242-4242",
+            &"x".repeat(129),
+        ] {
+            assert!(Identifier::parse(bad).is_none(), "{bad}");
+        }
+    }
+}

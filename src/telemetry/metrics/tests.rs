@@ -1,0 +1,107 @@
+//! What a scrape shows.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn merchant(name: &str) -> MerchantId {
+    MerchantId::parse(name).unwrap()
+}
+
+/// Makes every metric have a sample.
+fn touch_everything(metrics: &Metrics) {
+    metrics.request("complete", Some(200), SECOND, Some(SECOND));
+    metrics.merchant_request(&merchant("m1"), Some(200), Some(SECOND));
+    metrics.refused("reason");
+    metrics.signature("rfc9421", "verified");
+    metrics.token_event("minted");
+    metrics.set_tokens("active", 3);
+    metrics.idempotency("fresh");
+    metrics.limited("agent");
+    metrics.fraud("velocity", "deny", "enforce");
+    metrics.store_operation("embedded", "commit", "applied", SECOND);
+    metrics.claim("charged");
+    metrics.set_unresolved("in_doubt", 2, SECOND);
+    metrics.connection_ready("h2");
+    metrics.connection_refused("all");
+    metrics.handshake_failed("timeout");
+    metrics.proxy_error("missing");
+}
+
+#[test]
+fn every_metric_of_the_table_is_scraped_with_its_kind_and_nothing_else_is() {
+    let metrics = Metrics::new().unwrap();
+    touch_everything(&metrics);
+    let text = metrics.encode();
+    let mut scraped: Vec<String> =
+        text.lines().filter(|line| line.starts_with("# TYPE")).map(str::to_owned).collect();
+    let mut documented: Vec<String> = table()
+        .unwrap()
+        .iter()
+        .map(|metric| format!("# TYPE {} {}", metric.name, format!("{:?}", metric.kind).to_lowercase()))
+        .collect();
+    scraped.sort();
+    documented.sort();
+    assert_eq!(scraped, documented);
+    for metric in table().unwrap() {
+        assert!(metric.name.starts_with("countersign_"), "{}", metric.name);
+        assert!(
+            metric.help.ends_with('.') && text.contains(&format!("# HELP {} {}\n", metric.name, metric.help))
+        );
+        let labels_shown =
+            |line: &str| metric.labels.iter().all(|label| line.contains(&format!("{label}=\"")));
+        assert!(
+            text.lines().any(|line| line.starts_with(&metric.name) && labels_shown(line)),
+            "{}",
+            metric.name
+        );
+    }
+}
+
+#[test]
+fn requests_are_told_by_route_and_class_and_a_hangup_is_one() {
+    let metrics = Metrics::new().unwrap();
+    for status in [Some(200), Some(204), Some(503), None, Some(999)] {
+        metrics.request("mint", status, Duration::from_micros(70), None);
+    }
+    let text = metrics.encode();
+    for line in [
+        "countersign_requests_total{route=\"mint\",status=\"2xx\"} 2",
+        "countersign_requests_total{route=\"mint\",status=\"5xx\"} 1",
+        "countersign_requests_total{route=\"mint\",status=\"hangup\"} 1",
+        "countersign_gateway_seconds_bucket{route=\"mint\",le=\"0.00005\"} 0",
+        "countersign_gateway_seconds_bucket{route=\"mint\",le=\"0.0001\"} 5",
+        "countersign_upstream_seconds_count{route=\"mint\"} 0",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn merchants_are_told_apart_only_while_configured_and_few() {
+    let metrics = Metrics::new().unwrap();
+    let shown = |name: &str| {
+        metrics
+            .encode()
+            .contains(&format!("countersign_merchant_requests_total{{merchant=\"{name}\",status=\"2xx\"}} 1"))
+    };
+    let few: Vec<MerchantId> = (0..MERCHANT_LABELS).map(|n| merchant(&format!("m{n}"))).collect();
+    metrics.set_merchants(&few);
+    metrics.merchant_request(&few[7], Some(200), None);
+    metrics.merchant_request(&merchant("stranger"), Some(200), None);
+    assert!(shown("m7") && shown("any") && !metrics.encode().contains("stranger"));
+
+    let many: Vec<MerchantId> = (0..=MERCHANT_LABELS).map(|n| merchant(&format!("n{n}"))).collect();
+    metrics.set_merchants(&many);
+    metrics.merchant_request(&many[7], Some(200), None);
+    assert!(shown("any") && !shown("n7") && !metrics.encode().contains("\"m7\""));
+}
+
+#[test]
+fn a_gauge_falls_when_its_guard_is_dropped() {
+    let metrics = Metrics::new().unwrap();
+    let open = metrics.connection_open();
+    assert!(metrics.encode().contains("countersign_connections_open 1\n"));
+    drop(open);
+    assert!(metrics.encode().contains("countersign_connections_open 0\n"));
+}
