@@ -5,8 +5,6 @@ use crate::domain::money::Money;
 /// One operation as the rules see it.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
-    /// What is being done.
-    pub stage: Stage,
     /// A mint's largest amount, a complete's session total.
     pub amount: Money,
     /// The ceilings of the agent's entry, one a currency; an empty list sets none.
@@ -22,15 +20,6 @@ pub struct Facts<'a> {
     /// Small completes of this agent within the window, this one included if it is small; 0
     /// otherwise.
     pub small_amounts: u32,
-}
-
-/// What is being done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// A token is being minted.
-    Mint,
-    /// A session is being completed.
-    Complete,
 }
 
 /// The `action` of a risk signal (ACP `delegate_payment`, `RiskSignal`).

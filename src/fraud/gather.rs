@@ -3,7 +3,7 @@
 
 use super::velocity::{Counter, Velocity, Window};
 use super::window::{Added, Member};
-use super::{CardFingerprint, Facts, RiskAction, Settings, Stage};
+use super::{CardFingerprint, Facts, RiskAction, Settings};
 use crate::crypto::digest::sha256_framed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
@@ -88,7 +88,6 @@ pub async fn gather_mint<'a, 'v>(
         }
     };
     let facts = Facts {
-        stage: Stage::Mint,
         amount: attempt.amount,
         ceilings: &attempt.agent.token_ceiling,
         signals: attempt.signals,
@@ -129,7 +128,6 @@ pub async fn gather_complete<'a, 'v>(
         }
     };
     let facts = Facts {
-        stage: Stage::Complete,
         amount: attempt.amount,
         ceilings: &attempt.agent.token_ceiling,
         signals: &[],

@@ -20,7 +20,7 @@ mod window;
 
 use std::time::Duration;
 
-pub use facts::{Facts, RiskAction, Stage};
+pub use facts::{Facts, RiskAction};
 pub use fingerprint::CardFingerprint;
 pub use gather::{CompleteAttempt, MintAttempt, Tally, gather_complete, gather_mint, record_decline};
 pub use rules::rule_names;
@@ -171,3 +171,6 @@ impl Default for SmallAmounts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

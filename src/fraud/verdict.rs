@@ -59,7 +59,6 @@ pub struct Hit {
 
 /// Proof that the rules let an operation proceed. Made only by [`evaluate`].
 #[derive(Debug)]
-#[must_use]
 pub struct Cleared {
     review: bool,
     hits: Vec<Hit>,

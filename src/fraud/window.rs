@@ -113,3 +113,123 @@ impl WindowSet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::records::codec::encode;
+
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_unix_millis(1_000_000).plus(Duration::from_millis(millis))
+    }
+
+    fn member(n: u64) -> Member {
+        n.to_be_bytes()
+    }
+
+    #[test]
+    fn a_member_counts_once_until_the_window_has_passed() {
+        let mut set = WindowSet::default();
+        assert_eq!(set.add(member(1), at(0), WINDOW).count, 1);
+        assert_eq!(set.add(member(1), at(10_000), WINDOW).count, 1);
+        assert_eq!(set.add(member(2), at(20_000), WINDOW).count, 2);
+        assert_eq!(set.count(at(69_999), WINDOW), 2);
+        assert_eq!(set.count(at(70_000), WINDOW), 1);
+        assert_eq!(set.ends_at(WINDOW), at(80_000));
+        assert_eq!(set.count(at(80_000), WINDOW), 0);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn handing_back_restores_what_was() {
+        let mut set = WindowSet::default();
+        set.add(member(1), at(0), WINDOW);
+        let before = set.clone();
+        let again = set.add(member(1), at(30_000), WINDOW);
+        let other = set.add(member(2), at(30_000), WINDOW);
+        set.hand_back(member(2), &other);
+        set.hand_back(member(1), &again);
+        assert_eq!(set, before);
+    }
+
+    #[test]
+    fn handing_back_never_forgets_what_another_operation_rests_on() {
+        let mut set = WindowSet::default();
+        let first = set.add(member(1), at(0), WINDOW);
+        let second = set.add(member(1), at(1), WINDOW);
+        set.hand_back(member(1), &first);
+        assert_eq!(set.count(at(2), WINDOW), 1);
+        set.hand_back(member(1), &second);
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn the_count_saturates_above_every_threshold_and_the_record_stays_small() {
+        let mut set = WindowSet::default();
+        for n in 0..3_000 {
+            let added = set.add(member(n), at(n), WINDOW);
+            assert_eq!(u64::from(added.count), (n + 1).min(1_024));
+        }
+        assert!(encode(&set).unwrap().len() < 20_000);
+        // The most recent are kept, so what the window lets go of is known exactly again.
+        assert_eq!(set.count(at(2_900 + 60_000), WINDOW), 99);
+    }
+
+    #[test]
+    fn a_clock_set_back_forgets_nobody() {
+        let mut set = WindowSet::default();
+        set.add(member(1), at(50_000), WINDOW);
+        assert_eq!(set.add(member(1), at(0), WINDOW).count, 1);
+        assert_eq!(set.ends_at(WINDOW), at(110_000));
+    }
+
+    proptest! {
+        /// Operations one after another, each kept or handed back, against a list of those kept.
+        #[test]
+        fn the_count_is_exactly_the_members_kept_within_the_window(
+            steps in prop::collection::vec((0..12u64, 0..9_000u64, any::<bool>()), 1..200),
+        ) {
+            let (mut set, mut kept, mut now) = (WindowSet::default(), BTreeMap::new(), 0);
+            for (n, wait, keep) in steps {
+                now += wait;
+                let added = set.add(member(n), at(now), WINDOW);
+                if keep {
+                    kept.insert(n, now);
+                } else {
+                    set.hand_back(member(n), &added);
+                }
+                let expected = kept.values().filter(|seen| now - **seen < 60_000).count();
+                prop_assert_eq!(usize::try_from(set.count(at(now), WINDOW)).unwrap(), expected);
+            }
+        }
+
+        /// Operations that overlap in any order, within one window.
+        #[test]
+        fn however_operations_overlap_only_those_not_handed_back_count(
+            steps in prop::collection::vec((0..6u64, any::<prop::sample::Index>(), 0..3u8), 1..200),
+        ) {
+            let (mut set, mut open, mut kept) = (WindowSet::default(), vec![], BTreeSet::new());
+            for (now, (n, index, step)) in (0..).zip(steps) {
+                match step {
+                    0 => open.push((n, set.add(member(n), at(now), WINDOW))),
+                    _ if open.is_empty() => {}
+                    1 => {
+                        kept.insert(open.swap_remove(index.index(open.len())).0);
+                    }
+                    _ => {
+                        let (n, added) = open.swap_remove(index.index(open.len()));
+                        set.hand_back(member(n), &added);
+                    }
+                }
+                let expected: BTreeSet<_> = open.iter().map(|(n, _)| *n).chain(kept.iter().copied()).collect();
+                prop_assert_eq!(usize::try_from(set.count(at(now), WINDOW)).unwrap(), expected.len());
+            }
+        }
+    }
+}

@@ -116,3 +116,94 @@ impl<K: Crowded> KeyedBucket<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// GCRA as the textbook has it, in nanoseconds.
+    struct Model {
+        interval: u128,
+        burst: u128,
+        arrival: u128,
+    }
+
+    impl Model {
+        /// Requests left after one more, or the nanoseconds until one is admitted.
+        fn take(&mut self, now: u128) -> Result<u128, u128> {
+            let arrival = self.arrival.max(now);
+            let tolerance = self.interval * (self.burst - 1);
+            if arrival - now > tolerance {
+                return Err(arrival - tolerance - now);
+            }
+            self.arrival = arrival + self.interval;
+            Ok((now + self.interval * self.burst - self.arrival) / self.interval)
+        }
+    }
+
+    fn rate(requests: u32, per_seconds: u64, burst: u32) -> Rate {
+        let positive = |value| NonZeroU32::new(value).unwrap();
+        Rate { requests: positive(requests), per: Duration::from_secs(per_seconds), burst: positive(burst) }
+    }
+
+    proptest! {
+        #[test]
+        fn decision_headers_and_retry_after_are_one(
+            requests in 1..500u32,
+            per_seconds in 1..120u64,
+            burst in 1..200u32,
+            waits in prop::collection::vec(prop_oneof![3 => Just(0), 2 => 0..5_000u64], 1..300),
+        ) {
+            let rate = rate(requests, per_seconds, burst);
+            let (pace, hand) = Pace::manual();
+            hand.advance(Duration::from_secs(100));
+            let bucket = Bucket::new(Scope::Agent, rate, pace);
+            let interval = rate.interval().as_nanos();
+            let mut model = Model { interval, burst: u128::from(burst), arrival: 0 };
+            let mut now = Duration::from_secs(100);
+            for wait in waits {
+                hand.advance(Duration::from_millis(wait));
+                now += Duration::from_millis(wait);
+                match (bucket.take(), model.take(now.as_nanos())) {
+                    (Ok(quota), Ok(left)) => {
+                        prop_assert_eq!(u128::from(quota.remaining), left);
+                        prop_assert_eq!(quota.limit, burst);
+                        prop_assert!(quota.remaining < quota.limit);
+                        // After `t` seconds there is at least one more.
+                        prop_assert!(u128::from(quota.reset_seconds) * 1_000_000_000 >= interval);
+                        let fills = u128::from(quota.window_seconds) * 1_000_000_000;
+                        prop_assert!(fills >= interval * u128::from(burst));
+                    }
+                    (Err(limited), Err(wait)) => {
+                        let quota = limited.quota.unwrap();
+                        prop_assert_eq!(quota.remaining, 0);
+                        prop_assert_eq!(limited.retry_after_seconds, quota.reset_seconds);
+                        let told = u128::from(limited.retry_after_seconds) * 1_000_000_000;
+                        prop_assert!(told >= wait && told < wait + 1_000_000_000);
+                    }
+                    (ours, theirs) => prop_assert!(false, "{ours:?} but the model says {theirs:?}"),
+                }
+            }
+        }
+
+        #[test]
+        fn as_many_as_remaining_says_are_admitted_at_once(requests in 1..50u32, burst in 1..50u32) {
+            let (pace, _hand) = Pace::manual();
+            let bucket = Bucket::new(Scope::Agent, rate(requests, 1, burst), pace);
+            let remaining = bucket.take().unwrap().remaining;
+            for left in (0..remaining).rev() {
+                prop_assert_eq!(bucket.take().unwrap().remaining, left);
+            }
+            prop_assert!(bucket.take().is_err());
+        }
+    }
+
+    #[test]
+    fn a_limit_faster_than_the_clock_still_works() {
+        let (pace, _hand) = Pace::manual();
+        let bucket = Bucket::new(Scope::Agent, rate(u32::MAX, 1, u32::MAX), pace);
+        assert!(bucket.take().is_ok());
+    }
+}

@@ -180,3 +180,125 @@ impl Drop for Permit {
 const fn limited(scope: Scope) -> Limited {
     Limited { scope, retry_after_seconds: 1, quota: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limit::fixture::{merchant, registry};
+
+    fn agent(id: &str) -> AgentId {
+        AgentId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn an_agent_gets_a_quarter_and_the_merchant_its_limit() {
+        let concurrency = Concurrency::new(&registry(1, 1, 8));
+        let shop = merchant("shop", 1, 1, 8);
+        let first = concurrency.forward(&shop, &agent("a")).unwrap();
+        let _second = concurrency.forward(&shop, &agent("a")).unwrap();
+        assert_eq!(concurrency.forward(&shop, &agent("a")).err().unwrap().scope, Scope::AgentConcurrency);
+
+        let others: Vec<_> =
+            ["b", "b", "c", "c", "d", "d"].map(|id| concurrency.forward(&shop, &agent(id)).unwrap()).into();
+        let full = concurrency.forward(&shop, &agent("e")).err().unwrap();
+        assert_eq!((full.scope, full.retry_after_seconds), (Scope::MerchantConcurrency, 1));
+
+        drop(first);
+        concurrency.forward(&shop, &agent("e")).map(drop).unwrap();
+        drop(others);
+        concurrency.forward(&shop, &agent("a")).map(drop).unwrap();
+    }
+
+    #[test]
+    fn a_tiny_merchant_still_serves_one_request_an_agent() {
+        let concurrency = Concurrency::new(&registry(1, 1, 1));
+        let shop = merchant("shop", 1, 1, 1);
+        let permit = concurrency.read(&shop, &agent("a")).unwrap();
+        assert!(concurrency.forward(&shop, &agent("b")).is_err());
+        drop(permit);
+        assert!(concurrency.forward(&shop, &agent("b")).is_ok());
+    }
+
+    #[test]
+    fn reads_leave_room_for_completes() {
+        let concurrency = Concurrency::new(&registry(1, 1, 8));
+        let shop = merchant("shop", 1, 1, 8);
+        let reader = |n: usize| agent(&format!("reader{}", n / 2));
+        let reads: Vec<_> = (0..8).map_while(|n| concurrency.read(&shop, &reader(n)).ok()).collect();
+        assert_eq!(reads.len(), 6);
+        assert!(concurrency.forward(&shop, &agent("buyer")).is_ok());
+    }
+
+    #[test]
+    fn redemption_never_waits_for_completes() {
+        let concurrency = Concurrency::new(&registry(1, 1, 4));
+        let shop = merchant("shop", 1, 1, 4);
+        let _completes = ["a", "b", "c", "d"].map(|id| concurrency.forward(&shop, &agent(id)).unwrap());
+        let redemptions: Vec<_> = (0..8).map_while(|_| concurrency.redeem(&shop).ok()).collect();
+        assert_eq!(redemptions.len(), 4);
+        assert_eq!(concurrency.redeem(&shop).err().unwrap().scope, Scope::RedeemConcurrency);
+    }
+
+    #[test]
+    fn a_slow_merchant_costs_another_nothing_and_a_reload_forgets_nothing() {
+        let concurrency = Concurrency::new(&registry(1, 1, 4));
+        let (shop, slow) = (merchant("shop", 1, 1, 4), merchant("slow", 1, 1, 4));
+        let stuck = ["a", "b", "c", "d"].map(|id| concurrency.forward(&slow, &agent(id)).unwrap());
+        assert!(concurrency.forward(&shop, &agent("a")).is_ok());
+
+        let reloaded = concurrency.reloaded(&registry(1, 1, 4));
+        assert!(reloaded.forward(&slow, &agent("e")).is_err());
+        drop(stuck);
+        assert!(reloaded.forward(&slow, &agent("e")).is_ok());
+    }
+
+    #[test]
+    fn a_permit_moves_into_a_task() {
+        fn detached<T: Send + 'static>(_: T) {}
+        let concurrency = Concurrency::new(&registry(1, 1, 4));
+        detached(concurrency.redeem(&merchant("shop", 1, 1, 4)).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_of_coming_and_going_breaks_a_cap(
+            limit in 1..20u32,
+            steps in prop::collection::vec((0..3usize, 0..6usize, any::<bool>()), 1..200),
+        ) {
+            let concurrency = Concurrency::new(&registry(1, 1, limit));
+            let shop = merchant("shop", 1, 1, limit);
+            let mut held: Vec<(usize, usize, Permit)> = vec![];
+            for (pool, who, leave) in steps {
+                if leave && !held.is_empty() {
+                    drop(held.swap_remove(who % held.len()));
+                    continue;
+                }
+                let id = agent(&format!("a{who}"));
+                let permit = match pool {
+                    0 => concurrency.forward(&shop, &id),
+                    1 => concurrency.read(&shop, &id),
+                    _ => concurrency.redeem(&shop),
+                };
+                held.extend(permit.ok().map(|permit| (pool, who, permit)));
+                let count = |wanted: &dyn Fn(usize) -> bool| {
+                    u32::try_from(held.iter().filter(|(pool, ..)| wanted(*pool)).count()).unwrap()
+                };
+                prop_assert!(count(&|pool| pool < 2) <= limit);
+                prop_assert!(count(&|pool| pool == 1) <= (limit - limit / 4).max(1));
+                prop_assert!(count(&|pool| pool == 2) <= limit);
+                let mut agents: HashMap<usize, u32> = HashMap::new();
+                for (_, who, _) in held.iter().filter(|(pool, ..)| *pool < 2) {
+                    *agents.entry(*who).or_default() += 1;
+                }
+                prop_assert!(agents.values().all(|n| *n <= (limit / 4).max(1)));
+            }
+            held.clear();
+            let pools = concurrency.merchants.get(&shop.id).unwrap().0.lock();
+            prop_assert_eq!((pools.forwarded, pools.reads, pools.redemptions, pools.agents.len()), (0, 0, 0, 0));
+        }
+    }
+}

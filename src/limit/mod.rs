@@ -12,6 +12,8 @@
 
 mod bucket;
 mod concurrency;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod limits;
 mod network;
 mod pace;
@@ -185,20 +187,4 @@ pub struct Limited {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_read_as_the_draft_writes_them() {
-        let quota =
-            Quota { scope: Scope::Agent, limit: 100, window_seconds: 60, remaining: 50, reset_seconds: 30 };
-        assert_eq!(quota.rate_limit(), "\"agent\";r=50;t=30");
-        assert_eq!(quota.rate_limit_policy(), "\"agent\";q=100;w=60");
-    }
-
-    #[test]
-    fn every_scope_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-        assert_eq!(names.len(), Scope::ALL.len());
-    }
-}
+mod tests;

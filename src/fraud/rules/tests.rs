@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::money::{Currency, MinorUnits, Money};
-use crate::fraud::{Denied, Mode, RiskAction, SharedCard, Stage, evaluate};
+use crate::fraud::{Denied, Mode, RiskAction, SharedCard, evaluate};
 
 fn money(amount: u64, currency: &str) -> Money {
     Money { amount: MinorUnits::new(amount).unwrap(), currency: Currency::parse(currency).unwrap() }
@@ -12,7 +12,6 @@ fn money(amount: u64, currency: &str) -> Money {
 
 fn harmless() -> Facts<'static> {
     Facts {
-        stage: Stage::Mint,
         amount: money(5_000, "usd"),
         ceilings: &[],
         signals: &[RiskAction::Authorized],
@@ -41,10 +40,7 @@ fn by_default(facts: &Facts<'_>) -> (Decision, Option<&'static str>) {
 #[test]
 fn what_is_harmless_passes_without_a_word() {
     assert_eq!(by_default(&harmless()), (Decision::Allow, None));
-    assert_eq!(
-        by_default(&Facts { stage: Stage::Complete, signals: &[], ..harmless() }),
-        (Decision::Allow, None)
-    );
+    assert_eq!(by_default(&Facts { signals: &[], ..harmless() }), (Decision::Allow, None));
 }
 
 #[test]

@@ -1,0 +1,180 @@
+//! Who is charged for what, and that a flood harms only whoever floods.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use super::fixture::{agent, merchant, registry};
+use super::*;
+
+const GUEST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const THIEF: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+
+fn limits(settings: Settings) -> (Limits, ManualPace) {
+    let (pace, hand) = Pace::manual();
+    hand.advance(Duration::from_secs(1_000));
+    (Limits::with_pace(settings, &registry(10, 20, 8), pace), hand)
+}
+
+fn burst_of(settings: &Settings) -> u32 {
+    settings.failed_authentication_burst.get()
+}
+
+#[test]
+fn success_is_never_charged_as_a_failure_and_failure_is_charged_in_full() {
+    let settings = Settings::default();
+    let (limits, hand) = limits(settings.clone());
+    for _ in 0..1_000 {
+        limits.address(GUEST).unwrap();
+    }
+    for _ in 0..burst_of(&settings) {
+        limits.address(GUEST).unwrap();
+        limits.failed_authentication(GUEST);
+    }
+    let limited = limits.address(GUEST).unwrap_err();
+    assert_eq!((limited.scope, limited.retry_after_seconds), (Scope::FailedAuthentication, 1));
+    limits.address(THIEF).unwrap();
+
+    // One failure is forgiven each second, and only one.
+    hand.advance(Duration::from_secs(1));
+    limits.address(GUEST).unwrap();
+    limits.failed_authentication(GUEST);
+    limits.address(GUEST).unwrap_err();
+}
+
+#[test]
+fn an_address_sends_no_more_than_its_rate() {
+    let settings = Settings {
+        address_requests_per_second: positive(5),
+        address_request_burst: positive(10),
+        ..Settings::default()
+    };
+    let (limits, hand) = limits(settings);
+    assert_eq!((0..100).filter(|_| limits.address(GUEST).is_ok()).count(), 10);
+    assert_eq!(limits.address(GUEST).unwrap_err().scope, Scope::Address);
+    hand.advance(Duration::from_secs(1));
+    assert_eq!((0..100).filter(|_| limits.address(GUEST).is_ok()).count(), 5);
+}
+
+#[test]
+fn a_stolen_credential_without_its_key_exhausts_only_itself() {
+    let (limits, _hand) = limits(Settings::default());
+    let victim = agent("victim", 10, 20);
+    let mut verified = 0;
+    while limits.signature(&victim.id, THIEF).is_ok() {
+        limits.failed_signature(&victim.id, THIEF);
+        verified += 1;
+        assert!(verified < 1_000, "the thief makes us verify without bound");
+    }
+    // The owner, elsewhere, has its whole bucket, and so has every other agent at the thief's address.
+    limits.signature(&victim.id, GUEST).unwrap();
+    limits.signature(&agent("other", 10, 20).id, THIEF).unwrap();
+    assert_eq!(limits.agent(&victim).unwrap().remaining, 19);
+}
+
+#[test]
+fn agents_merchants_and_redeemers_have_buckets_of_their_own() {
+    let (limits, _hand) = limits(Settings::default());
+    let (victim, other, shop) =
+        (agent("victim", 10, 20), agent("other", 10, 20), merchant("shop", 10, 20, 8));
+    for _ in 0..20 {
+        limits.agent(&victim).unwrap();
+        limits.merchant(&shop).unwrap();
+    }
+    assert_eq!(limits.agent(&victim).unwrap_err().scope, Scope::Agent);
+    assert_eq!(limits.merchant(&shop).unwrap_err().scope, Scope::Merchant);
+    assert_eq!(limits.agent(&other).unwrap().remaining, 19);
+    assert_eq!(limits.redeem(&shop).unwrap().remaining, 19);
+}
+
+#[test]
+fn a_party_of_another_configuration_is_refused_not_unlimited() {
+    let (limits, _hand) = limits(Settings::default());
+    assert_eq!(limits.agent(&agent("unknown", 10, 20)).unwrap_err().retry_after_seconds, 1);
+}
+
+#[test]
+fn a_reload_refills_nobody_whose_rate_is_unchanged() {
+    let (limits, _hand) = limits(Settings::default());
+    let (victim, shop) = (agent("victim", 10, 20), merchant("shop", 10, 20, 8));
+    limits.agent(&victim).unwrap();
+    limits.merchant(&shop).unwrap();
+    (0..burst_of(&Settings::default())).for_each(|_| limits.failed_authentication(THIEF));
+
+    let same = limits.reloaded(Settings::default(), &registry(10, 20, 8));
+    assert_eq!(same.agent(&victim).unwrap().remaining, 18);
+    assert_eq!(same.merchant(&shop).unwrap().remaining, 18);
+    same.address(THIEF).unwrap_err();
+
+    let faster = same.reloaded(Settings::default(), &registry(10, 50, 8));
+    assert_eq!(faster.agent(&victim).unwrap().remaining, 49);
+}
+
+#[test]
+fn memory_stays_bounded_under_a_million_addresses_and_nobodys_state_is_lost() {
+    let tracked = 4_096;
+    let settings = Settings { tracked_addresses: positive(tracked), ..Settings::default() };
+    let (limits, hand) = limits(settings.clone());
+    let victim = agent("victim", 10, 20);
+    for _ in 0..burst_of(&settings) {
+        limits.failed_authentication(THIEF);
+    }
+    for i in 0..1_000_000u32 {
+        // Spread over all of the address space, the thief's own network included.
+        let flood = IpAddr::V4(Ipv4Addr::from(i.wrapping_mul(2_654_435_761)));
+        let _ = limits.address(flood);
+        limits.failed_authentication(flood);
+        if i % 16 == 0 {
+            limits.failed_signature(&victim.id, flood);
+        }
+    }
+    assert!(limits.tracked_addresses() <= 4_096, "{}", limits.tracked_addresses());
+    assert_eq!(limits.address(THIEF).unwrap_err().scope, Scope::FailedAuthentication);
+
+    // What is as good as new makes room again.
+    hand.advance(Duration::from_secs(3_600));
+    limits.failed_authentication(GUEST);
+    limits.address(GUEST).unwrap();
+    (0..burst_of(&settings)).for_each(|_| limits.failed_authentication(GUEST));
+    limits.address(GUEST).unwrap_err();
+}
+
+#[test]
+fn a_flood_from_one_network_leaves_other_networks_alone() {
+    let settings = Settings { tracked_addresses: positive(256), ..Settings::default() };
+    let (limits, _hand) = limits(settings.clone());
+    let flooder = |host: u16, n: u32| {
+        IpAddr::V6(Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n) << 64 | u128::from(host)))
+    };
+    for n in 0..100_000 {
+        limits.failed_authentication(flooder(1, n));
+    }
+    // Within the flooding network newcomers now share a bucket that is empty.
+    assert_eq!(limits.address(flooder(2, 2_000_000)).unwrap_err().scope, Scope::FailedAuthentication);
+    // Elsewhere there is room, or at worst a bucket shared with other networks than that one.
+    let spared = (0..200u8).filter(|n| limits.address(IpAddr::V4(Ipv4Addr::new(10, *n, 0, 1))).is_ok());
+    assert!(spared.count() >= 198);
+}
+
+#[test]
+fn more_tracking_is_not_paid_for_by_looking() {
+    let (limits, _hand) = limits(Settings::default());
+    let victim = agent("victim", 10, 20);
+    for n in 0..1_000 {
+        limits.signature(&victim.id, IpAddr::V4(Ipv4Addr::from(n))).unwrap();
+    }
+    assert_eq!(limits.tracked_addresses(), 0);
+}
+
+#[test]
+fn headers_read_as_the_draft_writes_them() {
+    let quota =
+        Quota { scope: Scope::Agent, limit: 100, window_seconds: 60, remaining: 50, reset_seconds: 30 };
+    assert_eq!(quota.rate_limit(), "\"agent\";r=50;t=30");
+    assert_eq!(quota.rate_limit_policy(), "\"agent\";q=100;w=60");
+}
+
+#[test]
+fn every_scope_has_a_name_of_its_own() {
+    let names: std::collections::BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+    assert_eq!(names.len(), Scope::ALL.len());
+}
