@@ -1,1 +1,158 @@
-//! Under construction.
+//! One TOML file in, one [`Config`] out that is valid by construction; or every mistake at once,
+//! each with its line, its key and what was expected, and never a value that could be a secret.
+//!
+//! Every key is documented in `deploy/countersign.toml`. Secrets stand in the file only as
+//! references, `file:PATH` (relative to the file's directory) or `env:NAME`; credentials of others
+//! only as digests.
+
+mod agents;
+pub mod command;
+mod document;
+mod fraud;
+mod keys;
+mod merchants;
+mod parties;
+mod redeemers;
+mod report;
+mod secrets;
+mod settings;
+mod urls;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+pub use report::{ConfigErrors, Mistake, Warning};
+
+use crate::crypto::keyset::KeyRings;
+use crate::registry::Registry;
+use crate::{fraud as fraud_rules, limit, merchant, server, storage};
+use document::{Section, read_root};
+use parties::Parties;
+use report::{Problem, Report};
+use secrets::{Sources, process_environment};
+use settings::Sockets;
+
+/// Larger than any configuration with a few thousand merchants.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Everything the gateway is told, valid by construction and never changed: a new configuration is
+/// a new value.
+pub struct Config {
+    /// The sockets, their TLS and every bound on a connection; the admin listener too.
+    pub server: server::Settings,
+    /// What is the same for every merchant's connections.
+    pub upstream: merchant::Settings,
+    /// Where records and epoch keys live.
+    pub store: storage::Settings,
+    /// The gateway's own keys.
+    pub keys: KeyRings,
+    /// Limits that belong to no agent or merchant.
+    pub limits: limit::Settings,
+    /// What the fraud rules go by.
+    pub fraud: fraud_rules::Settings,
+    /// Agents and merchants.
+    pub registry: Registry,
+    /// Where the gateway is reached: `https` and the first of `server.hosts`. The issuer of grants.
+    pub public_base_url: http::Uri,
+    /// What works but deserves a second look.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Reads a configuration file and the secrets it refers to.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] holds every mistake.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let unreadable = |error: std::io::Error| {
+            ConfigErrors::about_file(format!("the configuration file cannot be read: {}", error.kind()))
+        };
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
+        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+            return Err(ConfigErrors::about_file("not a file, or larger than 64 MiB".to_owned()));
+        }
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a configuration's text. Relative paths start at `base_dir`.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] holds every mistake.
+    pub fn parse(text: &str, base_dir: &Path) -> Result<Self, ConfigErrors> {
+        let sources = Sources { base: base_dir, environment: &process_environment };
+        parse_knowing_keys(text, &sources).0
+    }
+}
+
+/// The configuration, and the path of every key that was looked for.
+fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> (Result<Config, ConfigErrors>, BTreeSet<String>) {
+    let report = Report::about(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        // The error's `Display` would quote the line; its message holds fixed words only.
+        let line = report.line_of(error.span().map_or(0, |span| span.start));
+        report.mistake(line, String::new(), Problem::from(format!("not TOML: {}", error.message())));
+    }
+    // What follows a broken line would be reported as missing or unknown although it is neither.
+    let config = if errors.is_empty() {
+        let document = document.get_ref();
+        read_root(document, &report, |root| read(root, document, sources))
+    } else {
+        None
+    };
+    let (mistakes, warnings, known) = report.finish();
+    let result = match config {
+        Some(config) if mistakes.is_empty() => Ok(Config { warnings, ..config }),
+        Some(_) | None if !mistakes.is_empty() => Err(ConfigErrors { mistakes, warnings }),
+        Some(_) | None => {
+            Err(ConfigErrors::about_file("cannot be used, for a reason that was not told".to_owned()))
+        }
+    };
+    (result, known)
+}
+
+fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources<'_>) -> Option<Config> {
+    let mut sockets = root.required_table("server", |section| settings::sockets(section, sources));
+    let mut absent = server::Settings::default();
+    let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
+    root.table("admin", |section| settings::admin(section, server));
+    let store = root.required_table("store", |section| settings::store(section, sources.base));
+    let keys = root.required_table("keys", |section| keys::rings(section, sources));
+    let limits = root.table("limits", settings::limits);
+    let fraud = root.table("fraud", fraud::fraud);
+    let upstream = root.table("upstream", settings::upstream);
+    let client_certificates = server.tls.client_ca.is_some();
+    let shared_hosts = sockets.as_ref().map_or(Vec::new(), |sockets| sockets.hosts.clone());
+
+    let mut parties = Parties::of(document, sources, &shared_hosts, client_certificates);
+    let agents = root.tables("agents", |section| agents::agent(section, &mut parties));
+    let merchants = root.tables("merchants", |section| merchants::merchant(section, &mut parties));
+    if !root.has("agents") {
+        root.wrong("agents", "missing: without an agent nobody can call the gateway");
+    }
+    if !root.has("merchants") {
+        root.wrong("merchants", "missing: without a merchant there is nothing to call");
+    }
+
+    let Sockets { settings: server, hosts } = sockets?;
+    let public_base_url = format!("https://{}", hosts.first()?).parse().ok()?;
+    let registry = Registry::new(agents, merchants, hosts);
+    Some(Config {
+        server,
+        upstream,
+        store: store?,
+        keys: keys?,
+        limits,
+        fraud,
+        registry,
+        public_base_url,
+        warnings: Vec::new(),
+    })
+}

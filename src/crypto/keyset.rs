@@ -51,7 +51,7 @@ pub struct KeyRings {
     /// Fingerprints of cards, for fraud counters. Apart from the others because a counter outlives
     /// their rotation.
     pub card_fingerprint: Ring<MacKey>,
-    /// Derives the idempotency keys sent to merchants, and the tags of token ids.
+    /// Derives the idempotency keys sent to merchants.
     pub derivation: Ring<MacKey>,
 }
 

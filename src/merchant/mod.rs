@@ -142,6 +142,3 @@ impl Pool {
         Ok(Self { addressee, client })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,65 @@
+//! `countersign check`: every mistake and warning of a configuration, one a line, in the form
+//! editors and build logs know (`file:line: key: message`).
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{Config, Warning};
+use crate::crypto::keyset::Ring;
+
+/// Reads the configuration at `path` and writes what is wrong with it, or a short summary when
+/// nothing is. Whether it is usable.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn check(path: &Path, out: &mut dyn Write) -> io::Result<bool> {
+    let file = path.display();
+    let loaded = Config::load(path);
+    let warnings = match &loaded {
+        Ok(config) => &config.warnings,
+        Err(errors) => &errors.warnings,
+    };
+    if let Err(errors) = &loaded {
+        for mistake in &errors.mistakes {
+            writeln!(out, "{file}:{}{mistake}", if mistake.line == 0 { " " } else { "" })?;
+        }
+    }
+    for Warning { line, key, message } in warnings {
+        writeln!(out, "{file}:{line}: {key}: warning: {message}")?;
+    }
+    match &loaded {
+        Ok(config) => summarise(config, out)?,
+        Err(errors) => {
+            let (mistakes, warnings) =
+                (count(errors.mistakes.len(), "mistake"), count(warnings.len(), "warning"));
+            writeln!(out, "{mistakes}, {warnings}")?;
+        }
+    }
+    Ok(loaded.is_ok())
+}
+
+fn summarise(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "the configuration is fine: {}, {}, {}",
+        count(config.registry.agents().count(), "agent"),
+        count(config.registry.merchants().count(), "merchant"),
+        count(config.warnings.len(), "warning"),
+    )?;
+    writeln!(out, "listens on {}, admin on {}", config.server.listen, config.server.admin_listen)?;
+    let keys = &config.keys;
+    writeln!(out, "keys, the current one first:")?;
+    writeln!(out, "  signing           {}", ids(&keys.signing))?;
+    writeln!(out, "  sealing           {}", ids(&keys.sealing))?;
+    writeln!(out, "  fingerprint       {}", ids(&keys.fingerprint))?;
+    writeln!(out, "  card_fingerprint  {}", ids(&keys.card_fingerprint))?;
+    writeln!(out, "  derivation        {}", ids(&keys.derivation))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn ids<K>(ring: &Ring<K>) -> String {
+    ring.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,230 @@
+//! Reads `[[merchants]]`. Who may redeem their tokens is read in [`super::redeemers`].
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::agents::rate;
+use super::document::Section;
+use super::keys::mac_key;
+use super::parties::Parties;
+use super::redeemers::redeemer;
+use super::secrets::{SecretEncoding, is_credential};
+use super::urls::{address_problem, authority, base_url};
+use super::values::{allowance_id, choice, duration, file, flag, id, money_by_currency, version};
+use crate::acp::version::Version;
+use crate::domain::id::MerchantId;
+use crate::domain::secret::SecretString;
+use crate::registry::{
+    Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
+};
+
+/// A merchant's servers usually close idle connections after a minute; proxies in between sooner.
+const POOL_IDLE: Duration = Duration::from_secs(20);
+/// A total older than this is fetched again before complete.
+const TOTAL_MAX_AGE: Duration = Duration::from_secs(10 * 60);
+/// After this without an order in the session, a merchant that lost a complete has lost it for good.
+const DOUBT_GRACE: Duration = Duration::from_secs(15 * 60);
+/// A purchase that waits for longer deserves a person's eyes.
+const PENDING_MAX: Duration = Duration::from_secs(3600);
+const CONCURRENCY: u32 = 256;
+const REQUESTS_PER_SECOND: u32 = 500;
+const REQUEST_BURST: u32 = 1000;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads one merchant.
+pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Option<Merchant> {
+    let id = section.required("id", |value| {
+        let id = id(MerchantId::parse)(value)?;
+        parties.take_id("merchants", id.as_str(), value.line)?;
+        Ok(id)
+    });
+    let endpoint = endpoint(section, parties);
+    let hosts = section.list("hosts", |value| {
+        let host = authority(value)?;
+        parties.take_host(&host, value.line)?;
+        Ok(host)
+    });
+    let credential = credential(section, parties);
+    let mut credentials = HashMap::new();
+    let redeemers = section.tables("redeemers", |entry| redeemer(entry, parties, &mut credentials));
+    let allowance_ids = section.list("allowance_ids", allowance_id).unwrap_or_default();
+    let versions = versions(section);
+    let deadlines = section.table("deadlines", deadlines);
+    let idempotency = idempotency(section, &versions);
+    let signature = outward_signature(section, parties);
+    let purchase_orders = section
+        .optional_table("purchase_orders", |entry| purchase_orders(entry, parties))
+        .unwrap_or(PurchaseOrders::Refused);
+    let total_max_age = section.or("total_max_age", TOTAL_MAX_AGE, duration(SECOND, DAY));
+    let doubt_grace = section.or("doubt_grace", DOUBT_GRACE, duration(MINUTE, 7 * DAY));
+    if doubt_grace < deadlines.total {
+        section
+            .wrong("doubt_grace", "must not be below `deadlines.total`: an attempt could still be under way");
+    }
+    let pending_max = section.or("pending_max", PENDING_MAX, duration(MINUTE, 30 * DAY));
+    let adoption = section.list("adopting_agents", |value| parties.agent(value)).unwrap_or_default();
+    let redeem_every_claim = section.or("redeem_every_claim", false, flag);
+    let query_on_get = section.or("query_on_get", false, flag);
+    let concurrency = rate(section, "concurrency", CONCURRENCY);
+    let requests_per_second = rate(section, "requests_per_second", REQUESTS_PER_SECOND);
+    let request_burst = rate(section, "request_burst", REQUEST_BURST);
+    let id = id?;
+    let own_id = std::iter::once(id.as_str().to_owned());
+    let known_as: BTreeSet<String> = own_id.chain(allowance_ids).collect();
+    for name in &known_as {
+        if let Some(line) = parties.note_allowance_id(name, section.line) {
+            section.warn(
+                "allowance_ids",
+                format!("shares an id with the merchant on line {line}: a mint must then name the merchant otherwise"),
+            );
+        }
+    }
+    Some(Merchant {
+        allowance_ids: known_as.into_iter().collect(),
+        id,
+        endpoint: endpoint?,
+        hosts: hosts.unwrap_or_default(),
+        credential: credential?,
+        redeemers,
+        versions: versions.iter().map(|version| version.as_str().to_owned()).collect(),
+        idempotency,
+        signature: signature?,
+        deadlines,
+        total_max_age,
+        doubt_grace,
+        pending_max,
+        purchase_orders,
+        adoption: adoption.into_iter().collect(),
+        redeem_every_claim,
+        query_on_get,
+        concurrency,
+        requests_per_second,
+        request_burst,
+    })
+}
+
+fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<MerchantEndpoint> {
+    let base = parties.sources.base;
+    let allow_private_addresses = section.or("allow_private_addresses", false, flag);
+    let base_url_read = section.required("base_url", |value| {
+        let url = base_url(value)?;
+        match address_problem(&url, allow_private_addresses) {
+            Some(problem) => Err(problem.into()),
+            None => Ok(url),
+        }
+    });
+    let public_base_url = section.optional("public_base_url", base_url);
+    if base_url_read.as_ref().is_some_and(|url| url.scheme_str() == Some("http")) {
+        section.warn("base_url", "plain http: the merchant's credential travels in clear");
+    }
+    let allow_tls12 = section.or("allow_tls12", false, flag);
+    if allow_tls12 {
+        section.warn("allow_tls12", "ACP asks for TLS 1.3");
+    }
+    let ca_file = section.optional("ca_file", file(base));
+    let certificate = client_certificate(section, parties);
+    let pool_idle = section.or("pool_idle", POOL_IDLE, duration(SECOND, 10 * MINUTE));
+    let base_url = base_url_read?;
+    Some(MerchantEndpoint {
+        public_base_url: public_base_url.unwrap_or_else(|| base_url.clone()),
+        base_url,
+        ca_file,
+        client_certificate: certificate,
+        allow_private_addresses,
+        allow_tls12,
+        pool_idle,
+    })
+}
+
+fn client_certificate(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<(PathBuf, PathBuf)> {
+    let certificate = section.optional("client_certificate_file", file(parties.sources.base));
+    let key = section.optional("client_key_file", file(parties.sources.base));
+    match (section.has("client_certificate_file"), section.has("client_key_file")) {
+        (true, false) => section.wrong("client_key_file", "missing: `client_certificate_file` needs its key"),
+        (false, true) => {
+            section.wrong("client_certificate_file", "missing: `client_key_file` needs its certificate")
+        }
+        (true, true) | (false, false) => {}
+    }
+    Some((certificate?, key?))
+}
+
+fn credential(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<SecretString> {
+    let credential = parties.sources.required(section, "credential")?;
+    if !is_credential(&credential) {
+        section.wrong("credential", "the secret holds characters that a bearer credential cannot have");
+    }
+    Some(credential)
+}
+
+fn versions(section: &mut Section<'_>) -> BTreeSet<Version> {
+    let versions = section.list("versions", version);
+    if section.lacks("versions") {
+        section
+            .wrong("versions", "at least one is needed: what the merchant accepts, such as [\"2026-04-17\"]");
+    }
+    versions.unwrap_or_default().into_iter().collect()
+}
+
+/// Versions before mandatory idempotency keys promise nothing about them: without being told, a
+/// complete is not sent twice there.
+fn idempotency(section: &mut Section<'_>, versions: &BTreeSet<Version>) -> MerchantIdempotency {
+    const CHOICES: [(&str, MerchantIdempotency); 2] =
+        [("keys", MerchantIdempotency::Keys), ("none", MerchantIdempotency::None)];
+    let promised = versions.iter().any(|version| version.requires_idempotency_key());
+    let default = if promised { MerchantIdempotency::Keys } else { MerchantIdempotency::None };
+    section.or("idempotency", default, choice(&CHOICES))
+}
+
+fn outward_signature(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<OutwardSignature> {
+    let acp = section.or("signature", false, choice(&[("countersign", false), ("acp", true)]));
+    let key = parties.sources.optional(section, "signature_key");
+    let encoding =
+        section.or("signature_key_encoding", SecretEncoding::Text, choice(&SecretEncoding::CHOICES));
+    let given = section.has("signature_key");
+    if !acp && (given || section.has("signature_key_encoding")) {
+        section.wrong("signature_key", "has no effect unless `signature = \"acp\"`");
+    }
+    if !acp {
+        return Some(OutwardSignature::Countersign);
+    }
+    section.warn("signature", "\"acp\" signatures bind neither target nor amount: prefer \"countersign\"");
+    if !given {
+        section
+            .wrong("signature_key", "missing: `signature = \"acp\"` needs the key shared with the merchant");
+    }
+    mac_key(section, "signature_key", &key?, encoding).map(OutwardSignature::Acp)
+}
+
+fn deadlines(section: &mut Section<'_>) -> Deadlines {
+    let total = section.or("total", Duration::from_secs(30), duration(SECOND, HOUR));
+    let connect = section.or("connect", Duration::from_secs(2), duration(MILLISECOND, MINUTE));
+    let first_byte = section.or("first_byte", Duration::from_secs(10), duration(MILLISECOND, HOUR));
+    for (key, part) in [("connect", connect), ("first_byte", first_byte)] {
+        if part > total {
+            section.wrong(key, "must not be above `total`");
+        }
+    }
+    Deadlines { connect, first_byte, total }
+}
+
+fn purchase_orders(section: &mut Section<'_>, parties: &Parties<'_>) -> PurchaseOrders {
+    let agents = section.list("agents", |value| parties.agent(value)).unwrap_or_default();
+    if section.lacks("agents") {
+        section.wrong("agents", "at least one agent is needed");
+    }
+    let limits = money_by_currency(section, "limits");
+    if section.lacks("limits") {
+        section.wrong(
+            "limits",
+            "at least one amount is needed, such as [{ amount = 50000, currency = \"usd\" }]",
+        );
+    }
+    PurchaseOrders::Allowed { agents: agents.into_iter().collect(), limits }
+}

@@ -1,0 +1,157 @@
+//! Secrets by reference: `file:PATH` or `env:NAME`, never inline. The only place that reads the
+//! environment and secret files; no message repeats a reference, because a mistaken one may be the
+//! secret itself.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::document::{Section, Value};
+use super::report::Problem;
+use super::values::{base64_any, hex, unreadable};
+use crate::domain::secret::{SecretBytes, SecretString};
+
+/// Larger than any key or credential; keeps a mistaken path from filling memory.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
+/// The warning about a secret's file that everybody can read.
+pub(super) const READABLE_BY_ALL: &str = "this secret's file is readable by everybody: chmod o-r it";
+
+/// Whether everybody on this machine can read a file.
+pub(super) fn is_readable_by_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+/// Where references lead.
+pub(super) struct Sources<'s> {
+    /// Relative paths start here: the configuration file's directory.
+    pub base: &'s Path,
+    /// Looks up an environment variable.
+    pub environment: &'s dyn Fn(&str) -> Option<String>,
+}
+
+/// The process's environment.
+pub(super) fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+struct Found {
+    text: SecretString,
+    readable_by_all: bool,
+}
+
+impl Sources<'_> {
+    /// A secret as text, required; a line end after it is not part of it. Warns when its file is
+    /// readable by everybody.
+    pub(super) fn required(&self, section: &mut Section<'_>, key: &'static str) -> Option<SecretString> {
+        let found = section.required(key, |value| self.follow(value));
+        self.warned(section, key, found)
+    }
+
+    /// As [`Self::required`], but may be absent.
+    pub(super) fn optional(&self, section: &mut Section<'_>, key: &'static str) -> Option<SecretString> {
+        let found = section.optional(key, |value| self.follow(value));
+        self.warned(section, key, found)
+    }
+
+    fn warned(&self, section: &Section<'_>, key: &str, found: Option<Found>) -> Option<SecretString> {
+        let found = found?;
+        if found.readable_by_all {
+            section.warn(key, READABLE_BY_ALL);
+        }
+        Some(found.text)
+    }
+
+    fn follow(&self, value: &Value<'_>) -> Result<Found, Problem> {
+        const EXPECTED: &str =
+            "a secret is given by reference, \"file:PATH\" or \"env:NAME\"; a value written here is refused";
+        let reference = value.text().map_err(|_| EXPECTED)?;
+        let found = if let Some(path) = reference.strip_prefix("file:") {
+            self.read_file(path)?
+        } else if let Some(name) = reference.strip_prefix("env:") {
+            self.read_variable(name)?
+        } else {
+            return Err(EXPECTED.into());
+        };
+        if found.text.expose().is_empty() {
+            return Err("the secret is empty".into());
+        }
+        Ok(found)
+    }
+
+    fn read_file(&self, path: &str) -> Result<Found, Problem> {
+        if path.is_empty() || path.contains('\0') {
+            return Err("expected a path after \"file:\"".into());
+        }
+        let path = self.base.join(path);
+        // Asked before opening: opening a named pipe would wait for its writer.
+        let metadata = std::fs::metadata(&path).map_err(|error| unreadable(&error))?;
+        if !metadata.is_file() {
+            return Err("expected a file, found something else there".into());
+        }
+        let file = std::fs::File::open(&path).map_err(|error| unreadable(&error))?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+        file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_SECRET_BYTES {
+            return Err("the file is larger than 64 KiB: not a secret".into());
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| "the file is not text in UTF-8")?;
+        let readable_by_all = is_readable_by_all(&path);
+        Ok(Found { text: without_line_end(text), readable_by_all })
+    }
+
+    fn read_variable(&self, name: &str) -> Result<Found, Problem> {
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if !plain {
+            return Err("expected the name of an environment variable after \"env:\"".into());
+        }
+        let text = (self.environment)(name).ok_or("the environment variable is not set, or not UTF-8")?;
+        let text = Zeroizing::new(text);
+        Ok(Found { text: without_line_end(&text), readable_by_all: false })
+    }
+}
+
+fn without_line_end(text: &str) -> SecretString {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    SecretString::new(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+/// How a shared secret is written.
+#[derive(Clone, Copy)]
+pub(super) enum SecretEncoding {
+    /// Its characters are its bytes.
+    Text,
+    Base64,
+    Hex,
+}
+
+impl SecretEncoding {
+    pub(super) const CHOICES: [(&'static str, Self); 3] =
+        [("text", Self::Text), ("base64", Self::Base64), ("hex", Self::Hex)];
+
+    /// The secret's bytes; `None` when it is not written that way.
+    pub(super) fn decode(self, secret: &SecretString) -> Option<SecretBytes> {
+        let text = secret.expose();
+        match self {
+            Self::Text => Some(text.as_bytes().to_vec()),
+            Self::Base64 => base64_any(text.trim()),
+            Self::Hex => hex(text.trim()),
+        }
+        .map(SecretBytes::new)
+    }
+}
+
+/// Exactly 32 bytes, written as 64 hexadecimal digits or as base64 in any alphabet.
+pub(super) fn key_of_32_bytes(secret: &SecretString) -> Option<SecretBytes> {
+    let text = secret.expose().trim();
+    // 64 base64 characters are 48 bytes, so the two forms never collide.
+    let encoding = if text.len() == 64 { SecretEncoding::Hex } else { SecretEncoding::Base64 };
+    encoding.decode(secret).filter(|bytes| bytes.expose().len() == 32)
+}
+
+/// A bearer credential we send: what an `Authorization` header can carry (RFC 6750 §2.1).
+pub(super) fn is_credential(secret: &SecretString) -> bool {
+    secret.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b))
+}

@@ -1,0 +1,200 @@
+//! Reads the sections about the gateway itself: sockets, store, limits. Each bound's reason stands
+//! with its field; here are only the extremes beyond which a value is surely a slip.
+
+use std::num::NonZeroU32;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::agents::rate;
+use super::document::Section;
+use super::secrets::Sources;
+use super::urls::{authority, network};
+use super::values::{bytes, choice, count, duration, file, flag, path, socket_address};
+use crate::{limit, merchant, server, storage};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What `[server]` says: the sockets' settings, but for the admin's, and the shared authorities.
+pub(super) struct Sockets {
+    pub settings: server::Settings,
+    pub hosts: Vec<String>,
+}
+
+/// Reads `[server]`.
+pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<Sockets> {
+    let default = server::Settings::default();
+    let hosts = section.list("hosts", authority);
+    if section.lacks("hosts") {
+        section
+            .wrong("hosts", "at least one is needed: the gateway's own name, such as [\"pay.example.com\"]");
+    }
+    let tls = section.required_table("tls", |section| tls_files(section, sources));
+    let settings = server::Settings {
+        listen: section.or("listen", default.listen, socket_address),
+        admin_listen: default.admin_listen,
+        tls: tls.unwrap_or(default.tls),
+        connections: section.or("connections", default.connections, count(1, 1_000_000)),
+        connections_per_address: section.or(
+            "connections_per_address",
+            default.connections_per_address,
+            count(1, 1_000_000),
+        ),
+        handshake_timeout: section.or(
+            "handshake_timeout",
+            default.handshake_timeout,
+            duration(SECOND / 10, MINUTE),
+        ),
+        header_bytes: section.or("header_bytes", default.header_bytes, bytes(8 * KIB, MIB)),
+        header_count: section.or("header_count", default.header_count, count(20, 1000)),
+        header_timeout: section.or(
+            "header_timeout",
+            default.header_timeout,
+            duration(SECOND / 10, 5 * MINUTE),
+        ),
+        body_bytes: section.or("body_bytes", default.body_bytes, bytes(16 * KIB, 64 * MIB)),
+        body_timeout: section.or("body_timeout", default.body_timeout, duration(SECOND / 10, 5 * MINUTE)),
+        streams: section.or("streams", default.streams, count(1, 10_000)),
+        pending_resets: section.or("pending_resets", default.pending_resets, count(1, 10_000)),
+        local_resets: section.or("local_resets", default.local_resets, count(1, 10_000)),
+        idle_timeout: section.or("idle_timeout", default.idle_timeout, duration(SECOND, HOUR)),
+        proxy: section.table("proxy", proxy),
+        drain_timeout: section.or("drain_timeout", default.drain_timeout, duration(SECOND, HOUR)),
+    };
+    if settings.connections_per_address > settings.connections {
+        section.wrong("connections_per_address", "must not be above `connections`");
+    }
+    Some(Sockets { settings, hosts: hosts? })
+}
+
+fn tls_files(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<server::TlsFiles> {
+    let certificate = section.required("certificate_file", file(sources.base));
+    let key = section.required("key_file", file(sources.base));
+    if key.as_deref().is_some_and(super::secrets::is_readable_by_all) {
+        section.warn("key_file", super::secrets::READABLE_BY_ALL);
+    }
+    let client_ca = section.optional("client_ca_file", file(sources.base));
+    Some(server::TlsFiles { certificate: certificate?, key: key?, client_ca })
+}
+
+fn proxy(section: &mut Section<'_>) -> server::ProxySettings {
+    let reader = network("this network is too wide: anybody in it could pretend to be any client");
+    let networks = section.list("networks", reader).unwrap_or_default();
+    let required = section.or("required", false, flag);
+    if required && section.lacks("networks") {
+        section.wrong("required", "has no effect without `networks`");
+    }
+    server::ProxySettings { networks, required }
+}
+
+/// Reads `[admin]` into the server's settings.
+pub(super) fn admin(section: &mut Section<'_>, settings: &mut server::Settings) {
+    settings.admin_listen = section.or("listen", settings.admin_listen, socket_address);
+    if !settings.admin_listen.ip().is_loopback() {
+        section.warn("listen", "not loopback: metrics and the operator's API are plain HTTP");
+    }
+    if settings.admin_listen == settings.listen && settings.listen.port() != 0 {
+        section.wrong("listen", "is the same as `server.listen`");
+    }
+}
+
+/// Reads `[store]`.
+pub(super) fn store(section: &mut Section<'_>, base: &Path) -> Option<storage::Settings> {
+    let default = storage::Settings::default();
+    section.or("engine", (), choice(&[("embedded", ())]));
+    let directory = section.required("directory", path(base));
+    let epoch_directory = section.required("epoch_directory", path(base));
+    let settings = storage::Settings {
+        min_free_bytes: section.or("min_free_bytes", default.min_free_bytes, bytes(16 * MIB, 1024 * GIB)),
+        gather_window: section.or("gather_window", default.gather_window, duration(Duration::ZERO, SECOND)),
+        queue_bound: section.or("queue_bound", default.queue_bound, count(1, 1_000_000)),
+        cache_bytes: section.or("cache_bytes", default.cache_bytes, bytes(MIB, 256 * GIB)),
+        directory: directory?,
+        epoch_directory: epoch_directory?,
+    };
+    let [store, epochs] = [&settings.directory, &settings.epoch_directory].map(|path| resolved(path));
+    if epochs.starts_with(&store) {
+        section.wrong(
+            "epoch_directory",
+            "must be outside `directory`: a copy of the store must not carry its epoch keys",
+        );
+    } else if store.starts_with(&epochs) {
+        section.wrong("directory", "must be outside `epoch_directory`");
+    }
+    Some(settings)
+}
+
+/// Where a path leads: symbolic links followed as far as the path exists, `..` taken away.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            Component::Normal(_) | Component::Prefix(_) | Component::RootDir => out.push(component),
+        }
+        if let Ok(real) = out.canonicalize() {
+            out = real;
+        }
+    }
+    out
+}
+
+/// Reads `[limits]`.
+pub(super) fn limits(section: &mut Section<'_>) -> limit::Settings {
+    let default = limit::Settings::default();
+    let mut number = |key, default: NonZeroU32| rate(section, key, default.get());
+    limit::Settings {
+        address_requests_per_second: number(
+            "address_requests_per_second",
+            default.address_requests_per_second,
+        ),
+        address_request_burst: number("address_request_burst", default.address_request_burst),
+        failed_authentications_per_minute: number(
+            "failed_authentications_per_minute",
+            default.failed_authentications_per_minute,
+        ),
+        failed_authentication_burst: number(
+            "failed_authentication_burst",
+            default.failed_authentication_burst,
+        ),
+        failed_signatures_per_minute: number(
+            "failed_signatures_per_minute",
+            default.failed_signatures_per_minute,
+        ),
+        failed_signature_burst: number("failed_signature_burst", default.failed_signature_burst),
+        tracked_addresses: number("tracked_addresses", default.tracked_addresses),
+    }
+}
+
+/// Reads `[upstream]`: what is the same for every merchant.
+pub(super) fn upstream(section: &mut Section<'_>) -> merchant::Settings {
+    let default = merchant::Settings::default();
+    merchant::Settings {
+        max_answer_bytes: section.or("max_answer_bytes", default.max_answer_bytes, bytes(16 * KIB, 64 * MIB)),
+        pool_max_idle: section.or("pool_max_idle", default.pool_max_idle, count(0, 10_000)),
+        http2_ping: section.or("http2_ping", default.http2_ping, duration(SECOND, HOUR)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_followed_through_links_and_dots() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(resolved(&link.join("absent/../inner")), real.join("inner"));
+    }
+}
