@@ -3,7 +3,19 @@
 
 pub mod authority;
 pub mod canonical;
+pub mod discovery;
 pub mod header;
+#[cfg(test)]
+mod official;
 pub mod problem;
 pub mod route;
 pub mod version;
+pub mod wire;
+
+/// How strictly requests are read where ACP contradicts itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Refuse a card without `virtual`. Default false: the schemas make it optional, only the RFC
+    /// text requires it (`acp/protocol.md` C5).
+    pub require_virtual: bool,
+}

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::header::HeaderError;
 use super::version::Version;
+use super::wire::{Fault, WireError};
 
 /// A refusal on its way to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,17 @@ impl Problem {
             HeaderError::UnsupportedMediaType => unsupported("The body must be application/json in UTF-8."),
             HeaderError::UnsupportedEncoding => unsupported("The body must not have a Content-Encoding."),
         }
+    }
+
+    /// What a refused body is answered with: 400 for its shape, 422 for its meaning
+    /// (`acp/protocol.md` C10). delegate_payment's schema has one code for all of it, which
+    /// [`Self::in_dialect`] sets.
+    pub fn of_body(error: WireError) -> Self {
+        let status = match error.fault {
+            Fault::Structural => StatusCode::BAD_REQUEST,
+            Fault::Semantic => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::invalid_request(status, "invalid_body", error.message).with_param(error.param)
     }
 
     /// 401: nobody we know. One code and one message whatever was wrong.

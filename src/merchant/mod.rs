@@ -142,3 +142,6 @@ impl Pool {
         Ok(Self { addressee, client })
     }
 }
+
+#[cfg(test)]
+mod tests;

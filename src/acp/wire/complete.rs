@@ -1,0 +1,187 @@
+//! A complete request, as far as money is concerned: which token, through which handler
+//! (`acp/protocol.md` §6), in the dialects in use (`acp/divergences.md` 4).
+
+use super::WireError;
+use super::json::{Object, Value};
+use crate::domain::id::TokenId;
+use crate::domain::secret::SecretString;
+
+/// What a complete request pays with. Not printable: the token may be a card number in disguise.
+pub struct CompleteView {
+    /// The one token, from wherever it stands.
+    pub token: Option<SecretString>,
+    /// `credential.type`, where the token sits in an instrument: `spt`, `agentic_token`, …
+    pub credential_type: Option<String>,
+    /// Which of the session's handlers.
+    pub handler_id: Option<String>,
+    /// Whether a purchase order number is given.
+    pub has_purchase_order: bool,
+    /// Whether the outcome of a 3-D Secure challenge is given.
+    pub has_authentication_result: bool,
+}
+
+/// Where a token may stand: as written by 2026-01-30 and later, by earlier versions, and by three
+/// dialects. Which one a merchant reads is its affair, so all that are there must agree.
+const TOKEN_PLACES: [(&str, &[&str]); 5] = [
+    ("$.payment_data.instrument.credential.token", &["payment_data", "instrument", "credential", "token"]),
+    ("$.payment_data.instrument.token", &["payment_data", "instrument", "token"]),
+    ("$.payment_data.token", &["payment_data", "token"]),
+    ("$.payment.delegated_token", &["payment", "delegated_token"]),
+    ("$.payment_token", &["payment_token"]),
+];
+
+const HANDLER_PLACES: [(&str, &[&str]); 2] = [
+    ("$.payment_data.handler_id", &["payment_data", "handler_id"]),
+    ("$.payment_data.instrument.handler_id", &["payment_data", "instrument", "handler_id"]),
+];
+
+impl CompleteView {
+    /// Reads a complete request of any version or dialect.
+    ///
+    /// # Errors
+    /// [`WireError`], structural: not an object; a token or handler id that is not a non-empty
+    /// string; several that differ; repeated members on the way to one. Whatever else it holds is
+    /// the merchant's to judge.
+    pub fn read(body: &[u8]) -> Result<Self, WireError> {
+        let root = Value::of_body(body)
+            .filter(|body| body.is_object())
+            .ok_or_else(|| WireError::structural("The body must be one JSON object.", "$"))?;
+        let token = agreed(root, &TOKEN_PLACES, "Only one payment token may be given.")?;
+        let handler_id = agreed(root, &HANDLER_PLACES, "Only one handler_id may be given.")?;
+        let purchase_order = find(root, &["payment_data", "purchase_order_number"])?;
+        let credential_type = find(root, &["payment_data", "instrument", "credential", "type"])?;
+        Ok(Self {
+            token: token.map(SecretString::new),
+            credential_type: credential_type.and_then(Value::text).map(|text| text.to_owned()),
+            handler_id,
+            has_purchase_order: purchase_order.is_some(),
+            has_authentication_result: find(root, &["authentication_result"])?.is_some(),
+        })
+    }
+
+    /// The token, if it has the shape of one of ours.
+    pub fn minted_token(&self) -> Option<TokenId> {
+        TokenId::parse_minted(self.token.as_ref()?.expose())
+    }
+
+    /// Whether it pays by purchase order alone: no allowance stands behind that.
+    pub const fn is_purchase_order_only(&self) -> bool {
+        self.has_purchase_order && self.token.is_none()
+    }
+}
+
+/// The text that stands in one or more of several places.
+fn agreed(
+    root: Value<'_>,
+    places: &[(&'static str, &[&str])],
+    differing: &'static str,
+) -> Result<Option<String>, WireError> {
+    let mut found: Option<String> = None;
+    for (path, names) in places {
+        let Some(value) = find(root, names)? else { continue };
+        let text = value
+            .text()
+            .filter(|text| !text.as_str().is_empty())
+            .ok_or_else(|| WireError::structural("This must be a non-empty string.", *path))?;
+        if found.as_ref().is_some_and(|found| found != text.as_str()) {
+            return Err(WireError::structural(differing, *path));
+        }
+        found = Some(text.to_owned());
+    }
+    Ok(found)
+}
+
+/// The value at a path of names; none where any step is absent, `null` or no object.
+fn find<'a>(root: Value<'a>, names: &[&str]) -> Result<Option<Value<'a>>, WireError> {
+    let mut value = root;
+    for name in names {
+        if !value.is_object() {
+            return Ok(None);
+        }
+        let object: Object<'a> = value
+            .object()
+            .ok_or_else(|| WireError::structural("Members of an object must not be repeated.", "$"))?;
+        let Some(next) = object.present(name) else { return Ok(None) };
+        value = next;
+    }
+    Ok(Some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(body: &str) -> CompleteView {
+        CompleteView::read(body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
+
+    fn refused(body: &str) -> String {
+        CompleteView::read(body.as_bytes()).err().map(|error| error.param).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_token_is_found_wherever_agents_put_it() {
+        for body in [
+            r#"{"payment_data":{"token":"spt_1","provider":"stripe"}}"#,
+            r#"{"payment_data":{"handler_id":"h","instrument":{"type":"card","credential":{"type":"spt","token":"spt_1"}}}}"#,
+            r#"{"payment_data":{"instrument":{"token":"spt_1"}}}"#,
+            r#"{"payment":{"delegated_token":"spt_1"}}"#,
+            r#"{"payment_token":"spt_\u0031"}"#,
+            r#"{"payment_token":"spt_1","payment_data":{"token":"spt_1"}}"#,
+        ] {
+            assert_eq!(read(body).token.unwrap().expose(), "spt_1", "{body}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_differ_are_refused() {
+        let body = r#"{"payment_token":"b","payment_data":{"token":"a"}}"#;
+        assert_eq!(refused(body), "$.payment_token");
+        let body = r#"{"payment_data":{"token":"a","instrument":{"credential":{"token":"b"}}}}"#;
+        assert_eq!(refused(body), "$.payment_data.token");
+    }
+
+    #[test]
+    fn a_token_is_a_string_that_says_something() {
+        for body in [r#"{"payment_token":7}"#, r#"{"payment_token":""}"#, r#"{"payment_token":{"a":1}}"#] {
+            assert_eq!(refused(body), "$.payment_token", "{body}");
+        }
+        assert!(read(r#"{"payment_token":null}"#).token.is_none());
+        assert_eq!(refused(r#"{"payment_data":{"token":"a","token":"b"}}"#), "$");
+        assert_eq!(refused("[]"), "$");
+        assert_eq!(refused(""), "$");
+    }
+
+    #[test]
+    fn a_handler_is_named_once_or_twice_alike() {
+        let twice = r#"{"payment_data":{"handler_id":"h","instrument":{"handler_id":"h"}}}"#;
+        assert_eq!(read(twice).handler_id.as_deref(), Some("h"));
+        let differing = r#"{"payment_data":{"handler_id":"h","instrument":{"handler_id":"g"}}}"#;
+        assert_eq!(refused(differing), "$.payment_data.instrument.handler_id");
+    }
+
+    #[test]
+    fn a_purchase_order_alone_is_told_from_one_beside_a_token() {
+        let alone = read(r#"{"payment_data":{"purchase_order_number":"PO-1"}}"#);
+        assert!(alone.is_purchase_order_only());
+        let beside = read(r#"{"payment_data":{"purchase_order_number":"PO-1","token":"t"}}"#);
+        assert!(beside.has_purchase_order && !beside.is_purchase_order_only());
+    }
+
+    #[test]
+    fn a_3ds_outcome_and_a_token_of_ours_are_seen() {
+        let body = r#"{"payment_token":"vt_abcdefghij0123456789012345678901","authentication_result":{"outcome":"denied"}}"#;
+        let view = read(body);
+        assert!(view.has_authentication_result && view.minted_token().is_some());
+        assert!(read(r#"{"payment_token":"spt_1"}"#).minted_token().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = CompleteView::read(&body).is_ok();
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! `payment_method`: a card (DP §3.3, §7). Everything sensitive moves straight into types that
+//! cannot be printed.
+
+use std::collections::BTreeMap;
+
+use crate::acp::Settings;
+use crate::acp::version::Version;
+use crate::acp::wire::WireError;
+use crate::acp::wire::fields::{Fields, word};
+use crate::acp::wire::json::{Text, Value};
+use crate::domain::card::{Cvc, Pan};
+use crate::domain::clock::Timestamp;
+use crate::domain::secret::SecretString;
+
+/// A card as the agent delegates it. Not printable, not cloneable.
+pub struct CardData {
+    /// The number.
+    pub number: Pan,
+    /// What kind of number it is.
+    pub number_kind: NumberKind,
+    /// 1 to 12.
+    pub exp_month: Option<u8>,
+    /// Four digits.
+    pub exp_year: Option<u16>,
+    /// The cardholder's name.
+    pub holder_name: Option<SecretString>,
+    /// The verification code. Perishable.
+    pub cvc: Option<Cvc>,
+    /// The one-time cryptogram of a network token. Perishable.
+    pub cryptogram: Option<SecretString>,
+    /// The electronic commerce indicator. Perishable.
+    pub eci_value: Option<SecretString>,
+    /// Which checks were made, as ACP names them.
+    pub checks_performed: Vec<&'static str>,
+    /// The issuer's number, at most 8 characters.
+    pub iin: Option<String>,
+    /// How the card is funded.
+    pub funding: Funding,
+    /// For display: the wallet it came from.
+    pub display_wallet_type: Option<String>,
+    /// For display: the brand.
+    pub display_brand: Option<String>,
+    /// For display: the last four digits.
+    pub display_last4: Option<String>,
+    /// Whether it is a virtual card.
+    pub is_virtual: Option<bool>,
+    /// The agent's notes.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What kind of number a card has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberKind {
+    /// A funding card number.
+    Fpan,
+    /// A network token.
+    NetworkToken,
+}
+
+impl NumberKind {
+    const WORDS: [(&'static str, Self); 2] = [("fpan", Self::Fpan), ("network_token", Self::NetworkToken)];
+
+    /// ACP's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fpan => "fpan",
+            Self::NetworkToken => "network_token",
+        }
+    }
+}
+
+/// How a card is funded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Funding {
+    /// Credit.
+    Credit,
+    /// Debit.
+    Debit,
+    /// Prepaid.
+    Prepaid,
+}
+
+impl Funding {
+    const WORDS: [(&'static str, Self); 3] =
+        [("credit", Self::Credit), ("debit", Self::Debit), ("prepaid", Self::Prepaid)];
+
+    /// ACP's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Credit => "credit",
+            Self::Debit => "debit",
+            Self::Prepaid => "prepaid",
+        }
+    }
+}
+
+const KNOWN: [&str; 17] = [
+    "type",
+    "card_number_type",
+    "number",
+    "exp_month",
+    "exp_year",
+    "name",
+    "cvc",
+    "cryptogram",
+    "eci_value",
+    "checks_performed",
+    "iin",
+    "display_card_funding_type",
+    "display_wallet_type",
+    "display_brand",
+    "display_last4",
+    "virtual",
+    "metadata",
+];
+
+const CHECKS: [(&str, &str); 4] = [("avs", "avs"), ("cvv", "cvv"), ("ani", "ani"), ("auth0", "auth0")];
+
+/// No limit in the schema; the body's own limit bounds it.
+const UNBOUNDED: usize = usize::MAX;
+
+impl CardData {
+    /// Reads `payment_method`. The shape of every member is judged before the meaning of any, so
+    /// that a request of the wrong shape is 400 whatever else is wrong with it.
+    pub(super) fn read(
+        value: Value<'_>,
+        version: Version,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Result<Self, WireError> {
+        let fields = Fields::open(value, "$.payment_method", &KNOWN)?;
+        fields.word("type", &[("card", ())])?;
+        let number_kind = fields.word("card_number_type", &NumberKind::WORDS)?;
+        let number = fields.text("number", UNBOUNDED)?;
+        let exp_month = fields.optional_text("exp_month", 2)?;
+        let exp_year = fields.optional_text("exp_year", 4)?;
+        let holder_name = fields.optional_text("name", UNBOUNDED)?;
+        let cvc = fields.optional_text("cvc", 4)?;
+        let cryptogram = fields.optional_text("cryptogram", UNBOUNDED)?;
+        let eci_value = fields.optional_text("eci_value", 2)?;
+        let checks_performed = checks_performed(&fields)?;
+        // 6 or 8 by version and file; the wider one everywhere (`acp/protocol.md` C7).
+        let iin = fields.optional_text("iin", 8)?;
+        let funding = fields.word("display_card_funding_type", &Funding::WORDS)?;
+        let display_wallet_type = fields.optional_text("display_wallet_type", UNBOUNDED)?;
+        let display_brand = fields.optional_text("display_brand", UNBOUNDED)?;
+        let display_last4 = fields.optional_text("display_last4", 4)?;
+        let four_digits = |text: &str| text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
+        if version.exact_last4() && display_last4.as_ref().is_some_and(|text| !four_digits(text.as_str())) {
+            return Err(WireError::structural("This must be four digits.", fields.at("display_last4")));
+        }
+        let is_virtual = is_virtual(&fields, settings)?;
+        let metadata = fields.map("metadata")?;
+
+        let number = match number_kind {
+            NumberKind::Fpan => Pan::parse_fpan(number.as_str()),
+            NumberKind::NetworkToken => Pan::parse_network_token(number.as_str()),
+        };
+        let invalid = |message, name| WireError::semantic(message, fields.at(name));
+        let number = number.ok_or_else(|| invalid("The card number is not valid.", "number"))?;
+        let exp_month = exp_month
+            .map(|text| month(text.as_str()).ok_or_else(|| invalid("This must be 01 to 12.", "exp_month")))
+            .transpose()?;
+        let exp_year = exp_year
+            .map(|text| year(text.as_str()).ok_or_else(|| invalid("This must be four digits.", "exp_year")))
+            .transpose()?;
+        if has_expired(exp_month, exp_year, now) {
+            return Err(invalid("The card has expired.", "exp_year"));
+        }
+        let cvc = cvc
+            .map(|text| {
+                Cvc::parse(text.as_str()).ok_or_else(|| invalid("This must be 3 or 4 digits.", "cvc"))
+            })
+            .transpose()?;
+        let secret = |text: Text<'_>| SecretString::new(text.to_owned());
+        Ok(Self {
+            number,
+            number_kind,
+            exp_month,
+            exp_year,
+            holder_name: holder_name.map(secret),
+            cvc,
+            cryptogram: cryptogram.map(secret),
+            eci_value: eci_value.map(secret),
+            checks_performed,
+            iin: iin.map(|text| text.to_owned()),
+            funding,
+            display_wallet_type: display_wallet_type.map(|text| text.to_owned()),
+            display_brand: display_brand.map(|text| text.to_owned()),
+            display_last4: display_last4.map(|text| text.to_owned()),
+            is_virtual,
+            metadata,
+        })
+    }
+}
+
+fn checks_performed(fields: &Fields<'_>) -> Result<Vec<&'static str>, WireError> {
+    let Some(value) = fields.get("checks_performed") else { return Ok(Vec::new()) };
+    let checks =
+        value.array().and_then(|checks| checks.into_iter().map(|check| word(check, &CHECKS)).collect());
+    checks.ok_or_else(|| {
+        WireError::structural("This must be an array of defined checks.", fields.at("checks_performed"))
+    })
+}
+
+/// Optional in the schema, required in DP §3.3: by configuration (`acp/protocol.md` C5).
+fn is_virtual(fields: &Fields<'_>, settings: &Settings) -> Result<Option<bool>, WireError> {
+    let Some(value) = fields.get("virtual") else {
+        return if settings.require_virtual { fields.required("virtual").map(|_| None) } else { Ok(None) };
+    };
+    let flag = value.boolean();
+    flag.map(Some).ok_or_else(|| WireError::structural("This must be true or false.", fields.at("virtual")))
+}
+
+fn month(text: &str) -> Option<u8> {
+    let is_plain = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|month| is_plain && (1..=12).contains(month))
+}
+
+fn year(text: &str) -> Option<u16> {
+    let is_plain = text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| is_plain)
+}
+
+/// A card is good through the last day of its month, wherever on earth that day ends last (UTC-12).
+/// Without both month and year nothing is known.
+fn has_expired(month: Option<u8>, year: Option<u16>, now: Timestamp) -> bool {
+    let (Some(month), Some(year)) = (month, year) else { return false };
+    let (year, month) = if month == 12 { (year.saturating_add(1), 1) } else { (year, month + 1) };
+    Timestamp::parse_rfc3339(&format!("{year:04}-{month:02}-01T00:00:00-12:00")).is_some_and(|end| now >= end)
+}

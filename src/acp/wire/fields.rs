@@ -1,0 +1,90 @@
+//! Members of an object as the schema wants them, each refusal naming its place. Unknown members are
+//! refused and never named: a member's name is the caller's bytes too.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::WireError;
+use super::json::{Object, Text, Value};
+
+/// An object of the request and where it stands.
+pub struct Fields<'a> {
+    object: Object<'a>,
+    path: Cow<'static, str>,
+}
+
+impl<'a> Fields<'a> {
+    /// Opens an object whose members are all among `known` (`additionalProperties: false`).
+    pub fn open(
+        value: Value<'a>,
+        path: impl Into<Cow<'static, str>>,
+        known: &[&str],
+    ) -> Result<Self, WireError> {
+        let path = path.into();
+        let Some(object) = value.object() else {
+            return Err(WireError::structural("This must be an object without repeated members.", path));
+        };
+        if object.members().any(|(name, _)| !known.contains(&name)) {
+            return Err(WireError::structural("This object has a member that is not defined for it.", path));
+        }
+        Ok(Self { object, path })
+    }
+
+    /// The JSONPath of a member.
+    pub fn at(&self, name: &'static str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    /// A member's value, if it is there. `null` is a value.
+    pub fn get(&self, name: &'static str) -> Option<Value<'a>> {
+        self.object.get(name)
+    }
+
+    /// A member that must be there.
+    pub fn required(&self, name: &'static str) -> Result<Value<'a>, WireError> {
+        self.get(name).ok_or_else(|| WireError::structural("This is required.", self.at(name)))
+    }
+
+    /// Text of at most `longest` characters that must be there.
+    pub fn text(&self, name: &'static str, longest: usize) -> Result<Text<'a>, WireError> {
+        self.required(name)?;
+        self.optional_text(name, longest)?
+            .ok_or_else(|| WireError::structural("This is required.", self.at(name)))
+    }
+
+    /// Text of at most `longest` characters that may be there.
+    pub fn optional_text(&self, name: &'static str, longest: usize) -> Result<Option<Text<'a>>, WireError> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let Some(text) = value.text() else {
+            return Err(WireError::structural("This must be a string.", self.at(name)));
+        };
+        if text.as_str().chars().count() > longest {
+            return Err(WireError::structural("This is too long.", self.at(name)));
+        }
+        Ok(Some(text))
+    }
+
+    /// One of a closed list of words that must be there.
+    pub fn word<T: Copy>(&self, name: &'static str, words: &[(&str, T)]) -> Result<T, WireError> {
+        word(self.required(name)?, words)
+            .ok_or_else(|| WireError::structural("This is not one of the defined values.", self.at(name)))
+    }
+
+    /// A map from strings to strings that must be there.
+    pub fn map(&self, name: &'static str) -> Result<BTreeMap<String, String>, WireError> {
+        let entries = self.required(name)?.object().and_then(|object| {
+            let entries =
+                object.members().map(|(key, value)| Some((key.to_owned(), value.text()?.to_owned())));
+            entries.collect::<Option<BTreeMap<_, _>>>()
+        });
+        entries.ok_or_else(|| {
+            WireError::structural("This must be an object whose values are all strings.", self.at(name))
+        })
+    }
+}
+
+/// The meaning of a value that is one of a closed list of words.
+pub fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Option<T> {
+    let text = value.text()?;
+    words.iter().find(|(word, _)| *word == text.as_str()).map(|(_, meaning)| *meaning)
+}

@@ -1,0 +1,327 @@
+//! JSON as borrowed text, opened one level at a time. Apart because bodies hold card data: a tree
+//! of owned strings would leave copies behind that nobody wipes, and would lose the exact numbers.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// The most members or elements read of one object or array: more than any body within the
+/// gateway's limit of nodes has.
+const MAX_ENTRIES: usize = 10_000;
+
+/// A JSON value, still text. Not printable: it may be a card number.
+#[derive(Clone, Copy)]
+pub struct Value<'a>(&'a str);
+
+/// An object's members in order, their names unescaped and distinct.
+pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+
+/// Text that is wiped if it had to be copied out of the body to be unescaped.
+pub enum Text<'a> {
+    /// As it stands in the body.
+    Borrowed(&'a str),
+    /// Unescaped.
+    Owned(Zeroizing<String>),
+}
+
+impl Text<'_> {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Borrowed(text) => text,
+            Self::Owned(text) => text,
+        }
+    }
+
+    /// A copy.
+    pub fn to_owned(&self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl<'a> Value<'a> {
+    /// A whole body; `None` when it is not UTF-8 or not one JSON value.
+    pub fn of_body(body: &'a [u8]) -> Option<Self> {
+        Self::of_text(std::str::from_utf8(body).ok()?)
+    }
+
+    fn of_text(text: &'a str) -> Option<Self> {
+        serde_json::from_str::<&RawValue>(text).ok().map(|raw| Self(raw.get()))
+    }
+
+    /// The JSON text of the value.
+    pub const fn raw(self) -> &'a str {
+        self.0
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    /// Whether it is an object, whatever its members.
+    pub fn is_object(self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(self) -> Option<bool> {
+        match self.0 {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// An object; `None` for anything else, a repeated member name, or too many members.
+    pub fn object(self) -> Option<Object<'a>> {
+        let Members(members) = serde_json::from_str(self.0).ok()?;
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        let repeated = names.windows(2).any(|pair| pair.first() == pair.last());
+        (!repeated).then_some(Object(members))
+    }
+
+    /// An array; `None` for anything else or too many elements.
+    pub fn array(self) -> Option<Vec<Self>> {
+        let Elements(elements) = serde_json::from_str(self.0).ok()?;
+        Some(elements)
+    }
+
+    /// A string; `None` for anything else and for lone surrogates.
+    pub fn text(self) -> Option<Text<'a>> {
+        let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        if inside.contains('\\') { unescape(inside).map(Text::Owned) } else { Some(Text::Borrowed(inside)) }
+    }
+
+    /// A number that is an integer, written in any way (`10`, `10.0`, `1e1`); saturates at the ends
+    /// of `i64`. `None` for anything else.
+    pub fn integer(self) -> Option<i64> {
+        let (negative, magnitude) = match self.0.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, self.0),
+        };
+        if !magnitude.starts_with(|first: char| first.is_ascii_digit()) {
+            return None;
+        }
+        let (mantissa, exponent) = match magnitude.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+            None => (magnitude, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}");
+        let significant = digits.trim_end_matches('0');
+        let dropped = i64::try_from(digits.len() - significant.len()).ok()?;
+        let scale = i64::from(exponent) - i64::try_from(fraction.len()).ok()? + dropped;
+        let significant = significant.trim_start_matches('0');
+        if significant.is_empty() {
+            return Some(0);
+        }
+        let zeros = usize::try_from(scale).ok()?;
+        let saturated = if negative { i64::MIN } else { i64::MAX };
+        if zeros > 19 || significant.len() > 19 {
+            return Some(saturated);
+        }
+        let sign = if negative { "-" } else { "" };
+        Some(format!("{sign}{significant}{}", "0".repeat(zeros)).parse().unwrap_or(saturated))
+    }
+}
+
+impl<'a> Object<'a> {
+    /// The member of that name.
+    pub fn get(&self, name: &str) -> Option<Value<'a>> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
+
+    /// The member of that name, unless it is `null`.
+    pub fn present(&self, name: &str) -> Option<Value<'a>> {
+        self.get(name).filter(|value| !value.is_null())
+    }
+
+    /// The members in order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, Value<'a>)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+}
+
+/// Unescapes the inside of a string that is valid JSON. The result is never longer than its escaped
+/// form, so the buffer never moves and leaves no copy behind.
+fn unescape(escaped: &str) -> Option<Zeroizing<String>> {
+    let mut out = Zeroizing::new(String::with_capacity(escaped.len()));
+    let mut rest = escaped;
+    while let Some((plain, after)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let mut characters = after.chars();
+        let character = match characters.next()? {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let unit = code_unit(&mut characters)?;
+                let units = if (0xd800..0xdc00).contains(&unit) {
+                    if (characters.next()?, characters.next()?) != ('\\', 'u') {
+                        return None;
+                    }
+                    [unit, code_unit(&mut characters)?]
+                } else {
+                    [unit, 0]
+                };
+                char::decode_utf16(units).next()?.ok()?
+            }
+            literal @ ('"' | '\\' | '/') => literal,
+            _ => return None,
+        };
+        out.push(character);
+        rest = characters.as_str();
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+/// Four hexadecimal digits.
+fn code_unit(characters: &mut std::str::Chars<'_>) -> Option<u16> {
+    (0..4).try_fold(0u16, |unit, _| {
+        let digit = u16::try_from(characters.next()?.to_digit(16)?).ok()?;
+        Some((unit << 4) | digit)
+    })
+}
+
+struct Members<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+struct Elements<'a>(Vec<Value<'a>>);
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneLevel;
+        impl<'de> Visitor<'de> for OneLevel {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    if members.len() == MAX_ENTRIES {
+                        return Err(serde::de::Error::custom("too many members"));
+                    }
+                    members.push((name, Value(map.next_value::<&'de RawValue>()?.get())));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(OneLevel)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneLevel;
+        impl<'de> Visitor<'de> for OneLevel {
+            type Value = Elements<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = sequence.next_element::<&'de RawValue>()? {
+                    if elements.len() == MAX_ENTRIES {
+                        return Err(serde::de::Error::custom("too many elements"));
+                    }
+                    elements.push(Value(element.get()));
+                }
+                Ok(Elements(elements))
+            }
+        }
+        deserializer.deserialize_seq(OneLevel)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Unescaped;
+        impl<'de> Visitor<'de> for Unescaped {
+            type Value = Name<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a member name")
+            }
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Unescaped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn integer(text: &str) -> Option<i64> {
+        Value::of_body(text.as_bytes()).unwrap().integer()
+    }
+
+    #[test]
+    fn an_integer_is_one_however_it_is_written() {
+        for text in ["10", "10.0", "1e1", "1.0E+1", "100e-1", "0.1e2"] {
+            assert_eq!(integer(text), Some(10), "{text}");
+        }
+        assert_eq!((integer("0.0"), integer("-0"), integer("-10")), (Some(0), Some(0), Some(-10)));
+        for text in ["10.5", "1e-1", "\"10\"", "null", "true", "[]"] {
+            assert_eq!(integer(text), None, "{text}");
+        }
+        let huge = format!("1{}", "0".repeat(40));
+        for text in ["9223372036854775808", "1e400", huge.as_str()] {
+            assert_eq!(integer(text), Some(i64::MAX), "{text}");
+        }
+        assert_eq!(integer("-1e40"), Some(i64::MIN));
+        assert_eq!(integer("9007199254740993"), Some(9_007_199_254_740_993));
+    }
+
+    #[test]
+    fn a_repeated_name_is_no_object_however_it_is_escaped() {
+        assert!(Value::of_body(br#"{"a":1,"\u0061":2}"#).unwrap().object().is_none());
+        assert!(Value::of_body(br#"{"a":1,"b":{"a":2}}"#).unwrap().object().is_some());
+    }
+
+    #[test]
+    fn nesting_costs_no_stack() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(Value::of_body(deep.as_bytes()).unwrap().array().is_some_and(|inner| inner.len() == 1));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_as_an_independent_reader_reads_it(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            for written in [json, format!("\"{escaped}\"")] {
+                let value = Value::of_body(written.as_bytes()).unwrap();
+                let read = value.text().unwrap();
+                prop_assert_eq!(read.as_str(), text.as_str());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_opened(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(value) = Value::of_body(&body) {
+                let _ = (value.object().is_some(), value.array().is_some(), value.text().is_some(), value.integer());
+            }
+        }
+
+        #[test]
+        fn integers_are_exact(number in any::<i64>(), zeros in 0usize..4) {
+            let written = format!("{number}.{}", "0".repeat(zeros + 1));
+            prop_assert_eq!(integer(&written), Some(number));
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! A merchant's session answer, of every version and of the dialects in use
+//! (`acp/divergences.md` 4): what bears on money, and nothing else. Unknown members never matter.
+
+use super::json::{Object, Value};
+use crate::domain::id::SessionId;
+use crate::domain::money::{Currency, MinorUnits, Money};
+use crate::domain::session::{Lifecycle, SessionTotal};
+
+/// The body is not a JSON object, repeats a member, or has more members than any session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the merchant's answer is not a JSON object")]
+pub struct NotASession;
+
+/// What a session answer shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionView {
+    /// Its id, if it has one of the path grammar: any other could never be asked for again.
+    pub id: Option<SessionId>,
+    /// Where it stands.
+    pub status: SessionStatus,
+    /// Whether it shows an order.
+    pub order: OrderView,
+    /// What complete will charge.
+    pub total: Total,
+    /// Ways to pay, from wherever the merchant lists them.
+    pub handlers: Vec<Handler>,
+    /// Ids of the fulfillment options offered.
+    pub fulfillment_option_ids: Vec<String>,
+}
+
+/// A session's status: all of 2026-04-17, a superset of every version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is ACP's word of the same name")]
+pub enum SessionStatus {
+    Incomplete,
+    NotReadyForPayment,
+    RequiresEscalation,
+    AuthenticationRequired,
+    ReadyForPayment,
+    PendingApproval,
+    CompleteInProgress,
+    Completed,
+    Canceled,
+    InProgress,
+    Expired,
+    /// None of these, or none at all: never terminal.
+    Unknown,
+}
+
+impl SessionStatus {
+    /// Reads ACP's word.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "incomplete" => Self::Incomplete,
+            "not_ready_for_payment" => Self::NotReadyForPayment,
+            "requires_escalation" => Self::RequiresEscalation,
+            "authentication_required" => Self::AuthenticationRequired,
+            "ready_for_payment" => Self::ReadyForPayment,
+            "pending_approval" => Self::PendingApproval,
+            "complete_in_progress" => Self::CompleteInProgress,
+            "completed" => Self::Completed,
+            "canceled" => Self::Canceled,
+            "in_progress" => Self::InProgress,
+            "expired" => Self::Expired,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The order a session shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderView {
+    /// None.
+    None,
+    /// One, of this session as far as it says.
+    Shown,
+    /// Something that is no order, or another session's: proves nothing.
+    Unreadable,
+}
+
+/// A session's total: the entry of type `total` (`acp/protocol.md` §7), never a sum of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Total {
+    /// The one total, in the settlement and perhaps a presentment currency.
+    Known(SessionTotal),
+    /// None is shown, or no currency.
+    Missing,
+    /// More than one and they differ, or one that cannot be an amount.
+    Conflicting,
+}
+
+/// A way to pay that a session offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handler {
+    /// Its id within the session.
+    pub id: String,
+    /// Whether its instrument must be a delegated token. True unless the merchant says `false`:
+    /// the protection holds where it is not waived.
+    pub requires_delegate_payment: bool,
+}
+
+impl SessionView {
+    /// Reads a session.
+    ///
+    /// # Errors
+    /// [`NotASession`].
+    pub fn read(body: &[u8]) -> Result<Self, NotASession> {
+        let session = Value::of_body(body).and_then(Value::object).ok_or(NotASession)?;
+        let id = session.get("id").and_then(Value::text).and_then(|id| SessionId::parse(id.as_str()));
+        let status = session.get("status").and_then(Value::text);
+        Ok(Self {
+            order: order(&session, id.as_ref()),
+            id,
+            status: status.map_or(SessionStatus::Unknown, |status| SessionStatus::parse(status.as_str())),
+            total: total(&session),
+            handlers: handlers(&session),
+            fulfillment_option_ids: ids_of(session.get("fulfillment_options")),
+        })
+    }
+
+    /// Where the session stands as evidence about claims (`product.md`, outcome table).
+    pub const fn lifecycle(&self) -> Lifecycle {
+        match (self.order, self.status) {
+            (OrderView::Unreadable, _) => Lifecycle::Unknown,
+            (OrderView::Shown, _) | (OrderView::None, SessionStatus::Completed) => Lifecycle::Completed,
+            (OrderView::None, status) => match status {
+                SessionStatus::Canceled | SessionStatus::Expired => Lifecycle::Closed,
+                SessionStatus::PendingApproval
+                | SessionStatus::CompleteInProgress
+                | SessionStatus::InProgress => Lifecycle::Working,
+                SessionStatus::Incomplete
+                | SessionStatus::NotReadyForPayment
+                | SessionStatus::RequiresEscalation
+                | SessionStatus::AuthenticationRequired
+                | SessionStatus::ReadyForPayment => Lifecycle::Open,
+                SessionStatus::Completed | SessionStatus::Unknown => Lifecycle::Unknown,
+            },
+        }
+    }
+
+    /// The total, if exactly one is known.
+    pub const fn known_total(&self) -> Option<SessionTotal> {
+        match self.total {
+            Total::Known(total) => Some(total),
+            Total::Missing | Total::Conflicting => None,
+        }
+    }
+
+    /// The total in an allowance's currency: `amount` in the settlement currency, or
+    /// `presentment_amount` in the presentment currency; never converted (`acp/protocol.md` §7).
+    pub fn total_in(&self, currency: Currency) -> Option<Money> {
+        self.known_total()?.in_currency(currency)
+    }
+
+    /// The way to pay of that id.
+    pub fn handler(&self, id: &str) -> Option<&Handler> {
+        self.handlers.iter().find(|handler| handler.id == id)
+    }
+}
+
+fn order(session: &Object<'_>, id: Option<&SessionId>) -> OrderView {
+    let Some(order) = session.present("order") else { return OrderView::None };
+    let Some(order) = order.object() else { return OrderView::Unreadable };
+    let Some(of) = order.present("checkout_session_id") else { return OrderView::Shown };
+    let is_this = of.text().is_some_and(|of| id.is_none_or(|id| id.as_str() == of.as_str()));
+    if is_this { OrderView::Shown } else { OrderView::Unreadable }
+}
+
+/// Why there is no total.
+enum Unusable {
+    Missing,
+    Conflicting,
+}
+
+fn total(session: &Object<'_>) -> Total {
+    match read_total(session) {
+        Ok(total) => Total::Known(total),
+        Err(Unusable::Missing) => Total::Missing,
+        Err(Unusable::Conflicting) => Total::Conflicting,
+    }
+}
+
+fn read_total(session: &Object<'_>) -> Result<SessionTotal, Unusable> {
+    let totals = session.present("totals").ok_or(Unusable::Missing)?;
+    let (amount, presentment_amount, own_currency) = match totals.array() {
+        Some(entries) => only_total(&entries)?,
+        None => total_of_object(totals)?,
+    };
+    let currency = match (currency_of(session, "currency")?, own_currency) {
+        (Some(session), Some(own)) if session != own => return Err(Unusable::Conflicting),
+        (session, own) => session.or(own).ok_or(Unusable::Missing)?,
+    };
+    let presentment = currency_of(session, "presentment_currency")?
+        .filter(|presentment| *presentment != currency)
+        .zip(presentment_amount)
+        .map(|(currency, amount)| Money { amount, currency });
+    Ok(SessionTotal { settlement: Money { amount, currency }, presentment })
+}
+
+type Entry = (MinorUnits, Option<MinorUnits>, Option<Currency>);
+
+/// The entry of type `total`; several are one if they agree.
+fn only_total(entries: &[Value<'_>]) -> Result<Entry, Unusable> {
+    let mut found: Option<Entry> = None;
+    for entry in entries {
+        let entry = entry.object().ok_or(Unusable::Conflicting)?;
+        if entry.get("type").and_then(Value::text).is_none_or(|kind| kind.as_str() != "total") {
+            continue;
+        }
+        let read = amounts(&entry)?;
+        if found.is_some_and(|found| found != read) {
+            return Err(Unusable::Conflicting);
+        }
+        found = Some(read);
+    }
+    found.ok_or(Unusable::Missing)
+}
+
+/// The dialect `totals: {"total": 430, …}` or `{"total": {"amount": 430}, …}`, perhaps with a
+/// currency inside.
+fn total_of_object(totals: Value<'_>) -> Result<Entry, Unusable> {
+    let totals = totals.object().ok_or(Unusable::Conflicting)?;
+    let total = totals.present("total").ok_or(Unusable::Missing)?;
+    let (amount, presentment, inner) = match total.object() {
+        Some(entry) => amounts(&entry)?,
+        None => (minor_units(total)?, None, None),
+    };
+    match (currency_of(&totals, "currency")?, inner) {
+        (Some(outer), Some(inner)) if outer != inner => Err(Unusable::Conflicting),
+        (outer, inner) => Ok((amount, presentment, outer.or(inner))),
+    }
+}
+
+fn amounts(entry: &Object<'_>) -> Result<Entry, Unusable> {
+    let amount = minor_units(entry.get("amount").ok_or(Unusable::Conflicting)?)?;
+    let presentment = entry.present("presentment_amount").map(minor_units).transpose()?;
+    Ok((amount, presentment, currency_of(entry, "currency")?))
+}
+
+fn minor_units(value: Value<'_>) -> Result<MinorUnits, Unusable> {
+    let units = value.integer().and_then(|units| u64::try_from(units).ok()).and_then(MinorUnits::new);
+    units.ok_or(Unusable::Conflicting)
+}
+
+fn currency_of(object: &Object<'_>, name: &str) -> Result<Option<Currency>, Unusable> {
+    let Some(value) = object.present(name) else { return Ok(None) };
+    let currency = value.text().and_then(|text| Currency::parse(text.as_str()));
+    currency.map(Some).ok_or(Unusable::Conflicting)
+}
+
+/// Handlers from the three places where merchants list them (`acp/protocol.md` C21). One listed
+/// twice needs delegation if either says so.
+fn handlers(session: &Object<'_>) -> Vec<Handler> {
+    let capabilities = inside(session, "capabilities");
+    let places = [
+        capabilities.as_ref().and_then(|it| inside(it, "payment")).and_then(|it| it.get("handlers")),
+        capabilities.as_ref().and_then(|it| it.get("payment_handlers")),
+        inside(session, "payment").and_then(|it| it.get("handlers")),
+    ];
+    let mut handlers: Vec<Handler> = Vec::new();
+    for listed in places.into_iter().flatten().filter_map(Value::array).flatten() {
+        let Some(listed) = listed.object() else { continue };
+        let Some(id) = listed.get("id").and_then(Value::text) else { continue };
+        let waived = listed.get("requires_delegate_payment").and_then(Value::boolean) == Some(false);
+        match handlers.iter_mut().find(|known| known.id == id.as_str()) {
+            Some(known) => known.requires_delegate_payment |= !waived,
+            None => handlers.push(Handler { id: id.to_owned(), requires_delegate_payment: !waived }),
+        }
+        if handlers.len() == MAX_LISTED {
+            break;
+        }
+    }
+    handlers
+}
+
+fn inside<'a>(object: &Object<'a>, name: &str) -> Option<Object<'a>> {
+    object.get(name)?.object()
+}
+
+/// The most handlers or options taken over from one answer.
+const MAX_LISTED: usize = 256;
+
+fn ids_of(list: Option<Value<'_>>) -> Vec<String> {
+    let elements = list.and_then(Value::array).unwrap_or_default().into_iter().take(MAX_LISTED);
+    elements.filter_map(|element| Some(element.object()?.get("id")?.text()?.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn view(body: &str) -> SessionView {
+        SessionView::read(body.as_bytes()).unwrap()
+    }
+
+    fn money(amount: u64, currency: &str) -> Money {
+        Money { amount: MinorUnits::new(amount).unwrap(), currency: Currency::parse(currency).unwrap() }
+    }
+
+    fn total(rest: &str) -> Total {
+        view(&format!(r#"{{"id":"cs_1","currency":"USD",{rest}}}"#)).total
+    }
+
+    #[test]
+    fn the_total_is_the_entry_of_that_type_in_the_sessions_currency() {
+        let known = Total::Known(SessionTotal { settlement: money(430, "usd"), presentment: None });
+        for totals in [
+            r#""totals":[{"type":"subtotal","amount":1},{"type":"total","display_text":"T","amount":430}]"#,
+            r#""totals":[{"type":"total","amount":430.0},{"type":"total","amount":430}]"#,
+            r#""totals":{"currency":"usd","subtotal":1,"total":430}"#,
+            r#""totals":{"total":{"amount":430,"currency":"usd"}}"#,
+        ] {
+            assert_eq!(total(totals), known, "{totals}");
+        }
+    }
+
+    #[test]
+    fn a_total_that_is_absent_is_missing_and_one_that_is_doubtful_conflicts() {
+        for totals in [r#""totals":[]"#, r#""x":1"#, r#""totals":null"#, r#""totals":{"subtotal":1}"#] {
+            assert_eq!(total(totals), Total::Missing, "{totals}");
+        }
+        for totals in [
+            r#""totals":[{"type":"total","amount":1},{"type":"total","amount":2}]"#,
+            r#""totals":[{"type":"total","amount":-1}]"#,
+            r#""totals":[{"type":"total","amount":1.5}]"#,
+            r#""totals":[{"type":"total","amount":"1"}]"#,
+            r#""totals":[{"type":"total","amount":9007199254740992}]"#,
+            r#""totals":[{"type":"total","amount":1,"amount":2}]"#,
+            r#""totals":[{"type":"total"}]"#,
+            r#""totals":[7,{"type":"total","amount":1}]"#,
+            r#""totals":{"total":1,"currency":"eur"}"#,
+            r#""totals":{"total":{"amount":1,"currency":"eur"}}"#,
+            r#""totals":5"#,
+        ] {
+            assert_eq!(total(totals), Total::Conflicting, "{totals}");
+        }
+        let without_currency = view(r#"{"totals":[{"type":"total","amount":1}]}"#);
+        assert_eq!(without_currency.total, Total::Missing);
+    }
+
+    #[test]
+    fn an_allowance_meets_the_amount_of_its_own_currency_and_no_conversion() {
+        let session = view(
+            r#"{"currency":"usd","presentment_currency":"EUR","exchange_rate":0.9,
+                "totals":[{"type":"total","amount":1000,"presentment_amount":900}]}"#,
+        );
+        let in_currency = |code: &str| session.total_in(Currency::parse(code).unwrap());
+        assert_eq!(in_currency("usd"), Some(money(1000, "usd")));
+        assert_eq!(in_currency("eur"), Some(money(900, "eur")));
+        assert_eq!(in_currency("gbp"), None);
+    }
+
+    #[test]
+    fn status_and_order_say_where_a_session_stands() {
+        let lifecycle = |body: &str| view(body).lifecycle();
+        assert_eq!(lifecycle(r#"{"status":"completed"}"#), Lifecycle::Completed);
+        assert_eq!(lifecycle(r#"{"status":"ready_for_payment","order":{"id":"o"}}"#), Lifecycle::Completed);
+        assert_eq!(lifecycle(r#"{"status":"ready_for_payment","order":null}"#), Lifecycle::Open);
+        assert_eq!(lifecycle(r#"{"status":"pending_approval"}"#), Lifecycle::Working);
+        assert_eq!(lifecycle(r#"{"status":"expired"}"#), Lifecycle::Closed);
+        assert_eq!(lifecycle(r#"{"status":"paid"}"#), Lifecycle::Unknown);
+        assert_eq!(lifecycle("{}"), Lifecycle::Unknown);
+        let of_another = r#"{"id":"cs_1","status":"completed","order":{"checkout_session_id":"cs_2"}}"#;
+        assert_eq!(lifecycle(of_another), Lifecycle::Unknown);
+        assert_eq!(lifecycle(r#"{"status":"completed","order":"o_1"}"#), Lifecycle::Unknown);
+    }
+
+    #[test]
+    fn handlers_are_found_in_all_three_places_and_protect_unless_waived() {
+        let session = view(
+            r#"{"capabilities":{"payment":{"handlers":[{"id":"a","requires_delegate_payment":true}]},
+                                "payment_handlers":[{"id":"b","requires_delegate_payment":false},7]},
+                "payment":{"handlers":[{"id":"c"},{"id":"a","requires_delegate_payment":false}]}}"#,
+        );
+        let needs = |id: &str| session.handler(id).map(|handler| handler.requires_delegate_payment);
+        assert_eq!((needs("a"), needs("b"), needs("c")), (Some(true), Some(false), Some(true)));
+        assert_eq!(needs("d"), None);
+    }
+
+    #[test]
+    fn an_id_outside_the_path_grammar_is_no_id() {
+        assert_eq!(view(r#"{"id":"cs/1"}"#).id, None);
+        assert_eq!(view(r#"{"id":7}"#).id, None);
+        assert!(view(r#"{"id":"cs_1"}"#).id.is_some());
+    }
+
+    #[test]
+    fn only_an_object_without_repeats_is_a_session() {
+        for body in ["", "[]", "null", "{", r#"{"status":"completed","status":"canceled"}"#, "<html>"] {
+            assert_eq!(SessionView::read(body.as_bytes()), Err(NotASession), "{body}");
+        }
+        assert_eq!(SessionView::read(b"{\"a\":\"\xff\"}"), Err(NotASession));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_session_or_refused(body in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = SessionView::read(&body);
+        }
+
+        #[test]
+        fn any_object_is_a_session(value in "[a-z0-9\"]{0,6}", amount in any::<f64>(), extra in any::<String>()) {
+            let body = serde_json::json!({
+                "id": value, "status": value, "order": extra, "currency": value, extra.clone(): amount,
+                "totals": [{"type": "total", "amount": amount}], "capabilities": [value],
+            });
+            prop_assert!(SessionView::read(body.to_string().as_bytes()).is_ok());
+        }
+    }
+}
