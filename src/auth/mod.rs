@@ -1,3 +1,6 @@
 //! Who is asking: the bearer credential, the signature, and whether the signature was used before.
 
+pub mod bearer;
 pub mod http_signature;
+pub mod replay;
+pub mod signature;

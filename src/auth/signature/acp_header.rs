@@ -1,0 +1,176 @@
+//! ACP's own `Signature` header: the profiles `acp-bound` and `acp`.
+//!
+//! ACP names neither the signed bytes nor the algorithm nor the encoding (`acp/protocol.md` §2), and
+//! its header names no key. So the profiles an agent may use say what is signed, and its few keys
+//! are tried in order.
+//!
+//! Where a variant does not cover the timestamp ([`SignedParts::Body`]), whoever holds a copy of a
+//! request can give it a fresh one: only the replay record stands against that, while it lives.
+
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
+use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
+
+use super::{Proof, SignatureError, SignedRequest, WINDOW};
+use crate::acp::canonical::canonicalize;
+use crate::acp::header::{SIGNATURE, TIMESTAMP};
+use crate::auth::replay::ReplayCheck;
+use crate::domain::clock::Timestamp;
+use crate::registry::{
+    AcpVariant, Agent, AgentKey, BodyForm, Encoding, KeyMaterial, Profile, SignedParts, TimestampForm,
+};
+
+/// Keys tried on one signature: enough for a rotation of each algorithm.
+const MAX_KEYS_TRIED: usize = 8;
+/// Longest `Signature` or `Timestamp` read, in bytes.
+const MAX_HEADER_BYTES: usize = 256;
+
+/// base64url with or without padding, and without stray bits.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Verifies ACP's header. `None` when the only profile that could apply is `acp` and the body is
+/// empty: such a signature would bind next to nothing, so it counts as none.
+pub(super) fn verify(
+    agent: &Agent,
+    request: &SignedRequest<'_>,
+    now: Timestamp,
+) -> Result<Option<Proof>, SignatureError> {
+    let allowed = |profile| agent.signature.profiles.contains(&profile);
+    let mut refusal = SignatureError::ProfileNotAllowed;
+    if allowed(Profile::AcpBound) {
+        match verify_as(Profile::AcpBound, agent, request, now) {
+            Ok(proof) => return Ok(Some(proof)),
+            Err(error) => refusal = error,
+        }
+    }
+    if !allowed(Profile::Acp) {
+        return Err(refusal);
+    }
+    if request.body.is_empty() {
+        return Ok(None);
+    }
+    verify_as(Profile::Acp, agent, request, now).map(Some)
+}
+
+fn verify_as(
+    profile: Profile,
+    agent: &Agent,
+    request: &SignedRequest<'_>,
+    now: Timestamp,
+) -> Result<Proof, SignatureError> {
+    // `acp-bound` is ours to define: the defaults of the variants.
+    let variant = if profile == Profile::AcpBound { AcpVariant::default() } else { agent.signature.acp };
+    let signature = header(request, &SIGNATURE)?.ok_or(SignatureError::Malformed)?;
+    let timestamp = header(request, &TIMESTAMP)?.ok_or(SignatureError::ParameterMissing)?;
+    let signature = decode(variant.encoding, signature).ok_or(SignatureError::Malformed)?;
+    let made = instant(variant.timestamp, timestamp).ok_or(SignatureError::Malformed)?;
+    if now.distance(made) > WINDOW {
+        return Err(SignatureError::OutsideWindow);
+    }
+    let bytes = signed_bytes(profile, variant, request, timestamp)?;
+    let key = agent.keys.iter().take(MAX_KEYS_TRIED).find(|key| holds(key, &bytes, &signature));
+    let key = key.ok_or(SignatureError::Invalid)?;
+    // Neither profile covers the authority, and `acp` not even the path.
+    let replay =
+        request.money_route.then(|| ReplayCheck::new(agent.id.as_str(), &key.id, &bytes, made, WINDOW));
+    Ok(Proof::Signed { key: key.id.clone(), profile, replay })
+}
+
+fn holds(key: &AgentKey, bytes: &[u8], signature: &[u8]) -> bool {
+    match &key.material {
+        KeyMaterial::Public(public) => public.verifies(bytes, signature),
+        KeyMaterial::Shared(shared) => shared.verifies(bytes, signature),
+    }
+}
+
+/// The bytes that a profile of ACP's header signs. `rfc9421` is none of them; for `acp-bound` the
+/// variant does not matter.
+///
+/// # Errors
+/// [`SignatureError::BodyNotCanonical`]; [`SignatureError::Ambiguous`] for `acp-bound` and a key with
+/// a full stop, with which the same bytes could mean another path and key.
+pub fn signed_bytes(
+    profile: Profile,
+    variant: AcpVariant,
+    request: &SignedRequest<'_>,
+    timestamp: &str,
+) -> Result<Vec<u8>, SignatureError> {
+    let message = &request.message;
+    if profile == Profile::AcpBound {
+        let key = request.idempotency_key.unwrap_or("");
+        if key.contains('.') {
+            return Err(SignatureError::Ambiguous);
+        }
+        let body = body(BodyForm::Canonical, request.body)?;
+        let parts = [timestamp, message.method, message.path, key].map(str::as_bytes);
+        let [timestamp, method, path, key] = parts;
+        return Ok([timestamp, method, path, key, &body].join(&b'.'));
+    }
+    let body = body(variant.body, request.body)?;
+    Ok(match variant.signed {
+        SignedParts::TimestampBody => [timestamp.as_bytes(), &body].join(&b'.'),
+        SignedParts::Body => body.into_owned(),
+        SignedParts::TimestampMethodPathBody => {
+            [timestamp.as_bytes(), message.method.as_bytes(), message.path.as_bytes(), &body].concat()
+        }
+    })
+}
+
+fn body(form: BodyForm, body: &[u8]) -> Result<Cow<'_, [u8]>, SignatureError> {
+    if form == BodyForm::Raw || body.is_empty() {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut canonical = Vec::with_capacity(body.len());
+    canonicalize(body, &mut canonical).map_err(|_| SignatureError::BodyNotCanonical)?;
+    Ok(Cow::Owned(canonical))
+}
+
+fn header<'a>(
+    request: &SignedRequest<'a>,
+    name: &http::HeaderName,
+) -> Result<Option<&'a str>, SignatureError> {
+    let mut lines = request.message.headers.get_all(name).iter();
+    let (first, second) = (lines.next(), lines.next());
+    let text = first.map(|line| line.to_str().map_err(|_| SignatureError::Malformed)).transpose()?;
+    let too_long = text.is_some_and(|text| text.len() > MAX_HEADER_BYTES);
+    if second.is_some() || too_long { Err(SignatureError::Malformed) } else { Ok(text) }
+}
+
+/// One spelling a value: no stray bits, no upper-case hexadecimal. Padding of base64url is the
+/// exception, because clients differ and replay records do not look at it.
+fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+    match encoding {
+        Encoding::Base64 => STANDARD.decode(text).ok(),
+        Encoding::Base64Url => BASE64URL.decode(text).ok(),
+        Encoding::Hex => decode_hex(text),
+    }
+}
+
+fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+fn instant(form: TimestampForm, text: &str) -> Option<Timestamp> {
+    match form {
+        TimestampForm::Rfc3339 => Timestamp::parse_rfc3339(text),
+        TimestampForm::UnixSeconds => {
+            let plain = (1..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|_| plain).map(Timestamp::from_unix_seconds)
+        }
+    }
+}

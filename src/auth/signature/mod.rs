@@ -1,0 +1,147 @@
+//! Which signatures are demanded, which are believed, and what they prove (`product.md`, "Signatures
+//! in"). The only maker of [`Verified`]: a request without one has not been through here.
+//!
+//! A `Signature-Input` header means RFC 9421; a `Signature` alone means ACP's own header. What is
+//! presented must verify: a bad signature never counts as none.
+
+mod acp_header;
+mod error;
+mod rfc9421;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+pub use acp_header::signed_bytes as acp_signed_bytes;
+pub use error::{Outcome, SignatureError};
+pub(super) use rfc9421::{Coverage, verify as verify_rfc9421};
+
+use super::http_signature::{MessageView, SIGNATURE, SIGNATURE_INPUT};
+use super::replay::ReplayCheck;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::KeyId;
+use crate::registry::{Agent, Profile, SignatureRequired};
+
+/// How far a signature's time may be from ours, either way.
+pub const WINDOW: Duration = Duration::from_secs(300);
+
+/// A request as its signature is checked.
+#[derive(Clone, Copy)]
+pub struct SignedRequest<'a> {
+    /// The head: authority normalised, path as received, scheme `https`.
+    pub message: MessageView<'a>,
+    /// The body as received.
+    pub body: &'a [u8],
+    /// The caller's `Idempotency-Key`.
+    pub idempotency_key: Option<&'a str>,
+    /// Whether the route moves money or cards: delegate_payment, complete, revoke, redeem.
+    pub money_route: bool,
+}
+
+/// Proof that a request's signature was looked at and is as the agent's policy demands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Verified {
+    proof: Proof,
+}
+
+impl Verified {
+    /// What was proven.
+    pub const fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// The outcome, for metrics.
+    pub const fn outcome(&self) -> Outcome {
+        match self.proof {
+            Proof::Signed { .. } => Outcome::Verified,
+            Proof::BearerOnly => Outcome::Absent,
+        }
+    }
+}
+
+/// What a request's sender has proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It signed with this key.
+    Signed {
+        /// The key, as configured.
+        key: KeyId,
+        /// What its signature covers.
+        profile: Profile,
+        /// What must be recorded before the request may go on.
+        replay: Option<ReplayCheck>,
+    },
+    /// It only presented its credential.
+    BearerOnly,
+}
+
+/// Which kind of signature a request presents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presented {
+    /// `Signature-Input`: RFC 9421.
+    Rfc9421,
+    /// `Signature` alone: ACP's.
+    AcpHeader,
+    /// None.
+    Nothing,
+}
+
+impl Presented {
+    /// What these headers present.
+    pub fn by(headers: &HeaderMap) -> Self {
+        if headers.contains_key(SIGNATURE_INPUT) {
+            Self::Rfc9421
+        } else if headers.contains_key(SIGNATURE) {
+            Self::AcpHeader
+        } else {
+            Self::Nothing
+        }
+    }
+
+    /// The name in metrics, where it stands for the profile of a signature that did not verify.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rfc9421 => "rfc9421",
+            Self::AcpHeader => "acp",
+            Self::Nothing => "none",
+        }
+    }
+}
+
+/// Checks a request against the signature policy of the agent whose credential it carries.
+///
+/// # Errors
+/// [`SignatureError`]: the request must be answered 401.
+pub fn verify(
+    agent: &Agent,
+    request: &SignedRequest<'_>,
+    now: Timestamp,
+) -> Result<Verified, SignatureError> {
+    let proof = match Presented::by(request.message.headers) {
+        Presented::Rfc9421 => {
+            if !agent.signature.profiles.contains(&Profile::Rfc9421) {
+                return Err(SignatureError::ProfileNotAllowed);
+            }
+            let coverage = if request.money_route { Coverage::Money } else { Coverage::Any };
+            Some(verify_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now)?)
+        }
+        Presented::AcpHeader => acp_header::verify(agent, request, now)?,
+        Presented::Nothing => None,
+    };
+    match proof {
+        Some(proof) => Ok(Verified { proof }),
+        None if demands(agent.signature.required, request.money_route) => Err(SignatureError::Required),
+        None => Ok(Verified { proof: Proof::BearerOnly }),
+    }
+}
+
+const fn demands(required: SignatureRequired, money_route: bool) -> bool {
+    match required {
+        SignatureRequired::Always => true,
+        SignatureRequired::MoneyRoutes => money_route,
+        SignatureRequired::Never => false,
+    }
+}
