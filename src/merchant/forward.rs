@@ -11,11 +11,12 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 use http_body_util::Full;
 
 use super::client::Sendable;
-use super::countersign::{Countersigner, content_digest, sign_acp, value};
+use super::countersign::{Countersigner, acp_signature};
 use super::dictionary::{Dictionary, Unwritable};
 use super::exchange::NotSent;
 use super::names;
 use super::outbound::Outbound;
+use crate::auth::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, SIGNATURE_INPUT, content_digest};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 use crate::registry::{Merchant, OutwardSignature};
@@ -31,10 +32,19 @@ pub struct Addressee {
     authority: Authority,
     /// The base URL's path, without a trailing slash.
     prefix: String,
-    /// The public base URL, without a trailing slash.
-    public: String,
+    /// Scheme, authority and path of the public base URL: what is signed.
+    public: PublicUrl,
     credential: HeaderValue,
     signature: OutwardSignature,
+}
+
+/// The URL a merchant knows itself by.
+struct PublicUrl {
+    scheme: Scheme,
+    /// Lower-case, without the scheme's default port (RFC 9421 §2.2.3).
+    authority: String,
+    /// Without a trailing slash.
+    prefix: String,
 }
 
 /// A merchant's entry that no request can be made from.
@@ -62,11 +72,7 @@ impl Addressee {
         let (Some(scheme), Some(authority)) = (scheme, base.authority) else {
             return Err(AddresseeError::BaseUrl);
         };
-        let public = &merchant.endpoint.public_base_url;
-        let (Some(public_scheme), Some(public_authority)) = (public.scheme(), public.authority()) else {
-            return Err(AddresseeError::PublicBaseUrl);
-        };
-        let public_path = public.path().trim_end_matches('/');
+        let public = PublicUrl::read(&merchant.endpoint.public_base_url)?;
         let mut credential = HeaderValue::from_str(&format!("Bearer {}", merchant.credential.expose()))
             .map_err(|_| AddresseeError::Credential)?;
         credential.set_sensitive(true);
@@ -74,8 +80,8 @@ impl Addressee {
             merchant: merchant.id.clone(),
             scheme,
             authority,
-            prefix: merchant.endpoint.base_url.path().trim_end_matches('/').to_owned(),
-            public: format!("{public_scheme}://{public_authority}{public_path}"),
+            prefix: prefix(&merchant.endpoint.base_url),
+            public,
             credential,
             signature: merchant.signature.clone(),
         })
@@ -86,33 +92,49 @@ impl Addressee {
     /// # Errors
     /// [`NotSent::Unwritable`]: nothing was sent.
     pub fn write(&self, countersigner: &Countersigner, outbound: Outbound) -> Result<Sendable, NotSent> {
-        let path = path_and_query(&outbound);
         let timestamp = written(outbound.now);
         let mut headers = self.headers(&outbound, &timestamp)?;
         match &self.signature {
             OutwardSignature::Countersign => {
-                let target_uri = format!("{}{path}", self.public);
-                countersigner.sign(&outbound.method, &target_uri, &mut headers, outbound.now)?;
+                let path = format!("{}{}", self.public.prefix, outbound.path);
+                let message = MessageView {
+                    method: outbound.method.as_str(),
+                    scheme: self.public.scheme.as_str(),
+                    authority: &self.public.authority,
+                    path: &path,
+                    query: outbound.query.as_deref(),
+                    headers: &headers,
+                };
+                let signed = countersigner.sign(&message, outbound.now)?;
+                headers.insert(SIGNATURE_INPUT, signed.input);
+                headers.insert(SIGNATURE, signed.signature);
             }
             OutwardSignature::Acp(key) => {
                 // A grant is worth nothing that no countersignature covers.
                 headers.remove(names::COUNTERSIGN_GRANT);
-                sign_acp(key, &timestamp, &outbound.body, &mut headers)?;
+                headers.insert(SIGNATURE, acp_signature(key, &timestamp, &outbound.body)?);
             }
         }
-        let uri = Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(
-                PathAndQuery::try_from(format!("{}{path}", self.prefix)).map_err(|_| NotSent::Unwritable)?,
-            )
-            .build()
-            .map_err(|_| NotSent::Unwritable)?;
+        let uri = self.uri(&outbound)?;
         let mut request = Request::new(Full::new(outbound.body));
         *request.method_mut() = outbound.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+
+    fn uri(&self, outbound: &Outbound) -> Result<Uri, NotSent> {
+        let path = format!("{}{}", self.prefix, outbound.path);
+        let target = match &outbound.query {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(PathAndQuery::try_from(target).map_err(|_| NotSent::Unwritable)?)
+            .build()
+            .map_err(|_| NotSent::Unwritable)
     }
 
     fn headers(&self, outbound: &Outbound, timestamp: &str) -> Result<HeaderMap, NotSent> {
@@ -147,7 +169,7 @@ impl Addressee {
         if let Some(grant) = &outbound.grant {
             headers.insert(names::COUNTERSIGN_GRANT, value(grant)?);
         }
-        headers.insert(names::CONTENT_DIGEST, value(&content_digest(&outbound.body))?);
+        headers.insert(CONTENT_DIGEST, content_digest::make(&outbound.body));
         Ok(headers)
     }
 
@@ -175,11 +197,24 @@ impl Addressee {
     }
 }
 
-fn path_and_query(outbound: &Outbound) -> String {
-    match &outbound.query {
-        Some(query) => format!("{}?{query}", outbound.path),
-        None => outbound.path.clone(),
+impl PublicUrl {
+    fn read(url: &Uri) -> Result<Self, AddresseeError> {
+        let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else {
+            return Err(AddresseeError::PublicBaseUrl);
+        };
+        let default_port = if *scheme == Scheme::HTTP { 80 } else { 443 };
+        let host = authority.host().to_ascii_lowercase();
+        let authority = match authority.port_u16().filter(|port| *port != default_port) {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
+        Ok(Self { scheme: scheme.clone(), authority, prefix: prefix(url) })
     }
+}
+
+/// A URL's path, to be continued by one that begins with `/`.
+fn prefix(url: &Uri) -> String {
+    url.path().trim_end_matches('/').to_owned()
 }
 
 /// `Timestamp`: whole seconds, rounded down, because one merchant refuses any that is ahead of its
@@ -209,4 +244,9 @@ fn forwarded(address: IpAddr, host: &str) -> Result<String, NotSent> {
         IpAddr::V6(address) => format!("\"[{address}]\""),
     };
     Ok(format!("for={node};host=\"{host}\";proto=https"))
+}
+
+/// A header's value; text that cannot be one is never sent.
+fn value(text: &str) -> Result<HeaderValue, NotSent> {
+    HeaderValue::from_str(text).map_err(|_| NotSent::Unwritable)
 }

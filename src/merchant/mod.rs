@@ -2,7 +2,7 @@
 //! outcome table and cleaned before an agent sees them.
 
 mod address;
-mod answer;
+pub mod answer;
 mod body;
 mod client;
 mod countersign;
@@ -11,6 +11,7 @@ mod dictionary;
 mod envelope;
 mod exchange;
 mod forward;
+pub mod grant;
 mod inward;
 mod names;
 mod outbound;
@@ -22,8 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use answer::{Passed, relay};
-pub use countersign::{Countersigner, LABEL, LIFE_SECONDS};
+pub use countersign::{Countersigner, LABEL, LIFE};
 pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};

@@ -4,8 +4,6 @@ use http::HeaderName;
 
 /// ACP's version.
 pub const API_VERSION: HeaderName = HeaderName::from_static("api-version");
-/// The body's digest (RFC 9530).
-pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 /// Who asks for what.
 pub const COUNTERSIGN_CONTEXT: HeaderName = HeaderName::from_static("countersign-context");
 /// The token's grant.
@@ -14,10 +12,6 @@ pub const COUNTERSIGN_GRANT: HeaderName = HeaderName::from_static("countersign-g
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// ACP's correlation id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-/// RFC 9421, or ACP's own.
-pub const SIGNATURE: HeaderName = HeaderName::from_static("signature");
-/// RFC 9421.
-pub const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// When this was sent (RFC 3339).
 pub const TIMESTAMP: HeaderName = HeaderName::from_static("timestamp");
 /// W3C Trace Context.

@@ -6,11 +6,16 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::server::{COMPLETED, answering, json};
+use serde_json::json;
+
+use super::answer::{ForAgent, for_agent};
+use super::server::{self, COMPLETED, answering};
 use super::*;
 use crate::crypto::digest::sha256;
+use crate::crypto::jwt;
 use crate::crypto::mac::MacKey;
 use crate::crypto::sign::VerifyingKey;
+use crate::domain::allowance::Allowance;
 
 /// A request as it stood on the wire.
 struct Received {
@@ -44,7 +49,7 @@ impl Received {
 
 /// Sends to a shop and gives what it received.
 async fn received(shop: impl FnOnce(&str) -> Shop, outbound: Outbound) -> (Received, Shop) {
-    let (address, seen) = answering(json("200 OK", COMPLETED)).await;
+    let (address, seen) = answering(server::json("200 OK", COMPLETED)).await;
     let shop = shop(&format!("http://{address}/base/"));
     let exchange = shop.send(outbound).await;
     assert!(exchange.answer().is_some(), "{exchange:?}");
@@ -148,7 +153,7 @@ async fn a_read_arrives_with_what_is_missing_filled_in() {
 }
 
 fn public_key(shop: &Shop) -> &VerifyingKey {
-    shop.merchants.countersigner.public_keys().next().unwrap()
+    shop.merchants.countersigner.current().1.public()
 }
 
 /// RFC 9421 §3.2 as a merchant would do it, from the wire and the rules alone: the parameters'
@@ -236,9 +241,48 @@ async fn only_allowed_headers_come_back() {
         COMPLETED.len()
     );
     let (address, _) = answering(answer).await;
-    let passed = relay(&Shop::at(&format!("http://{address}")).complete().await).unwrap();
-    let mut names: Vec<_> = passed.headers.keys().map(http::HeaderName::as_str).collect();
+    let exchange = Shop::at(&format!("http://{address}")).complete().await;
+    let ForAgent::Body { headers, body, .. } = for_agent(exchange.answer().unwrap()) else { panic!() };
+    let mut names: Vec<_> = headers.keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
     assert_eq!(names, ["cache-control", "content-language", "retry-after"]);
-    assert_eq!(passed.body, COMPLETED.as_bytes());
+    assert_eq!(body, COMPLETED.as_bytes());
+}
+
+#[test]
+fn a_grant_states_the_allowance_and_verifies_under_the_published_key() {
+    let countersigner = countersigner();
+    let allowance = Allowance {
+        agent: AgentId::parse("agent-1").unwrap(),
+        merchant: MerchantId::parse("shop").unwrap(),
+        session: session(),
+        cap: Money { amount: MinorUnits::new(2000).unwrap(), currency: Currency::parse("USD").unwrap() },
+        expires_at: Timestamp::from_unix_millis(1_700_003_600_999),
+    };
+    let token = TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap();
+    let grant = grant::mint(&countersigner, &token, &allowance, complete().now).unwrap();
+    let (kid, key) = countersigner.current();
+    let header = URL_SAFE_NO_PAD.decode(grant.split('.').next().unwrap()).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(header, json!({"typ": "payment-grant+jwt", "alg": "EdDSA", "kid": kid}));
+    let claims: serde_json::Value = jwt::verify(key.public(), &grant, "payment-grant+jwt").unwrap();
+    assert_eq!(
+        claims,
+        json!({
+            "iss": "https://gateway.example",
+            "aud": "shop",
+            "sub": "agent-1",
+            "jti": token.as_str(),
+            "iat": 1_700_000_000,
+            "exp": 1_700_003_600,
+            "allowance": {
+                "reason": "one_time",
+                "max_amount": 2000,
+                "currency": "usd",
+                "checkout_session_id": "cs_1",
+                "merchant_id": "shop",
+                "expires_at": "2023-11-14T23:13:20.999Z",
+            },
+        })
+    );
 }

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 
 use super::*;
-use crate::crypto::keyset::Ring;
+use crate::crypto::aead::SealingKey;
+use crate::crypto::keyset::{KeyRings, Ring};
+use crate::crypto::mac::MacKey;
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, KeyId, SessionId, TokenId};
@@ -47,7 +49,7 @@ impl Shop {
         let registry = Registry::new(vec![], vec![merchant], vec![]);
         let merchant = Arc::clone(registry.merchants().next().unwrap());
         let settings = Settings { max_answer_bytes: 64 * 1024, ..Settings::default() };
-        let merchants = Merchants::new(&registry, Arc::new(countersigner(Algorithm::Ed25519)), &settings)?;
+        let merchants = Merchants::new(&registry, Arc::new(countersigner()), &settings)?;
         Ok(Self { merchants, merchant })
     }
 
@@ -66,7 +68,7 @@ fn entry(base_url: &str) -> Merchant {
         allowance_ids: vec![],
         endpoint: MerchantEndpoint {
             base_url: base_url.parse().unwrap(),
-            public_base_url: "https://shop.example/acp/".parse().unwrap(),
+            public_base_url: "https://Shop.example:443/acp/".parse().unwrap(),
             ca_file: None,
             client_certificate: None,
             allow_private_addresses: true,
@@ -97,10 +99,19 @@ fn entry(base_url: &str) -> Merchant {
     }
 }
 
-fn countersigner(algorithm: Algorithm) -> Countersigner {
-    let (key, _) = SigningKey::generate(algorithm).unwrap();
-    let ring = Ring::new(vec![(KeyId::parse("k1").unwrap(), key)]).unwrap();
-    Countersigner::new(ring, "https://gateway.example".to_owned())
+fn countersigner() -> Countersigner {
+    fn ring<K>(key: K) -> Ring<K> {
+        Ring::new(vec![(KeyId::parse("k1").unwrap(), key)]).unwrap()
+    }
+    let mac = || ring(MacKey::new(b"any"));
+    let rings = KeyRings {
+        signing: ring(SigningKey::generate(Algorithm::Ed25519).unwrap().0),
+        sealing: ring(SealingKey::new(&[0; 32]).unwrap()),
+        fingerprint: mac(),
+        card_fingerprint: mac(),
+        derivation: mac(),
+    };
+    Countersigner::new(Arc::new(rings), "https://gateway.example".to_owned())
 }
 
 fn session() -> SessionId {
