@@ -5,11 +5,24 @@
 //! their backups can open it once the key is gone. Stages know [`crate::records::RecordStore`];
 //! only the composition root names an engine.
 
+#[cfg(test)]
+#[macro_use]
+mod contract;
 pub mod directory;
+pub mod embedded;
 pub mod epoch;
 
+use std::fmt;
+use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use self::directory::DirectoryError;
+use self::embedded::EmbeddedStore;
+use self::epoch::{EpochError, EpochKeys};
+use crate::domain::clock::Clock;
+use crate::records::RecordStore;
 
 /// How records are stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,3 +56,107 @@ impl Default for Settings {
         }
     }
 }
+
+/// What opening gives: the records, and the keys that live apart from them.
+pub struct Opened {
+    /// The records.
+    pub records: Arc<dyn RecordStore>,
+    /// The epoch keys.
+    pub epochs: EpochKeys,
+}
+
+/// Storage could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The records.
+    #[error("the store does not open: {0}")]
+    Records(#[from] embedded::OpenError),
+    /// The epoch keys.
+    #[error("the epoch keys do not open: {0}")]
+    Epochs(#[from] EpochError),
+    /// The keys would be where the records are.
+    #[error(
+        "epoch_directory {} lies inside the store's directory {}: put it elsewhere, outside its backups",
+        epochs.display(),
+        records.display()
+    )]
+    EpochsInsideStore {
+        /// The store's directory.
+        records: PathBuf,
+        /// The keys' directory.
+        epochs: PathBuf,
+    },
+}
+
+/// Opens the records and the epoch keys; blocks for as long as recovery takes. Dropping the records
+/// closes the store, also with the disk's help: do it where blocking is fine.
+///
+/// # Errors
+/// When either does not open, or the keys' directory lies within the store's.
+pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Opened, OpenError> {
+    let records = EmbeddedStore::open(settings, clock.clone(), notify)?;
+    let epochs = EpochKeys::open(&settings.epoch_directory, clock)?;
+    // Compared once both exist, links followed.
+    let whole = |path: &PathBuf| fs::canonicalize(path).map_err(DirectoryError::at(path));
+    let (store, keys) = (
+        whole(&settings.directory).map_err(EpochError::from)?,
+        whole(&settings.epoch_directory).map_err(EpochError::from)?,
+    );
+    if keys.starts_with(&store) {
+        return Err(OpenError::EpochsInsideStore { records: store, epochs: keys });
+    }
+    Ok(Opened { records: Arc::new(records), epochs })
+}
+
+/// Something an operator should know of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A write or sync failed; money does not move until the store is open again.
+    Closed {
+        /// What the disk said.
+        cause: String,
+    },
+    /// It did not open yet; it is tried again.
+    NotReopened {
+        /// Why.
+        cause: String,
+    },
+    /// It is open again, recovered.
+    Reopened {
+        /// How long it was closed.
+        after: Duration,
+    },
+    /// A crash had cut a write short, which nobody was told of as done; it was dropped.
+    TornWriteDropped {
+        /// Its length.
+        bytes: u64,
+    },
+    /// Free space fell below the floor: nothing new is admitted.
+    SpaceShort {
+        /// What is left, in bytes.
+        free: u64,
+    },
+    /// Free space is above the floor again.
+    SpaceBack {
+        /// What there is, in bytes.
+        free: u64,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed { cause } => write!(f, "the store was closed: {cause}"),
+            Self::NotReopened { cause } => write!(f, "the store is still closed: {cause}"),
+            Self::Reopened { after } => write!(f, "the store is open again after {} ms", after.as_millis()),
+            Self::TornWriteDropped { bytes } => {
+                write!(f, "a write cut short by a crash was dropped ({bytes} bytes, never acknowledged)")
+            }
+            Self::SpaceShort { free } => write!(f, "{free} bytes free: nothing new is admitted"),
+            Self::SpaceBack { free } => write!(f, "{free} bytes free: the store admits again"),
+        }
+    }
+}
+
+/// Who is told. Called from the thread that opens and from the writer, so it must not block.
+pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;

@@ -1,0 +1,356 @@
+//! What every storage engine must do, as tests: [`storage_contract!`] runs them against one. Apart
+//! because the promises are [`crate::records`]'s, not an engine's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::domain::clock::{Clock, ManualClock, Timestamp};
+use crate::records::{
+    Batch, Committed, Durability, Kind, Purpose, Record, RecordKey, RecordStore, Revision, Write,
+};
+
+/// A new, empty store and the clock it goes by.
+pub(super) struct Fixture<Guard> {
+    pub(super) store: Arc<dyn RecordStore>,
+    pub(super) clock: Arc<ManualClock>,
+    /// Dropped after the store: its directory, its server.
+    pub(super) _guard: Guard,
+}
+
+/// Makes a test of every rule of the contract; takes the path of an async function that answers a
+/// [`Fixture`].
+macro_rules! storage_contract {
+    ($open:path) => {
+        storage_contract!($open;
+            a_record_reads_back_as_written,
+            reads_answer_in_the_order_asked,
+            a_batch_whose_expectation_fails_changes_nothing,
+            an_expectation_without_a_write_guards_the_batch,
+            a_revision_is_never_used_twice_deletion_included,
+            the_last_write_of_a_key_in_a_batch_wins,
+            deleting_what_is_absent_is_fine,
+            an_expired_record_is_absent_to_reads_scans_and_expectations,
+            a_sweep_deletes_expired_records_only_and_at_most_its_limit,
+            due_names_records_oldest_first_until_they_are_changed,
+            a_record_that_expired_is_not_due,
+            scans_go_in_key_order_by_kind_and_in_pages,
+            of_many_racers_for_one_revision_one_wins,
+            no_increment_of_many_is_lost,
+            a_reader_never_sees_half_a_batch,
+            an_applied_batch_is_read_back
+        );
+    };
+    ($open:path; $($rule:ident),*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            let fixture = $open().await;
+            $crate::storage::contract::$rule(&fixture.store, &fixture.clock).await;
+        }
+    )* };
+}
+
+/// Where the contract's clocks start.
+pub(super) const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+pub(super) fn key(kind: Kind, partition: &str, name: &str) -> RecordKey {
+    RecordKey { kind, partition: partition.into(), name: name.into() }
+}
+
+pub(super) fn token(name: &str) -> RecordKey {
+    key(Kind::Token, "p", name)
+}
+
+pub(super) fn put(key: &RecordKey, bytes: &str) -> Write {
+    Write::Put {
+        key: key.clone(),
+        bytes: Bytes::copy_from_slice(bytes.as_bytes()),
+        expires_at: None,
+        due: None,
+    }
+}
+
+fn put_until(key: &RecordKey, expires_at: Timestamp) -> Write {
+    Write::Put { key: key.clone(), bytes: Bytes::new(), expires_at: Some(expires_at), due: None }
+}
+
+fn put_due(key: &RecordKey, due: Timestamp) -> Write {
+    Write::Put { key: key.clone(), bytes: Bytes::new(), expires_at: None, due: Some(due) }
+}
+
+pub(super) fn batch(expect: &[(&RecordKey, Revision)], writes: Vec<Write>) -> Batch {
+    Batch {
+        expect: expect.iter().map(|(key, revision)| ((*key).clone(), *revision)).collect(),
+        writes,
+        durability: Durability::Synced,
+        purpose: Purpose::Admit,
+    }
+}
+
+pub(super) async fn write(store: &Arc<dyn RecordStore>, writes: Vec<Write>) {
+    assert_eq!(store.commit(batch(&[], writes)).await, Ok(Committed::Applied));
+}
+
+pub(super) async fn read(store: &Arc<dyn RecordStore>, key: &RecordKey) -> Option<Record> {
+    store.read(std::slice::from_ref(key)).await.unwrap().remove(0)
+}
+
+pub(super) async fn a_record_reads_back_as_written(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
+    let key = token("a");
+    assert_eq!(read(store, &key).await, None);
+    assert_eq!(
+        store.commit(batch(&[(&key, Revision::ABSENT)], vec![put(&key, "one")])).await,
+        Ok(Committed::Applied)
+    );
+    let first = read(store, &key).await.unwrap();
+    assert_eq!(first.bytes, "one");
+    assert_ne!(first.revision, Revision::ABSENT);
+    write(store, vec![put(&key, "")]).await;
+    let second = read(store, &key).await.unwrap();
+    assert_eq!(second.bytes, "");
+    assert_ne!(second.revision, first.revision);
+}
+
+pub(super) async fn reads_answer_in_the_order_asked(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
+    let [a, b, c] = [token("a"), token("b"), token("c")];
+    write(store, vec![put(&a, "A"), put(&c, "C")]).await;
+    let read = store.read(&[c, b, a]).await.unwrap();
+    let contents: Vec<Option<&[u8]>> =
+        read.iter().map(|record| record.as_ref().map(|record| &record.bytes[..])).collect();
+    assert_eq!(contents, [Some(&b"C"[..]), None, Some(b"A")]);
+}
+
+pub(super) async fn a_batch_whose_expectation_fails_changes_nothing(
+    store: &Arc<dyn RecordStore>,
+    _: &Arc<ManualClock>,
+) {
+    let [a, b] = [token("a"), token("b")];
+    write(store, vec![put(&a, "old")]).await;
+    let before = read(store, &a).await;
+    let wrong = batch(
+        &[(&a, before.as_ref().unwrap().revision), (&b, Revision(77))],
+        vec![put(&a, "new"), put(&b, "new")],
+    );
+    assert_eq!(store.commit(wrong).await, Ok(Committed::Conflict));
+    let exists = batch(&[(&a, Revision::ABSENT)], vec![Write::Delete { key: a.clone() }]);
+    assert_eq!(store.commit(exists).await, Ok(Committed::Conflict));
+    assert_eq!(read(store, &a).await, before);
+    assert_eq!(read(store, &b).await, None);
+}
+
+pub(super) async fn an_expectation_without_a_write_guards_the_batch(
+    store: &Arc<dyn RecordStore>,
+    _: &Arc<ManualClock>,
+) {
+    let [a, b] = [token("a"), token("b")];
+    write(store, vec![put(&a, "1")]).await;
+    let revision = read(store, &a).await.unwrap().revision;
+    assert_eq!(store.commit(batch(&[(&a, revision)], vec![])).await, Ok(Committed::Applied));
+    write(store, vec![put(&a, "2")]).await;
+    let stale = batch(&[(&a, revision)], vec![put(&b, "1")]);
+    assert_eq!(store.commit(stale).await, Ok(Committed::Conflict));
+    assert_eq!(read(store, &b).await, None);
+}
+
+pub(super) async fn a_revision_is_never_used_twice_deletion_included(
+    store: &Arc<dyn RecordStore>,
+    _: &Arc<ManualClock>,
+) {
+    let a = token("a");
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..5 {
+        write(store, vec![put(&a, "same")]).await;
+        assert!(seen.insert(read(store, &a).await.unwrap().revision));
+        write(store, vec![put(&a, "same")]).await;
+        assert!(seen.insert(read(store, &a).await.unwrap().revision));
+        write(store, vec![Write::Delete { key: a.clone() }]).await;
+        assert_eq!(read(store, &a).await, None);
+    }
+}
+
+pub(super) async fn the_last_write_of_a_key_in_a_batch_wins(
+    store: &Arc<dyn RecordStore>,
+    _: &Arc<ManualClock>,
+) {
+    let [a, b] = [token("a"), token("b")];
+    let delete = |key: &RecordKey| Write::Delete { key: key.clone() };
+    write(store, vec![put(&a, "1"), delete(&a), put(&a, "2"), put(&b, "1"), delete(&b)]).await;
+    assert_eq!(read(store, &a).await.unwrap().bytes, "2");
+    assert_eq!(read(store, &b).await, None);
+}
+
+pub(super) async fn deleting_what_is_absent_is_fine(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
+    write(store, vec![Write::Delete { key: token("a") }]).await;
+}
+
+pub(super) async fn an_expired_record_is_absent_to_reads_scans_and_expectations(
+    store: &Arc<dyn RecordStore>,
+    clock: &Arc<ManualClock>,
+) {
+    let a = token("a");
+    write(store, vec![put_until(&a, clock.now().plus(Duration::from_millis(5)))]).await;
+    let revision = read(store, &a).await.unwrap().revision;
+    clock.advance(Duration::from_millis(4));
+    assert!(read(store, &a).await.is_some());
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(read(store, &a).await, None);
+    assert_eq!(store.scan(Kind::Token, None, 10).await.unwrap(), []);
+    let stale = batch(&[(&a, revision)], vec![put(&a, "stale")]);
+    assert_eq!(store.commit(stale).await, Ok(Committed::Conflict));
+    let fresh = batch(&[(&a, Revision::ABSENT)], vec![put(&a, "fresh")]);
+    assert_eq!(store.commit(fresh).await, Ok(Committed::Applied));
+    assert_ne!(read(store, &a).await.unwrap().revision, revision);
+    assert_eq!(store.sweep(clock.now(), 10).await, Ok(0), "the old expiry is gone with the old record");
+    assert_eq!(read(store, &a).await.unwrap().bytes, "fresh");
+}
+
+pub(super) async fn a_sweep_deletes_expired_records_only_and_at_most_its_limit(
+    store: &Arc<dyn RecordStore>,
+    clock: &Arc<ManualClock>,
+) {
+    let names = ["a", "b", "c", "d"].map(token);
+    let after = |seconds| clock.now().plus(Duration::from_secs(seconds));
+    write(store, (1..).zip(&names).map(|(n, key)| put_until(key, after(n))).collect()).await;
+    assert_eq!(store.sweep(clock.now(), 10).await, Ok(0));
+    clock.advance(Duration::from_secs(3));
+    assert_eq!(store.sweep(clock.now(), 2).await, Ok(2));
+    assert_eq!(store.sweep(clock.now(), 2).await, Ok(1));
+    assert_eq!(store.sweep(clock.now(), 2).await, Ok(0));
+    assert!(read(store, &names[3]).await.is_some());
+    // Also what was added behind the sweeper's back, earlier than where it last looked.
+    write(store, vec![put_until(&names[0], clock.now())]).await;
+    assert_eq!(store.sweep(clock.now(), 2).await, Ok(1));
+}
+
+pub(super) async fn due_names_records_oldest_first_until_they_are_changed(
+    store: &Arc<dyn RecordStore>,
+    clock: &Arc<ManualClock>,
+) {
+    let [a, b, c] = [token("a"), key(Kind::Session, "q", "b"), token("c")];
+    let now = clock.now();
+    let at = |seconds| now.plus(Duration::from_secs(seconds));
+    write(store, vec![put_due(&a, at(3)), put_due(&c, at(9))]).await;
+    write(store, vec![put_due(&b, at(1))]).await;
+    assert_eq!(store.due(now, 10).await.unwrap(), []);
+    assert_eq!(store.due(at(3), 10).await.unwrap(), [(at(1), b.clone()), (at(3), a.clone())]);
+    assert_eq!(store.due(at(3), 1).await.unwrap(), [(at(1), b.clone())]);
+    write(store, vec![put_due(&b, at(4))]).await;
+    assert_eq!(store.due(at(4), 10).await.unwrap(), [(at(3), a.clone()), (at(4), b.clone())]);
+    write(store, vec![put(&a, "asks for nothing"), Write::Delete { key: b.clone() }]).await;
+    assert_eq!(store.due(at(8), 10).await.unwrap(), []);
+    write(store, vec![put_due(&b, at(2))]).await;
+    assert_eq!(store.due(at(9), 10).await.unwrap(), [(at(2), b), (at(9), c)]);
+}
+
+pub(super) async fn a_record_that_expired_is_not_due(store: &Arc<dyn RecordStore>, clock: &Arc<ManualClock>) {
+    let now = clock.now();
+    let expires_at = Some(now.plus(Duration::from_secs(1)));
+    write(store, vec![Write::Put { key: token("a"), bytes: Bytes::new(), expires_at, due: Some(now) }]).await;
+    assert_eq!(store.due(now, 10).await.unwrap().len(), 1);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(store.due(clock.now(), 10).await.unwrap(), []);
+    assert_eq!(store.sweep(clock.now(), 10).await, Ok(1));
+}
+
+pub(super) async fn scans_go_in_key_order_by_kind_and_in_pages(
+    store: &Arc<dyn RecordStore>,
+    _: &Arc<ManualClock>,
+) {
+    let mut keys = vec![
+        key(Kind::Token, "p", "b"),
+        key(Kind::Token, "p", "a"),
+        key(Kind::Token, "p-q", "a"),
+        key(Kind::Token, "o", "z"),
+        key(Kind::Token, "p", "ab"),
+    ];
+    let other = key(Kind::Session, "p", "a");
+    for key in keys.iter().chain([&other]) {
+        write(store, vec![put(key, &key.name)]).await;
+    }
+    keys.sort();
+    let mut seen = Vec::new();
+    loop {
+        let page = store.scan(Kind::Token, seen.last(), 2).await.unwrap();
+        assert!(page.len() <= 2 && page.iter().all(|(key, record)| record.bytes == key.name));
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.into_iter().map(|(key, _)| key));
+    }
+    assert_eq!(seen, keys);
+}
+
+const RACERS: usize = 64;
+
+pub(super) async fn of_many_racers_for_one_revision_one_wins(
+    store: &Arc<dyn RecordStore>,
+    _: &Arc<ManualClock>,
+) {
+    let key = token("prize");
+    for round in 0..4 {
+        let revision = read(store, &key).await.map_or(Revision::ABSENT, |record| record.revision);
+        let mut racers = JoinSet::new();
+        for racer in 0..RACERS {
+            let (store, key) = (store.clone(), key.clone());
+            racers.spawn(async move {
+                let content = format!("{round}/{racer}");
+                let committed = store.commit(batch(&[(&key, revision)], vec![put(&key, &content)])).await;
+                (committed.unwrap() == Committed::Applied).then_some(content)
+            });
+        }
+        let winners: Vec<String> = racers.join_all().await.into_iter().flatten().collect();
+        assert_eq!(winners.len(), 1);
+        assert_eq!(read(store, &key).await.unwrap().bytes, winners[0]);
+    }
+}
+
+pub(super) async fn no_increment_of_many_is_lost(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
+    let key = token("counter");
+    let mut tasks = JoinSet::new();
+    for _ in 0..8 {
+        let (store, key) = (store.clone(), key.clone());
+        tasks.spawn(async move {
+            for _ in 0..10 {
+                while !increment(&store, &key).await {}
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(read(store, &key).await.unwrap().bytes, "80");
+}
+
+async fn increment(store: &Arc<dyn RecordStore>, key: &RecordKey) -> bool {
+    let (revision, count) = match read(store, key).await {
+        Some(record) => (record.revision, std::str::from_utf8(&record.bytes).unwrap().parse().unwrap()),
+        None => (Revision::ABSENT, 0_u32),
+    };
+    let next = batch(&[(key, revision)], vec![put(key, &(count + 1).to_string())]);
+    store.commit(next).await.unwrap() == Committed::Applied
+}
+
+pub(super) async fn a_reader_never_sees_half_a_batch(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
+    let keys = [token("left"), key(Kind::Session, "p", "right")];
+    let writer = {
+        let (store, keys) = (store.clone(), keys.clone());
+        tokio::spawn(async move {
+            for turn in 0..100 {
+                write(&store, keys.iter().map(|key| put(key, &turn.to_string())).collect()).await;
+            }
+        })
+    };
+    while !writer.is_finished() {
+        let pair = store.read(&keys).await.unwrap();
+        let contents: Vec<_> = pair.iter().map(|record| record.as_ref().map(|r| &r.bytes)).collect();
+        assert_eq!(contents[0], contents[1]);
+    }
+    writer.await.unwrap();
+}
+
+pub(super) async fn an_applied_batch_is_read_back(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
+    let a = key(Kind::Velocity, "p", "a");
+    let applied = Batch { durability: Durability::Applied, ..batch(&[], vec![put(&a, "1")]) };
+    assert_eq!(store.commit(applied).await, Ok(Committed::Applied));
+    assert_eq!(read(store, &a).await.unwrap().bytes, "1");
+}

@@ -1,0 +1,30 @@
+//! The two things the writer asks of the disk. Apart so that tests can make either fail; there is
+//! no switch for it in the program.
+
+use std::io;
+use std::path::Path;
+
+use fjall::OwnedWriteBatch;
+
+/// What the writer asks of the disk.
+pub(super) trait Disk: Send {
+    /// Writes a batch, syncs it, then makes it visible.
+    fn commit(&mut self, batch: OwnedWriteBatch) -> fjall::Result<()>;
+
+    /// Bytes that this process may still write to the file system of `directory`.
+    fn free_bytes(&mut self, directory: &Path) -> io::Result<u64>;
+}
+
+/// The real one.
+pub(super) struct SystemDisk;
+
+impl Disk for SystemDisk {
+    fn commit(&mut self, batch: OwnedWriteBatch) -> fjall::Result<()> {
+        batch.commit()
+    }
+
+    fn free_bytes(&mut self, directory: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(directory)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

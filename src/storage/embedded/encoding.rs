@@ -1,0 +1,261 @@
+//! How records, keys and the two time indexes stand in the database. Apart because every byte here
+//! is a promise to stores already on disk: [`super::home::FORMAT`] counts the changes.
+
+use crate::domain::clock::Timestamp;
+use crate::records::{Kind, RecordKey, Revision};
+
+const MAX_PARTITION_BYTES: usize = 64;
+const MAX_NAME_BYTES: usize = 512;
+const SEPARATOR: u8 = 0;
+const TIME_BYTES: usize = 8;
+
+/// A record's key in the database: its kind's number, then partition, 0x00, name. No partition
+/// holds 0x00, so that no two records share a key, and keys sort as [`RecordKey`] does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct StoreKey {
+    bytes: Box<[u8]>,
+    kind: Kind,
+}
+
+impl StoreKey {
+    /// Encodes a key; `None` when it breaks [`RecordKey`]'s bounds.
+    pub(super) fn of(key: &RecordKey) -> Option<Self> {
+        let partition = key.partition.as_bytes();
+        let name = key.name.as_bytes();
+        let fits = partition.len() <= MAX_PARTITION_BYTES
+            && name.len() <= MAX_NAME_BYTES
+            && !partition.contains(&SEPARATOR);
+        fits.then(|| {
+            let mut bytes = Vec::with_capacity(2 + partition.len() + name.len());
+            bytes.push(number(key.kind));
+            bytes.extend_from_slice(partition);
+            bytes.push(SEPARATOR);
+            bytes.extend_from_slice(name);
+            Self { bytes: bytes.into(), kind: key.kind }
+        })
+    }
+
+    /// The key of `kind` that stands as `within` in its keyspace.
+    pub(super) fn from_keyspace(kind: Kind, within: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(1 + within.len());
+        bytes.push(number(kind));
+        bytes.extend_from_slice(within);
+        Self { bytes: bytes.into(), kind }
+    }
+
+    /// What it is; also which keyspace it is in.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The key within its kind's keyspace.
+    pub(super) fn within_keyspace(&self) -> &[u8] {
+        self.bytes.get(1..).unwrap_or_default()
+    }
+
+    /// The key as stages know it; `None` when the bytes are not ours.
+    pub(super) fn decode(&self) -> Option<RecordKey> {
+        let within = self.within_keyspace();
+        let separator = within.iter().position(|byte| *byte == SEPARATOR)?;
+        let (partition, name) = within.split_at_checked(separator)?;
+        Some(RecordKey {
+            kind: self.kind,
+            partition: String::from_utf8(partition.to_vec()).ok()?,
+            name: String::from_utf8(name.get(1..)?.to_vec()).ok()?,
+        })
+    }
+}
+
+/// Where `kind` stands in [`Kind::ALL`], which the keyspaces follow.
+pub(super) fn position(kind: Kind) -> usize {
+    usize::from(number(kind).saturating_sub(1))
+}
+
+/// The name of a kind's keyspace.
+pub(super) fn keyspace_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Session => "session",
+        Kind::Token => "token",
+        Kind::Idempotency => "idempotency",
+        Kind::Replay => "replay",
+        Kind::Velocity => "velocity",
+        Kind::Registry => "registry",
+    }
+}
+
+fn number(kind: Kind) -> u8 {
+    match kind {
+        Kind::Session => 1,
+        Kind::Token => 2,
+        Kind::Idempotency => 3,
+        Kind::Replay => 4,
+        Kind::Velocity => 5,
+        Kind::Registry => 6,
+    }
+}
+
+/// Which record a time index speaks of, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IndexEntry {
+    pub(super) at: Timestamp,
+    pub(super) key: StoreKey,
+}
+
+impl IndexEntry {
+    /// Time first, so that the index is read in the order of time.
+    pub(super) fn encode(at: Timestamp, key: &StoreKey) -> Vec<u8> {
+        let mut out = Vec::with_capacity(TIME_BYTES + key.bytes.len());
+        out.extend_from_slice(&time(at));
+        out.extend_from_slice(&key.bytes);
+        out
+    }
+
+    /// Reads an entry; `None` when the bytes are not ours.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (at, rest) = bytes.split_first_chunk::<TIME_BYTES>()?;
+        let millis = (u64::from_be_bytes(*at) ^ SIGN).cast_signed();
+        let (kind, within) = rest.split_first()?;
+        let kind = Kind::ALL.into_iter().find(|known| number(*known) == *kind)?;
+        Some(Self { at: Timestamp::from_unix_millis(millis), key: StoreKey::from_keyspace(kind, within) })
+    }
+}
+
+// Flipped, so that instants before 1970 sort before those after it.
+const SIGN: u64 = 1 << 63;
+
+/// An instant in the order of bytes.
+pub(super) fn time(at: Timestamp) -> [u8; TIME_BYTES] {
+    (at.unix_millis().cast_unsigned() ^ SIGN).to_be_bytes()
+}
+
+/// What stands before a record's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) revision: Revision,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) due: Option<Timestamp>,
+}
+
+const VALUE_VERSION: u8 = 1;
+const HAS_EXPIRY: u8 = 1;
+const HAS_DUE: u8 = 2;
+const REVISION_OFFSET: usize = 2;
+const INSTANT_BYTES: usize = 8;
+
+impl Header {
+    /// The header, then the content: version, flags, revision, expiry and due instant if any.
+    pub(super) fn encode_with(self, content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(REVISION_OFFSET + 3 * INSTANT_BYTES + content.len());
+        out.push(VALUE_VERSION);
+        let flag = |instant: Option<Timestamp>, flag| if instant.is_some() { flag } else { 0 };
+        out.push(flag(self.expires_at, HAS_EXPIRY) | flag(self.due, HAS_DUE));
+        out.extend_from_slice(&self.revision.0.to_be_bytes());
+        for instant in [self.expires_at, self.due].into_iter().flatten() {
+            out.extend_from_slice(&instant.unix_millis().to_be_bytes());
+        }
+        out.extend_from_slice(content);
+        out
+    }
+
+    /// Puts the revision, known only when the batch is applied, into an encoded value.
+    pub(super) fn stamp(value: &mut [u8], revision: Revision) {
+        if let Some(slot) = value.get_mut(REVISION_OFFSET..REVISION_OFFSET + size_of::<u64>()) {
+            slot.copy_from_slice(&revision.0.to_be_bytes());
+        }
+    }
+
+    /// Splits a value; `None` when it is not one of ours.
+    pub(super) fn decode(value: &[u8]) -> Option<(Self, &[u8])> {
+        let ([version, flags], rest) = value.split_first_chunk()?;
+        if *version != VALUE_VERSION || flags & !(HAS_EXPIRY | HAS_DUE) != 0 {
+            return None;
+        }
+        let (revision, mut rest) = rest.split_first_chunk()?;
+        let mut instant = |flag| {
+            if flags & flag == 0 {
+                return Some(None);
+            }
+            let (millis, after) = rest.split_first_chunk()?;
+            rest = after;
+            Some(Some(Timestamp::from_unix_millis(i64::from_be_bytes(*millis))))
+        };
+        let expires_at = instant(HAS_EXPIRY)?;
+        let due = instant(HAS_DUE)?;
+        Some((Self { revision: Revision(u64::from_be_bytes(*revision)), expires_at, due }, rest))
+    }
+
+    /// Whether the record counts as absent.
+    pub(super) fn is_expired(self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| now >= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(partition: &str, name: &str) -> RecordKey {
+        RecordKey { kind: Kind::Token, partition: partition.into(), name: name.into() }
+    }
+
+    #[test]
+    fn keys_out_of_bounds_have_no_encoding() {
+        assert!(StoreKey::of(&key("p", "n")).is_some());
+        assert!(StoreKey::of(&key(&"p".repeat(65), "n")).is_none());
+        assert!(StoreKey::of(&key("p", &"n".repeat(513))).is_none());
+        assert!(StoreKey::of(&key("p\0", "n")).is_none());
+    }
+
+    #[test]
+    fn every_kind_has_the_place_its_number_says() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(position(kind), index);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_return_and_sort_as_record_keys_do(
+            names in prop::collection::vec(("[A-Za-z0-9._~-]{0,4}", "[!-~]{0,4}"), 2)
+        ) {
+            let keys: Vec<RecordKey> = names.iter().map(|(p, n)| key(p, n)).collect();
+            let stored: Vec<StoreKey> = keys.iter().map(|k| StoreKey::of(k).unwrap()).collect();
+            prop_assert_eq!(stored[0].decode().unwrap(), keys[0].clone());
+            let order = stored[0].within_keyspace().cmp(stored[1].within_keyspace());
+            prop_assert_eq!(order, keys[0].cmp(&keys[1]));
+        }
+
+        #[test]
+        fn index_entries_return_and_sort_by_time(first: i64, second: i64) {
+            let stored = StoreKey::of(&key("p", "n")).unwrap();
+            let [a, b] = [first, second].map(Timestamp::from_unix_millis);
+            let encoded = IndexEntry::encode(a, &stored);
+            prop_assert_eq!(encoded.cmp(&IndexEntry::encode(b, &stored)), a.cmp(&b));
+            prop_assert_eq!(IndexEntry::decode(&encoded).unwrap(), IndexEntry { at: a, key: stored });
+        }
+
+        #[test]
+        fn values_return_with_the_stamped_revision(
+            revision: u64, expires: Option<i64>, due: Option<i64>, content: Vec<u8>
+        ) {
+            let header = Header {
+                revision: Revision::ABSENT,
+                expires_at: expires.map(Timestamp::from_unix_millis),
+                due: due.map(Timestamp::from_unix_millis),
+            };
+            let mut value = header.encode_with(&content);
+            Header::stamp(&mut value, Revision(revision));
+            let (read, rest) = Header::decode(&value).unwrap();
+            prop_assert_eq!(read, Header { revision: Revision(revision), ..header });
+            prop_assert_eq!(rest, &content[..]);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = Header::decode(&bytes);
+            let _ = IndexEntry::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A group of batches decided one after the other and written as one. Apart because it is the
+//! compare-and-set rule itself: no thread, no waiting, no error of the disk but on reading.
+
+use std::collections::{HashMap, HashSet};
+
+use fjall::OwnedWriteBatch;
+
+use super::encoding::{Header, IndexEntry, StoreKey};
+use super::live::{Index, Live};
+use crate::domain::clock::Timestamp;
+use crate::records::{Batch, Committed, Purpose, Revision, StoreError, Write};
+
+/// A batch with its keys and values encoded, so that the writer's thread need not.
+pub(super) struct Prepared {
+    expect: Vec<(StoreKey, Revision)>,
+    writes: Vec<Change>,
+}
+
+enum Change {
+    Put { key: StoreKey, header: Header, value: Vec<u8> },
+    Delete { key: StoreKey },
+}
+
+impl Prepared {
+    /// Encodes a batch; `None` when one of its keys is out of bounds.
+    pub(super) fn of(batch: &Batch) -> Option<Self> {
+        let expect = batch.expect.iter().map(|(key, revision)| Some((StoreKey::of(key)?, *revision)));
+        let writes = batch.writes.iter().map(|write| {
+            Some(match write {
+                Write::Put { key, bytes, expires_at, due } => {
+                    let header = Header { revision: Revision::ABSENT, expires_at: *expires_at, due: *due };
+                    Change::Put { key: StoreKey::of(key)?, header, value: header.encode_with(bytes) }
+                }
+                Write::Delete { key } => Change::Delete { key: StoreKey::of(key)? },
+            })
+        });
+        Some(Self { expect: expect.collect::<Option<_>>()?, writes: writes.collect::<Option<_>>()? })
+    }
+}
+
+/// Whether a batch may take space on a disk that has little left.
+pub(super) fn may_use_last_space(batch: &Batch) -> bool {
+    batch.purpose == Purpose::Finish || batch.writes.iter().all(|write| matches!(write, Write::Delete { .. }))
+}
+
+/// Numbers for revisions: the opening in the high bits, a count in the low ones. Each opening is on
+/// disk before its first number is given out, so that none is ever given out twice.
+pub(super) struct Revisions {
+    next: u64,
+    end: u64,
+}
+
+/// Of a revision, for the count: 17 million million writes until the store must be reopened.
+const COUNT_BITS: u32 = 44;
+
+impl Revisions {
+    /// The numbers of an opening (1, 2, …); `None` when there are no more.
+    pub(super) fn of_opening(opening: u64) -> Option<Self> {
+        let next = opening.checked_mul(1 << COUNT_BITS)?;
+        Some(Self { next, end: next.checked_add(1 << COUNT_BITS)? })
+    }
+
+    fn next(&mut self) -> Result<Revision, StoreError> {
+        let revision = Revision(self.next);
+        // Unavailable until a restart begins a new opening: years away at any rate of writing.
+        self.next =
+            self.next.checked_add(1).filter(|next| *next < self.end).ok_or(StoreError::Unavailable)?;
+        Ok(revision)
+    }
+}
+
+/// The batches accepted so far, as what they make of the records they touch.
+pub(super) struct Group<'a> {
+    live: &'a Live,
+    now: Timestamp,
+    revisions: &'a mut Revisions,
+    slots: HashMap<StoreKey, Slot>,
+}
+
+/// A record touched or looked at.
+struct Slot {
+    /// As the database has it, expired or not: its index entries are there too.
+    before: Option<Header>,
+    after: After,
+}
+
+enum After {
+    Same,
+    Put { header: Header, value: Vec<u8> },
+    Gone,
+}
+
+impl<'a> Group<'a> {
+    /// An empty group, deciding what is expired as of `now`.
+    pub(super) fn new(live: &'a Live, now: Timestamp, revisions: &'a mut Revisions) -> Self {
+        Self { live, now, revisions, slots: HashMap::new() }
+    }
+
+    /// Takes a batch in if everything it expects holds, after the batches taken in before it.
+    ///
+    /// # Errors
+    /// When a record it names cannot be read; the group is then as it was.
+    pub(super) fn consider(&mut self, batch: Prepared) -> Result<Committed, StoreError> {
+        for (key, expected) in &batch.expect {
+            if self.revision(key)? != *expected {
+                return Ok(Committed::Conflict);
+            }
+        }
+        // All reading comes before the first change.
+        for write in &batch.writes {
+            let (Change::Put { key, .. } | Change::Delete { key }) = write;
+            self.slot(key)?;
+        }
+        let revision = self.revisions.next()?;
+        for write in batch.writes {
+            match write {
+                Change::Put { key, header, mut value } => {
+                    Header::stamp(&mut value, revision);
+                    self.slot(&key)?.after = After::Put { header: Header { revision, ..header }, value };
+                }
+                Change::Delete { key } => self.slot(&key)?.after = After::Gone,
+            }
+        }
+        Ok(Committed::Applied)
+    }
+
+    /// Deletes those of the records that have expired at `now`; answers how many.
+    pub(super) fn sweep(&mut self, candidates: &[IndexEntry], now: Timestamp) -> Result<usize, StoreError> {
+        let now = now.min(self.now);
+        let mut swept = 0;
+        for entry in candidates {
+            let slot = self.slot(&entry.key)?;
+            // A record this group has put anew is another one.
+            let expired = slot.before.is_some_and(|header| header.is_expired(now));
+            if matches!(slot.after, After::Same) && expired {
+                slot.after = After::Gone;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// What to write, which keys it touches, and which instants it adds to the indexes; `None` when
+    /// nothing changes.
+    pub(super) fn finish(self) -> Option<Plan> {
+        let mut plan = Plan {
+            batch: self.live.batch(),
+            keys: HashSet::with_capacity(self.slots.len()),
+            added: Vec::new(),
+        };
+        for (key, slot) in self.slots {
+            let after = match slot.after {
+                After::Same => continue,
+                After::Put { header, value } => {
+                    let keyspace = self.live.keyspace(key.kind())?;
+                    plan.batch.insert(keyspace, key.within_keyspace(), value);
+                    Some(header)
+                }
+                After::Gone if slot.before.is_none() => continue,
+                After::Gone => {
+                    plan.batch.remove(self.live.keyspace(key.kind())?, key.within_keyspace());
+                    None
+                }
+            };
+            let before = slot.before;
+            plan.index(self.live, Index::Due, &key, before.and_then(|h| h.due), after.and_then(|h| h.due));
+            plan.index(
+                self.live,
+                Index::Expiry,
+                &key,
+                before.and_then(|h| h.expires_at),
+                after.and_then(|h| h.expires_at),
+            );
+            plan.keys.insert(key);
+        }
+        (!plan.keys.is_empty()).then_some(plan)
+    }
+
+    fn revision(&mut self, key: &StoreKey) -> Result<Revision, StoreError> {
+        let now = self.now;
+        let slot = self.slot(key)?;
+        let header = match &slot.after {
+            After::Same => slot.before,
+            After::Put { header, .. } => Some(*header),
+            After::Gone => None,
+        };
+        Ok(header.filter(|header| !header.is_expired(now)).map_or(Revision::ABSENT, |header| header.revision))
+    }
+
+    fn slot(&mut self, key: &StoreKey) -> Result<&mut Slot, StoreError> {
+        if !self.slots.contains_key(key) {
+            let before = self.live.get(key)?.map(|stored| stored.header);
+            self.slots.insert(key.clone(), Slot { before, after: After::Same });
+        }
+        self.slots.get_mut(key).ok_or(StoreError::Corrupt)
+    }
+}
+
+/// A group ready to be written.
+pub(super) struct Plan {
+    /// The records and their index entries.
+    pub(super) batch: OwnedWriteBatch,
+    /// The records.
+    pub(super) keys: HashSet<StoreKey>,
+    /// Index entries it adds.
+    pub(super) added: Vec<(Index, Timestamp)>,
+}
+
+impl Plan {
+    fn index(
+        &mut self,
+        live: &Live,
+        index: Index,
+        key: &StoreKey,
+        before: Option<Timestamp>,
+        after: Option<Timestamp>,
+    ) {
+        if before == after {
+            return;
+        }
+        let keyspace = live.index(index);
+        if let Some(at) = before {
+            self.batch.remove(keyspace, IndexEntry::encode(at, key));
+        }
+        if let Some(at) = after {
+            self.batch.insert(keyspace, IndexEntry::encode(at, key), []);
+            self.added.push((index, at));
+        }
+    }
+}

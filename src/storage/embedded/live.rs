@@ -1,0 +1,260 @@
+//! The open database and how it is read. Apart because a database that failed is thrown away as a
+//! whole and a new one takes its place.
+//!
+//! Nothing is visible here before it is on stable storage: the database syncs its journal before a
+//! batch reaches what readers see. What it does not promise is that a batch appears at once, so a
+//! read of several keys checks that none of them was being written meanwhile.
+
+use std::collections::HashSet;
+use std::ops::Bound;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::encoding::{Header, IndexEntry, StoreKey, keyspace_name, position, time};
+use super::floor::Floor;
+use super::home::OpenError;
+use crate::domain::clock::Timestamp;
+use crate::records::{Kind, Record, RecordKey, StoreError};
+
+/// Of each keyspace, in memory before it is written out. Eight keyspaces: at most 128 MiB in all,
+/// and the journal to be read at a start stays as short.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Flushing and compaction in the background; more threads would only take CPU from requests.
+const DATABASE_THREADS: usize = 2;
+
+/// An open database.
+pub(super) struct Live {
+    database: Database,
+    records: [Keyspace; Kind::ALL.len()],
+    due: Keyspace,
+    expiry: Keyspace,
+    due_floor: Floor,
+    expiry_floor: Floor,
+    in_flight: Mutex<InFlight>,
+    finished: watch::Sender<u64>,
+}
+
+/// The group being written, or the last one that was.
+struct InFlight {
+    number: u64,
+    since: Option<Instant>,
+    keys: HashSet<StoreKey>,
+}
+
+/// A read that may have met a write.
+pub(super) enum Attempt {
+    /// What was read.
+    Done(Vec<Option<Record>>),
+    /// To be tried again once this group is finished.
+    Again { finished: watch::Receiver<u64>, group: u64 },
+}
+
+/// A record as stored, expired or not.
+pub(super) struct Stored {
+    pub(super) header: Header,
+    value: Slice,
+}
+
+/// Which time index.
+#[derive(Clone, Copy)]
+pub(super) enum Index {
+    Due,
+    Expiry,
+}
+
+impl Live {
+    /// Opens or makes the database.
+    pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+        let failed = OpenError::of_database(directory);
+        let database = Database::builder(directory)
+            .cache_size(cache_bytes)
+            .worker_threads(DATABASE_THREADS)
+            .open()
+            .map_err(&failed)?;
+        let keyspace = |name| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            database.keyspace(name, options).map_err(&failed)
+        };
+        let [a, b, c, d, e, f] = Kind::ALL.map(|kind| keyspace(keyspace_name(kind)));
+        Ok(Self {
+            records: [a?, b?, c?, d?, e?, f?],
+            due: keyspace("due")?,
+            expiry: keyspace("expiry")?,
+            database,
+            due_floor: Floor::new(),
+            expiry_floor: Floor::new(),
+            in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::new() }),
+            finished: watch::Sender::new(0),
+        })
+    }
+
+    /// What the store remembers about itself.
+    pub(super) fn meta(&self) -> fjall::Result<Keyspace> {
+        self.database.keyspace("meta", KeyspaceCreateOptions::default)
+    }
+
+    /// An empty batch that is synced before it becomes visible.
+    pub(super) fn batch(&self) -> OwnedWriteBatch {
+        self.database.batch().durability(Some(PersistMode::SyncData))
+    }
+
+    /// The keyspace of a kind's records.
+    pub(super) fn keyspace(&self, kind: Kind) -> Option<&Keyspace> {
+        self.records.get(position(kind))
+    }
+
+    /// The keyspace of a time index.
+    pub(super) fn index(&self, index: Index) -> &Keyspace {
+        match index {
+            Index::Due => &self.due,
+            Index::Expiry => &self.expiry,
+        }
+    }
+
+    /// Where scans of an index begin.
+    pub(super) fn floor(&self, index: Index) -> &Floor {
+        match index {
+            Index::Due => &self.due_floor,
+            Index::Expiry => &self.expiry_floor,
+        }
+    }
+
+    /// One record, expired or not.
+    pub(super) fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
+        let keyspace = self.keyspace(key.kind()).ok_or(StoreError::Corrupt)?;
+        keyspace.get(key.within_keyspace()).map_err(unreadable)?.map(Stored::parse).transpose()
+    }
+
+    /// Records as they stand together at one moment, or the word that it was not one moment.
+    pub(super) fn read(&self, keys: &[StoreKey], now: Timestamp) -> Result<Attempt, StoreError> {
+        // The first group whose writes could appear while this reads.
+        let first = {
+            let in_flight = self.in_flight.lock();
+            in_flight.number + u64::from(in_flight.since.is_none())
+        };
+        let records = keys
+            .iter()
+            .map(|key| Ok(self.get(key)?.filter(|stored| !stored.header.is_expired(now)).map(Stored::record)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        // One record alone is always whole.
+        if keys.len() > 1 {
+            let in_flight = self.in_flight.lock();
+            // Of several groups only the last one's keys are still known.
+            let met = in_flight.number > first
+                || (in_flight.number == first && keys.iter().any(|key| in_flight.keys.contains(key)));
+            if met {
+                let group = in_flight.number;
+                return Ok(Attempt::Again { finished: self.finished.subscribe(), group });
+            }
+        }
+        Ok(Attempt::Done(records))
+    }
+
+    /// Unexpired records of a kind in key order, after `after`, at most `limit`.
+    pub(super) fn scan(
+        &self,
+        kind: Kind,
+        after: Option<StoreKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
+        let keyspace = self.keyspace(kind).ok_or(StoreError::Corrupt)?;
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.within_keyspace().to_vec()));
+        let mut found = Vec::new();
+        for entry in keyspace.range::<Vec<u8>, _>((from, Bound::Unbounded)) {
+            if found.len() >= limit {
+                break;
+            }
+            let (key, value) = entry.into_inner().map_err(unreadable)?;
+            let stored = Stored::parse(value)?;
+            if !stored.header.is_expired(now) {
+                let key = StoreKey::from_keyspace(kind, &key).decode().ok_or(StoreError::Corrupt)?;
+                found.push((key, stored.record()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Entries of an index at or before `now`, oldest first, at most `limit` of those that `wanted`
+    /// says are.
+    pub(super) fn entries(
+        &self,
+        index: Index,
+        now: Timestamp,
+        limit: usize,
+        wanted: impl Fn(&IndexEntry) -> Result<bool, StoreError>,
+    ) -> Result<Vec<IndexEntry>, StoreError> {
+        let keyspace = self.index(index);
+        self.floor(index).scan(|floor| {
+            let from = Bound::Included(time(floor).to_vec());
+            let until = match now.unix_millis().checked_add(1) {
+                Some(next) => Bound::Excluded(time(Timestamp::from_unix_millis(next)).to_vec()),
+                None => Bound::Unbounded,
+            };
+            let mut found = Vec::new();
+            let mut first = None;
+            if floor > now {
+                return Ok((found, floor));
+            }
+            for entry in keyspace.range::<Vec<u8>, _>((from, until)) {
+                let entry = entry.key().map_err(unreadable)?;
+                let entry = IndexEntry::decode(&entry).ok_or(StoreError::Corrupt)?;
+                first.get_or_insert(entry.at);
+                if found.len() >= limit {
+                    break;
+                }
+                if wanted(&entry)? {
+                    found.push(entry);
+                }
+            }
+            Ok((found, first.unwrap_or(now)))
+        })
+    }
+
+    /// Says which keys are about to be written.
+    pub(super) fn begin(&self, keys: HashSet<StoreKey>) {
+        let mut in_flight = self.in_flight.lock();
+        in_flight.number += 1;
+        in_flight.since = Some(Instant::now());
+        in_flight.keys = keys;
+    }
+
+    /// Says that all of the group is visible.
+    pub(super) fn end(&self) {
+        let mut in_flight = self.in_flight.lock();
+        in_flight.since = None;
+        let number = in_flight.number;
+        drop(in_flight);
+        self.finished.send_replace(number);
+    }
+
+    /// How long the group being written has been so.
+    pub(super) fn writing_for(&self) -> Duration {
+        self.in_flight.lock().since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+}
+
+impl Stored {
+    fn parse(value: Slice) -> Result<Self, StoreError> {
+        let (header, _) = Header::decode(&value).ok_or(StoreError::Corrupt)?;
+        Ok(Self { header, value })
+    }
+
+    fn record(self) -> Record {
+        let content = Header::decode(&self.value).map_or(&[][..], |(_, content)| content);
+        Record { revision: self.header.revision, bytes: Bytes::copy_from_slice(content) }
+    }
+}
+
+/// An error of reading.
+fn unreadable(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(_) | fjall::Error::Storage(fjall::LsmError::Io(_)) => StoreError::Unavailable,
+        _ => StoreError::Corrupt,
+    }
+}

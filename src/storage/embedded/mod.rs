@@ -1,0 +1,238 @@
+//! The embedded engine: records in this process's own directory, on fjall. One thread writes, with
+//! one sync for all who wait; everyone reads.
+//!
+//! Reads happen on the caller's thread: they are answered from memory but for what was not read for
+//! long, and then cost one disk read, less than handing them to another thread would.
+//!
+//! A [`RecordStore::commit`] that is dropped before it answers may still be applied: the writer does
+//! not know that nobody listens.
+
+mod disk;
+mod encoding;
+mod floor;
+mod group;
+mod home;
+mod identity;
+mod journal;
+mod live;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::oneshot;
+
+pub use self::home::OpenError;
+
+use self::disk::{Disk, SystemDisk};
+use self::encoding::StoreKey;
+use self::group::{Prepared, may_use_last_space};
+use self::home::Home;
+use self::identity::Opening;
+use self::live::{Attempt, Index, Live};
+use self::queue::Queue;
+use self::writer::{Request, Writer};
+use super::{Notify, Settings};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::records::{
+    Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, StoreError,
+};
+
+/// A write that takes longer is a disk that hangs: the store says that it is not healthy.
+const HANGING: Duration = Duration::from_secs(10);
+
+/// A store in a directory of this process. Dropping it writes what waits and closes it.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    identity: Identity,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What callers and the writer share.
+struct Shared {
+    queue: Queue<Request>,
+    /// The database; `None` while it is closed.
+    live: RwLock<Option<Arc<Live>>>,
+    short_of_space: AtomicBool,
+    clock: Arc<dyn Clock>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `settings.directory`, or makes one there, and starts its writer. Blocks
+    /// for as long as recovery takes.
+    ///
+    /// # Errors
+    /// When another process has it open, a newer program wrote it, it is damaged, or the operating
+    /// system refuses: see [`OpenError`], which names the file and what to do.
+    pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Self, OpenError> {
+        Self::open_on(Box::new(SystemDisk), settings, clock, notify)
+    }
+
+    fn open_on(
+        disk: Box<dyn Disk>,
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        notify: Notify,
+    ) -> Result<Self, OpenError> {
+        let home = Home::take(&settings.directory)?;
+        let (live, identity, revisions) =
+            writer::open(&home, settings.cache_bytes, Opening::ByProcess, &notify)?;
+        let shared = Arc::new(Shared {
+            queue: Queue::new(settings.queue_bound, settings.gather_window),
+            live: RwLock::new(Some(Arc::new(live))),
+            short_of_space: AtomicBool::new(false),
+            clock,
+        });
+        let mut writer = Writer {
+            shared: shared.clone(),
+            home,
+            disk,
+            revisions,
+            min_free_bytes: settings.min_free_bytes,
+            cache_bytes: settings.cache_bytes,
+            notify,
+            space_looked_at: None,
+        };
+        // Before the first commit, not a second after it.
+        writer.look_at_space();
+        let thread = std::thread::Builder::new().name("store-writer".into());
+        let writer = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
+        Ok(Self { shared, identity, writer: Some(writer) })
+    }
+
+    fn live(&self) -> Result<Arc<Live>, StoreError> {
+        self.shared.live.read().clone().ok_or(StoreError::Unavailable)
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        if !self.shared.queue.push(request(answer)) {
+            return Err(StoreError::Unavailable);
+        }
+        // No answer at all: the writer died over it.
+        answered.await.unwrap_or(Err(StoreError::Unacknowledged))
+    }
+
+    /// Reads that walk the database, on a thread where blocking is fine.
+    async fn walk<T: Send + 'static>(
+        &self,
+        walk: impl FnOnce(&Live, Timestamp) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let live = self.live()?;
+        let now = self.shared.clock.now();
+        let walked = tokio::task::spawn_blocking(move || walk(&live, now));
+        walked.await.unwrap_or(Err(StoreError::Unavailable))
+    }
+}
+
+impl RecordStore for EmbeddedStore {
+    fn engine(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
+        Box::pin(async move {
+            let keys: Vec<StoreKey> = keys.iter().map(encode).collect::<Result<_, _>>()?;
+            loop {
+                // The database is not held while waiting: a failed one must be free to go.
+                match self.live()?.read(&keys, self.shared.clock.now())? {
+                    Attempt::Done(records) => return Ok(records),
+                    Attempt::Again { mut finished, group } => {
+                        let over = finished.wait_for(|number| *number >= group).await;
+                        over.map_err(|_| StoreError::Unavailable)?;
+                    }
+                }
+            }
+        })
+    }
+
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        Box::pin(async move {
+            // A closed store is told apart here, before waiting on it.
+            drop(self.live()?);
+            if self.shared.short_of_space.load(Ordering::Relaxed) && !may_use_last_space(&batch) {
+                return Err(StoreError::NoSpace);
+            }
+            let batch = Prepared::of(&batch).ok_or(StoreError::Unavailable)?;
+            self.ask(|answer| Request::Commit { batch, answer }).await
+        })
+    }
+
+    fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RecordKey)>, StoreError>> {
+        Box::pin(self.walk(move |live, _| {
+            let entries = live.entries(Index::Due, now, limit, |entry| {
+                let stored = live.get(&entry.key)?;
+                Ok(stored.is_some_and(|stored| !stored.header.is_expired(now)))
+            })?;
+            entries
+                .into_iter()
+                .map(|entry| Ok((entry.at, entry.key.decode().ok_or(StoreError::Corrupt)?)))
+                .collect()
+        }))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        kind: Kind,
+        after: Option<&'a RecordKey>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<(RecordKey, Record)>, StoreError>> {
+        Box::pin(async move {
+            let after = after.map(encode).transpose()?;
+            self.walk(move |live, now| live.scan(kind, after, limit, now)).await
+        })
+    }
+
+    fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let candidates =
+                self.walk(move |live, _| live.entries(Index::Expiry, now, limit, |_| Ok(true))).await?;
+            if candidates.is_empty() {
+                return Ok(0);
+            }
+            self.ask(|answer| Request::Sweep { candidates, now, answer }).await
+        })
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        if self.live()?.writing_for() >= HANGING {
+            Err(StoreError::Unavailable)
+        } else if self.shared.short_of_space.load(Ordering::Relaxed) {
+            Err(StoreError::NoSpace)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has closed the store already.
+            drop(writer.join());
+        }
+    }
+}
+
+/// A key out of bounds is a mistake of the caller; nothing was changed.
+fn encode(key: &RecordKey) -> Result<StoreKey, StoreError> {
+    StoreKey::of(key).ok_or(StoreError::Unavailable)
+}

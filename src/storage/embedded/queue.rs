@@ -1,0 +1,152 @@
+//! The queue before the writer: bounded, and woken once for many. Apart because how long a commit
+//! waits for company is decided here and nowhere else.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Of the gathering window, how long nothing must arrive before the writer stops waiting.
+const QUIET_PART: u32 = 16;
+/// An idle spell this many windows long ends a crowd: whoever comes next does not wait.
+const IDLE_WINDOWS: u32 = 4;
+
+/// Requests for the writer, oldest first.
+pub(super) struct Queue<T> {
+    state: Mutex<State<T>>,
+    arrived: Condvar,
+    bound: usize,
+    window: Duration,
+}
+
+struct State<T> {
+    items: Vec<T>,
+    /// The writer sleeps until something arrives. While it gathers it sleeps by the clock, so that
+    /// each arrival does not cost a wake-up.
+    idle: bool,
+    open: bool,
+    /// Whether the last group held more than one: then it is worth waiting for company.
+    crowded: bool,
+}
+
+/// What the writer got.
+pub(super) enum Taken<T> {
+    /// Everything that waited; empty when nothing came in time.
+    Some(Vec<T>),
+    /// Nothing, and nothing will come: the queue is closed and drained.
+    Closed,
+}
+
+impl<T> Queue<T> {
+    /// A queue for at most `bound` requests, gathered for at most `window`.
+    pub(super) fn new(bound: usize, window: Duration) -> Self {
+        let state = State { items: Vec::new(), idle: false, open: true, crowded: false };
+        Self { state: Mutex::new(state), arrived: Condvar::new(), bound, window }
+    }
+
+    /// Adds a request, or drops it and answers `false` when the queue is full or closed.
+    pub(super) fn push(&self, item: T) -> bool {
+        let mut state = self.state.lock();
+        if !state.open || state.items.len() >= self.bound {
+            return false;
+        }
+        state.items.push(item);
+        let wake = std::mem::take(&mut state.idle);
+        drop(state);
+        if wake {
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Takes all that waits, after waiting at most `patience` for the first. One request alone is
+    /// taken at once; where the last group was a crowd, more is waited for while more arrives.
+    pub(super) fn take(&self, patience: Duration) -> Taken<T> {
+        let began = Instant::now();
+        let mut state = self.state.lock();
+        let deadline = began + patience;
+        while state.items.is_empty() && state.open {
+            state.idle = true;
+            let timed_out = self.arrived.wait_until(&mut state, deadline).timed_out();
+            state.idle = false;
+            if timed_out {
+                break;
+            }
+        }
+        if state.items.is_empty() {
+            return if state.open { Taken::Some(Vec::new()) } else { Taken::Closed };
+        }
+        if began.elapsed() > self.window * IDLE_WINDOWS {
+            state.crowded = false;
+        }
+        if state.crowded {
+            let until = Instant::now() + self.window;
+            while state.open {
+                let before = state.items.len();
+                let quiet = Instant::now() + self.window / QUIET_PART;
+                self.arrived.wait_until(&mut state, quiet.min(until));
+                if state.items.len() == before || Instant::now() >= until {
+                    break;
+                }
+            }
+        }
+        state.crowded = state.items.len() > 1;
+        Taken::Some(std::mem::take(&mut state.items))
+    }
+
+    /// Takes nothing more; what waits is still handed out.
+    pub(super) fn close(&self) {
+        self.state.lock().open = false;
+        self.arrived.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(queue: &Queue<u8>) -> Vec<u8> {
+        match queue.take(Duration::ZERO) {
+            Taken::Some(items) => items,
+            Taken::Closed => panic!("closed"),
+        }
+    }
+
+    #[test]
+    fn requests_come_out_in_order_and_no_more_than_the_bound_wait() {
+        let queue = Queue::new(2, Duration::ZERO);
+        assert!(queue.push(1) && queue.push(2) && !queue.push(3));
+        assert_eq!(taken(&queue), [1, 2]);
+        assert!(taken(&queue).is_empty());
+    }
+
+    #[test]
+    fn a_closed_queue_hands_out_what_waits_and_takes_no_more() {
+        let queue = Queue::new(2, Duration::ZERO);
+        queue.push(1);
+        queue.close();
+        assert!(!queue.push(2));
+        assert_eq!(taken(&queue), [1]);
+        assert!(matches!(queue.take(Duration::from_secs(60)), Taken::Closed));
+    }
+
+    #[test]
+    fn a_request_alone_never_waits_for_company() {
+        let queue = Queue::new(2, Duration::from_secs(3600));
+        queue.push(1);
+        assert_eq!(taken(&queue), [1]);
+        queue.push(2);
+        assert_eq!(taken(&queue), [2]);
+    }
+
+    #[test]
+    fn after_a_crowd_the_writer_waits_only_until_nothing_more_arrives() {
+        let queue = Queue::new(8, Duration::from_millis(16));
+        queue.push(1);
+        queue.push(2);
+        assert_eq!(taken(&queue), [1, 2]);
+        queue.push(3);
+        let began = Instant::now();
+        assert_eq!(taken(&queue), [3]);
+        assert!(began.elapsed() >= Duration::from_millis(1));
+    }
+}
