@@ -9,55 +9,75 @@ use http::{HeaderMap, StatusCode};
 use serde::de::IgnoredAny;
 
 use super::envelope::{Described, read_error};
-use super::exchange::Answer;
+use super::exchange::{Answer, Exchange, Lost, NotSent};
 use super::scrub::scrub;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
+use crate::acp::wire::write_only::strip_write_only;
 
-/// What the agent gets of a merchant's answer. `Content-Type` is always `application/json` and
-/// never among the headers.
+/// A merchant's success on its way to the agent, as `application/json`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ForAgent {
-    /// A success, as it came.
-    Body {
-        /// The merchant's status, 2xx.
-        status: StatusCode,
-        /// The allowed headers.
-        headers: HeaderMap,
-        /// The body, byte for byte.
-        body: Bytes,
-    },
-    /// The flat error that stands for everything else.
-    Problem {
-        /// What is said, `Retry-After` included.
-        problem: Problem,
-        /// The other allowed headers.
-        headers: HeaderMap,
-    },
+pub struct Passed {
+    /// The merchant's status, 2xx.
+    pub status: StatusCode,
+    /// The allowed headers, `Content-Type` not among them.
+    pub headers: HeaderMap,
+    /// The body, byte for byte, unless it held what only agents may write.
+    pub body: Bytes,
 }
 
-/// What the agent gets of a merchant's answer. A 2xx of a complete that cannot be read is in doubt
-/// and for the gateway to word; here it is a 502 like any other.
-pub fn for_agent(answer: &Answer) -> ForAgent {
-    let problem = match answer.status.as_u16() {
+/// What the agent is told of an exchange. A complete that is in doubt is for the gateway to word.
+///
+/// # Errors
+/// The flat error in place of everything that is not a JSON success.
+pub fn relay(exchange: &Exchange) -> Result<Passed, Problem> {
+    let answer = match exchange {
+        Exchange::Answered(answer) => answer,
+        Exchange::NotSent(reason) => return Err(not_sent(*reason)),
+        Exchange::Lost(reason) => return Err(lost(*reason)),
+    };
+    match answer.status.as_u16() {
         200..=299 if is_json(&answer.body) => {
-            return ForAgent::Body {
-                status: answer.status,
-                headers: answer.headers.clone(),
-                body: answer.body.clone(),
-            };
+            let body = strip_write_only(answer.body.clone()).ok_or_else(|| lost(Lost::Malformed))?;
+            Ok(Passed { status: answer.status, headers: answer.headers.clone(), body })
         }
         // It is our credential that was refused, not the agent's.
-        401 | 403 | 407 => bad_gateway("The merchant refused the gateway's own credential."),
-        400..=599 => return described(answer),
-        200..=299 => bad_gateway("The merchant's answer is not JSON."),
-        _ => bad_gateway("The merchant's answer is not one that can be passed on."),
-    };
-    ForAgent::Problem { problem, headers: HeaderMap::new() }
+        401 | 403 | 407 => Err(bad_gateway("The merchant refused the gateway's own credential.")),
+        400..=599 => Err(described(answer)),
+        200..=299 => Err(bad_gateway("The merchant's answer is not JSON.")),
+        _ => Err(bad_gateway("The merchant's answer is not one that can be passed on.")),
+    }
 }
 
 fn is_json(body: &[u8]) -> bool {
     std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+fn not_sent(reason: NotSent) -> Problem {
+    match reason {
+        NotSent::NotConfigured => Problem::service_unavailable(1),
+        NotSent::ConnectTimeout => gateway_timeout(),
+        NotSent::Unresolved
+        | NotSent::AddressForbidden
+        | NotSent::Connect
+        | NotSent::Tls
+        | NotSent::Unwritten
+        | NotSent::StreamRefused
+        | NotSent::Unwritable => bad_gateway("The merchant could not be reached."),
+    }
+}
+
+fn lost(reason: Lost) -> Problem {
+    match reason {
+        Lost::Timeout | Lost::SlowBody => gateway_timeout(),
+        Lost::Reset | Lost::Malformed | Lost::Truncated | Lost::TooLarge | Lost::Undecodable => {
+            bad_gateway("The merchant's answer could not be read.")
+        }
+    }
+}
+
+fn gateway_timeout() -> Problem {
+    Problem::processing_error(StatusCode::GATEWAY_TIMEOUT, "The merchant did not answer in time.")
 }
 
 fn bad_gateway(message: &'static str) -> Problem {
@@ -65,7 +85,7 @@ fn bad_gateway(message: &'static str) -> Problem {
 }
 
 /// A merchant's error: its status, and of its text what can be read, cleaned.
-fn described(answer: &Answer) -> ForAgent {
+fn described(answer: &Answer) -> Problem {
     let said = read_error(&answer.body).unwrap_or_default();
     let plain = plain_words(answer.status);
     let kind = said.kind.as_deref().and_then(read_kind).unwrap_or(plain.kind);
@@ -81,12 +101,10 @@ fn described(answer: &Answer) -> ForAgent {
     if let Some(param) = said.param.as_deref().map(scrub).filter(|text| !text.is_empty()) {
         problem = problem.with_param(param);
     }
-    let mut headers = answer.headers.clone();
-    let retry_after = headers.remove(RETRY_AFTER);
-    if let Some(seconds) = retry_after.and_then(|value| value.to_str().ok()?.parse().ok()) {
-        problem = problem.with_retry_after(seconds);
+    match answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok()) {
+        Some(seconds) => problem.with_retry_after(seconds),
+        None => problem,
     }
-    ForAgent::Problem { problem, headers }
 }
 
 /// What an error says where the merchant did not.
@@ -142,40 +160,39 @@ mod tests {
 
     use super::*;
 
-    fn answered(status: u16, body: &[u8]) -> Answer {
+    fn answered(status: u16, body: &[u8]) -> Exchange {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
-        Answer {
+        Exchange::Answered(Answer {
             status: StatusCode::from_u16(status).unwrap(),
             media_type: None,
             headers,
             body: Bytes::copy_from_slice(body),
             elapsed: Duration::ZERO,
-        }
+        })
     }
 
     fn refused(status: u16, body: &str) -> Problem {
-        problem(&answered(status, body.as_bytes()))
-    }
-
-    fn problem(answer: &Answer) -> Problem {
-        let ForAgent::Problem { problem, headers } = for_agent(answer) else { panic!("passed") };
-        assert!(!headers.contains_key(RETRY_AFTER));
-        problem
+        relay(&answered(status, body.as_bytes())).unwrap_err()
     }
 
     #[test]
     fn a_json_success_passes_byte_for_byte() {
         let body = b" {\"b\":1.0,\"a\":null, \"number\":\"4242424242424242\"}\n";
-        let answer = answered(201, body);
-        let ForAgent::Body { status, headers, body: passed } = for_agent(&answer) else { panic!() };
-        assert_eq!((status, headers, &passed[..]), (StatusCode::CREATED, answer.headers, &body[..]));
+        let passed = relay(&answered(201, body)).unwrap();
+        assert_eq!((passed.status, &passed.body[..]), (StatusCode::CREATED, &body[..]));
+    }
+
+    #[test]
+    fn what_only_agents_may_write_does_not_come_back() {
+        let answer = answered(200, br#"{"id":"cs_1","affiliate_attribution":{"token":"t"}}"#);
+        assert_eq!(relay(&answer).unwrap().body, r#"{"id":"cs_1"}"#);
     }
 
     #[test]
     fn a_success_that_is_not_json_is_502() {
         for body in [&b""[..], b"<html>", b"{", b"{}{}", b"\xff", b"\"\xff\""] {
-            let problem = problem(&answered(200, body));
+            let problem = relay(&answered(200, body)).unwrap_err();
             assert_eq!(
                 (problem.status, problem.kind),
                 (StatusCode::BAD_GATEWAY, ProblemKind::ProcessingError)
@@ -255,10 +272,23 @@ mod tests {
         assert_eq!(problem.supported_versions, [Version::V2026_04_17, Version::V2025_09_29]);
     }
 
+    #[test]
+    fn no_answer_is_502_or_504() {
+        for (exchange, status) in [
+            (Exchange::NotSent(NotSent::Connect), StatusCode::BAD_GATEWAY),
+            (Exchange::NotSent(NotSent::ConnectTimeout), StatusCode::GATEWAY_TIMEOUT),
+            (Exchange::NotSent(NotSent::NotConfigured), StatusCode::SERVICE_UNAVAILABLE),
+            (Exchange::Lost(Lost::Timeout), StatusCode::GATEWAY_TIMEOUT),
+            (Exchange::Lost(Lost::Truncated), StatusCode::BAD_GATEWAY),
+        ] {
+            assert_eq!(relay(&exchange).unwrap_err().status, status, "{exchange:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_error_body_becomes_a_flat_error(status in 400u16..600, body in any::<Vec<u8>>()) {
-            let problem = problem(&answered(status, &body));
+            let problem = relay(&answered(status, &body)).unwrap_err();
             let flat: serde_json::Value = serde_json::from_slice(&problem.body()).unwrap();
             prop_assert!(flat["type"].is_string() && flat["code"].is_string() && flat["message"].is_string());
         }

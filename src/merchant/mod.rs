@@ -2,7 +2,7 @@
 //! outcome table and cleaned before an agent sees them.
 
 mod address;
-pub mod answer;
+mod answer;
 mod body;
 mod client;
 mod countersign;
@@ -23,13 +23,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use answer::{Passed, relay};
 pub use countersign::{Countersigner, LABEL, LIFE};
 pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
 pub use outcome::{
-    CompleteReading, Outcome, SessionReading, SessionView, Standing, read_complete, read_session,
-    read_session_body,
+    CompleteReading, Outcome, SessionReading, is_in_flight, read_complete, read_session, read_session_body,
 };
 pub use tls::TlsSetupError;
 

@@ -3,11 +3,12 @@
 //! can be read and tested one by one.
 
 use http::StatusCode;
-use serde::Deserialize;
 
 use super::envelope::read_error;
 use super::exchange::{Answer, Exchange};
+use crate::acp::wire::session::SessionView;
 use crate::domain::id::SessionId;
+use crate::domain::session::Lifecycle;
 
 /// What a claim's first attempt came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,53 +27,12 @@ pub enum Outcome {
 }
 
 /// How a complete was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompleteReading {
     /// What it came to.
     pub outcome: Outcome,
     /// The session, where a 2xx showed this one.
     pub session: Option<SessionView>,
-}
-
-/// A session as a merchant showed it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionView {
-    /// Where it stands.
-    pub standing: Standing,
-    /// Whether it shows an order.
-    pub has_order: bool,
-}
-
-/// Where a session stands, as far as money is concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// `completed`, or any status with an order.
-    Completed,
-    /// `pending_approval`, `complete_in_progress`, `in_progress`.
-    Pending,
-    /// `canceled`, `expired`.
-    Ended,
-    /// Any other status of ACP: it may still be completed.
-    Open,
-    /// A status no version of ACP has.
-    Unknown,
-}
-
-impl Standing {
-    /// Reads ACP's session status, of any version (2026-04-17 has all eleven).
-    fn of_status(status: &str) -> Self {
-        match status {
-            "completed" => Self::Completed,
-            "pending_approval" | "complete_in_progress" | "in_progress" => Self::Pending,
-            "canceled" | "expired" => Self::Ended,
-            "incomplete"
-            | "not_ready_for_payment"
-            | "requires_escalation"
-            | "authentication_required"
-            | "ready_for_payment" => Self::Open,
-            _ => Self::Unknown,
-        }
-    }
 }
 
 /// Reads the answer to a complete of `session`, one row of the table an arm.
@@ -105,18 +65,18 @@ fn read_success(answer: &Answer, session: &SessionId) -> CompleteReading {
     let Some(view) = read_session_body(&answer.body, session) else {
         return without_session(Outcome::InDoubt);
     };
-    let outcome = match view.standing {
-        Standing::Completed => Outcome::Charged,
-        Standing::Pending => Outcome::Pending,
-        Standing::Ended | Standing::Open => Outcome::NotCharged { recorded: true },
-        Standing::Unknown => Outcome::InDoubt,
+    let outcome = match view.lifecycle() {
+        Lifecycle::Completed => Outcome::Charged,
+        Lifecycle::Working => Outcome::Pending,
+        Lifecycle::Closed | Lifecycle::Open => Outcome::NotCharged { recorded: true },
+        Lifecycle::Unknown => Outcome::InDoubt,
     };
     CompleteReading { outcome, session: Some(view) }
 }
 
-/// ACP's `idempotency_in_flight` (rfc.agentic_checkout §6.4). Where a 409 has no readable code, the
-/// `Retry-After` that the same section demands with it, and with no other conflict, decides.
-fn is_in_flight(answer: &Answer) -> bool {
+/// Whether a 409 is ACP's `idempotency_in_flight` (rfc.agentic_checkout §6.4). Where it has no readable
+/// code, the `Retry-After` decides that the same section demands with it and with no other conflict.
+pub fn is_in_flight(answer: &Answer) -> bool {
     match read_error(&answer.body).and_then(|error| error.code) {
         Some(code) => code == "idempotency_in_flight",
         None => answer.headers.contains_key(http::header::RETRY_AFTER),
@@ -124,7 +84,7 @@ fn is_in_flight(answer: &Answer) -> bool {
 }
 
 /// What a read of a session showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionReading {
     /// This session.
     Shown(SessionView),
@@ -134,7 +94,7 @@ pub enum SessionReading {
     Unreadable,
 }
 
-/// Reads the answer to a GET of `session`; any 2xx session answer may be read this way.
+/// Reads the answer to a GET, update or cancel of `session`.
 pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading {
     let Some(answer) = exchange.answer() else { return SessionReading::Unreadable };
     match answer.status {
@@ -146,39 +106,9 @@ pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading 
     }
 }
 
-/// The members of a session that decide. A repeated member does not parse: which one counts would
-/// be a guess.
-#[derive(Deserialize)]
-struct SessionBody {
-    id: String,
-    status: Option<String>,
-    order: Option<serde_json::Map<String, serde_json::Value>>,
-}
-
-/// Reads a session from a body (a webhook's too); `None` when it is not JSON, not this session, or
-/// says nothing of where it stands.
+/// Reads a session from a body; `None` when it is no session, or not this one.
 pub fn read_session_body(body: &[u8], session: &SessionId) -> Option<SessionView> {
-    // An array would also fill the structure, member by member.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return None;
-    }
-    let read: SessionBody = serde_json::from_slice(body).ok()?;
-    let order_elsewhere = read
-        .order
-        .as_ref()
-        .and_then(|order| order.get("checkout_session_id"))
-        .and_then(serde_json::Value::as_str)
-        .is_some_and(|other| other != session.as_str());
-    if read.id != session.as_str() || order_elsewhere {
-        return None;
-    }
-    let has_order = read.order.is_some();
-    let standing = match (has_order, read.status) {
-        (true, _) => Standing::Completed,
-        (false, Some(status)) => Standing::of_status(&status),
-        (false, None) => return None,
-    };
-    Some(SessionView { standing, has_order })
+    SessionView::read(body).ok().filter(|view| view.id.as_ref() == Some(session))
 }
 
 #[cfg(test)]
@@ -316,18 +246,19 @@ mod tests {
 
     #[test]
     fn only_a_readable_answer_about_this_session_is_evidence() {
-        let read = |exchange: &Exchange| read_session(exchange, &session());
-        let shown = |standing, has_order| SessionReading::Shown(SessionView { standing, has_order });
-        assert_eq!(read(&answered(200, &[], &with_status("expired"))), shown(Standing::Ended, false));
-        assert_eq!(
-            read(&answered(200, &[], r#"{"id":"cs_1","status":"completed","order":{}}"#)),
-            shown(Standing::Completed, true)
-        );
-        assert_eq!(read(&answered(200, &[], &with_status("odd"))), shown(Standing::Unknown, false));
-        assert_eq!(read(&answered(404, &[], "{}")), SessionReading::Missing);
-        for (status, body) in [(200, "{}"), (500, ""), (302, ""), (403, "")] {
-            assert_eq!(read(&answered(status, &[], body)), SessionReading::Unreadable, "{status}");
+        let read = |exchange: &Exchange| match read_session(exchange, &session()) {
+            SessionReading::Shown(view) => Ok(view.lifecycle()),
+            other => Err(other),
+        };
+        assert_eq!(read(&answered(200, &[], &with_status("expired"))), Ok(Lifecycle::Closed));
+        assert_eq!(read(&answered(200, &[], &with_status("completed"))), Ok(Lifecycle::Completed));
+        assert_eq!(read(&answered(200, &[], &with_status("odd"))), Ok(Lifecycle::Unknown));
+        assert_eq!(read(&answered(404, &[], "{}")), Err(SessionReading::Missing));
+        for (status, body) in
+            [(200, "{}"), (200, r#"{"id":"cs_2","status":"completed"}"#), (500, ""), (302, ""), (403, "")]
+        {
+            assert_eq!(read(&answered(status, &[], body)), Err(SessionReading::Unreadable), "{status}");
         }
-        assert_eq!(read(&Exchange::Lost(Lost::Timeout)), SessionReading::Unreadable);
+        assert_eq!(read(&Exchange::Lost(Lost::Timeout)), Err(SessionReading::Unreadable));
     }
 }

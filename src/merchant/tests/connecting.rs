@@ -1,7 +1,6 @@
 //! Whom we connect to, and whom we believe.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
@@ -57,12 +56,13 @@ async fn a_request_goes_straight_to_the_merchant() {
     assert!(Shop::at(&format!("http://{address}")).complete().await.answer().is_some());
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn no_proxy_is_taken_from_the_environment() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://{}", listener.local_addr().unwrap());
     let run = tokio::task::spawn_blocking(move || {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = std::process::Command::new("/proc/self/exe");
         command.args(["--exact", "merchant::tests::connecting::a_request_goes_straight_to_the_merchant"]);
         for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
             command.env(name, &proxy);

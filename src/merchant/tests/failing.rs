@@ -121,7 +121,6 @@ async fn silence_ends_at_the_first_byte_deadline_and_is_in_doubt() {
     let exchange = shop.complete().await;
     assert_eq!(lost(&exchange), Some(Lost::Timeout));
     assert_eq!(outcome(&exchange), Outcome::InDoubt);
-    assert_eq!(seen.requests().len(), 1);
 }
 
 #[tokio::test]
@@ -135,7 +134,7 @@ async fn a_dripping_answer_ends_at_the_total_deadline() {
     })
     .await;
     let shop = Shop::with(&format!("http://{address}"), |merchant| {
-        merchant.deadlines.total = Duration::from_millis(250);
+        merchant.deadlines.total = Duration::from_millis(700);
     });
     assert_eq!(lost(&shop.complete().await), Some(Lost::SlowBody));
 }
