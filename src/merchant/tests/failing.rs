@@ -113,7 +113,7 @@ async fn what_is_not_http_is_in_doubt() {
 
 #[tokio::test]
 async fn silence_ends_at_the_first_byte_deadline_and_is_in_doubt() {
-    let (address, seen) =
+    let (address, _) =
         tcp(|mut stream, _, seen| async move { while seen.read_request(&mut stream).await {} }).await;
     let shop = Shop::with(&format!("http://{address}"), |merchant| {
         merchant.deadlines.first_byte = Duration::from_millis(150);
