@@ -133,6 +133,11 @@ impl SigningKey {
     }
 }
 
+// SubjectPublicKeyInfo of both algorithms is a fixed DER prefix followed by the raw key.
+const SPKI_ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+const SPKI_P256: &[u8] =
+    b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+
 /// A public key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct VerifyingKey {
@@ -184,20 +189,30 @@ impl VerifyingKey {
     /// # Errors
     /// [`KeyRejected`].
     pub fn from_spki_pem(pem: &str) -> Result<Self, KeyRejected> {
-        // Both forms are a fixed DER prefix followed by the raw key.
-        const ED25519: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
-        const P256: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
         let body: String = pem
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with("-----"))
             .collect();
         let der = STANDARD.decode(body).map_err(|_| KeyRejected)?;
-        if let Some(raw) = der.strip_prefix(ED25519) {
+        if let Some(raw) = der.strip_prefix(SPKI_ED25519) {
             Self::from_raw(Algorithm::Ed25519, raw)
         } else {
-            Self::from_raw(Algorithm::EcdsaP256Sha256, der.strip_prefix(P256).ok_or(KeyRejected)?)
+            Self::from_raw(Algorithm::EcdsaP256Sha256, der.strip_prefix(SPKI_P256).ok_or(KeyRejected)?)
         }
+    }
+
+    /// The key as [`Self::from_spki_pem`] reads it.
+    pub fn to_spki_pem(&self) -> String {
+        let prefix = match self.algorithm {
+            Algorithm::Ed25519 => SPKI_ED25519,
+            Algorithm::EcdsaP256Sha256 => SPKI_P256,
+        };
+        let der = STANDARD.encode([prefix, &self.bytes].concat());
+        // RFC 7468 §3: lines of 64 characters.
+        let (first, second) = der.split_at_checked(64).unwrap_or((&der, ""));
+        let lines = if second.is_empty() { first.to_owned() } else { format!("{first}\n{second}") };
+        format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n")
     }
 
     /// The raw key: 32 bytes of Ed25519, or the 65 of an uncompressed P-256 point.
@@ -266,6 +281,8 @@ mod tests {
             assert!(key.public().verifies(b"message", &signature));
             assert!(!key.public().verifies(b"massage", &signature));
             let read_back = VerifyingKey::from_jwk(&key.public().to_jwk().to_string()).unwrap();
+            assert!(read_back == *key.public());
+            let read_back = VerifyingKey::from_spki_pem(&key.public().to_spki_pem()).unwrap();
             assert!(read_back == *key.public());
         }
     }

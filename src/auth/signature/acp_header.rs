@@ -11,7 +11,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE_NO_PAD};
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
 use super::{Proof, SignatureError, SignedRequest, WINDOW};
@@ -36,15 +36,16 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 
 /// Verifies ACP's header. `None` when the only profile that could apply is `acp` and the body is
 /// empty: such a signature would bind next to nothing, so it counts as none.
-pub(super) fn verify(
+pub(super) fn verify_allowed(
     agent: &Agent,
     request: &SignedRequest<'_>,
     now: Timestamp,
 ) -> Result<Option<Proof>, SignatureError> {
     let allowed = |profile| agent.signature.profiles.contains(&profile);
+    let verify = |scheme| verify(scheme, agent.id.as_str(), &agent.keys, request, now);
     let mut refusal = SignatureError::ProfileNotAllowed;
     if allowed(Profile::AcpBound) {
-        match verify_as(Profile::AcpBound, agent, request, now) {
+        match verify(Scheme::Bound) {
             Ok(proof) => return Ok(Some(proof)),
             Err(error) => refusal = error,
         }
@@ -55,31 +56,31 @@ pub(super) fn verify(
     if request.body.is_empty() {
         return Ok(None);
     }
-    verify_as(Profile::Acp, agent, request, now).map(Some)
+    verify(Scheme::Acp(agent.signature.acp)).map(Some)
 }
 
-fn verify_as(
-    profile: Profile,
-    agent: &Agent,
+/// Verifies the request's signature by one of `owner`'s keys.
+pub(in crate::auth) fn verify(
+    scheme: Scheme,
+    owner: &str,
+    keys: &[AgentKey],
     request: &SignedRequest<'_>,
     now: Timestamp,
 ) -> Result<Proof, SignatureError> {
-    // `acp-bound` is ours to define: the defaults of the variants.
-    let variant = if profile == Profile::AcpBound { AcpVariant::default() } else { agent.signature.acp };
-    let signature = header(request, &SIGNATURE)?.ok_or(SignatureError::Malformed)?;
+    let variant = scheme.variant();
+    let signature = header(request, &SIGNATURE)?.ok_or(SignatureError::Required)?;
     let timestamp = header(request, &TIMESTAMP)?.ok_or(SignatureError::ParameterMissing)?;
     let signature = decode(variant.encoding, signature).ok_or(SignatureError::Malformed)?;
     let made = instant(variant.timestamp, timestamp).ok_or(SignatureError::Malformed)?;
     if now.distance(made) > WINDOW {
         return Err(SignatureError::OutsideWindow);
     }
-    let bytes = signed_bytes(profile, variant, request, timestamp)?;
-    let key = agent.keys.iter().take(MAX_KEYS_TRIED).find(|key| holds(key, &bytes, &signature));
+    let bytes = scheme.signed_bytes(request, timestamp)?;
+    let key = keys.iter().take(MAX_KEYS_TRIED).find(|key| holds(key, &bytes, &signature));
     let key = key.ok_or(SignatureError::Invalid)?;
-    // Neither profile covers the authority, and `acp` not even the path.
-    let replay =
-        request.money_route.then(|| ReplayCheck::new(agent.id.as_str(), &key.id, &bytes, made, WINDOW));
-    Ok(Proof::Signed { key: key.id.clone(), profile, replay })
+    // Neither scheme covers the authority, and `acp` not even the path.
+    let replay = request.money_route.then(|| ReplayCheck::new(owner, &key.id, &bytes, made, WINDOW));
+    Ok(Proof::Signed { key: key.id.clone(), profile: scheme.profile(), replay })
 }
 
 fn holds(key: &AgentKey, bytes: &[u8], signature: &[u8]) -> bool {
@@ -89,37 +90,68 @@ fn holds(key: &AgentKey, bytes: &[u8], signature: &[u8]) -> bool {
     }
 }
 
-/// The bytes that a profile of ACP's header signs. `rfc9421` is none of them; for `acp-bound` the
-/// variant does not matter.
-///
-/// # Errors
-/// [`SignatureError::BodyNotCanonical`]; [`SignatureError::Ambiguous`] for `acp-bound` and a key with
-/// a full stop, with which the same bytes could mean another path and key.
-pub fn signed_bytes(
-    profile: Profile,
-    variant: AcpVariant,
-    request: &SignedRequest<'_>,
-    timestamp: &str,
-) -> Result<Vec<u8>, SignatureError> {
-    let message = &request.message;
-    if profile == Profile::AcpBound {
-        let key = request.idempotency_key.unwrap_or("");
-        if key.contains('.') {
-            return Err(SignatureError::Ambiguous);
+/// What ACP's header is a signature over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `acp-bound`.
+    Bound,
+    /// `acp`, in one of the variants met in the field.
+    Acp(AcpVariant),
+}
+
+impl Scheme {
+    /// The profile's name.
+    pub const fn profile(self) -> Profile {
+        match self {
+            Self::Bound => Profile::AcpBound,
+            Self::Acp(_) => Profile::Acp,
         }
-        let body = body(BodyForm::Canonical, request.body)?;
-        let parts = [timestamp, message.method, message.path, key].map(str::as_bytes);
-        let [timestamp, method, path, key] = parts;
-        return Ok([timestamp, method, path, key, &body].join(&b'.'));
     }
-    let body = body(variant.body, request.body)?;
-    Ok(match variant.signed {
-        SignedParts::TimestampBody => [timestamp.as_bytes(), &body].join(&b'.'),
-        SignedParts::Body => body.into_owned(),
-        SignedParts::TimestampMethodPathBody => {
-            [timestamp.as_bytes(), message.method.as_bytes(), message.path.as_bytes(), &body].concat()
+
+    /// How signature and timestamp are written. `acp-bound` is ours to define: the defaults.
+    pub fn variant(self) -> AcpVariant {
+        match self {
+            Self::Bound => AcpVariant::default(),
+            Self::Acp(variant) => variant,
         }
-    })
+    }
+
+    /// The bytes that are signed.
+    ///
+    /// # Errors
+    /// [`SignatureError::BodyNotCanonical`]; [`SignatureError::Ambiguous`] for `acp-bound` and a key
+    /// with a full stop, with which the same bytes could mean another path and key.
+    pub fn signed_bytes(
+        self,
+        request: &SignedRequest<'_>,
+        timestamp: &str,
+    ) -> Result<Vec<u8>, SignatureError> {
+        let timestamp = timestamp.as_bytes();
+        let (method, path) = (request.message.method.as_bytes(), request.message.path.as_bytes());
+        let Self::Acp(variant) = self else {
+            let key = request.idempotency_key.unwrap_or("");
+            if key.contains('.') {
+                return Err(SignatureError::Ambiguous);
+            }
+            let body = body(BodyForm::Canonical, request.body)?;
+            return Ok([timestamp, method, path, key.as_bytes(), &body].join(&b'.'));
+        };
+        let body = body(variant.body, request.body)?;
+        Ok(match variant.signed {
+            SignedParts::TimestampBody => [timestamp, &body].join(&b'.'),
+            SignedParts::Body => body.into_owned(),
+            SignedParts::TimestampMethodPathBody => [timestamp, method, path, &body].concat(),
+        })
+    }
+}
+
+/// Writes a signature as a header value.
+pub(in crate::auth) fn encode(encoding: Encoding, signature: &[u8]) -> String {
+    match encoding {
+        Encoding::Base64 => STANDARD.encode(signature),
+        Encoding::Base64Url => URL_SAFE_NO_PAD.encode(signature),
+        Encoding::Hex => signature.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
 }
 
 fn body(form: BodyForm, body: &[u8]) -> Result<Cow<'_, [u8]>, SignatureError> {
@@ -144,7 +176,7 @@ fn header<'a>(
 
 /// One spelling a value: no stray bits, no upper-case hexadecimal. Padding of base64url is the
 /// exception, because clients differ and replay records do not look at it.
-fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+pub(in crate::auth) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
     match encoding {
         Encoding::Base64 => STANDARD.decode(text).ok(),
         Encoding::Base64Url => BASE64URL.decode(text).ok(),

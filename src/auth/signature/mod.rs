@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-pub use acp_header::signed_bytes as acp_signed_bytes;
+pub use acp_header::Scheme;
+pub(super) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
 pub use error::{Outcome, SignatureError};
 pub(super) use rfc9421::{Coverage, verify as verify_rfc9421};
 
@@ -128,7 +129,7 @@ pub fn verify(
             let coverage = if request.money_route { Coverage::Money } else { Coverage::Any };
             Some(verify_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now)?)
         }
-        Presented::AcpHeader => acp_header::verify(agent, request, now)?,
+        Presented::AcpHeader => acp_header::verify_allowed(agent, request, now)?,
         Presented::Nothing => None,
     };
     match proof {

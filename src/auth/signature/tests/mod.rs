@@ -149,7 +149,9 @@ impl Sender {
 
     /// Signs by ACP's header and answers the signature's bytes.
     fn sign_acp(&mut self, profile: Profile, timestamp: &str, signer: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-        let bytes = acp_signed_bytes(profile, self.agent.signature.acp, &self.request(), timestamp).unwrap();
+        let scheme =
+            if profile == Profile::AcpBound { Scheme::Bound } else { Scheme::Acp(self.agent.signature.acp) };
+        let bytes = scheme.signed_bytes(&self.request(), timestamp).unwrap();
         let signature = signer(&bytes);
         self.set("timestamp", timestamp);
         self.set("signature", &URL_SAFE_NO_PAD.encode(&signature));
