@@ -8,10 +8,11 @@ use super::agents::rate;
 use super::document::Section;
 use super::keys::mac_key;
 use super::parties::Parties;
+use super::pem::{certificates, private_key};
 use super::redeemers::redeemer;
 use super::secrets::{SecretEncoding, is_credential};
 use super::urls::{address_problem, authority, base_url};
-use super::values::{allowance_id, choice, duration, file, flag, id, money_by_currency, version};
+use super::values::{allowance_id, choice, duration, flag, id, money_by_currency, version};
 use crate::acp::version::Version;
 use crate::domain::id::MerchantId;
 use crate::domain::secret::SecretString;
@@ -127,7 +128,7 @@ fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<Merchant
     if allow_tls12 {
         section.warn("allow_tls12", "ACP asks for TLS 1.3");
     }
-    let ca_file = section.optional("ca_file", file(base));
+    let ca_file = section.optional("ca_file", certificates(base));
     let certificate = client_certificate(section, parties);
     let pool_idle = section.or("pool_idle", POOL_IDLE, duration(SECOND, 10 * MINUTE));
     let base_url = base_url_read?;
@@ -143,8 +144,8 @@ fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<Merchant
 }
 
 fn client_certificate(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<(PathBuf, PathBuf)> {
-    let certificate = section.optional("client_certificate_file", file(parties.sources.base));
-    let key = section.optional("client_key_file", file(parties.sources.base));
+    let certificate = section.optional("client_certificate_file", certificates(parties.sources.base));
+    let key = private_key(section, "client_key_file", parties.sources.base);
     match (section.has("client_certificate_file"), section.has("client_key_file")) {
         (true, false) => section.wrong("client_key_file", "missing: `client_certificate_file` needs its key"),
         (false, true) => {

@@ -12,6 +12,7 @@ mod fraud;
 mod keys;
 mod merchants;
 mod parties;
+mod pem;
 mod redeemers;
 mod report;
 mod secrets;
@@ -31,7 +32,7 @@ pub use report::{ConfigErrors, Mistake, Warning};
 
 use crate::crypto::keyset::KeyRings;
 use crate::registry::Registry;
-use crate::{fraud as fraud_rules, limit, merchant, server, storage};
+use crate::{acp, fraud as fraud_rules, limit, merchant, server, storage};
 use document::{Section, read_root};
 use parties::Parties;
 use report::{Problem, Report};
@@ -46,6 +47,8 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 pub struct Config {
     /// The sockets, their TLS and every bound on a connection; the admin listener too.
     pub server: server::Settings,
+    /// How requests are read where ACP contradicts itself.
+    pub protocol: acp::Settings,
     /// What is the same for every merchant's connections.
     pub upstream: merchant::Settings,
     /// Where records and epoch keys live.
@@ -58,8 +61,9 @@ pub struct Config {
     pub fraud: fraud_rules::Settings,
     /// Agents and merchants.
     pub registry: Registry,
-    /// Where the gateway is reached: `https` and the first of `server.hosts`. The issuer of grants.
-    pub public_base_url: http::Uri,
+    /// Where the gateway is reached, such as `https://pay.example.com`: the first of `server.hosts`.
+    /// The issuer of grants.
+    pub public_base_url: String,
     /// What works but deserves a second look.
     pub warnings: Vec<Warning>,
 }
@@ -119,7 +123,7 @@ fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> (Result<Config, Conf
 }
 
 fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources<'_>) -> Option<Config> {
-    let mut sockets = root.required_table("server", |section| settings::sockets(section, sources));
+    let mut sockets = root.required_table("server", |section| settings::sockets(section, sources.base));
     let mut absent = server::Settings::default();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
     root.table("admin", |section| settings::admin(section, server));
@@ -127,6 +131,7 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
     let keys = root.required_table("keys", |section| keys::rings(section, sources));
     let limits = root.table("limits", settings::limits);
     let fraud = root.table("fraud", fraud::fraud);
+    let protocol = root.table("protocol", settings::protocol);
     let upstream = root.table("upstream", settings::upstream);
     let client_certificates = server.tls.client_ca.is_some();
     let shared_hosts = sockets.as_ref().map_or(Vec::new(), |sockets| sockets.hosts.clone());
@@ -142,10 +147,11 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
     }
 
     let Sockets { settings: server, hosts } = sockets?;
-    let public_base_url = format!("https://{}", hosts.first()?).parse().ok()?;
+    let public_base_url = format!("https://{}", hosts.first()?);
     let registry = Registry::new(agents, merchants, hosts);
     Some(Config {
         server,
+        protocol,
         upstream,
         store: store?,
         keys: keys?,

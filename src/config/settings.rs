@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::agents::rate;
 use super::document::Section;
-use super::secrets::Sources;
+use super::pem::listener_files;
 use super::urls::{authority, network};
-use super::values::{bytes, choice, count, duration, file, flag, path, socket_address};
-use crate::{limit, merchant, server, storage};
+use super::values::{bytes, choice, count, duration, flag, path, socket_address};
+use crate::{acp, limit, merchant, server, storage};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,14 +26,14 @@ pub(super) struct Sockets {
 }
 
 /// Reads `[server]`.
-pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<Sockets> {
+pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets> {
     let default = server::Settings::default();
     let hosts = section.list("hosts", authority);
     if section.lacks("hosts") {
         section
             .wrong("hosts", "at least one is needed: the gateway's own name, such as [\"pay.example.com\"]");
     }
-    let tls = section.required_table("tls", |section| tls_files(section, sources));
+    let tls = section.required_table("tls", |section| listener_files(section, base));
     let settings = server::Settings {
         listen: section.or("listen", default.listen, socket_address),
         admin_listen: default.admin_listen,
@@ -69,16 +69,6 @@ pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Optio
         section.wrong("connections_per_address", "must not be above `connections`");
     }
     Some(Sockets { settings, hosts: hosts? })
-}
-
-fn tls_files(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<server::TlsFiles> {
-    let certificate = section.required("certificate_file", file(sources.base));
-    let key = section.required("key_file", file(sources.base));
-    if key.as_deref().is_some_and(super::secrets::is_readable_by_all) {
-        section.warn("key_file", super::secrets::READABLE_BY_ALL);
-    }
-    let client_ca = section.optional("client_ca_file", file(sources.base));
-    Some(server::TlsFiles { certificate: certificate?, key: key?, client_ca })
 }
 
 fn proxy(section: &mut Section<'_>) -> server::ProxySettings {
@@ -172,6 +162,12 @@ pub(super) fn limits(section: &mut Section<'_>) -> limit::Settings {
         failed_signature_burst: number("failed_signature_burst", default.failed_signature_burst),
         tracked_addresses: number("tracked_addresses", default.tracked_addresses),
     }
+}
+
+/// Reads `[protocol]`.
+pub(super) fn protocol(section: &mut Section<'_>) -> acp::Settings {
+    let default = acp::Settings::default();
+    acp::Settings { require_virtual: section.or("require_virtual", default.require_virtual, flag) }
 }
 
 /// Reads `[upstream]`: what is the same for every merchant.

@@ -3,6 +3,7 @@
 
 mod broken;
 mod secrecy;
+mod warnings;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -33,11 +34,13 @@ fn workspace() -> tempfile::TempDir {
     write(root.path(), "agents/old-shopper.key", "an old client's secret of 32 bytes or more\n");
     write(root.path(), "merchants/books.credential", "books-credential\r\n");
     write(root.path(), "merchants/books-signature.key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
-    for path in ["tls/server.pem", "tls/server.key", "tls/clients.pem"] {
-        write(root.path(), path, "PEM\n");
+    let certificate = rcgen::generate_simple_self_signed(["pay.example.com".to_owned()]).unwrap();
+    for path in ["tls/server.pem", "tls/clients.pem", "merchants/shoes-ca.pem", "merchants/shoes-client.pem"]
+    {
+        write(root.path(), path, &certificate.cert.pem());
     }
-    for path in ["shoes-ca.pem", "shoes-client.pem", "shoes-client.key"] {
-        write(root.path(), &format!("merchants/{path}"), "PEM\n");
+    for path in ["tls/server.key", "merchants/shoes-client.key"] {
+        write(root.path(), path, &certificate.signing_key.serialize_pem());
     }
     root
 }
@@ -101,7 +104,7 @@ fn the_least_configuration_works_without_a_warning() {
     let root = workspace();
     let config = parse(LEAST, root.path()).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.warnings, []);
-    assert_eq!(config.public_base_url.to_string(), "https://pay.example.com/");
+    assert_eq!(config.public_base_url, "https://pay.example.com");
     let agent = config.registry.agent(&AgentId::parse("shopper").unwrap()).unwrap();
     assert_eq!(agent.keys[0].id.as_str().len(), 43, "a public key's id is its thumbprint");
     let merchant = config.registry.merchant(&MerchantId::parse("shoes").unwrap()).unwrap();

@@ -10,6 +10,7 @@ use super::document::Value;
 use super::report::Problem;
 use crate::acp::authority::Authority;
 use crate::domain::id::is_path_id;
+use crate::merchant::is_public;
 
 /// An authority of ours, lower-case and without the default port of https.
 pub(super) fn authority(value: &Value<'_>) -> Result<String, Problem> {
@@ -59,10 +60,10 @@ fn parse_base_url(text: &str) -> Option<Uri> {
 /// What a merchant's address asks of its configuration: `None` when all is well.
 pub(super) fn address_problem(url: &Uri, allow_private: bool) -> Option<&'static str> {
     let host = url.host().unwrap_or_default();
-    let private = is_certainly_private(host);
+    let private = is_certainly_not_public(host);
     if private && !allow_private {
         return Some(
-            "this address is private or loopback: set `allow_private_addresses = true` if that is meant",
+            "this address is not a public one: set `allow_private_addresses = true` if that is meant",
         );
     }
     let plain = url.scheme_str() == Some("http");
@@ -72,27 +73,11 @@ pub(super) fn address_problem(url: &Uri, allow_private: bool) -> Option<&'static
     )
 }
 
-fn is_certainly_private(host: &str) -> bool {
+fn is_certainly_not_public(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.ends_with(".localhost") || bare.parse().is_ok_and(is_private_address)
-}
-
-/// Whether this address is not on the public Internet.
-fn is_private_address(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                // Shared address space (RFC 6598).
-                || (first == 100 && (64..128).contains(&second))
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local()
-        }
-    }
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || bare.parse().is_ok_and(|address| !is_public(address))
 }
 
 /// Names that do not resolve on the public Internet: single labels, as container platforms give

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use address::is_public;
 pub use answer::{Passed, relay};
 pub use countersign::{Countersigner, LABEL, LIFE};
 pub use exchange::{Answer, Exchange, Lost, NotSent};

@@ -32,6 +32,9 @@ const SERVER: &[Case] = &[
     (TLS, "^#", "server.tls", "this section is missing"),
     ("tls/server.key", "tls/absent.key", "server.tls.key_file", "cannot be read: entity not found"),
     ("tls/server.key", "tls", "server.tls.key_file", "found something else"),
+    ("tls/server.pem", "tls/server.key", "server.tls.certificate_file", "no certificate found"),
+    ("tls/server.key", "tls/server.pem", "server.tls.key_file", "no private key found"),
+    ("tls/server.key", "keys/signing-2026-07.pem", "server.tls.key_file", "does not belong to the certificate"),
     (TLS, "tls = 1", "server.tls", "expected a table"),
     ("[store]", "listen = \"8443\" #!\n[store]", "server.listen", "expected an IP address and a port"),
     ("[store]", "connections = 0 #!\n[store]", "server.connections", "must be between 1 and 1000000"),
@@ -118,7 +121,7 @@ const AGENTS: &[Case] = &[
 #[rustfmt::skip]
 const MERCHANTS: &[Case] = &[
     ("https://shoes", "http://shoes", "merchants[0].base_url", "must be https"),
-    ("https://shoes.example", "https://10.1.2.3", "merchants[0].base_url", "private or loopback"),
+    ("https://shoes.example", "https://10.1.2.3", "merchants[0].base_url", "not a public one"),
     ("https://shoes.example", "https://user:pass@shoes.example", "merchants[0].base_url", "expected a URL"),
     ("env:SHOES_CREDENTIAL", "shoes-credential", "merchants[0].credential", "a value written here is refused"),
     ("env:SHOES_CREDENTIAL", "file:agents/old-shopper.key", "merchants[0].credential", "cannot have"),
@@ -129,6 +132,7 @@ const MERCHANTS: &[Case] = &[
     ("", "hosts = [\"a.example\", \"A.example\"] #!", "merchants[0].hosts[1]", "already belongs to the merchant on line"),
     ("", "allowance_ids = [\"a b\"] #!", "merchants[0].allowance_ids[0]", "visible ASCII"),
     ("", "idempotency = true #!", "merchants[0].idempotency", "expected \"keys\" or \"none\""),
+    ("", "ca_file = \"tls/server.key\" #!", "merchants[0].ca_file", "no certificate found"),
     ("", "^client_key_file = \"tls/server.key\"", "merchants[0].client_certificate_file", "needs its certificate"),
     ("", "^signature = \"acp\"", "merchants[0].signature_key", "needs the key shared"),
     ("", "signature_key = \"file:agents/old-shopper.key\" #!", "merchants[0].signature_key", "has no effect"),
@@ -178,6 +182,13 @@ fn each_mistake_is_found_on_its_line_under_its_key() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn an_empty_file_lacks_five_sections() {
+    let errors = parse("", workspace().path()).err().unwrap();
+    let keys: Vec<&str> = errors.mistakes.iter().map(|mistake| mistake.key.as_str()).collect();
+    assert_eq!(keys, ["agents", "keys", "merchants", "server", "store"]);
 }
 
 #[test]
