@@ -2,6 +2,7 @@
 //! ACP error, cleaned. Nothing of a merchant's answer reaches an agent past this file.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
@@ -16,7 +17,7 @@ use crate::acp::version::Version;
 use crate::acp::wire::write_only::strip_write_only;
 
 /// A merchant's success on its way to the agent, as `application/json`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Passed {
     /// The merchant's status, 2xx.
     pub status: StatusCode,
@@ -24,6 +25,14 @@ pub struct Passed {
     pub headers: HeaderMap,
     /// The body, byte for byte, unless it held what only agents may write.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Passed {
+    /// Status and length, as for the answer it was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.body.len();
+        f.debug_struct("Passed").field("status", &self.status).field("bytes", &bytes).finish_non_exhaustive()
+    }
 }
 
 /// What the agent is told of an exchange. A complete that is in doubt is for the gateway to word.
@@ -181,6 +190,13 @@ mod tests {
         let body = b" {\"b\":1.0,\"a\":null, \"number\":\"4242424242424242\"}\n";
         let passed = relay(&answered(201, body)).unwrap();
         assert_eq!((passed.status, &passed.body[..]), (StatusCode::CREATED, &body[..]));
+    }
+
+    #[test]
+    fn no_printed_form_shows_a_body() {
+        let exchange = answered(200, b"\"4242424242424242\"");
+        let printed = format!("{exchange:?} {:?}", relay(&exchange));
+        assert!(!printed.contains("4242") && printed.contains("200"), "{printed}");
     }
 
     #[test]

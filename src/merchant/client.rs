@@ -6,8 +6,7 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -141,7 +140,7 @@ impl MerchantClient {
         match collected.and_then(|bytes| body::decode(&head.headers, bytes, max)) {
             Ok(body) => Exchange::Answered(Answer {
                 status: head.status,
-                media_type: media_type(&head.headers),
+                media_type: inward::media_type(&head.headers),
                 headers: inward::allowed(&head.headers),
                 body,
                 elapsed: started.elapsed(),
@@ -179,10 +178,4 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         next = error.source();
     }
     None
-}
-
-fn media_type(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = text.split(';').next()?.trim();
-    (!essence.is_empty()).then(|| essence.to_ascii_lowercase())
 }

@@ -1,6 +1,7 @@
 //! What became of a request to a merchant: an enum, never an error, because every case has a
 //! meaning for the claim it ran under.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ impl Exchange {
 }
 
 /// A merchant's answer: complete, within bounds and decoded.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
     /// Its status; redirects are not followed.
     pub status: StatusCode,
@@ -40,6 +41,17 @@ pub struct Answer {
     pub body: Bytes,
     /// From handing the request over to the last byte of the body.
     pub elapsed: Duration,
+}
+
+impl fmt::Debug for Answer {
+    /// Status, media type and length: no body is ever logged, because a merchant may echo a card.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("media_type", &self.media_type)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why it is certain that the merchant did not act on a request.

@@ -1,7 +1,7 @@
 //! Which of a merchant's headers may reach an agent: an allow-list, of values that can carry
 //! nothing else. `Content-Type` is not among them, because only JSON goes back, and says so itself.
 
-use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
 /// Longest value that is passed on, in bytes.
@@ -26,6 +26,15 @@ const ALLOWED: [(HeaderName, IsPlain); 3] =
 
 fn passes(value: &HeaderValue, is_plain: IsPlain) -> bool {
     value.len() <= MAX_VALUE_BYTES && value.to_str().is_ok_and(is_plain)
+}
+
+/// `Content-Type` without its parameters, lower-case, where it is one: it is logged.
+pub fn media_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = text.split(';').next()?.trim().to_ascii_lowercase();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'+' | b'-');
+    let shaped = (1..=MAX_VALUE_BYTES).contains(&essence.len()) && essence.bytes().all(plain);
+    (shaped && few_digits(&essence)).then_some(essence)
 }
 
 /// Directives with plain arguments.
@@ -83,6 +92,19 @@ mod tests {
             "x-anything",
         ] {
             assert!(!passed(name, "1"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_one_or_is_not_named() {
+        let read = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            media_type(&headers)
+        };
+        assert_eq!(read("Application/JSON; charset=utf-8").as_deref(), Some("application/json"));
+        for value in ["", ";", "a b", "text/4242424242424242", "text/\"x\""] {
+            assert_eq!(read(value), None, "{value}");
         }
     }
 

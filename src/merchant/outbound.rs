@@ -10,8 +10,9 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, KeyId, TokenId};
 use crate::domain::money::Money;
 
-/// A request for a merchant. It holds everything that travels: what is not here is dropped.
-#[derive(Clone, Debug)]
+/// A request for a merchant. It holds everything that travels: what is not here is dropped. Cannot
+/// be printed: no body is ever logged.
+#[derive(Clone)]
 pub struct Outbound {
     /// The method of the route.
     pub method: Method,
