@@ -1,1 +1,276 @@
-//! Under construction.
+//! The composition root: the one place that names concrete backends and puts the house together.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::crypto::aead::{SealError, Sealed};
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::secret::SecretBytes;
+use crate::fraud::Velocity;
+use crate::gateway::drain::Drain;
+use crate::gateway::{Caller, Gateway, TotalReads};
+use crate::limit::{Concurrency, Limits};
+use crate::merchant::{Countersigner, Merchants, SetupError};
+use crate::records::key_use::{self, MissingKey};
+use crate::records::{BoxFuture, RecordStore, StoreError};
+use crate::server::admin::Admin;
+use crate::server::tls::{self, TlsError};
+use crate::server::{Peer, Server, Service};
+use crate::storage::epoch::{EpochError, EpochKeys};
+use crate::storage::{self, Notice, OpenError, Opened};
+use crate::telemetry::access::Observer;
+use crate::telemetry::log::{Level, Log, Value};
+use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::token::{Allotments, Ledger, PerishableKeys, Vault};
+
+/// How long the log may take to write its last lines.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// A running gateway.
+pub struct App {
+    public: SocketAddr,
+    admin: SocketAddr,
+    metrics: Arc<Metrics>,
+    log: Log,
+    drain: Drain,
+    running: JoinHandle<()>,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The listener's certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store opened and cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Unreadable(#[from] StoreError),
+    /// Keys the store depends on are missing.
+    #[error("{}", list(.0))]
+    MissingKeys(Vec<MissingKey>),
+    /// Merchants' entries that cannot be used.
+    #[error("{}", list(.0))]
+    Merchants(Vec<SetupError>),
+    /// Metrics cannot be registered.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The log cannot be started.
+    #[error("the log cannot be started: {0}")]
+    Log(std::io::Error),
+}
+
+fn list<T: std::fmt::Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join("\n")
+}
+
+impl App {
+    /// Opens the store, binds both listeners and serves, logging to standard output.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        Self::start_logging_to(config, clock, std::io::stdout()).await
+    }
+
+    /// As [`Self::start`], logging to `sink`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_logging_to(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        sink: impl Write + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new()?);
+        metrics.set_merchants(config.registry.merchants().map(|merchant| &merchant.id));
+        let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
+        let tls = tls::load(&config.server.tls)?;
+        let opened = open_store(&config, &clock, &log).await?;
+        let rings = Arc::new(config.keys);
+        let now = clock.now();
+        let missing = key_use::missing(&*opened.records, &rings, now).await?;
+        if !missing.is_empty() {
+            return Err(StartError::MissingKeys(missing));
+        }
+        key_use::note(&*opened.records, &rings, now).await?;
+        let (public_listener, public) = bind(config.server.listen).await?;
+        let (admin_listener, admin) = bind(config.server.admin_listen).await?;
+
+        let store: Arc<dyn RecordStore> =
+            Arc::new(storage::measured::Measured::new(opened.records, Arc::clone(&metrics)));
+        let registry = Arc::new(config.registry);
+        let issuer = config.public_base_url.to_string().trim_end_matches('/').to_owned();
+        let countersigner = Arc::new(Countersigner::new(Arc::clone(&rings), issuer));
+        let merchants = Merchants::new(&registry, Arc::clone(&countersigner), &config.upstream)
+            .map_err(StartError::Merchants)?;
+        let epochs = Arc::new(opened.epochs);
+        let drain = Drain::new(config.server.drain_timeout);
+        let gateway = Arc::new(Gateway {
+            ledger: Ledger::new(Arc::clone(&store), Arc::clone(&clock)),
+            allotments: Allotments::new(Arc::clone(&store)),
+            velocity: Arc::new(Velocity::new(Arc::clone(&store))),
+            vault: Vault::new(Arc::clone(&rings), epochs),
+            limits: Limits::new(config.limits, &registry),
+            concurrency: Concurrency::new(&registry),
+            fraud: config.fraud,
+            delegate: crate::acp::Settings::default(),
+            merchants: Arc::new(merchants),
+            observer: Observer::new(Arc::clone(&metrics), log.clone(), Arc::clone(&clock)),
+            drain: drain.clone(),
+            body_bytes: config.server.body_bytes,
+            body_timeout: config.server.body_timeout,
+            totals: TotalReads::default(),
+            countersigner,
+            registry,
+            rings,
+            clock,
+        });
+        let worker = tokio::spawn(Arc::clone(&gateway).work());
+        let health = Arc::clone(&store);
+        let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
+        let admin_service = Admin::new(Arc::clone(&metrics), drain.clone(), readiness);
+        let server = Server::new(config.server, tls, Arc::clone(&metrics), log.clone());
+        let serving = drain.clone();
+        let running = tokio::spawn(async move {
+            let (ended, end) = tokio::sync::oneshot::channel::<()>();
+            let admin = tokio::spawn(admin_service.run(admin_listener, async move {
+                let _ = end.await;
+            }));
+            server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
+            let _ = worker.await;
+            drop(ended);
+            let _ = admin.await;
+        });
+        log.event(Level::Info, "started", &[("port", Value::Number(public.port().into()))]);
+        Ok(Self { public, admin, metrics, log, drain, running })
+    }
+
+    /// Where agents and merchants connect.
+    pub const fn public_address(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where operators connect.
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The metrics as a scrape shows them.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.encode()
+    }
+
+    /// Begins to shut down: see [`Drain`].
+    pub fn begin_shutdown(&self) {
+        self.log.event(Level::Info, "draining", &[]);
+        self.drain.begin();
+    }
+
+    /// Shuts down and waits until everything under way has settled or the deadline has passed.
+    pub async fn shutdown(self) {
+        self.begin_shutdown();
+        self.stopped().await;
+    }
+
+    /// Waits until the gateway has stopped.
+    pub async fn stopped(self) {
+        let _ = self.running.await;
+        self.log.event(Level::Info, "stopped", &[]);
+        let log = self.log;
+        let _ = tokio::task::spawn_blocking(move || log.flush(LOG_FLUSH)).await;
+    }
+}
+
+async fn open_store(config: &Config, clock: &Arc<dyn Clock>, log: &Log) -> Result<Opened, StartError> {
+    let (settings, clock, log) = (config.store.clone(), Arc::clone(clock), log.clone());
+    let opened = tokio::task::spawn_blocking(move || {
+        storage::open(&settings, clock, Arc::new(move |notice| report(&log, &notice)))
+    });
+    match opened.await {
+        Ok(opened) => Ok(opened?),
+        Err(_) => Err(StartError::Unreadable(StoreError::Unavailable)),
+    }
+}
+
+fn report(log: &Log, notice: &Notice) {
+    match notice {
+        Notice::Closed { .. } => log.event(Level::Error, "store_closed", &[]),
+        Notice::NotReopened { .. } => log.event(Level::Error, "store_not_reopened", &[]),
+        Notice::Reopened { after } => {
+            log.event(Level::Warn, "store_reopened", &[("after", Value::Duration(*after))]);
+        }
+        Notice::TornWriteDropped { bytes } => {
+            log.event(Level::Warn, "store_torn_write_dropped", &[("bytes", Value::Number(*bytes))]);
+        }
+        Notice::SpaceShort { free } => {
+            log.event(Level::Error, "store_space_short", &[("free", Value::Number(*free))])
+        }
+        Notice::SpaceBack { free } => {
+            log.event(Level::Warn, "store_space_back", &[("free", Value::Number(*free))])
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// The gateway behind the public listener.
+struct Agents(Arc<Gateway>);
+
+impl Service for Agents {
+    fn call(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        peer: Peer,
+    ) -> BoxFuture<'static, Response<Full<Bytes>>> {
+        let caller = Caller { address: peer.ip(), certificate: peer.certificate };
+        Box::pin(Arc::clone(&self.0).answer(request, caller))
+    }
+}
+
+impl PerishableKeys for EpochKeys {
+    fn seal(&self, associated: &[u8], plaintext: &[u8], expires_at: Timestamp) -> Result<Sealed, SealError> {
+        self.seal_perishable(associated, plaintext, expires_at).map_err(|error| match error {
+            EpochError::Seal(error) => error,
+            _ => SealError::UnknownKey,
+        })
+    }
+
+    fn open(&self, associated: &[u8], sealed: &Sealed) -> Result<SecretBytes, SealError> {
+        self.open_perishable(associated, sealed)
+    }
+
+    fn over(&self) -> Vec<crate::domain::id::KeyId> {
+        self.epochs()
+    }
+
+    fn destroy_unused(&self, now: Timestamp, in_use: &dyn Fn(&crate::domain::id::KeyId) -> bool) -> usize {
+        // A key that cannot be destroyed now is tried again by the next survey.
+        self.destroy_due(now, in_use).map_or(0, |destroyed| destroyed.len())
+    }
+}

@@ -1,3 +1,79 @@
 //! The `countersign` binary: arguments in, exit code out.
 
-fn main() {}
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use countersign::app::App;
+use countersign::config::{self, Config};
+use countersign::domain::clock::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A payment gateway proxy for the Agentic Commerce Protocol.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve agents and merchants until SIGTERM.
+    Serve {
+        /// The TOML file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Read a configuration and list every mistake in it.
+    Check {
+        /// The TOML file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ran = match arguments.verb {
+        Verb::Check { config } => config::command::check(&config, &mut io::stdout().lock()),
+        Verb::Serve { config } => serve(&config),
+    };
+    match ran {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // A reader that closed our output, as `head` does, is no failure of ours to report.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "countersign: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(path: &std::path::Path) -> io::Result<bool> {
+    let config = match Config::load(path) {
+        Ok(config) => config,
+        Err(_) => return config::command::check(path, &mut io::stderr().lock()),
+    };
+    runtime()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let app = App::start(config, Arc::new(SystemClock)).await.map_err(io::Error::other)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        app.shutdown().await;
+        Ok(true)
+    })
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

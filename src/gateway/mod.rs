@@ -1,4 +1,233 @@
-//! Under construction.
+//! The flow: one request from its head to its answer.
+//!
+//! [`Gateway::answer`] is the prefix all requests share, in the order in which it happens: address
+//! limit, credential, body, signature, agent limit. Then each family of routes has a file. Order is
+//! a security property, so it is straight-line code, not a stack of layers.
 
+mod admit;
 pub mod body;
+mod call;
+mod complete;
+mod delegate;
+mod doubt;
 pub mod drain;
+mod mutate;
+mod operation;
+mod publish;
+mod read;
+mod reconcile;
+mod redeem;
+mod refusal;
+mod reply;
+mod risk;
+mod token_view;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use self::call::Call;
+use self::drain::Drain;
+use self::refusal::Refusal;
+use self::reply::{Echo, Reply};
+use crate::acp::route::{CartCall, CheckoutCall, Route};
+use crate::crypto::digest::Sha256;
+use crate::crypto::keyset::KeyRings;
+use crate::domain::clock::Clock;
+use crate::domain::session::SessionKind;
+use crate::fraud::Velocity;
+use crate::limit::{Concurrency, Limits};
+use crate::merchant::{Countersigner, Merchants};
+use crate::registry::Registry;
+use crate::telemetry::access::{Observation, Observer};
+use crate::token::{Allotments, Ledger, Vault};
+
+/// What the gateway is made of. One immutable snapshot: a new configuration is a new gateway over
+/// the same store.
+pub struct Gateway {
+    /// Who is who.
+    pub registry: Arc<Registry>,
+    /// Every key of ours.
+    pub rings: Arc<KeyRings>,
+    /// Sessions, tokens and keys.
+    pub ledger: Ledger,
+    /// Live tokens of agents.
+    pub allotments: Allotments,
+    /// Fraud counters.
+    pub velocity: Arc<Velocity>,
+    /// Signs grants.
+    pub countersigner: Arc<Countersigner>,
+    /// Cards.
+    pub vault: Vault,
+    /// Rates.
+    pub limits: Limits,
+    /// Requests under way.
+    pub concurrency: Concurrency,
+    /// Risk rules.
+    pub fraud: crate::fraud::Settings,
+    /// How `delegate_payment` is read.
+    pub delegate: crate::acp::Settings,
+    /// Towards merchants.
+    pub merchants: Arc<Merchants>,
+    /// Metrics and log.
+    pub observer: Observer,
+    /// Shutdown.
+    pub drain: Drain,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The largest body, in bytes.
+    pub body_bytes: usize,
+    /// The time for a whole body.
+    pub body_timeout: Duration,
+    /// Reads of totals under way, one a session.
+    pub totals: read::TotalReads,
+}
+
+pub use self::read::TotalReads;
+
+/// Who is at the other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    /// Its address, a trusted proxy's word included.
+    pub address: IpAddr,
+    /// SHA-256 of its TLS client certificate.
+    pub certificate: Option<Sha256>,
+}
+
+impl Gateway {
+    /// Answers one request. Dropping the future abandons reads; mutations run on in tasks.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        caller: Caller,
+    ) -> Response<Full<Bytes>> {
+        let mut observation = self.observer.begin(caller.address);
+        let (head, body) = request.into_parts();
+        let mut echo = Echo::of(&head.headers);
+        observation.request_id(&echo.request_id);
+        let reply = match self.serve(&head, body, caller, &mut observation, &mut echo).await {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                self.note_refusal(&refusal, &mut echo);
+                Reply::refusal(&refusal, echo.dialect)
+            }
+        };
+        observation.decision(reply.decision);
+        observation.finish(reply.status.as_u16(), reply.body.len());
+        echo.respond(reply)
+    }
+
+    fn note_refusal(&self, refusal: &Refusal, echo: &mut Echo) {
+        let metrics = self.observer.metrics();
+        metrics.refused(refusal.reason());
+        if let Refusal::Limited(limited) = refusal {
+            metrics.limited(limited.scope.as_str());
+            echo.quota = limited.quota.or(echo.quota);
+        }
+    }
+
+    async fn serve(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: Incoming,
+        caller: Caller,
+        observation: &mut Observation,
+        echo: &mut Echo,
+    ) -> Result<Reply, Refusal> {
+        let (authority, route) = self.route(head)?;
+        echo.dialect = route.error_dialect();
+        observation.route(route.label());
+        self.limits.address(caller.address).map_err(Refusal::Limited)?;
+        match &route {
+            Route::Discovery { merchant } => self.discovery(merchant.as_ref(), &authority),
+            Route::Jwks => self.jwks(),
+            Route::SignatureDirectory => self.signature_directory(),
+            Route::GrantedToken { token } | Route::RedeemToken { token } => {
+                self.serve_redeemer(head, body, caller, &authority, &route, token, observation).await
+            }
+            Route::DelegatePayment { .. }
+            | Route::IssuedToken { .. }
+            | Route::RevokeToken { .. }
+            | Route::Checkout { .. }
+            | Route::Cart { .. } => {
+                let call = self.admit(head, body, caller, authority, route, observation, echo).await?;
+                let upstream = call.upstream.clone();
+                let reply = self.dispatch(call).await;
+                if let Some(waited) = upstream.total() {
+                    observation.upstream(waited);
+                }
+                reply
+            }
+        }
+    }
+
+    /// Hands an admitted call to its flow. From here on a client that hangs up cancels no mutation.
+    async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
+        let gateway = Arc::clone(self);
+        match call.route.clone() {
+            Route::DelegatePayment { merchant } => {
+                self.detach(async move { gateway.delegate_payment(call, merchant).await }).await
+            }
+            Route::IssuedToken { token } => self.issued_token(&call, &token).await,
+            Route::RevokeToken { token } => {
+                self.detach(async move { gateway.revoke_token(&call, &token).await }).await
+            }
+            Route::Checkout { merchant, call: CheckoutCall::Complete { session } } => {
+                let merchant = self.merchant(&merchant)?;
+                self.detach(async move { gateway.complete(call, merchant, session).await }).await
+            }
+            Route::Checkout { merchant, call: CheckoutCall::Get { session } } => {
+                self.read_through(&call, &self.merchant(&merchant)?, SessionKind::Checkout, &session).await
+            }
+            Route::Cart { merchant, call: CartCall::Get { cart } } => {
+                self.read_through(&call, &self.merchant(&merchant)?, SessionKind::Cart, &cart).await
+            }
+            Route::Checkout { merchant, call: CheckoutCall::Create } => {
+                let merchant = self.merchant(&merchant)?;
+                self.detach(async move { gateway.create(call, merchant, SessionKind::Checkout).await }).await
+            }
+            Route::Cart { merchant, call: CartCall::Create } => {
+                let merchant = self.merchant(&merchant)?;
+                self.detach(async move { gateway.create(call, merchant, SessionKind::Cart).await }).await
+            }
+            Route::Checkout {
+                merchant,
+                call: CheckoutCall::Update { session } | CheckoutCall::Cancel { session },
+            } => {
+                let merchant = self.merchant(&merchant)?;
+                self.detach(
+                    async move { gateway.mutate(call, merchant, SessionKind::Checkout, session).await },
+                )
+                .await
+            }
+            Route::Cart { merchant, call: CartCall::Update { cart } | CartCall::Cancel { cart } } => {
+                let merchant = self.merchant(&merchant)?;
+                self.detach(async move { gateway.mutate(call, merchant, SessionKind::Cart, cart).await })
+                    .await
+            }
+            Route::GrantedToken { .. }
+            | Route::RedeemToken { .. }
+            | Route::Discovery { .. }
+            | Route::Jwks
+            | Route::SignatureDirectory => Err(Refusal::NotFound),
+        }
+    }
+
+    /// Runs a mutation to its end whatever the client does, and lets shutdown wait for it.
+    async fn detach(
+        &self,
+        work: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
+    ) -> Result<Reply, Refusal> {
+        let guard = self.drain.work();
+        let task = tokio::spawn(async move {
+            let _guard = guard;
+            work.await
+        });
+        task.await.unwrap_or(Err(Refusal::Internal))
+    }
+}

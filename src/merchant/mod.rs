@@ -2,7 +2,7 @@
 //! outcome table and cleaned before an agent sees them.
 
 mod address;
-mod answer;
+pub mod answer;
 mod body;
 mod client;
 mod countersign;

@@ -9,22 +9,7 @@ use super::exchange::{Answer, Exchange};
 use crate::acp::wire::session::SessionView;
 use crate::domain::id::SessionId;
 use crate::domain::session::Lifecycle;
-
-/// What a claim's first attempt came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The order exists.
-    Charged,
-    /// The merchant is still at it.
-    Pending,
-    /// Nothing was charged.
-    NotCharged {
-        /// Whether the answer is kept against the idempotency key.
-        recorded: bool,
-    },
-    /// Nobody knows yet.
-    InDoubt,
-}
+pub use crate::domain::session::Outcome;
 
 /// How a complete was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

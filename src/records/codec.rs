@@ -96,3 +96,19 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
         Ok(_) | Err(_) => Err(StoreError::Corrupt),
     }
 }
+
+/// Encodes a value that is sealed inside a record and carries no format of its own.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
+pub fn encode_plain(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    postcard::to_stdvec(value).map_err(|_| StoreError::Corrupt)
+}
+
+/// Decodes what [`encode_plain`] made.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] for damage.
+pub fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+    postcard::from_bytes(bytes).map_err(|_| StoreError::Corrupt)
+}

@@ -17,6 +17,7 @@
 //!    [`StoreError::Unacknowledged`], after which the batch may or may not have been applied.
 
 pub mod codec;
+pub mod key_use;
 #[cfg(test)]
 pub mod memory;
 

@@ -11,6 +11,7 @@ mod contract;
 pub mod directory;
 pub mod embedded;
 pub mod epoch;
+pub mod measured;
 
 use std::fmt;
 use std::fs;

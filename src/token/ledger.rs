@@ -128,6 +128,62 @@ impl Ledger {
         Err(StoreError::Unavailable)
     }
 
+    /// Reads a token by its id alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
+        let key = record_key(id);
+        let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+        Ok(Loaded::decode(key, record)?.value)
+    }
+
+    /// Reads the record of a key that is not in a session's partition.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read_key(&self, key: &RecordKey) -> Result<Option<KeyRecord>, StoreError> {
+        Ok(self.load_key(key).await?.value)
+    }
+
+    /// As [`Self::transact`], for the record of a key alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn transact_key<T, E>(
+        &self,
+        key: &RecordKey,
+        durability: Durability,
+        mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        for _ in 0..MAX_DECISIONS {
+            let mut loaded = self.load_key(key).await?;
+            let present = self.present();
+            let decided = match decide(&mut loaded.value, present) {
+                Ok(decided) => decided,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let Some(write) = loaded.change(|record| key_times(record, present))? else {
+                return Ok(Ok(decided));
+            };
+            let batch = Batch {
+                expect: vec![loaded.expectation()],
+                writes: vec![write],
+                durability,
+                purpose: Purpose::Admit,
+            };
+            if self.store.commit(batch).await? == Committed::Applied {
+                return Ok(Ok(decided));
+            }
+        }
+        Err(StoreError::Unavailable)
+    }
+
+    async fn load_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
+        let record = self.store.read(std::slice::from_ref(key)).await?.pop().flatten();
+        Loaded::decode(key.clone(), record)
+    }
+
     async fn load(&self, address: &Address) -> Result<Held, StoreError> {
         let keys: Vec<RecordKey> =
             std::iter::once(&address.session).chain(&address.token).chain(&address.key).cloned().collect();

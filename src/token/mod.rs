@@ -1,13 +1,15 @@
 //! Payment tokens in the store: minting, sealing, and the one place where session, token and key
 //! records change together. The rules are in [`crate::domain::session`].
 
+mod allotment;
 mod ledger;
 mod vault;
 
 use std::time::Duration;
 
+pub use allotment::Allotments;
 pub use ledger::{Address, Ledger, Present, View};
-pub use vault::{OpenError, PerishableKeys, Vault};
+pub use vault::{OpenError, OpenedCard, PerishableKeys, Vault};
 
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;

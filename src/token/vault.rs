@@ -7,13 +7,11 @@
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::PaymentToken;
-use crate::crypto::aead::{SealError, Sealed, SealingKey};
-use crate::crypto::keyset::Ring;
+use crate::crypto::aead::{SealError, Sealed};
+use crate::crypto::keyset::KeyRings;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::TokenId;
+use crate::domain::id::{KeyId, TokenId};
 use crate::domain::secret::SecretBytes;
 use crate::domain::token::Instrument;
 
@@ -30,6 +28,12 @@ pub trait PerishableKeys: Send + Sync {
     /// # Errors
     /// [`SealError::UnknownKey`] once that key was destroyed.
     fn open(&self, associated: &[u8], sealed: &Sealed) -> Result<SecretBytes, SealError>;
+
+    /// The keys whose hour is over.
+    fn over(&self) -> Vec<KeyId>;
+
+    /// Destroys the keys of [`Self::over`] that nothing live depends on, as `in_use` says; how many.
+    fn destroy_unused(&self, now: Timestamp, in_use: &dyn Fn(&KeyId) -> bool) -> usize;
 }
 
 /// A card does not open.
@@ -45,7 +49,7 @@ pub enum OpenError {
 
 /// Seals cards and opens them again.
 pub struct Vault {
-    sealing: Arc<Ring<SealingKey>>,
+    rings: Arc<KeyRings>,
     perishable: Arc<dyn PerishableKeys>,
 }
 
@@ -59,8 +63,8 @@ pub struct OpenedCard {
 
 impl Vault {
     /// A vault over these keys.
-    pub fn new(sealing: Arc<Ring<SealingKey>>, perishable: Arc<dyn PerishableKeys>) -> Self {
-        Self { sealing, perishable }
+    pub fn new(rings: Arc<KeyRings>, perishable: Arc<dyn PerishableKeys>) -> Self {
+        Self { rings, perishable }
     }
 
     /// Seals a card for a token.
@@ -70,15 +74,21 @@ impl Vault {
     pub fn seal(
         &self,
         token: &TokenId,
-        card: &Zeroizing<Vec<u8>>,
-        perishable: Option<&Zeroizing<Vec<u8>>>,
+        card: &SecretBytes,
+        perishable: Option<&SecretBytes>,
         expires_at: Timestamp,
     ) -> Result<Instrument<Sealed>, SealError> {
         let associated = token.as_str().as_bytes();
-        let card = self.sealing.seal(associated, card)?;
-        let perishable =
-            perishable.map(|values| self.perishable.seal(associated, values, expires_at)).transpose()?;
+        let card = self.rings.sealing.seal(associated, card.expose())?;
+        let perishable = perishable
+            .map(|values| self.perishable.seal(associated, values.expose(), expires_at))
+            .transpose()?;
         Ok(Instrument::Sealed { card, perishable })
+    }
+
+    /// The keys of CVCs and cryptograms.
+    pub fn perishable_keys(&self) -> &dyn PerishableKeys {
+        &*self.perishable
     }
 
     /// Opens a token's card. CVC and cryptogram whose key was destroyed are simply no longer there.
@@ -90,7 +100,7 @@ impl Vault {
             return Err(OpenError::NotHeld);
         };
         let associated = token.id.as_str().as_bytes();
-        let card = self.sealing.open(associated, card)?;
+        let card = self.rings.sealing.open(associated, card)?;
         let perishable = match perishable.as_ref().map(|sealed| self.perishable.open(associated, sealed)) {
             None | Some(Err(SealError::UnknownKey)) => None,
             Some(opened) => Some(opened?),
@@ -104,11 +114,12 @@ impl Vault {
     /// [`SealError`] when the old value does not open.
     pub fn reseal(&self, token: &PaymentToken) -> Result<Option<Instrument<Sealed>>, SealError> {
         let Instrument::Sealed { card, perishable } = &token.instrument else { return Ok(None) };
-        if card.key == *self.sealing.current().0 {
+        if card.key == *self.rings.sealing.current().0 {
             return Ok(None);
         }
         let associated = token.id.as_str().as_bytes();
-        let card = self.sealing.seal(associated, self.sealing.open(associated, card)?.expose())?;
+        let card =
+            self.rings.sealing.seal(associated, self.rings.sealing.open(associated, card)?.expose())?;
         Ok(Some(Instrument::Sealed { card, perishable: perishable.clone() }))
     }
 }

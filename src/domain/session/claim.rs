@@ -361,7 +361,10 @@ pub(super) fn release<S>(
     now: Timestamp,
 ) -> Settlement {
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
-    let Some(token) = token else { return Settlement::Released };
+    // A late charge may have consumed the token under this claim: that stays.
+    let Some(token) = token.filter(|token| !matches!(token.state, TokenState::Consumed { .. })) else {
+        return Settlement::Released;
+    };
     let redeemed = claim.redeemed_at.is_some();
     if redeemed {
         token.exposed = true;

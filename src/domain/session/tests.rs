@@ -1,1 +1,629 @@
-//! The life of a token, cell by cell.
+//! The life of a token, cell by cell, and what no interleaving can break.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::allowance::Allowance;
+use crate::domain::id::TokenId;
+use crate::domain::money::MinorUnits;
+use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Standing, Token, TokenState};
+
+const GRACE: Duration = Duration::from_secs(60);
+const REPLAY: Duration = Duration::from_secs(60);
+const EXPIRY: i64 = 10_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_seconds(seconds)
+}
+
+fn present(seconds: i64) -> Present {
+    Present { now: at(seconds), incarnation: 1 }
+}
+
+fn money(amount: u64) -> Money {
+    Money { amount: MinorUnits::new(amount).unwrap(), currency: Currency::parse("usd").unwrap() }
+}
+
+fn total(amount: u64) -> Option<SessionTotal> {
+    Some(SessionTotal { settlement: money(amount), presentment: None })
+}
+
+fn claim_id(name: &str) -> ClaimId {
+    ClaimId::parse(name).unwrap()
+}
+
+struct World {
+    session: Session,
+    token: Token<u8>,
+}
+
+impl World {
+    fn new() -> Self {
+        let (agent, merchant, id) = (
+            AgentId::parse("agent").unwrap(),
+            MerchantId::parse("shop").unwrap(),
+            SessionId::parse("cs_1").unwrap(),
+        );
+        let mut session =
+            Session::new(SessionKind::Checkout, merchant.clone(), id.clone(), agent.clone(), at(0));
+        session.note_total(0, total(1000), present(0));
+        let token_id = TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap();
+        session.add_token(token_id.clone(), at(EXPIRY), 5, at(0)).unwrap();
+        let allowance = Allowance { agent, merchant, session: id, cap: money(1000), expires_at: at(EXPIRY) };
+        let token = Token {
+            id: token_id,
+            allowance,
+            created_at: at(0),
+            instrument: Instrument::Sealed { card: 1, perishable: Some(2) },
+            grant: String::new(),
+            card_fingerprint: [0; 32],
+            state: TokenState::Active,
+            attempts: 0,
+            exposed: false,
+        };
+        Self { session, token }
+    }
+
+    fn begin(&mut self, claim: &str, now: i64) -> Result<BegunClaim, ClaimRefusal> {
+        let request = BeginClaim {
+            claim: claim_id(claim),
+            agent: self.session.owner.clone(),
+            total_max_age: Duration::from_secs(1_000_000),
+            purchase_order_limit: None,
+            until: at(now + 30),
+        };
+        begin_claim(&mut self.session, Some(&mut self.token), &request, present(now))
+    }
+
+    fn settle(&mut self, claim: &str, attempt: u32, outcome: Outcome, now: i64) -> Settlement {
+        settle(&mut self.session, Some(&mut self.token), &claim_id(claim), attempt, outcome, present(now))
+    }
+
+    fn redeem(&mut self, claim: &str, amount: u64, now: i64) -> Result<Redeemed, RedeemRefusal> {
+        let request = Redeem {
+            claim: claim_id(claim),
+            amount: money(amount),
+            replay_window: REPLAY,
+            every_claim: false,
+        };
+        redeem(&mut self.session, &self.token, &request, at(now))
+    }
+
+    fn revoke(&mut self, now: i64) -> Result<Revoked, RevokeRefusal> {
+        revoke(&mut self.session, &mut self.token, at(now))
+    }
+
+    fn observe(&mut self, lifecycle: Lifecycle, now: i64) -> Settlement {
+        let observation = Observation { lifecycle, total: None, asked_at: at(now) };
+        observe(&mut self.session, Some(&mut self.token), &observation, GRACE, present(now))
+    }
+
+    fn claimed() -> Self {
+        let mut world = Self::new();
+        world.begin("c1", 1).unwrap();
+        world
+    }
+
+    fn in_doubt() -> Self {
+        let mut world = Self::claimed();
+        assert_eq!(world.settle("c1", 1, Outcome::InDoubt, 2), Settlement::Held);
+        world
+    }
+
+    fn perishable(&self) -> Option<u8> {
+        match self.token.instrument {
+            Instrument::Sealed { perishable, .. } => perishable,
+            _ => None,
+        }
+    }
+}
+
+const REFUSED: Outcome = Outcome::NotCharged { recorded: true };
+
+// Active
+
+#[test]
+fn an_active_token_is_claimed_and_a_second_claim_finds_the_session_busy_or_the_token_held() {
+    let mut world = World::claimed();
+    assert_eq!(world.token.state, TokenState::Claimed { claim: claim_id("c1") });
+    assert_eq!(world.begin("c2", 1), Err(ClaimRefusal::TokenClaimed));
+    let mut other = world.token.clone();
+    other.state = TokenState::Active;
+    std::mem::swap(&mut world.token, &mut other);
+    assert_eq!(world.begin("c2", 1), Err(ClaimRefusal::SessionBusy));
+}
+
+#[test]
+fn an_active_token_is_not_redeemed() {
+    assert_eq!(World::new().redeem("c1", 1, 1), Err(RedeemRefusal::NoSuchClaim));
+}
+
+#[test]
+fn a_charge_learned_after_the_claim_ended_consumes_the_token_and_is_alarming() {
+    let mut world = World::claimed();
+    world.settle("c1", 1, REFUSED, 2);
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 3), Settlement::ChargedLate);
+    assert_eq!(world.token.standing(at(3)), Standing::Consumed);
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 4), Settlement::Stale);
+}
+
+#[test]
+fn a_refusal_learned_after_the_claim_ended_changes_nothing() {
+    let mut world = World::claimed();
+    world.settle("c1", 1, REFUSED, 2);
+    let before = (world.session.clone(), world.token.clone());
+    assert_eq!(world.settle("c1", 1, REFUSED, 3), Settlement::Stale);
+    assert_eq!((world.session, world.token), before);
+}
+
+#[test]
+fn an_active_token_is_revoked_at_once_and_again_changes_nothing() {
+    let mut world = World::new();
+    assert_eq!(world.revoke(1), Ok(Revoked::Now));
+    assert_eq!(world.revoke(2), Ok(Revoked::Already));
+    assert_eq!(world.begin("c1", 3), Err(ClaimRefusal::TokenRevoked));
+    assert_eq!(world.perishable(), None);
+    assert!(world.session.tokens.is_empty());
+}
+
+#[test]
+fn a_token_is_invalid_at_its_expiry_and_valid_the_moment_before() {
+    let mut world = World::new();
+    assert_eq!(world.begin("c1", EXPIRY), Err(ClaimRefusal::TokenExpired));
+    assert_eq!(world.token.standing(at(EXPIRY)), Standing::Expired);
+    assert!(world.begin("c1", EXPIRY - 1).is_ok());
+}
+
+#[test]
+fn after_three_answered_attempts_a_token_is_worn_out() {
+    let mut world = World::new();
+    for round in 0..i64::from(MAX_ATTEMPTS) {
+        world.begin(&format!("c{round}"), round).unwrap();
+        assert_eq!(world.settle(&format!("c{round}"), 1, REFUSED, round), Settlement::Released);
+    }
+    assert_eq!(world.begin("c9", 9), Err(ClaimRefusal::TokenWornOut));
+}
+
+#[test]
+fn attempts_that_never_reached_the_merchant_do_not_wear_a_token_out() {
+    let mut world = World::new();
+    for round in 0..10 {
+        world.begin(&format!("c{round}"), round).unwrap();
+        world.settle(&format!("c{round}"), 1, Outcome::NotCharged { recorded: false }, round);
+    }
+    assert_eq!(world.token.attempts, 0);
+    assert!(world.begin("last", 20).is_ok());
+}
+
+// Claimed
+
+#[test]
+fn the_card_leaves_once_for_the_claim_and_again_only_within_the_replay_window() {
+    let mut world = World::claimed();
+    assert_eq!(world.redeem("c2", 1000, 1), Err(RedeemRefusal::NoSuchClaim));
+    assert_eq!(world.redeem("c1", 1001, 1), Err(RedeemRefusal::OverChecked));
+    assert_eq!(world.redeem("c1", 1000, 1), Ok(Redeemed::First));
+    assert_eq!(world.redeem("c1", 1000, 60), Ok(Redeemed::Again));
+    assert_eq!(world.redeem("c1", 1000, 61), Err(RedeemRefusal::Gone));
+}
+
+#[test]
+fn the_card_does_not_leave_in_another_currency_or_after_expiry() {
+    let mut world = World::claimed();
+    let euros = Redeem {
+        claim: claim_id("c1"),
+        amount: Money { currency: Currency::parse("eur").unwrap(), ..money(1) },
+        replay_window: REPLAY,
+        every_claim: false,
+    };
+    assert_eq!(redeem(&mut world.session, &world.token, &euros, at(1)), Err(RedeemRefusal::CurrencyMismatch));
+    assert_eq!(world.redeem("c1", 1, EXPIRY), Err(RedeemRefusal::Expired));
+}
+
+#[test]
+fn a_charge_consumes_and_what_follows_is_gone_or_spent() {
+    let mut world = World::claimed();
+    world.redeem("c1", 1000, 1).unwrap();
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 2), Settlement::Charged);
+    assert_eq!(world.redeem("c1", 1000, 3), Err(RedeemRefusal::Gone));
+    assert_eq!(world.begin("c2", 3), Err(ClaimRefusal::TokenConsumed));
+    assert_eq!(world.revoke(3), Err(RevokeRefusal::Consumed));
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 3), Settlement::Stale);
+    assert_eq!(world.settle("c1", 1, REFUSED, 3), Settlement::Stale);
+    assert_eq!(world.token.standing(at(EXPIRY + 1)), Standing::Consumed);
+    assert_eq!(world.perishable(), None);
+}
+
+#[test]
+fn after_a_charge_another_token_finds_the_session_completed() {
+    let mut world = World::claimed();
+    let mut second = world.token.clone();
+    second.state = TokenState::Active;
+    world.settle("c1", 1, Outcome::Charged, 2);
+    world.token = second;
+    assert_eq!(world.begin("c2", 3), Err(ClaimRefusal::AlreadyCharged));
+}
+
+#[test]
+fn a_refusal_releases_the_token_and_marks_it_exposed_only_if_the_card_left() {
+    let mut world = World::claimed();
+    assert_eq!(world.settle("c1", 1, REFUSED, 2), Settlement::Released);
+    assert!(!world.token.exposed);
+    assert_eq!(world.perishable(), Some(2));
+    world.begin("c2", 3).unwrap();
+    world.redeem("c2", 1, 3).unwrap();
+    world.settle("c2", 1, REFUSED, 4);
+    assert!(world.token.exposed);
+    assert_eq!(world.perishable(), None);
+    assert_eq!(world.token.standing(at(5)), Standing::Active);
+}
+
+#[test]
+fn an_exposed_card_goes_out_again_only_where_the_merchant_wants_it_every_claim() {
+    let mut world = World::claimed();
+    world.redeem("c1", 1, 1).unwrap();
+    world.settle("c1", 1, REFUSED, 2);
+    world.begin("c2", 3).unwrap();
+    assert_eq!(world.redeem("c2", 1, 3), Err(RedeemRefusal::AlreadyExposed));
+    let every = Redeem { claim: claim_id("c2"), amount: money(1), replay_window: REPLAY, every_claim: true };
+    assert_eq!(redeem(&mut world.session, &world.token, &every, at(3)), Ok(Redeemed::First));
+}
+
+#[test]
+fn a_revoke_before_redemption_stops_it_and_takes_effect_when_the_claim_ends() {
+    let mut world = World::claimed();
+    assert_eq!(world.revoke(1), Ok(Revoked::Requested));
+    assert_eq!(world.revoke(2), Ok(Revoked::Requested));
+    assert_eq!(world.redeem("c1", 1, 2), Err(RedeemRefusal::Revoking));
+    world.settle("c1", 1, Outcome::NotCharged { recorded: false }, 3);
+    assert!(matches!(world.token.state, TokenState::Revoked { reason: RevokeReason::Agent, .. }));
+}
+
+#[test]
+fn a_revoke_after_redemption_is_refused() {
+    let mut world = World::claimed();
+    world.redeem("c1", 1, 1).unwrap();
+    assert_eq!(world.revoke(2), Err(RevokeRefusal::InUse));
+}
+
+#[test]
+fn a_claimed_token_outlives_its_expiry_until_there_is_evidence() {
+    let mut world = World::claimed();
+    assert_eq!(world.token.standing(at(EXPIRY + 1)), Standing::Claimed);
+    world.settle("c1", 1, Outcome::NotCharged { recorded: false }, EXPIRY + 1);
+    assert_eq!(world.token.standing(at(EXPIRY + 1)), Standing::Expired);
+}
+
+#[test]
+fn a_pending_claim_is_held_until_an_observation_ends_it() {
+    for (lifecycle, settlement) in [
+        (Lifecycle::Completed, Settlement::Charged),
+        (Lifecycle::Closed, Settlement::Released),
+        (Lifecycle::Working, Settlement::Held),
+    ] {
+        let mut world = World::claimed();
+        assert_eq!(world.settle("c1", 1, Outcome::Pending, 2), Settlement::Held);
+        assert_eq!(world.observe(lifecycle, 3), settlement);
+    }
+}
+
+// Claimed, in doubt
+
+#[test]
+fn once_in_doubt_a_later_refusal_releases_nothing() {
+    let mut world = World::in_doubt();
+    assert_eq!(reenter(&mut world.session, &claim_id("c1"), at(40), present(3)).unwrap().attempt, 2);
+    assert_eq!(world.settle("c1", 2, REFUSED, 4), Settlement::Held);
+    assert_eq!(world.begin("c2", 5), Err(ClaimRefusal::TokenClaimed));
+}
+
+#[test]
+fn overlapping_attempts_need_evidence_even_when_none_was_in_doubt() {
+    let mut world = World::claimed();
+    world.session.claim.as_mut().unwrap().attempts.push(Attempt { number: 2, incarnation: 1, until: at(40) });
+    assert_eq!(world.settle("c1", 2, REFUSED, 2), Settlement::Held);
+    assert_eq!(world.settle("c1", 1, REFUSED, 3), Settlement::Held);
+    assert_eq!(world.observe(Lifecycle::Open, 3 + 60), Settlement::Released);
+}
+
+#[test]
+fn a_charge_ends_doubt_whichever_attempt_brings_it() {
+    let mut world = World::in_doubt();
+    reenter(&mut world.session, &claim_id("c1"), at(40), present(3)).unwrap();
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 4), Settlement::Charged);
+    assert_eq!(world.settle("c1", 2, REFUSED, 5), Settlement::Stale);
+}
+
+#[test]
+fn an_open_session_ends_doubt_only_when_it_was_read_after_the_grace() {
+    let mut world = World::in_doubt();
+    assert_eq!(world.observe(Lifecycle::Open, 2 + 59), Settlement::Held);
+    assert_eq!(world.observe(Lifecycle::Unknown, 2 + 60), Settlement::Held);
+    assert_eq!(world.observe(Lifecycle::Working, 2 + 60), Settlement::Held);
+    assert_eq!(world.observe(Lifecycle::Open, 2 + 60), Settlement::Released);
+    assert_eq!(world.token.standing(at(70)), Standing::Active);
+}
+
+#[test]
+fn no_observation_but_completed_ends_a_claim_while_an_attempt_is_out() {
+    for lifecycle in [Lifecycle::Open, Lifecycle::Closed, Lifecycle::Working] {
+        assert_eq!(World::claimed().observe(lifecycle, 5), Settlement::Held, "{lifecycle:?}");
+    }
+    assert_eq!(World::claimed().observe(Lifecycle::Completed, 5), Settlement::Charged);
+}
+
+#[test]
+fn an_attempt_of_a_former_process_is_in_doubt() {
+    let mut world = World::claimed();
+    let later = Present { now: at(2), incarnation: 2 };
+    let read = |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked) };
+    assert_eq!(observe(&mut world.session, Some(&mut world.token), &read(2), GRACE, later), Settlement::Held);
+    assert!(world.session.claim.as_ref().unwrap().contested);
+    let after_grace = Present { now: at(70), incarnation: 2 };
+    assert_eq!(
+        observe(&mut world.session, Some(&mut world.token), &read(70), GRACE, after_grace),
+        Settlement::Released
+    );
+}
+
+#[test]
+fn a_claim_is_not_reentered_while_an_attempt_is_out() {
+    let mut world = World::claimed();
+    assert_eq!(
+        reenter(&mut world.session, &claim_id("c1"), at(40), present(2)),
+        Err(ClaimRefusal::SessionBusy)
+    );
+    assert_eq!(
+        reenter(&mut world.session, &claim_id("c2"), at(40), present(2)),
+        Err(ClaimRefusal::SessionBusy)
+    );
+}
+
+#[test]
+fn in_doubt_the_card_can_still_be_fetched_and_a_revoke_still_stops_it() {
+    assert_eq!(World::in_doubt().redeem("c1", 1000, 3), Ok(Redeemed::First));
+    let mut world = World::in_doubt();
+    assert_eq!(world.revoke(3), Ok(Revoked::Requested));
+    assert_eq!(world.redeem("c1", 1000, 3), Err(RedeemRefusal::Revoking));
+}
+
+#[test]
+fn an_operator_ends_doubt_either_way() {
+    let mut world = World::in_doubt();
+    assert_eq!(
+        resolve(&mut world.session, Some(&mut world.token), Evidence::Charged, present(3)),
+        Settlement::Charged
+    );
+    let mut world = World::in_doubt();
+    assert_eq!(
+        resolve(&mut world.session, Some(&mut world.token), Evidence::NotCharged, present(3)),
+        Settlement::Released
+    );
+}
+
+// Consumed, Revoked, Expired
+
+#[test]
+fn an_ended_token_is_neither_redeemed_nor_revoked_into_another_end() {
+    let mut expired = World::new();
+    assert_eq!(expired.revoke(EXPIRY), Ok(Revoked::Already));
+    assert_eq!(expired.redeem("c1", 1, EXPIRY), Err(RedeemRefusal::NoSuchClaim));
+    let mut revoked = World::new();
+    revoked.revoke(1).unwrap();
+    assert_eq!(revoked.redeem("c1", 1, 2), Err(RedeemRefusal::NoSuchClaim));
+    assert_eq!(revoked.settle("c1", 1, REFUSED, 2), Settlement::Stale);
+    assert_eq!(revoked.settle("c1", 1, Outcome::Charged, 2), Settlement::ChargedLate);
+    assert_eq!(revoked.token.standing(at(3)), Standing::Consumed);
+}
+
+// What is checked when a claim begins
+
+#[test]
+fn the_cap_itself_passes_and_one_more_does_not() {
+    let mut world = World::new();
+    world.session.note_total(0, total(1001), present(0));
+    assert_eq!(world.begin("c1", 1), Err(ClaimRefusal::OverCap));
+    world.session.note_total(0, total(1000), present(0));
+    assert_eq!(world.begin("c1", 1).unwrap().checked, money(1000));
+}
+
+#[test]
+fn a_token_is_unknown_to_any_other_agent_merchant_or_session() {
+    let change: [fn(&mut Allowance); 3] = [
+        |allowance| allowance.agent = AgentId::parse("other").unwrap(),
+        |allowance| allowance.merchant = MerchantId::parse("other").unwrap(),
+        |allowance| allowance.session = SessionId::parse("other").unwrap(),
+    ];
+    for change in change {
+        let mut world = World::new();
+        change(&mut world.token.allowance);
+        assert_eq!(world.begin("c1", 1), Err(ClaimRefusal::TokenElsewhere));
+    }
+}
+
+#[test]
+fn another_currency_is_refused_and_the_presentment_total_counts_where_it_is_the_allowances() {
+    let mut world = World::new();
+    world.token.allowance.cap.currency = Currency::parse("eur").unwrap();
+    assert_eq!(world.begin("c1", 1), Err(ClaimRefusal::CurrencyMismatch));
+    let euros = Money { currency: Currency::parse("eur").unwrap(), ..money(900) };
+    let both = SessionTotal { settlement: money(1000), presentment: Some(euros) };
+    world.session.note_total(0, Some(both), present(1));
+    assert_eq!(world.begin("c1", 1).unwrap().checked, euros);
+}
+
+#[test]
+fn without_a_token_only_a_purchase_order_limit_lets_a_claim_begin() {
+    let mut world = World::new();
+    let mut request = BeginClaim {
+        claim: claim_id("c1"),
+        agent: world.session.owner.clone(),
+        total_max_age: GRACE,
+        purchase_order_limit: None,
+        until: at(30),
+    };
+    let refused = begin_claim::<u8>(&mut world.session, None, &request, present(1));
+    assert_eq!(refused, Err(ClaimRefusal::PurchaseOrderRefused));
+    request.purchase_order_limit = Some(money(1000));
+    assert!(begin_claim::<u8>(&mut world.session, None, &request, present(1)).is_ok());
+}
+
+// Totals and mutations
+
+#[test]
+fn a_total_counts_only_from_the_answer_to_the_last_mutation_started() {
+    let mut session = World::new().session;
+    let first = session.begin_mutation(present(1), at(30)).unwrap();
+    let second = session.begin_mutation(present(1), at(30)).unwrap();
+    assert_eq!(session.fresh_total(at(1), GRACE), None);
+    session.end_mutation(second, total(7), at(2));
+    session.end_mutation(first, total(9), at(3));
+    assert_eq!(session.fresh_total(at(3), GRACE), total(7));
+}
+
+#[test]
+fn an_unreadable_answer_erases_the_total_and_an_old_one_does_not_count() {
+    let mut session = World::new().session;
+    assert_eq!(session.fresh_total(at(61), GRACE), None);
+    let sequence = session.begin_mutation(present(1), at(30)).unwrap();
+    session.end_mutation(sequence, None, at(2));
+    assert_eq!(session.fresh_total(at(2), GRACE), None);
+}
+
+#[test]
+fn a_read_that_a_mutation_overtook_sets_no_total() {
+    let mut session = World::new().session;
+    let before = session.sequence;
+    let sequence = session.begin_mutation(present(1), at(30)).unwrap();
+    session.note_total(before, total(5), present(2));
+    assert_eq!(session.total, None);
+    session.note_total(sequence, total(5), present(2));
+    assert_eq!(session.total, None);
+}
+
+#[test]
+fn a_claim_and_a_mutation_exclude_each_other() {
+    let mut world = World::claimed();
+    assert_eq!(world.session.begin_mutation(present(2), at(30)), Err(SessionBusy));
+    let mut world = World::new();
+    world.session.begin_mutation(present(1), at(30)).unwrap();
+    assert_eq!(world.begin("c1", 2), Err(ClaimRefusal::SessionBusy));
+}
+
+#[test]
+fn mutations_of_a_former_process_hold_nothing_up() {
+    let mut world = World::new();
+    world.session.begin_mutation(present(1), at(30)).unwrap();
+    let later = Present { now: at(2), incarnation: 2 };
+    assert!(!world.session.has_open_mutation(later));
+    world.session.note_total(world.session.sequence, total(1000), later);
+    assert_eq!(world.session.fresh_total(at(2), GRACE), total(1000));
+}
+
+#[test]
+fn a_session_holds_so_many_live_tokens_and_no_more() {
+    let mut session = World::new().session;
+    let id = |n: u8| TokenId::assemble("abcdefghij", &format!("{n:022}")).unwrap();
+    assert_eq!(session.add_token(id(1), at(EXPIRY), 1, at(1)), Err(TooManyTokens));
+    assert_eq!(session.add_token(id(1), at(EXPIRY + 5), 1, at(EXPIRY)), Ok(()));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Begin(u8),
+    Reenter(u8),
+    Settle(u8, u32, Outcome),
+    Redeem(u8),
+    Revoke,
+    Observe(Lifecycle),
+    Wait(i64),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let outcome = prop_oneof![
+        Just(Outcome::Charged),
+        Just(Outcome::Pending),
+        Just(Outcome::InDoubt),
+        Just(REFUSED),
+        Just(Outcome::NotCharged { recorded: false })
+    ];
+    let lifecycle = prop_oneof![
+        Just(Lifecycle::Open),
+        Just(Lifecycle::Closed),
+        Just(Lifecycle::Working),
+        Just(Lifecycle::Unknown),
+        Just(Lifecycle::Completed)
+    ];
+    let step = prop_oneof![
+        4 => (0..4u8).prop_map(Step::Begin),
+        2 => (0..4u8).prop_map(Step::Reenter),
+        4 => (0..4u8, 1..4u32, outcome).prop_map(|(c, a, o)| Step::Settle(c, a, o)),
+        2 => (0..4u8).prop_map(Step::Redeem),
+        1 => Just(Step::Revoke),
+        2 => lifecycle.prop_map(Step::Observe),
+        2 => (1..100i64).prop_map(Step::Wait),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    /// Under any interleaving: one open claim, held by the token it names; a claim begins only
+    /// while nothing is charged; doubt is never released by a refusal; the card leaves at most
+    /// once a claim; a consumed token stays consumed.
+    #[test]
+    fn no_interleaving_breaks_single_use(steps in steps()) {
+        let mut world = World::new();
+        let (mut now, mut incarnation) = (0, 1);
+        let mut redeemed = std::collections::HashMap::new();
+        for step in steps {
+            let here = Present { now: at(now), incarnation };
+            let consumed_before = matches!(world.token.state, TokenState::Consumed { .. });
+            let charged_before = matches!(world.session.ending, Some(Ending::Charged { .. }));
+            let contested_before = world.session.claim.as_ref().is_some_and(|claim| claim.contested);
+            let name = |c: u8| claim_id(&format!("c{c}"));
+            match step {
+                Step::Begin(c) => {
+                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, until: at(now + 30) };
+                    let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
+                    prop_assert!(!(began && (charged_before || consumed_before)));
+                }
+                Step::Reenter(c) => { let _ = reenter(&mut world.session, &name(c), at(now + 30), here); }
+                Step::Settle(c, attempt, outcome) => {
+                    let settlement = settle(&mut world.session, Some(&mut world.token), &name(c), attempt, outcome, here);
+                    if contested_before && matches!(outcome, Outcome::NotCharged { .. }) {
+                        prop_assert_ne!(settlement, Settlement::Released);
+                    }
+                }
+                Step::Redeem(c) => {
+                    let opened = world.session.claim.as_ref().map(|claim| (claim.id.clone(), claim.opened_at));
+                    let request = Redeem { claim: name(c), amount: money(1000), replay_window: REPLAY, every_claim: true };
+                    if redeem(&mut world.session, &world.token, &request, here.now) == Ok(Redeemed::First) {
+                        *redeemed.entry(opened).or_insert(0) += 1;
+                    }
+                }
+                Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here.now); }
+                Step::Observe(lifecycle) => {
+                    let observation = Observation { lifecycle, total: None, asked_at: here.now };
+                    observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);
+                }
+                Step::Wait(seconds) => now += seconds,
+                Step::Restart => incarnation += 1,
+            }
+            now += 1;
+            match (&world.session.claim, &world.token.state) {
+                (Some(claim), TokenState::Claimed { claim: by }) => prop_assert_eq!(&claim.id, by),
+                (Some(_), TokenState::Consumed { .. }) => {}
+                (Some(_), other) => prop_assert!(false, "an open claim over {:?}", other),
+                (None, TokenState::Claimed { .. }) => prop_assert!(false, "a token held by nothing"),
+                (None, _) => {}
+            }
+            if consumed_before {
+                let still_consumed = matches!(world.token.state, TokenState::Consumed { .. });
+                prop_assert!(still_consumed);
+            }
+        }
+        prop_assert!(redeemed.values().all(|times| *times == 1));
+    }
+}

@@ -1,0 +1,269 @@
+//! From a request's head to an admitted [`Call`]: the steps every agent request goes through, in
+//! the order in which they refuse.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::request::Parts;
+use hyper::body::Incoming;
+
+use super::body::{BodyError, collect};
+use super::call::{Call, UpstreamTime};
+use super::refusal::Refusal;
+use super::reply::Echo;
+use super::{Caller, Gateway};
+use crate::acp::authority::Authority;
+use crate::acp::header::{self, ContentType, HeaderError, RequestHead};
+use crate::acp::problem::{ErrorDialect, Problem};
+use crate::acp::route::{Route, RouteError};
+use crate::acp::version::Version;
+use crate::auth::http_signature::MessageView;
+use crate::auth::signature::{self, Presented, Proof, SignedRequest, Verified};
+use crate::crypto::random;
+use crate::domain::clock::Deadline;
+use crate::domain::id::MerchantId;
+use crate::merchant::Passing;
+use crate::registry::{Agent, Merchant};
+use crate::telemetry::access::Observation;
+use crate::telemetry::trace::TraceParent;
+
+impl Echo {
+    /// What can be echoed before anything is known to be right.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        Self {
+            request_id: header::request_id(headers)
+                .map_or_else(drawn_request_id, |id| id.as_str().to_owned()),
+            idempotency_key: header::idempotency_key(headers).ok().flatten(),
+            quota: None,
+            dialect: ErrorDialect::Checkout,
+        }
+    }
+}
+
+impl Gateway {
+    /// Which authority and route a head names.
+    pub(super) fn route(&self, head: &Parts) -> Result<(Authority, Route), Refusal> {
+        let authority = Authority::of_request(&head.uri, &head.headers).map_err(|_| {
+            let problem = Problem::invalid_request(
+                http::StatusCode::BAD_REQUEST,
+                "invalid_host",
+                "The request must name one host, the same wherever it names it.",
+            );
+            Refusal::Malformed(Box::new(problem))
+        })?;
+        let host_merchant = self.registry.merchant_by_host(authority.as_str()).map(|merchant| &merchant.id);
+        if host_merchant.is_none() && !self.registry.is_shared_host(authority.as_str()) {
+            return Err(Refusal::Misdirected);
+        }
+        match Route::parse(&head.method, head.uri.path(), host_merchant) {
+            Ok(route) => Ok((authority, route)),
+            Err(RouteError::NotFound) => Err(Refusal::NotFound),
+            Err(RouteError::MethodNotAllowed { allow }) => Err(Refusal::MethodNotAllowed(allow)),
+        }
+    }
+
+    /// The merchant of that id.
+    pub(super) fn merchant(&self, id: &MerchantId) -> Result<Arc<Merchant>, Refusal> {
+        self.registry.merchant(id).cloned().ok_or(Refusal::MerchantUnknown)
+    }
+
+    /// Takes an agent's request through every check that does not depend on its route's flow.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
+    pub(super) async fn admit(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        caller: Caller,
+        authority: Authority,
+        route: Route,
+        observation: &mut Observation,
+        echo: &mut Echo,
+    ) -> Result<Call, Refusal> {
+        // Work that finishes what was begun goes on while the gateway shuts down; nothing new does.
+        if self.drain.is_draining() && !matches!(route, Route::RevokeToken { .. }) {
+            return Err(Refusal::Draining);
+        }
+        header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
+        let agent = self.authenticate(&head.headers, caller)?;
+        observation.agent(&agent.id);
+        let read = RequestHead::read(&head.headers).map_err(Refusal::Header)?;
+        let version = read.version.or_else(|| default_version(&agent)).ok_or(Refusal::MissingVersion)?;
+        let merchant = self.merchant_of(&route, &agent, version)?;
+        if let Some(merchant) = &merchant {
+            observation.merchant(&merchant.id);
+        }
+        if route.needs_idempotency_key(version) && read.idempotency_key.is_none() {
+            return Err(Refusal::KeyRequired);
+        }
+        let query = query(head, &route, merchant.as_deref())?;
+        // A thief with the credential and no key exhausts an allowance of its own address here,
+        // not the agent's, and before a byte of body is read.
+        self.limits.signature(&agent.id, caller.address).map_err(Refusal::Limited)?;
+        let body = self.read_body(body, &route, observation).await?;
+        if read.content_type == ContentType::Absent && !body.is_empty() {
+            return Err(Refusal::Header(HeaderError::UnsupportedMediaType));
+        }
+        let path = route.canonical_path();
+        let request = SignedRequest {
+            message: message(head, &authority),
+            body: &body,
+            money_route: route.is_money(),
+            idempotency_key: read.idempotency_key.as_ref().map(header::IdempotencyKey::as_str),
+        };
+        let verified = self.verify(&agent, &request, caller)?;
+        echo.quota = Some(self.limits.agent(&agent).map_err(Refusal::Limited)?);
+        if let Some(merchant) = &merchant {
+            self.limits.merchant(merchant).map_err(Refusal::Limited)?;
+        }
+        let passing = self.passing(head, version, &authority, caller, echo, observation);
+        Ok(Call {
+            agent,
+            version,
+            route,
+            path,
+            passing,
+            query,
+            body,
+            key: read.idempotency_key,
+            verified,
+            upstream: UpstreamTime::default(),
+        })
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, caller: Caller) -> Result<Arc<Agent>, Refusal> {
+        let agent = header::credential(headers)
+            .ok()
+            .flatten()
+            .and_then(|credential| self.registry.agent_by_credential(credential.expose()));
+        agent.cloned().ok_or_else(|| {
+            self.limits.failed_authentication(caller.address);
+            Refusal::Unauthenticated
+        })
+    }
+
+    fn merchant_of(
+        &self,
+        route: &Route,
+        agent: &Agent,
+        version: Version,
+    ) -> Result<Option<Arc<Merchant>>, Refusal> {
+        let Some(id) = route.merchant() else { return Ok(None) };
+        let merchant = self.merchant(id)?;
+        if !agent.may_use(id) {
+            return Err(Refusal::MerchantUnknown);
+        }
+        // `delegate_payment` ends here: the merchant never sees its version.
+        if !matches!(route, Route::DelegatePayment { .. }) && !merchant.versions.contains(version.as_str()) {
+            let accepted = merchant.versions.iter().filter_map(|text| Version::parse(text)).collect();
+            return Err(Refusal::MerchantVersion(accepted));
+        }
+        Ok(Some(merchant))
+    }
+
+    /// Reads a body within bounds. A read has none.
+    pub(super) async fn read_body(
+        &self,
+        body: Incoming,
+        route: &Route,
+        observation: &mut Observation,
+    ) -> Result<Bytes, Refusal> {
+        let started = Instant::now();
+        let most = if route.is_mutation() { self.body_bytes } else { 0 };
+        let read = collect(body, most, Deadline::after(self.body_timeout)).await;
+        observation.body(read.as_ref().map_or(0, Bytes::len), started.elapsed());
+        read.map_err(|error| match error {
+            BodyError::TooLarge => Refusal::TooLarge,
+            BodyError::TooSlow => Refusal::TooSlow,
+            BodyError::Broken => Refusal::Broken,
+        })
+    }
+
+    fn verify(
+        &self,
+        agent: &Agent,
+        request: &SignedRequest<'_>,
+        caller: Caller,
+    ) -> Result<Verified, Refusal> {
+        let metrics = self.observer.metrics();
+        match signature::verify(agent, request, self.clock.now()) {
+            Ok(verified) => {
+                let profile = match verified.proof() {
+                    Proof::Signed { profile, .. } => profile.as_str(),
+                    Proof::BearerOnly => Presented::Nothing.as_str(),
+                };
+                metrics.signature(profile, verified.outcome().as_str());
+                Ok(verified)
+            }
+            Err(error) => {
+                metrics.signature(Presented::by(request.message.headers).as_str(), error.outcome().as_str());
+                self.limits.failed_signature(&agent.id, caller.address);
+                Err(Refusal::Signature(error.code()))
+            }
+        }
+    }
+
+    fn passing(
+        &self,
+        head: &Parts,
+        version: Version,
+        authority: &Authority,
+        caller: Caller,
+        echo: &Echo,
+        observation: &mut Observation,
+    ) -> Passing {
+        let trace = head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
+        if let Some(trace) = &trace {
+            observation.trace(*trace);
+        }
+        Passing {
+            version: version.as_str().to_owned(),
+            accept_language: header::accept_language(&head.headers),
+            content_type: head.headers.get(CONTENT_TYPE).cloned(),
+            accept: head.headers.get(ACCEPT).cloned(),
+            user_agent: head.headers.get(USER_AGENT).cloned(),
+            request_id: echo.request_id.clone(),
+            traceparent: trace.map(|trace| trace.to_string()),
+            forwarded_for: caller.address,
+            host: authority.as_str().to_owned(),
+        }
+    }
+}
+
+/// A request id of ours: `req_` and 131 random bits.
+pub(super) fn drawn_request_id() -> String {
+    format!("req_{}", random::base62(22).unwrap_or_default())
+}
+
+fn default_version(agent: &Agent) -> Option<Version> {
+    agent.default_version.as_deref().and_then(Version::parse)
+}
+
+/// The query, where the merchant's entry lets one pass.
+fn query(head: &Parts, route: &Route, merchant: Option<&Merchant>) -> Result<Option<String>, Refusal> {
+    let Some(query) = head.uri.query() else { return Ok(None) };
+    let passes = !route.is_mutation() && merchant.is_some_and(|merchant| merchant.query_on_get);
+    if passes {
+        return Ok(Some(query.to_owned()));
+    }
+    let problem = Problem::invalid_request(
+        http::StatusCode::BAD_REQUEST,
+        "query_not_allowed",
+        "This path does not take a query.",
+    );
+    Err(Refusal::Malformed(Box::new(problem)))
+}
+
+/// The request as its signature sees it: the authority normalised, the path as received.
+pub(super) fn message<'a>(head: &'a Parts, authority: &'a Authority) -> MessageView<'a> {
+    MessageView {
+        method: head.method.as_str(),
+        scheme: "https",
+        authority: authority.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+    }
+}

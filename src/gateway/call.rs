@@ -1,0 +1,141 @@
+//! One admitted request of an agent: authenticated, verified, within limits, its body read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::operation::Operation;
+use super::refusal::Refusal;
+use crate::acp::header::IdempotencyKey;
+use crate::acp::route::Route;
+use crate::acp::version::Version;
+use crate::auth::signature::{Proof as Proven, Verified};
+use crate::crypto::keyset::KeyRings;
+use crate::crypto::random;
+use crate::domain::clock::Timestamp;
+use crate::idempotency::StoredRequest;
+use crate::merchant::{CompleteContext, Context, Outbound, Passing, Proof};
+use crate::registry::{Agent, Merchant};
+
+/// An admitted request.
+pub(super) struct Call {
+    pub agent: Arc<Agent>,
+    pub version: Version,
+    pub route: Route,
+    pub path: String,
+    pub passing: Passing,
+    pub query: Option<String>,
+    pub body: Bytes,
+    pub key: Option<IdempotencyKey>,
+    pub verified: Verified,
+    pub upstream: UpstreamTime,
+}
+
+/// Time spent waiting for the merchant, shared with the observer of the request.
+#[derive(Clone, Default)]
+pub(super) struct UpstreamTime(Arc<AtomicU64>);
+
+impl UpstreamTime {
+    /// Adds a wait.
+    pub fn add(&self, waited: Duration) {
+        self.0.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// All waits so far; `None` when there was none.
+    pub fn total(&self) -> Option<Duration> {
+        Some(Duration::from_micros(self.0.load(Ordering::Relaxed))).filter(|waited| !waited.is_zero())
+    }
+}
+
+impl Call {
+    /// The use of its idempotency key. Without one, which versions before 2026-04-17 allow off the
+    /// money routes, the operation gets a key nobody can repeat.
+    pub fn operation(
+        &self,
+        rings: &Arc<KeyRings>,
+        merchant: Option<&Merchant>,
+    ) -> Result<Operation, Refusal> {
+        let drawn;
+        let key = match &self.key {
+            Some(key) => key.as_str(),
+            None => {
+                // A space cannot stand in a key that an agent sends.
+                drawn = format!("none {}", random::base62(22).map_err(|_| Refusal::Internal)?);
+                &drawn
+            }
+        };
+        let merchant = merchant.map(|merchant| &merchant.id);
+        Operation::new(rings, &self.agent.id, merchant, &self.route.method(), &self.path, key, &self.body)
+    }
+
+    /// What a re-send repeats.
+    pub fn stored_request(&self) -> StoredRequest {
+        let text = |value: &Option<http::HeaderValue>| {
+            value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        StoredRequest {
+            version: self.passing.version.clone(),
+            accept_language: text(&self.passing.accept_language),
+            content_type: text(&self.passing.content_type),
+            body: self.body.to_vec(),
+        }
+    }
+
+    /// The request as it goes to the merchant: what is stored of the first use, where it differs.
+    pub fn outbound(
+        &self,
+        stored: Option<StoredRequest>,
+        upstream_key: Option<String>,
+        complete: Option<CompleteContext>,
+        grant: Option<String>,
+        now: Timestamp,
+    ) -> Outbound {
+        let mut headers = self.passing.clone();
+        let mut body = self.body.clone();
+        if let Some(stored) = stored {
+            let value = |text: Option<String>| text.and_then(|text| text.parse().ok());
+            headers.version = stored.version;
+            headers.accept_language = value(stored.accept_language);
+            headers.content_type = value(stored.content_type);
+            body = stored.body.into();
+        }
+        Outbound {
+            method: self.route.method(),
+            path: self.path.clone(),
+            query: self.query.clone(),
+            headers,
+            idempotency_key: upstream_key,
+            body,
+            context: self.context(complete),
+            grant,
+            now,
+        }
+    }
+
+    /// A read of a session on the agent's behalf.
+    pub fn session_read(&self, session: &crate::domain::id::SessionId, now: Timestamp) -> Outbound {
+        let mut headers = self.passing.clone();
+        headers.content_type = None;
+        Outbound {
+            method: http::Method::GET,
+            path: format!("/checkout_sessions/{session}"),
+            query: None,
+            headers,
+            idempotency_key: None,
+            body: Bytes::new(),
+            context: self.context(None),
+            grant: None,
+            now,
+        }
+    }
+
+    fn context(&self, complete: Option<CompleteContext>) -> Context {
+        let (proof, key) = match self.verified.proof() {
+            Proven::Signed { key, .. } => (Proof::Signed, Some(key.clone())),
+            Proven::BearerOnly => (Proof::Bearer, None),
+        };
+        Context { agent: self.agent.id.clone(), proof, key, complete }
+    }
+}

@@ -1,0 +1,406 @@
+//! Complete: where a token is spent. Peek, gather, begin, forward, settle.
+//!
+//! Between begin and settle nothing returns early: whatever the merchant does becomes an
+//! [`Outcome`], and every outcome is settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::Gateway;
+use super::call::Call;
+use super::operation::Operation;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::acp::wire::complete::CompleteView;
+use crate::acp::wire::session::SessionView;
+use crate::crypto::random;
+use crate::domain::clock::Deadline;
+use crate::domain::id::{ClaimId, SessionId, TokenId};
+use crate::domain::money::Money;
+use crate::domain::session::{
+    BeginClaim, BegunClaim, Ending, Outcome, Present, Session, SessionKind, Settlement, begin_claim, settle,
+};
+use crate::fraud::Cleared;
+use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
+use crate::merchant::{self, CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
+use crate::records::{Durability, Purpose};
+use crate::registry::{Merchant, PurchaseOrders};
+use crate::token::{Address, View};
+
+/// How long after its merchant's total deadline a lease or attempt is void.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// One complete on its way: everything its steps share.
+pub(super) struct Completion {
+    pub call: Call,
+    pub merchant: Arc<Merchant>,
+    pub session: SessionId,
+    pub token: Option<TokenId>,
+    pub operation: Operation,
+    pub address: Address,
+    /// The claim: its id is the key the merchant receives.
+    pub claim: ClaimId,
+}
+
+/// A claim that was begun or re-entered, before it is forwarded.
+pub(super) struct Started {
+    pub begun: BegunClaim,
+    pub lease: LeaseMark,
+    pub record: KeyRecord,
+    pub grant: Option<String>,
+    pub review: bool,
+}
+
+impl Gateway {
+    pub(super) async fn complete(
+        self: Arc<Self>,
+        call: Call,
+        merchant: Arc<Merchant>,
+        session: SessionId,
+    ) -> Result<Reply, Refusal> {
+        let request = CompleteView::read(&call.body).map_err(|error| Refusal::of_body(&error))?;
+        let token = spent_token(&request)?;
+        let operation = call.operation(&self.rings, Some(&merchant))?;
+        let mut address =
+            self.ledger.address(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
+        if let Some(token) = &token {
+            address = address.with_token(token);
+        }
+        let view = self.ledger.read(&address).await?;
+        if view.session.is_none() {
+            self.adopt(&call, &merchant, &session).await?;
+        } else {
+            owned(view.session.as_ref(), &call)?;
+        }
+        if let Some(reply) = self.replay(&operation, view.key.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+            return Ok(reply);
+        }
+        self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
+        let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let claim = ClaimId::parse(&operation.upstream_key(view.key.as_ref())).ok_or(Refusal::Internal)?;
+        let completion = Completion { call, merchant, session, token, operation, address, claim };
+        match view.session.as_ref() {
+            Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
+                self.reenter(&completion).await
+            }
+            Some(session) if is_charged_by(session, &completion.claim) => self.synthesise(&completion).await,
+            _ => self.attempt(&completion).await,
+        }
+    }
+
+    /// The answer to a key that already has one, or why it has none yet; `None` when the operation
+    /// is to be done.
+    pub(super) fn replay(
+        &self,
+        operation: &Operation,
+        record: Option<&KeyRecord>,
+        conflict: StatusCode,
+    ) -> Result<Option<Reply>, Refusal> {
+        let metrics = self.observer.metrics();
+        match (idempotency::peek(record, |record| operation.same_body(record), self.ledger.present()), record)
+        {
+            (Peek::Fresh, _) => metrics.idempotency("fresh"),
+            (Peek::Resume, _) => metrics.idempotency("resumed"),
+            (Peek::InFlight, _) => {
+                metrics.idempotency("in_flight");
+                return Err(Refusal::KeyInFlight);
+            }
+            (Peek::Conflict, _) => {
+                metrics.idempotency("conflict");
+                return Err(Refusal::KeyConflict { status: conflict });
+            }
+            (Peek::Replay, Some(KeyRecord { state: KeyState::Recorded(answer), .. })) => {
+                metrics.idempotency("replayed");
+                return operation.open_answer(answer).map(Some);
+            }
+            (Peek::Replay, _) => return Err(Refusal::Internal),
+        }
+        Ok(None)
+    }
+
+    /// A lease for work that is over by the merchant's total deadline.
+    pub(super) fn lease(&self, total: Duration) -> Result<LeaseMark, Refusal> {
+        let number = u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal)?);
+        let present = self.ledger.present();
+        let until = present.now.plus(total).plus(LEASE_MARGIN);
+        Ok(LeaseMark { number, incarnation: present.incarnation, until })
+    }
+
+    /// A first attempt: total, risk, begin, forward, settle.
+    pub(super) async fn attempt(&self, completion: &Completion) -> Result<Reply, Refusal> {
+        let Completion { call, merchant, session, address, .. } = completion;
+        self.ensure_total(call, merchant, session).await?;
+        let (cleared, tally) = self.clear_complete(completion).await?;
+        let started = match self.begin(completion, &cleared).await {
+            Ok(started) => started,
+            Err(refusal) => {
+                tally.hand_back().await;
+                return Err(refusal);
+            }
+        };
+        tally.keep();
+        let exchange = self.forward_complete(completion, &started).await;
+        let reading = read_complete(&exchange, session);
+        self.conclude(completion, &started, &exchange, &reading, address).await
+    }
+
+    /// Opens the claim: key, session and token change in one transaction, or nothing does.
+    async fn begin(&self, completion: &Completion, cleared: &Cleared) -> Result<Started, Refusal> {
+        let Completion { call, merchant, token, operation, address, claim, .. } = completion;
+        let lease = self.lease(merchant.deadlines.total)?;
+        let sealed = operation.seal_request(&call.stored_request())?;
+        let review = cleared.review();
+        self.ledger
+            .transact(address, Purpose::Admit, Durability::Synced, |view: &mut View, present: Present| {
+                let session = owned_mut(view.session.as_mut(), call)?;
+                refuse_unless_free(operation, view.key.as_ref(), present)?;
+                if token.is_some() && view.token.is_none() {
+                    return Err(Refusal::TokenUnknown);
+                }
+                let request = BeginClaim {
+                    claim: claim.clone(),
+                    agent: call.agent.id.clone(),
+                    total_max_age: merchant.total_max_age,
+                    purchase_order_limit: purchase_order_limit(merchant, call, session),
+                    until: lease.until,
+                };
+                let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
+                let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
+                record.state = KeyState::Leased(lease);
+                record.request.get_or_insert_with(|| sealed.clone());
+                let grant = view.token.as_ref().map(|token| token.grant.clone());
+                Ok(Started { begun, lease, record: record.clone(), grant, review })
+            })
+            .await?
+    }
+
+    /// Sends the complete. Infallible: whatever happens is an exchange.
+    pub(super) async fn forward_complete(&self, completion: &Completion, started: &Started) -> Exchange {
+        let Completion { call, merchant, token, operation, claim, .. } = completion;
+        // The bytes of the first use, so that a merchant that compares bytes sees the same request.
+        let Ok(stored) = operation.open_request(&started.record) else {
+            return Exchange::NotSent(NotSent::Unwritable);
+        };
+        let context = CompleteContext {
+            token: token.clone(),
+            claim: claim.clone(),
+            checked: started.begun.checked,
+            attempt: started.begun.attempt,
+            review: started.review,
+        };
+        let key = Some(claim.as_str().to_owned());
+        let outbound = call.outbound(stored, key, Some(context), started.grant.clone(), self.clock.now());
+        self.send(call, merchant, outbound).await
+    }
+
+    /// Settles the attempt and answers.
+    pub(super) async fn conclude(
+        &self,
+        completion: &Completion,
+        started: &Started,
+        exchange: &Exchange,
+        reading: &CompleteReading,
+        address: &Address,
+    ) -> Result<Reply, Refusal> {
+        let Completion { merchant, operation, claim, .. } = completion;
+        let reply = complete_reply(exchange, reading.outcome);
+        let kept = match (&reply, reading.outcome) {
+            (Ok(reply), Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }) => {
+                operation.seal_answer(reply).unwrap_or(None)
+            }
+            _ => None,
+        };
+        let settled = self
+            .ledger
+            .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
+                let Some(session) = view.session.as_mut() else { return Err(Refusal::Internal) };
+                let settlement = settle(
+                    session,
+                    view.token.as_mut(),
+                    claim,
+                    started.begun.attempt,
+                    reading.outcome,
+                    present,
+                );
+                if let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
+                    let sequence = session.sequence;
+                    session.note_total(sequence, Some(total), present);
+                }
+                if let Some(record) = view.key.as_mut() {
+                    keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
+                }
+                Ok(settlement)
+            })
+            .await;
+        let settlement = match settled {
+            Ok(settlement) => settlement?,
+            // The claim stays held; the worker or a retry with the same key finds out.
+            Err(error) => return Err(Refusal::Store(error)),
+        };
+        self.note_settlement(settlement, reading.outcome, merchant, completion);
+        self.note_overcharge(reading, started.begun.checked, completion);
+        self.note_decline(completion, exchange, reading.outcome).await;
+        match settlement {
+            Settlement::Held if reading.outcome != Outcome::Pending => match reading.outcome {
+                Outcome::InDoubt => reply,
+                _ => Err(Refusal::OutcomeUnknown),
+            },
+            _ => reply,
+        }
+    }
+
+    fn note_settlement(
+        &self,
+        settlement: Settlement,
+        outcome: Outcome,
+        merchant: &Merchant,
+        completion: &Completion,
+    ) {
+        let metrics = self.observer.metrics();
+        metrics.claim(match (settlement, outcome) {
+            (Settlement::Charged, _) => "charged",
+            (Settlement::ChargedLate, _) => "charged_late",
+            (Settlement::Released, _) => "released",
+            (Settlement::Held, Outcome::Pending) => "pending",
+            (Settlement::Held, _) => "in_doubt",
+            (Settlement::Stale, _) => "stale",
+        });
+        match settlement {
+            Settlement::Charged if completion.token.is_some() => metrics.token_event("consumed"),
+            Settlement::ChargedLate => self.alarm("charged_late", &merchant.id, &completion.session),
+            _ => {}
+        }
+    }
+
+    /// An answer that shows more than was checked: the order exists, so it is relayed, counted and
+    /// alarmed.
+    fn note_overcharge(&self, reading: &CompleteReading, checked: Money, completion: &Completion) {
+        let shown = reading.session.as_ref().and_then(|session| session.total_in(checked.currency));
+        if reading.outcome == Outcome::Charged && shown.is_some_and(|shown| shown.amount > checked.amount) {
+            self.observer.metrics().overcharge();
+            self.alarm("overcharge", &completion.merchant.id, &completion.session);
+        }
+    }
+}
+
+/// What is kept against the key after a settle.
+fn keep_answer(
+    record: &mut KeyRecord,
+    lease: LeaseMark,
+    settlement: Settlement,
+    outcome: Outcome,
+    kept: Option<&idempotency::StoredAnswer>,
+) {
+    let ours = matches!(record.state, KeyState::Leased(mark) if mark == lease);
+    let unanswered = !matches!(record.state, KeyState::Recorded(_));
+    let conclusive = match settlement {
+        Settlement::Charged => unanswered,
+        Settlement::Released => ours,
+        Settlement::Held => ours && outcome == Outcome::Pending,
+        Settlement::ChargedLate | Settlement::Stale => false,
+    };
+    match kept.filter(|_| conclusive) {
+        Some(answer) => {
+            record.state = KeyState::Recorded(answer.clone());
+            record.request = None;
+        }
+        None if ours => record.state = KeyState::Open,
+        None => {}
+    }
+}
+
+/// What the agent is told about an exchange, apart from what became of the claim.
+fn complete_reply(exchange: &Exchange, outcome: Outcome) -> Result<Reply, Refusal> {
+    match exchange.answer() {
+        Some(answer) if answer.status.is_success() && outcome == Outcome::InDoubt => {
+            Err(Refusal::MerchantAnswer)
+        }
+        _ => relay(exchange, decision(outcome)),
+    }
+}
+
+const fn decision(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Charged => "charged",
+        Outcome::Pending => "pending",
+        Outcome::NotCharged { .. } => "not_charged",
+        Outcome::InDoubt => "in_doubt",
+    }
+}
+
+/// A merchant's answer as the agent sees it.
+///
+/// # Errors
+/// [`Refusal::NotSent`] or [`Refusal::Lost`] when the merchant gave no answer: nothing of it can be kept.
+pub(super) fn relay(exchange: &Exchange, decision: &'static str) -> Result<Reply, Refusal> {
+    match exchange {
+        Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
+        Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
+        Exchange::Answered(_) => {}
+    }
+    Ok(match merchant::relay(exchange) {
+        Ok(passed) => {
+            let json = http::HeaderValue::from_static("application/json");
+            let mut reply = Reply::bytes(passed.status, json, passed.body, decision);
+            reply.headers.extend(passed.headers);
+            reply
+        }
+        Err(problem) => Reply::problem(&problem, decision),
+    })
+}
+
+fn spent_token(request: &CompleteView) -> Result<Option<TokenId>, Refusal> {
+    match (&request.token, request.is_purchase_order_only()) {
+        // What is not of our shape was not minted here: no allowance stands behind it.
+        (Some(_), _) => request.minted_token().map(Some).ok_or(Refusal::TokenUnknown),
+        (None, true) => Ok(None),
+        (None, false) => Err(Refusal::TokenMissing),
+    }
+}
+
+fn purchase_order_limit(merchant: &Merchant, call: &Call, session: &Session) -> Option<Money> {
+    let PurchaseOrders::Allowed { agents, limits } = &merchant.purchase_orders else { return None };
+    let total = session.total?.total;
+    limits
+        .iter()
+        .find(|limit| agents.contains(&call.agent.id) && total.in_currency(limit.currency).is_some())
+        .copied()
+}
+
+pub(super) fn is_charged_by(session: &Session, claim: &ClaimId) -> bool {
+    matches!(&session.ending, Some(Ending::Charged { claim: Some(by) }) if by == claim)
+}
+
+/// The session, if it belongs to the calling agent. To every other agent it does not exist.
+pub(super) fn owned<'a>(session: Option<&'a Session>, call: &Call) -> Result<&'a Session, Refusal> {
+    session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)
+}
+
+/// As [`owned`], to change it.
+pub(super) fn owned_mut<'a>(
+    session: Option<&'a mut Session>,
+    call: &Call,
+) -> Result<&'a mut Session, Refusal> {
+    session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)
+}
+
+/// Inside a transaction: the key must still be free to work on.
+pub(super) fn refuse_unless_free(
+    operation: &Operation,
+    record: Option<&KeyRecord>,
+    present: Present,
+) -> Result<(), Refusal> {
+    match idempotency::peek(record, |record| operation.same_body(record), present) {
+        Peek::Fresh | Peek::Resume => Ok(()),
+        // A winner that has finished meanwhile is found by the next try.
+        Peek::InFlight | Peek::Replay => Err(Refusal::KeyInFlight),
+        Peek::Conflict => Err(Refusal::KeyConflict { status: StatusCode::UNPROCESSABLE_ENTITY }),
+    }
+}
+
+/// By when an exchange that starts now is over.
+pub(super) fn deadline(merchant: &Merchant) -> Deadline {
+    Deadline::after(merchant.deadlines.total)
+}

@@ -1,0 +1,105 @@
+//! When nobody knows whether a complete charged: the session is read first, and only evidence ends
+//! the claim.
+
+use http::StatusCode;
+
+use super::Gateway;
+use super::complete::{Completion, Started, is_charged_by, owned_mut, refuse_unless_free, relay};
+use super::read::SessionRead;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::domain::session::{Lifecycle, Settlement, observe, reenter};
+use crate::idempotency::KeyState;
+use crate::merchant::read_complete;
+use crate::records::{Durability, Purpose};
+use crate::registry::MerchantIdempotency;
+
+impl Gateway {
+    /// A retry with the key of the open claim.
+    pub(super) async fn reenter(&self, completion: &Completion) -> Result<Reply, Refusal> {
+        let Completion { call, merchant, session, address, .. } = completion;
+        let Some(read) = self.read_session(call, merchant, session).await else {
+            return Err(Refusal::OutcomeUnknown);
+        };
+        let observation = read.observation;
+        let settlement = self
+            .ledger
+            .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
+                let session = owned_mut(view.session.as_mut(), call)?;
+                if is_charged_by(session, &completion.claim) {
+                    return Ok::<_, Refusal>(Settlement::Charged);
+                }
+                Ok(observe(session, view.token.as_mut(), &observation, merchant.doubt_grace, present))
+            })
+            .await?;
+        match settlement? {
+            Settlement::Charged => self.record_session_as_answer(completion, &read).await,
+            Settlement::Released | Settlement::Stale | Settlement::ChargedLate => {
+                self.attempt(completion).await
+            }
+            // The merchant honours keys, so the same request is charged once however often it is sent.
+            Settlement::Held
+                if observation.lifecycle == Lifecycle::Open
+                    && merchant.idempotency == MerchantIdempotency::Keys =>
+            {
+                self.resend(completion).await
+            }
+            Settlement::Held => Err(Refusal::OutcomeUnknown),
+        }
+    }
+
+    /// Sends the stored bytes with the stored key again.
+    async fn resend(&self, completion: &Completion) -> Result<Reply, Refusal> {
+        let Completion { call, merchant, session, operation, address, claim, .. } = completion;
+        let lease = self.lease(merchant.deadlines.total)?;
+        let started = self
+            .ledger
+            .transact(address, Purpose::Admit, Durability::Synced, |view, present| {
+                let session = owned_mut(view.session.as_mut(), call)?;
+                refuse_unless_free(operation, view.key.as_ref(), present)?;
+                let record = view.key.as_mut().ok_or(Refusal::OutcomeUnknown)?;
+                let begun = reenter(session, claim, lease.until, present)?;
+                record.state = KeyState::Leased(lease);
+                let grant = view.token.as_ref().map(|token| token.grant.clone());
+                Ok::<_, Refusal>(Started { begun, lease, record: record.clone(), grant, review: false })
+            })
+            .await??;
+        let exchange = self.forward_complete(completion, &started).await;
+        let reading = read_complete(&exchange, session);
+        self.conclude(completion, &started, &exchange, &reading, address).await
+    }
+
+    /// The claim is known to have charged, its answer was lost: the session as it stands now is the
+    /// answer, and is kept.
+    pub(super) async fn synthesise(&self, completion: &Completion) -> Result<Reply, Refusal> {
+        let Completion { call, merchant, session, .. } = completion;
+        match self.read_session(call, merchant, session).await {
+            Some(read) if read.observation.lifecycle == Lifecycle::Completed => {
+                self.record_session_as_answer(completion, &read).await
+            }
+            _ => Err(Refusal::OutcomeUnknown),
+        }
+    }
+
+    async fn record_session_as_answer(
+        &self,
+        completion: &Completion,
+        read: &SessionRead,
+    ) -> Result<Reply, Refusal> {
+        let mut reply = relay(&read.exchange, "charged")?;
+        reply.status = StatusCode::OK;
+        let kept = completion.operation.seal_answer(&reply)?;
+        self.ledger
+            .transact(&completion.address, Purpose::Finish, Durability::Synced, |view, _| {
+                if let (Some(record), Some(answer)) = (view.key.as_mut(), kept.as_ref())
+                    && !matches!(record.state, KeyState::Recorded(_))
+                {
+                    record.state = KeyState::Recorded(answer.clone());
+                    record.request = None;
+                }
+                Ok::<_, Refusal>(())
+            })
+            .await??;
+        Ok(reply)
+    }
+}

@@ -1,0 +1,190 @@
+//! Create, update and cancel, of checkout sessions and carts: forwarded once under a lease, re-sent
+//! with the stored key and bytes after doubt.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::Gateway;
+use super::call::Call;
+use super::complete::{owned, owned_mut, refuse_unless_free, relay};
+use super::delegate::held;
+use super::operation::Operation;
+use super::read::{observation_of, unknown};
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::acp::wire::session::SessionView;
+use crate::domain::id::SessionId;
+use crate::domain::session::{Observation, SessionKind, SessionTotal, observe};
+use crate::idempotency::{KeyRecord, KeyState};
+use crate::merchant::Exchange;
+use crate::records::{Durability, Purpose};
+use crate::registry::Merchant;
+
+impl Gateway {
+    /// Creates a session or cart. What the merchant creates belongs to the agent.
+    pub(super) async fn create(
+        self: Arc<Self>,
+        call: Call,
+        merchant: Arc<Merchant>,
+        kind: SessionKind,
+    ) -> Result<Reply, Refusal> {
+        let operation = call.operation(&self.rings, Some(&merchant))?;
+        let key = operation.scope.record_key(None);
+        let record = self.ledger.read_key(&key).await?;
+        if let Some(reply) = self.replay(&operation, record.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+            return Ok(reply);
+        }
+        self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
+        let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let lease = self.lease(merchant.deadlines.total)?;
+        let sealed = operation.seal_request(&call.stored_request())?;
+        let record = self
+            .ledger
+            .transact_key(&key, Durability::Synced, |record, present| {
+                refuse_unless_free(&operation, record.as_ref(), present)?;
+                let record = record.get_or_insert_with(|| operation.new_record(lease, None));
+                record.state = KeyState::Leased(lease);
+                record.request.get_or_insert_with(|| sealed.clone());
+                Ok::<_, Refusal>(record.clone())
+            })
+            .await??;
+        let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
+        let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
+        let kept = kept(&operation, &exchange, reply.as_ref().ok());
+        self.ledger
+            .transact_key(&key, Durability::Synced, |record, _| {
+                if let Some(record) = held(record, lease) {
+                    finish(record, kept.as_ref());
+                }
+                Ok::<_, Refusal>(())
+            })
+            .await??;
+        reply
+    }
+
+    async fn own_created(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        kind: SessionKind,
+        exchange: &Exchange,
+        asked_at: crate::domain::clock::Timestamp,
+    ) -> Result<Reply, Refusal> {
+        let reply = relay(exchange, "relayed")?;
+        if reply.status.is_success() {
+            let shown = exchange.answer().and_then(|answer| SessionView::read(&answer.body).ok());
+            let id = shown.and_then(|view| view.id).ok_or(Refusal::MerchantAnswer)?;
+            let observation = observation_of(exchange, &id, asked_at);
+            self.own_session(call, merchant, kind, &id, observation.as_ref()).await?;
+        }
+        Ok(reply)
+    }
+
+    /// Updates or cancels a session or cart.
+    pub(super) async fn mutate(
+        self: Arc<Self>,
+        call: Call,
+        merchant: Arc<Merchant>,
+        kind: SessionKind,
+        id: SessionId,
+    ) -> Result<Reply, Refusal> {
+        let operation = call.operation(&self.rings, Some(&merchant))?;
+        let address = self.ledger.address(kind, &merchant.id, &id).with_key(&operation.scope);
+        let view = self.ledger.read(&address).await?;
+        if view.session.is_none() && kind == SessionKind::Checkout {
+            self.adopt(&call, &merchant, &id).await?;
+        } else {
+            owned(view.session.as_ref(), &call).map_err(|_| unknown(kind))?;
+        }
+        if let Some(reply) = self.replay(&operation, view.key.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+            return Ok(reply);
+        }
+        self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
+        let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let lease = self.lease(merchant.deadlines.total)?;
+        let sealed = operation.seal_request(&call.stored_request())?;
+        let (record, sequence) = self
+            .ledger
+            .transact(&address, Purpose::Admit, Durability::Synced, |view, present| {
+                let session = owned_mut(view.session.as_mut(), &call)?;
+                refuse_unless_free(&operation, view.key.as_ref(), present)?;
+                let sequence =
+                    session.begin_mutation(present, lease.until).map_err(|_| Refusal::SessionBusy)?;
+                let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
+                record.state = KeyState::Leased(lease);
+                record.request.get_or_insert_with(|| sealed.clone());
+                Ok::<_, Refusal>((record.clone(), sequence))
+            })
+            .await??;
+        let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
+        let reply = relay(&exchange, "relayed");
+        let kept = kept(&operation, &exchange, reply.as_ref().ok());
+        let observation = observation_of(&exchange, &id, asked_at);
+        self.ledger
+            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                if let Some(session) = view.session.as_mut() {
+                    session.end_mutation(sequence, total_of(observation.as_ref()), present.now);
+                    if let Some(observation) = &observation {
+                        // No claim can be open: a mutation excludes it.
+                        observe::<()>(session, None, observation, merchant.doubt_grace, present);
+                    }
+                }
+                if let Some(record) = held(&mut view.key, lease) {
+                    finish(record, kept.as_ref());
+                }
+                Ok::<_, Refusal>(())
+            })
+            .await??;
+        reply
+    }
+
+    /// Sends the request of the key's first use with the key of its first use.
+    async fn forward(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        operation: &Operation,
+        record: &KeyRecord,
+    ) -> (Exchange, crate::domain::clock::Timestamp) {
+        let asked_at = self.clock.now();
+        let Ok(stored) = operation.open_request(record) else {
+            return (Exchange::NotSent(crate::merchant::NotSent::Unwritable), asked_at);
+        };
+        let outbound = call.outbound(stored, Some(record.upstream_key.clone()), None, None, asked_at);
+        (self.send(call, merchant, outbound).await, asked_at)
+    }
+}
+
+fn total_of(observation: Option<&Observation>) -> Option<SessionTotal> {
+    observation.and_then(|observation| observation.total)
+}
+
+/// The answer to keep against the key: what the merchant decided, not what was in its way
+/// (`acp/protocol.md` §5).
+fn kept(
+    operation: &Operation,
+    exchange: &Exchange,
+    reply: Option<&Reply>,
+) -> Option<crate::idempotency::StoredAnswer> {
+    let answer = exchange.answer()?;
+    let decided = match answer.status.as_u16() {
+        200..=299 => true,
+        // Our own credential was refused, or the merchant asks to come back.
+        401 | 403 | 407 | 408 | 425 | 429 => false,
+        409 => !crate::merchant::is_in_flight(answer),
+        400..=499 => true,
+        _ => false,
+    };
+    reply.filter(|_| decided).and_then(|reply| operation.seal_answer(reply).unwrap_or(None))
+}
+
+fn finish(record: &mut KeyRecord, kept: Option<&crate::idempotency::StoredAnswer>) {
+    match kept {
+        Some(answer) => {
+            record.state = KeyState::Recorded(answer.clone());
+            record.request = None;
+        }
+        None => record.state = KeyState::Open,
+    }
+}

@@ -1,0 +1,263 @@
+//! Reads of sessions: relayed for agents, and made for totals, doubt and ownership. Every session
+//! answer that passes is an observation.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::Gateway;
+use super::call::Call;
+use super::complete::{deadline, owned, relay};
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::acp::wire::session::SessionView;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{MerchantId, SessionId};
+use crate::domain::session::{Lifecycle, Observation, Session, SessionKind, Settlement, observe};
+use crate::merchant::{Exchange, Outbound, SessionReading, read_session, read_session_body};
+use crate::records::{Durability, Purpose, RecordKey};
+use crate::registry::Merchant;
+use crate::token::Address;
+
+/// A session as the merchant has just shown it.
+pub(super) struct SessionRead {
+    /// What it proves.
+    pub observation: Observation,
+    /// The exchange that showed it.
+    pub exchange: Exchange,
+}
+
+/// Locks that let one read of a session's total be under way at a time; the others wait and find it
+/// fresh.
+#[derive(Default)]
+pub struct TotalReads(Mutex<HashMap<RecordKey, Weak<tokio::sync::Mutex<()>>>>);
+
+impl TotalReads {
+    fn of(&self, session: &RecordKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut reads = self.0.lock();
+        if let Some(read) = reads.get(session).and_then(Weak::upgrade) {
+            return read;
+        }
+        reads.retain(|_, read| read.strong_count() > 0);
+        let read = Arc::default();
+        reads.insert(session.clone(), Arc::downgrade(&read));
+        read
+    }
+}
+
+impl Gateway {
+    /// Sends a request and counts the wait as the merchant's.
+    pub(super) async fn send(&self, call: &Call, merchant: &Arc<Merchant>, outbound: Outbound) -> Exchange {
+        let started = std::time::Instant::now();
+        let exchange = self.merchants.send(merchant, outbound, deadline(merchant)).await;
+        call.upstream.add(started.elapsed());
+        exchange
+    }
+
+    /// GET of a session or cart, relayed.
+    pub(super) async fn read_through(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        kind: SessionKind,
+        id: &SessionId,
+    ) -> Result<Reply, Refusal> {
+        let address = self.ledger.address(kind, &merchant.id, id);
+        let mut view = self.ledger.read(&address).await?;
+        if view.session.is_none() && kind == SessionKind::Checkout {
+            self.adopt(call, merchant, id).await?;
+            view = self.ledger.read(&address).await?;
+        }
+        let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
+        let _permit = self.concurrency.read(merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let asked_at = self.clock.now();
+        let outbound = call.outbound(None, None, None, None, asked_at);
+        let exchange = self.send(call, merchant, outbound).await;
+        if kind == SessionKind::Checkout
+            && let SessionReading::Shown(shown) = read_session(&exchange, id)
+        {
+            let observation = observation(&shown, asked_at);
+            if is_news(session, &observation, merchant) {
+                self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
+            }
+        }
+        relay(&exchange, "relayed")
+    }
+
+    /// Reads a session for ourselves; `None` when the answer is no evidence.
+    pub(super) async fn read_session(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        id: &SessionId,
+    ) -> Option<SessionRead> {
+        let asked_at = self.clock.now();
+        let exchange = self.send(call, merchant, call.session_read(id, asked_at)).await;
+        let SessionReading::Shown(shown) = read_session(&exchange, id) else { return None };
+        Some(SessionRead { observation: observation(&shown, asked_at), exchange })
+    }
+
+    /// Makes sure that the session's total is known, reading it where it is not. One read a session
+    /// is under way at a time.
+    pub(super) async fn ensure_total(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        id: &SessionId,
+    ) -> Result<(), Refusal> {
+        let address = self.ledger.address(SessionKind::Checkout, &merchant.id, id);
+        let is_settled = |session: &Session| {
+            session.claim.is_some()
+                || session.ending.is_some()
+                || session.fresh_total(self.clock.now(), merchant.total_max_age).is_some()
+        };
+        let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
+        if is_settled(&session) {
+            return Ok(());
+        }
+        let reads = self.totals.of(address.session_key());
+        let _alone = reads.lock().await;
+        let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
+        if is_settled(&session) {
+            return Ok(());
+        }
+        let asked_at = self.clock.now();
+        let exchange = self.send(call, merchant, call.session_read(id, asked_at)).await;
+        match read_session(&exchange, id) {
+            SessionReading::Shown(shown) => {
+                let observation = observation(&shown, asked_at);
+                self.note_observation(&address, session.sequence, &observation, merchant, id).await
+            }
+            SessionReading::Missing => Err(Refusal::SessionUnknown),
+            SessionReading::Unreadable => relay(&exchange, "total_unread").and(Err(Refusal::MerchantAnswer)),
+        }
+    }
+
+    /// Applies an observation to the session and to the claim it may end.
+    pub(super) async fn note_observation(
+        &self,
+        address: &Address,
+        sequence: u64,
+        observation: &Observation,
+        merchant: &Merchant,
+        id: &SessionId,
+    ) -> Result<(), Refusal> {
+        let address = self.with_claimed_token(address.clone()).await?;
+        let settlement = self
+            .ledger
+            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                let Some(session) = view.session.as_mut() else { return Err(Refusal::SessionUnknown) };
+                session.note_total(sequence, observation.total, present);
+                Ok(observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present))
+            })
+            .await??;
+        if settlement == Settlement::ChargedLate {
+            self.observer.metrics().claim("charged_late");
+            self.alarm("charged_late", &merchant.id, id);
+        }
+        Ok(())
+    }
+
+    /// Adds the token that the session's open claim holds, so that both change together.
+    pub(super) async fn with_claimed_token(&self, address: Address) -> Result<Address, Refusal> {
+        let claimed = self.ledger.read(&address).await?.session.and_then(|session| session.claim?.token);
+        Ok(match claimed {
+            Some(token) => address.with_token(&token),
+            None => address,
+        })
+    }
+
+    /// Lets a named agent adopt a session that the gateway has not seen created, if the merchant
+    /// shows it alive. Otherwise the session does not exist.
+    pub(super) async fn adopt(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        id: &SessionId,
+    ) -> Result<(), Refusal> {
+        if !merchant.adoption.contains(&call.agent.id) {
+            return Err(Refusal::SessionUnknown);
+        }
+        let read = self.read_session(call, merchant, id).await.ok_or(Refusal::SessionUnknown)?;
+        if matches!(read.observation.lifecycle, Lifecycle::Closed | Lifecycle::Unknown) {
+            return Err(Refusal::SessionUnknown);
+        }
+        self.own_session(call, merchant, SessionKind::Checkout, id, Some(&read.observation)).await
+    }
+
+    /// Records that a session belongs to the calling agent, unless it has another owner.
+    pub(super) async fn own_session(
+        &self,
+        call: &Call,
+        merchant: &Merchant,
+        kind: SessionKind,
+        id: &SessionId,
+        observation: Option<&Observation>,
+    ) -> Result<(), Refusal> {
+        let address = self.ledger.address(kind, &merchant.id, id);
+        let owned = self
+            .ledger
+            .transact(&address, Purpose::Admit, Durability::Synced, |view, present| {
+                let session = view.session.get_or_insert_with(|| {
+                    Session::new(kind, merchant.id.clone(), id.clone(), call.agent.id.clone(), present.now)
+                });
+                if session.owner != call.agent.id {
+                    return Err(Refusal::OwnershipConflict);
+                }
+                if let Some(observation) = observation {
+                    let sequence = session.sequence;
+                    session.note_total(sequence, observation.total, present);
+                }
+                Ok(())
+            })
+            .await?;
+        if owned.is_err() {
+            self.observer.metrics().ownership_conflict();
+            self.alarm("ownership_conflict", &merchant.id, id);
+        }
+        owned
+    }
+
+    /// Something a person must look at: one line in the log, at the highest level.
+    pub(super) fn alarm(&self, what: &'static str, merchant: &MerchantId, session: &SessionId) {
+        use crate::telemetry::log::{Level, Value};
+        self.observer.log().event(
+            Level::Error,
+            what,
+            &[("merchant", Value::from(merchant)), ("session", Value::from(session))],
+        );
+    }
+}
+
+/// What a session answer proves.
+pub(super) fn observation(shown: &SessionView, asked_at: Timestamp) -> Observation {
+    Observation { lifecycle: shown.lifecycle(), total: shown.known_total(), asked_at }
+}
+
+/// What a successful answer to a mutation of session `id` proves; `None` when it cannot be read.
+pub(super) fn observation_of(
+    exchange: &Exchange,
+    id: &SessionId,
+    asked_at: Timestamp,
+) -> Option<Observation> {
+    let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
+    read_session_body(&answer.body, id).map(|shown| observation(&shown, asked_at))
+}
+
+/// Whether an observation is worth a write: it ends something, or the total changed or has aged.
+fn is_news(session: &Session, observation: &Observation, merchant: &Merchant) -> bool {
+    let ends = matches!(observation.lifecycle, Lifecycle::Completed | Lifecycle::Closed);
+    let refreshes = session.total.is_none_or(|known| {
+        Some(known.total) != observation.total
+            || observation.asked_at.since(known.at) > merchant.total_max_age / 2
+    });
+    session.claim.is_some() || (ends && session.ending.is_none()) || refreshes
+}
+
+pub(super) const fn unknown(kind: SessionKind) -> Refusal {
+    match kind {
+        SessionKind::Cart => Refusal::CartUnknown,
+        SessionKind::Checkout => Refusal::SessionUnknown,
+    }
+}

@@ -1,0 +1,389 @@
+//! Every refusal of the gateway, and the one place that says what each looks like: HTTP status, ACP
+//! error, metric reason. Inner stages know no HTTP; this match is exhaustive, so a new refusal is a
+//! question from the compiler.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+
+use crate::acp::header::HeaderError;
+use crate::acp::problem::{Problem, ProblemKind};
+use crate::acp::version::Version;
+use crate::acp::wire::WireError;
+use crate::domain::session::{ClaimRefusal, RedeemRefusal, RevokeRefusal};
+use crate::fraud::Denied;
+use crate::limit::Limited;
+use crate::merchant::{Lost, NotSent};
+use crate::records::StoreError;
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub enum Refusal {
+    /// An agent that may not use this merchant, or a merchant that does not exist: one answer.
+    MerchantUnknown,
+    /// The merchant does not accept the agent's API version.
+    MerchantVersion(Vec<Version>),
+    /// No `API-Version` header.
+    MissingVersion,
+    /// The head cannot be used.
+    Header(HeaderError),
+    /// Anything that was read from head or body and found wanting, with its own description.
+    Malformed(Box<Problem>),
+    /// No such path.
+    NotFound,
+    /// No such method on this path.
+    MethodNotAllowed(&'static str),
+    /// Not an authority of ours.
+    Misdirected,
+    /// No credential, or an unknown one.
+    Unauthenticated,
+    /// The signature policy was not met.
+    Signature(&'static str),
+    /// The same signature was used for another request.
+    Replayed,
+    /// A rate or concurrency limit.
+    Limited(Limited),
+    /// The gateway is shutting down.
+    Draining,
+    /// Body too large.
+    TooLarge,
+    /// Body too slow.
+    TooSlow,
+    /// The client went away while it was sending.
+    Broken,
+    /// The session does not exist for this agent.
+    SessionUnknown,
+    /// The cart does not exist for this agent.
+    CartUnknown,
+    /// Another operation on the session is under way.
+    SessionBusy,
+    /// The token does not exist for this agent.
+    TokenUnknown,
+    /// Complete without a token, where one is needed.
+    TokenMissing,
+    /// A claim cannot begin.
+    Claim(ClaimRefusal),
+    /// A card does not leave.
+    Redeem(RedeemRefusal),
+    /// A token cannot be revoked.
+    Revoke(RevokeRefusal),
+    /// The idempotency key is needed and absent.
+    KeyRequired,
+    /// The key was used for another body.
+    KeyConflict {
+        /// 422, or 409 on `delegate_payment` before 2026-04-17 (C14).
+        status: StatusCode,
+    },
+    /// The key's operation is under way.
+    KeyInFlight,
+    /// The outcome of the key's operation is not known yet.
+    OutcomeUnknown,
+    /// The fraud rules deny it.
+    Fraud(Denied),
+    /// As many live tokens as allowed.
+    TooManyTokens,
+    /// The store cannot answer.
+    Store(StoreError),
+    /// Certainly nothing of the request reached the merchant.
+    NotSent(NotSent),
+    /// Bytes may have left and no whole answer came.
+    Lost(Lost),
+    /// The merchant's answer cannot be used.
+    MerchantAnswer,
+    /// The merchant answered with an id that belongs to another agent.
+    OwnershipConflict,
+    /// A cipher or the operating system's randomness failed.
+    Internal,
+}
+
+/// Seconds an agent should wait where only time helps.
+const SHORT_WAIT: u32 = 1;
+/// Seconds to wait for an outcome that is being found out.
+const DOUBT_WAIT: u32 = 5;
+
+impl Refusal {
+    /// The ACP error, before the route's dialect ([`Problem::in_dialect`]).
+    pub fn problem(&self) -> Problem {
+        use StatusCode as S;
+        match self {
+            Self::Malformed(problem) => (**problem).clone(),
+            Self::MerchantUnknown => {
+                invalid(S::NOT_FOUND, "merchant_not_found", "There is no such merchant for this agent.")
+            }
+            Self::MerchantVersion(accepted) => Problem::unsupported_version(accepted.iter().copied()),
+            Self::MissingVersion => Problem::missing_version(Version::NEWEST_FIRST),
+            Self::Header(error) => Problem::of_header(*error, Version::NEWEST_FIRST),
+            Self::NotFound => Problem::not_found(),
+            Self::MethodNotAllowed(_) => {
+                invalid(S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
+            }
+            Self::Misdirected => {
+                invalid(S::MISDIRECTED_REQUEST, "unknown_host", "This host is not served here.")
+            }
+            Self::Unauthenticated => Problem::unauthorized(),
+            Self::Signature(code) => {
+                invalid(S::UNAUTHORIZED, code, "The request signature was not accepted.")
+            }
+            Self::Replayed => invalid(
+                S::UNAUTHORIZED,
+                "signature_replayed",
+                "This signature was already used for another request.",
+            ),
+            Self::Limited(limited) => limited_problem(limited),
+            Self::Draining => {
+                unavailable("shutting_down", "The gateway is shutting down; try again.", SHORT_WAIT)
+            }
+            Self::TooLarge => {
+                invalid(S::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is too large.")
+            }
+            Self::TooSlow => {
+                invalid(S::REQUEST_TIMEOUT, "body_too_slow", "The request body did not arrive in time.")
+            }
+            Self::Broken => {
+                invalid(S::BAD_REQUEST, "body_incomplete", "The request body did not arrive whole.")
+            }
+            Self::SessionUnknown => {
+                invalid(S::NOT_FOUND, "checkout_session_not_found", "There is no such checkout session.")
+            }
+            Self::CartUnknown => invalid(S::NOT_FOUND, "cart_not_found", "There is no such cart."),
+            Self::SessionBusy => invalid(
+                S::CONFLICT,
+                "checkout_session_busy",
+                "Another operation on this checkout session is under way.",
+            )
+            .with_retry_after(SHORT_WAIT),
+            Self::TokenUnknown => invalid(
+                S::UNPROCESSABLE_ENTITY,
+                "token_unknown",
+                "There is no such token for this checkout session.",
+            ),
+            Self::TokenMissing => invalid(
+                S::UNPROCESSABLE_ENTITY,
+                "token_required",
+                "A payment token minted here is required to complete.",
+            ),
+            Self::Claim(refusal) => claim_problem(*refusal),
+            Self::Redeem(refusal) => redeem_problem(*refusal),
+            Self::Revoke(refusal) => revoke_problem(*refusal),
+            Self::KeyRequired => Problem::idempotency_key_required(),
+            Self::KeyConflict { status } => Problem::idempotency_conflict(*status),
+            Self::KeyInFlight => Problem::idempotency_in_flight(SHORT_WAIT),
+            Self::OutcomeUnknown => unavailable(
+                "outcome_unknown",
+                "The merchant has not confirmed the outcome of this request; repeat it with the same Idempotency-Key.",
+                DOUBT_WAIT,
+            ),
+            Self::Fraud(denied) => {
+                invalid(S::FORBIDDEN, denied.by.code, "The request was declined by risk rules.")
+            }
+            Self::TooManyTokens => invalid(
+                S::TOO_MANY_REQUESTS,
+                "too_many_tokens",
+                "There are as many unspent tokens as allowed; spend, revoke or let one expire.",
+            )
+            .with_retry_after(DOUBT_WAIT),
+            Self::Store(StoreError::Unacknowledged) => unavailable(
+                "outcome_unknown",
+                "The gateway could not confirm that this was recorded; repeat it with the same Idempotency-Key.",
+                SHORT_WAIT,
+            ),
+            Self::Store(StoreError::Unavailable | StoreError::NoSpace | StoreError::Corrupt) => unavailable(
+                "service_unavailable",
+                "The gateway cannot record this safely now; nothing was done.",
+                SHORT_WAIT,
+            ),
+            Self::NotSent(NotSent::ConnectTimeout) => processing(
+                S::GATEWAY_TIMEOUT,
+                "merchant_unreachable",
+                "The merchant could not be connected to in time; nothing was sent.",
+            ),
+            Self::NotSent(_) => processing(
+                S::BAD_GATEWAY,
+                "merchant_unreachable",
+                "The merchant could not be reached; nothing was sent.",
+            ),
+            Self::Lost(Lost::Timeout | Lost::SlowBody) => processing(
+                S::GATEWAY_TIMEOUT,
+                "merchant_timeout",
+                "The merchant did not answer in time; repeat the request with the same Idempotency-Key.",
+            ),
+            Self::Lost(_) => processing(
+                S::BAD_GATEWAY,
+                "merchant_answer_lost",
+                "The merchant's answer did not arrive whole; repeat the request with the same Idempotency-Key.",
+            ),
+            Self::MerchantAnswer => processing(
+                S::BAD_GATEWAY,
+                "merchant_answer_invalid",
+                "The merchant's answer could not be used.",
+            ),
+            Self::OwnershipConflict => processing(
+                S::BAD_GATEWAY,
+                "merchant_answer_invalid",
+                "The merchant answered with an id it must not use.",
+            ),
+            Self::Internal => processing(
+                S::INTERNAL_SERVER_ERROR,
+                "processing_error",
+                "The gateway could not process this request.",
+            ),
+        }
+    }
+
+    /// The reason in logs and metrics: the error's own code.
+    pub fn reason(&self) -> &'static str {
+        match self.problem().code {
+            Cow::Borrowed(code) => code,
+            Cow::Owned(_) => "refused",
+        }
+    }
+}
+
+fn claim_problem(refusal: ClaimRefusal) -> Problem {
+    use StatusCode as S;
+    const TOKEN: &str = "$.payment_data";
+    match refusal {
+        ClaimRefusal::SessionBusy => invalid(
+            S::CONFLICT,
+            "checkout_session_busy",
+            "Another operation on this checkout session is under way.",
+        )
+        .with_retry_after(SHORT_WAIT),
+        ClaimRefusal::AlreadyCharged => {
+            invalid(S::CONFLICT, "checkout_session_completed", "This checkout session is already completed.")
+        }
+        ClaimRefusal::SessionClosed => invalid(
+            S::CONFLICT,
+            "checkout_session_closed",
+            "This checkout session was canceled or has expired.",
+        ),
+        ClaimRefusal::TotalUnknown => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            "total_unavailable",
+            "The merchant states no single total for this checkout session.",
+        ),
+        ClaimRefusal::TokenElsewhere => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            "token_unknown",
+            "There is no such token for this checkout session.",
+        )
+        .with_param(TOKEN),
+        ClaimRefusal::TokenExpired => {
+            invalid(S::UNPROCESSABLE_ENTITY, "token_expired", "The token has expired.").with_param(TOKEN)
+        }
+        ClaimRefusal::TokenRevoked => {
+            invalid(S::UNPROCESSABLE_ENTITY, "token_revoked", "The token was revoked.").with_param(TOKEN)
+        }
+        ClaimRefusal::TokenWornOut => {
+            invalid(S::UNPROCESSABLE_ENTITY, "token_attempts_exceeded", "The token has no attempts left.")
+                .with_param(TOKEN)
+        }
+        ClaimRefusal::TokenConsumed => {
+            invalid(S::CONFLICT, "token_consumed", "The token was already used.").with_param(TOKEN)
+        }
+        ClaimRefusal::TokenClaimed => {
+            invalid(S::CONFLICT, "token_in_use", "The token is held by another operation.")
+                .with_param(TOKEN)
+                .with_retry_after(SHORT_WAIT)
+        }
+        ClaimRefusal::OverCap => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            "amount_exceeds_allowance",
+            "The total of this checkout session is above the token's maximum amount; mint a new token.",
+        ),
+        ClaimRefusal::CurrencyMismatch => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            "currency_mismatch",
+            "The total of this checkout session is in another currency than the token.",
+        ),
+        ClaimRefusal::PurchaseOrderRefused => invalid(
+            S::FORBIDDEN,
+            "purchase_order_not_allowed",
+            "Completing with a purchase order and no token is not allowed here.",
+        ),
+    }
+}
+
+fn redeem_problem(refusal: RedeemRefusal) -> Problem {
+    use StatusCode as S;
+    match refusal {
+        RedeemRefusal::NoSuchClaim => {
+            invalid(S::CONFLICT, "claim_unknown", "No complete with this claim is under way for the token.")
+                .with_param("$.claim")
+        }
+        RedeemRefusal::Gone => {
+            invalid(S::GONE, "already_redeemed", "The token was already redeemed for this claim.")
+        }
+        RedeemRefusal::AlreadyExposed => invalid(
+            S::GONE,
+            "already_redeemed",
+            "The card was handed out in an earlier claim of this checkout session.",
+        ),
+        RedeemRefusal::Revoking => invalid(S::CONFLICT, "token_revoked", "The agent has revoked the token."),
+        RedeemRefusal::Expired => invalid(S::CONFLICT, "token_expired", "The token has expired."),
+        RedeemRefusal::OverChecked => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            "amount_exceeds_claim",
+            "The amount is above what was approved for this claim.",
+        )
+        .with_param("$.amount"),
+        RedeemRefusal::CurrencyMismatch => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            "currency_mismatch",
+            "The currency differs from what was approved for this claim.",
+        )
+        .with_param("$.currency"),
+    }
+}
+
+fn revoke_problem(refusal: RevokeRefusal) -> Problem {
+    match refusal {
+        RevokeRefusal::Consumed => {
+            invalid(StatusCode::CONFLICT, "token_consumed", "The token was already used.")
+        }
+        RevokeRefusal::InUse => {
+            invalid(StatusCode::CONFLICT, "token_in_use", "The token's card is in use by the merchant.")
+        }
+    }
+}
+
+fn limited_problem(limited: &Limited) -> Problem {
+    let wait = limited.retry_after_seconds;
+    if limited.scope.is_callers_doing() {
+        Problem::rate_limited(wait)
+    } else {
+        Problem::service_unavailable(wait)
+    }
+}
+
+fn invalid(status: StatusCode, code: &'static str, message: &'static str) -> Problem {
+    Problem::new(status, ProblemKind::InvalidRequest, code, message)
+}
+
+fn processing(status: StatusCode, code: &'static str, message: &'static str) -> Problem {
+    Problem::new(status, ProblemKind::ProcessingError, code, message)
+}
+
+fn unavailable(code: &'static str, message: &'static str, retry_after: u32) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, ProblemKind::ServiceUnavailable, code, message)
+        .with_retry_after(retry_after)
+}
+
+impl Refusal {
+    /// A body that cannot be used: 400 for its shape, 422 for its meaning (C10).
+    pub fn of_body(error: &WireError) -> Self {
+        Self::Malformed(Box::new(Problem::of_body(error.clone())))
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ClaimRefusal> for Refusal {
+    fn from(refusal: ClaimRefusal) -> Self {
+        Self::Claim(refusal)
+    }
+}

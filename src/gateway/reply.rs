@@ -1,0 +1,110 @@
+//! What goes back to the caller, and the headers every answer carries.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::refusal::Refusal;
+use crate::acp::header::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, IdempotencyKey, REQUEST_ID};
+use crate::acp::problem::{ErrorDialect, Problem};
+use crate::limit::Quota;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// An answer before the headers that all answers share.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The word for logs: what was decided.
+    pub decision: &'static str,
+}
+
+impl Reply {
+    /// A JSON answer of ours.
+    pub fn json(status: StatusCode, body: &impl Serialize, decision: &'static str) -> Result<Self, Refusal> {
+        let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal)?;
+        Ok(Self::bytes(status, JSON, body.into(), decision))
+    }
+
+    /// Bytes of a media type.
+    pub fn bytes(status: StatusCode, media_type: HeaderValue, body: Bytes, decision: &'static str) -> Self {
+        Self { status, headers: HeaderMap::from_iter([(CONTENT_TYPE, media_type)]), body, decision }
+    }
+
+    /// An error in ACP's flat form.
+    pub fn problem(problem: &Problem, decision: &'static str) -> Self {
+        let mut reply = Self::bytes(problem.status, JSON, problem.body(), decision);
+        if let Some(seconds) = problem.retry_after {
+            reply.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        reply
+    }
+
+    /// A refusal as the caller sees it.
+    pub fn refusal(refusal: &Refusal, dialect: ErrorDialect) -> Self {
+        let mut reply = Self::problem(&refusal.problem().in_dialect(dialect), refusal.reason());
+        if let Refusal::MethodNotAllowed(allow) = refusal {
+            reply.headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        reply
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Marks a replay (ACP §6.3).
+    #[must_use]
+    pub fn replayed(self) -> Self {
+        self.with(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"))
+    }
+
+    /// The media type, as text.
+    pub fn content_type(&self) -> Option<String> {
+        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    }
+}
+
+/// What is echoed to the caller whatever the answer is.
+pub(super) struct Echo {
+    pub request_id: String,
+    pub idempotency_key: Option<IdempotencyKey>,
+    pub quota: Option<Quota>,
+    pub dialect: ErrorDialect,
+}
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+impl Echo {
+    /// The HTTP response.
+    pub fn respond(&self, reply: Reply) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(reply.body));
+        *response.status_mut() = reply.status;
+        let headers = response.headers_mut();
+        *headers = reply.headers;
+        let mut echo = |name, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        };
+        echo(REQUEST_ID, &self.request_id);
+        if let Some(key) = &self.idempotency_key {
+            echo(IDEMPOTENCY_KEY, key.as_str());
+        }
+        if let Some(quota) = &self.quota {
+            headers.insert(RATE_LIMIT, quota.rate_limit());
+            headers.insert(RATE_LIMIT_POLICY, quota.rate_limit_policy());
+        }
+        // Sessions and tokens belong to one agent: nothing on the way may keep them.
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response
+    }
+}

@@ -1,0 +1,135 @@
+//! What a request must not be: a replayed signature, or an operation the risk rules deny.
+
+use http::StatusCode;
+
+use super::Gateway;
+use super::call::Call;
+use super::complete::Completion;
+use super::operation::Operation;
+use super::refusal::Refusal;
+use crate::auth::replay::{self, Replay, ReplayCheck, Use};
+use crate::auth::signature::Proof;
+use crate::domain::money::Money;
+use crate::domain::session::{Outcome, SessionKind};
+use crate::fraud::{self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, Tally, evaluate};
+use crate::merchant::Exchange;
+use crate::registry::{Merchant, PurchaseOrders};
+
+impl Gateway {
+    /// Records the call's signature where that is needed; the same signature for another request is
+    /// a replay.
+    pub(super) async fn refuse_replayed_signature(
+        &self,
+        call: &Call,
+        operation: &Operation,
+        merchant: Option<&Merchant>,
+    ) -> Result<(), Refusal> {
+        let Proof::Signed { replay: Some(check), .. } = call.verified.proof() else { return Ok(()) };
+        let body = operation.body_digest();
+        let method = call.route.method();
+        let used = Use {
+            method: method.as_str(),
+            merchant: merchant.map_or("", |merchant| merchant.id.as_str()),
+            path: &call.path,
+            idempotency_key: call.key.as_ref().map_or("", |key| key.as_str()),
+            body: &body,
+        };
+        self.record_use(check, &used).await
+    }
+
+    /// As [`Self::refuse_replayed_signature`], for any signature.
+    pub(super) async fn record_use(&self, check: &ReplayCheck, used: &Use<'_>) -> Result<(), Refusal> {
+        let store = &**self.ledger.store();
+        replay::check_and_record(store, check, &used.digest()).await.map_err(|error| match error {
+            Replay::Replayed => Refusal::Replayed,
+            Replay::Store(error) => Refusal::Store(error),
+        })
+    }
+
+    /// Asks the rules, and counts what they say.
+    pub(super) fn judge(&self, facts: &Facts<'_>) -> Result<Cleared, Refusal> {
+        let verdict = evaluate(facts, &self.fraud);
+        let hits = match &verdict {
+            Ok(cleared) => cleared.hits(),
+            Err(Denied { hits, .. }) => hits,
+        };
+        for Hit { rule, mode, decision, .. } in hits {
+            self.observer.metrics().fraud(rule, decision.as_str(), mode.as_str());
+        }
+        verdict.map_err(Refusal::Fraud)
+    }
+
+    /// Counts a complete and asks the rules. The tally is handed back when the complete does not
+    /// begin.
+    pub(super) async fn clear_complete(
+        &self,
+        completion: &Completion,
+    ) -> Result<(Cleared, Tally<'_>), Refusal> {
+        let Completion { call, merchant, operation, address, .. } = completion;
+        let view = self.ledger.read(address).await?;
+        let card = view.token.as_ref().map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
+        let total = view.session.as_ref().and_then(|session| session.total).map(|known| known.total);
+        let currency = match (&view.token, &merchant.purchase_orders) {
+            (Some(token), _) => Some(token.allowance.cap.currency),
+            (None, PurchaseOrders::Allowed { limits, .. }) => limits.first().map(|limit| limit.currency),
+            (None, PurchaseOrders::Refused) => None,
+        };
+        // What cannot be judged for want of a total or currency is refused by begin.
+        let amount: Option<Money> = total.map(|total| {
+            currency.and_then(|currency| total.in_currency(currency)).unwrap_or(total.settlement)
+        });
+        let Some(amount) = amount else {
+            return Err(Refusal::Claim(crate::domain::session::ClaimRefusal::TotalUnknown));
+        };
+        let attempt =
+            CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };
+        let (facts, tally) =
+            fraud::gather_complete(&self.velocity, &self.fraud, attempt, self.clock.now()).await?;
+        match self.judge(&facts) {
+            Ok(cleared) => Ok((cleared, tally)),
+            Err(refusal) => {
+                tally.hand_back().await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Counts a decline of the token's card: the card was out and the merchant refused.
+    pub(super) async fn note_decline(&self, completion: &Completion, exchange: &Exchange, outcome: Outcome) {
+        let Completion { call, merchant, session, token: Some(token), operation, .. } = completion else {
+            return;
+        };
+        let declined = match (outcome, exchange) {
+            (Outcome::NotCharged { recorded: true }, Exchange::Answered(answer)) => {
+                answer.status == StatusCode::PAYMENT_REQUIRED || names_decline(&answer.body)
+            }
+            _ => false,
+        };
+        if !declined {
+            return;
+        }
+        let address = self.ledger.address(SessionKind::Checkout, &merchant.id, session).with_token(token);
+        let Ok(view) = self.ledger.read(&address).await else { return };
+        let Some(token) = view.token else { return };
+        let card = CardFingerprint::from_bytes(token.card_fingerprint);
+        // A decline that cannot be counted changes nothing about the complete.
+        let _ = fraud::record_decline(
+            &self.velocity,
+            &self.fraud,
+            &call.agent.id,
+            &card,
+            &operation.scope,
+            self.clock.now(),
+        )
+        .await;
+    }
+}
+
+/// Whether an answer says that the card was declined: ACP's `payment_declined`, or a provider's
+/// `card_declined`, as a code anywhere in it.
+fn names_decline(body: &[u8]) -> bool {
+    let mut windows = std::str::from_utf8(body).unwrap_or("").match_indices("_declined\"");
+    windows.any(|(at, _)| {
+        body.get(..at).is_some_and(|before| before.ends_with(b"\"payment") || before.ends_with(b"\"card"))
+    })
+}

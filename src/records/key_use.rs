@@ -1,0 +1,120 @@
+//! Which of our key ids the store may still depend on, so that a configuration that has lost one is
+//! refused at start instead of failing payments later.
+//!
+//! A key counts as in use for as long as anything made with it can matter after it was last
+//! current: the longest life of a token, the retention of an unfinished key, and a margin for how
+//! often this is noted.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{Loaded, Stored, Times};
+use super::{Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
+use crate::crypto::keyset::{KeyRings, Ring};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::KeyId;
+
+/// How long after it was last current a key may still be needed: 8 days and 3 hours.
+pub const IN_USE: Duration = Duration::from_secs((8 * 24 + 3) * 3600);
+
+const PARTITION: &str = "key-use";
+const ROUNDS: usize = 8;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeyUse {
+    ring: String,
+    id: KeyId,
+    last_current: Timestamp,
+}
+
+impl Stored for KeyUse {
+    const KIND: Kind = Kind::Registry;
+    const FORMAT: u8 = 1;
+}
+
+/// A key id that the store may still depend on and no ring has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the store still depends on {ring} key \"{id}\", which the configuration no longer has: put it back as a previous key until {until}"
+)]
+pub struct MissingKey {
+    /// Which ring.
+    pub ring: String,
+    /// Which key.
+    pub id: KeyId,
+    /// When it is no longer needed, RFC 3339.
+    pub until: String,
+}
+
+/// Every key that is still in use and missing from the rings.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn missing(
+    store: &dyn RecordStore,
+    rings: &KeyRings,
+    now: Timestamp,
+) -> Result<Vec<MissingKey>, StoreError> {
+    let mut missing = Vec::new();
+    for (key, record) in store.scan(Kind::Registry, None, usize::MAX).await? {
+        if key.partition != PARTITION {
+            continue;
+        }
+        let KeyUse { ring, id, last_current } = super::codec::decode(&record.bytes)?;
+        let until = last_current.plus(IN_USE);
+        if now < until && !ids(rings).any(|(known, known_id)| known == ring && *known_id == id) {
+            missing.push(MissingKey { ring, id, until: until.to_rfc3339() });
+        }
+    }
+    Ok(missing)
+}
+
+/// Notes which keys are current now. To be repeated at least hourly.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn note(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> Result<(), StoreError> {
+    for (ring, id) in currents(rings) {
+        let key =
+            RecordKey { kind: Kind::Registry, partition: PARTITION.to_owned(), name: format!("{ring}/{id}") };
+        for _ in 0..ROUNDS {
+            let record = store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+            let mut loaded: Loaded<KeyUse> = Loaded::decode(key.clone(), record)?;
+            loaded.value = Some(KeyUse { ring: ring.to_owned(), id: id.clone(), last_current: now });
+            let times = Times { expires_at: Some(now.plus(IN_USE)), due: None };
+            let Some(write) = loaded.change(|_| times)? else { break };
+            let batch = Batch {
+                expect: vec![loaded.expectation()],
+                writes: vec![write],
+                durability: Durability::Synced,
+                purpose: Purpose::Finish,
+            };
+            if store.commit(batch).await? == Committed::Applied {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn currents(rings: &KeyRings) -> [(&'static str, &KeyId); 5] {
+    [
+        ("signing", rings.signing.current().0),
+        ("sealing", rings.sealing.current().0),
+        ("fingerprint", rings.fingerprint.current().0),
+        ("card_fingerprint", rings.card_fingerprint.current().0),
+        ("derivation", rings.derivation.current().0),
+    ]
+}
+
+fn ids(rings: &KeyRings) -> impl Iterator<Item = (&'static str, &KeyId)> {
+    fn of<'r, K>(ring: &'static str, keys: &'r Ring<K>) -> impl Iterator<Item = (&'static str, &'r KeyId)> {
+        keys.iter().map(move |(id, _)| (ring, id))
+    }
+    of("signing", &rings.signing)
+        .chain(of("sealing", &rings.sealing))
+        .chain(of("fingerprint", &rings.fingerprint))
+        .chain(of("card_fingerprint", &rings.card_fingerprint))
+        .chain(of("derivation", &rings.derivation))
+}
