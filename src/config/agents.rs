@@ -10,8 +10,8 @@ use super::parties::Parties;
 use super::values::{choice, count, duration, id, money_by_currency, shown, version};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{
-    AcpVariant, Agent, BodyForm, Encoding, Profile, SignaturePolicy, SignatureRequired, SignedParts,
-    TimestampForm,
+    AcpVariant, Agent, BodyForm, Encoding, KeyMaterial, Profile, SignaturePolicy, SignatureRequired,
+    SignedParts, TimestampForm,
 };
 use crate::token::LONGEST_LIFE;
 
@@ -42,6 +42,11 @@ pub(super) fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Opt
     let keys = party_keys(section, parties.sources);
     let has_keys = !section.lacks("keys");
     let signature = section.table("signature", |section| signature_policy(section, has_keys));
+    let only_shared =
+        !keys.is_empty() && keys.iter().all(|key| matches!(key.material, KeyMaterial::Shared(_)));
+    if only_shared && signature.profiles == BTreeSet::from([Profile::Rfc9421]) {
+        section.wrong("keys", "\"rfc9421\", the only profile allowed here, takes public keys only");
+    }
     let token_life = section.or("token_life", TOKEN_LIFE, duration(SHORTEST_TOKEN_LIFE, LONGEST_LIFE));
     if token_life > TOKEN_LIFE {
         section.warn(

@@ -9,7 +9,7 @@ use super::urls::network;
 use super::values::{certificate_fingerprint, id};
 use crate::crypto::digest::Sha256;
 use crate::domain::id::is_path_id;
-use crate::registry::{Redeemer, RedeemerProof};
+use crate::registry::{KeyMaterial, Redeemer, RedeemerProof};
 
 /// Reads one redeemer. `credentials` are those of the merchant's other redeemers.
 pub(super) fn redeemer(
@@ -47,6 +47,9 @@ fn proof(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<RedeemerPro
             "certificates",
             "needs `server.tls.client_ca_file`: without it no client certificate is asked for",
         );
+    }
+    if keys.iter().any(|key| matches!(key.material, KeyMaterial::Shared(_))) {
+        section.wrong("keys", "redeemers sign with \"rfc9421\", which takes public keys only");
     }
     if section.lacks(kind) {
         section.wrong(kind, "lists nothing");
