@@ -54,8 +54,11 @@ impl PrivateDirectory {
     /// # Errors
     /// [`DirectoryError::Locked`] when another process, or this one, holds it already.
     pub fn take(path: &Path) -> Result<Self, DirectoryError> {
+        let absent: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryError::at(path))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        // A directory made is lost in a crash unless its name is on stable storage, and so up.
+        for parent in absent.iter().filter_map(|made| made.parent()) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
             sync_names(parent).map_err(DirectoryError::at(parent))?;
         }
         let lock_path = path.join(LOCK_FILE);

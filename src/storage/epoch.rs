@@ -257,12 +257,10 @@ mod tests {
         fn open(&self) -> EpochKeys {
             EpochKeys::open(self.directory.path(), self.clock.clone()).unwrap()
         }
-
         fn files(&self) -> Vec<PathBuf> {
             let entries = fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
             entries.filter(|path| path.file_name().unwrap() != "LOCK").collect()
         }
-
         fn in_hours(&self, hours: u32) -> Timestamp {
             self.clock.now().plus(HOUR * hours)
         }

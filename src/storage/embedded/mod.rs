@@ -44,7 +44,8 @@ use crate::records::{
     Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, StoreError,
 };
 
-/// A write that takes longer is a disk that hangs: the store says that it is not healthy.
+/// A write that takes longer is a disk that hangs. Nobody waits longer for an answer, and nothing
+/// new is taken in.
 const HANGING: Duration = Duration::from_secs(10);
 
 /// A store in a directory of this process. Dropping it writes what waits and closes it.
@@ -52,6 +53,8 @@ pub struct EmbeddedStore {
     shared: Arc<Shared>,
     identity: Identity,
     writer: Option<JoinHandle<()>>,
+    /// [`HANGING`], or less where a test cannot wait that long.
+    patience: Duration,
 }
 
 /// What callers and the writer share.
@@ -103,7 +106,7 @@ impl EmbeddedStore {
         writer.look_at_space();
         let thread = std::thread::Builder::new().name("store-writer".into());
         let writer = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
-        Ok(Self { shared, identity, writer: Some(writer) })
+        Ok(Self { shared, identity, writer: Some(writer), patience: HANGING })
     }
 
     fn live(&self) -> Result<Arc<Live>, StoreError> {
@@ -118,8 +121,16 @@ impl EmbeddedStore {
         if !self.shared.queue.push(request(answer)) {
             return Err(StoreError::Unavailable);
         }
-        // No answer at all: the writer died over it.
-        answered.await.unwrap_or(Err(StoreError::Unacknowledged))
+        // No answer at all: the writer died over it, or the disk hangs.
+        match tokio::time::timeout(self.patience, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(StoreError::Unacknowledged),
+        }
+    }
+
+    /// Whether the store takes requests at all.
+    fn serves(&self) -> Result<(), StoreError> {
+        if self.live()?.writing_for() >= self.patience { Err(StoreError::Unavailable) } else { Ok(()) }
     }
 
     /// Reads that walk the database, on a thread where blocking is fine.
@@ -151,8 +162,11 @@ impl RecordStore for EmbeddedStore {
                 match self.live()?.read(&keys, self.shared.clock.now())? {
                     Attempt::Done(records) => return Ok(records),
                     Attempt::Again { mut finished, group } => {
-                        let over = finished.wait_for(|number| *number >= group).await;
-                        over.map_err(|_| StoreError::Unavailable)?;
+                        let over = finished.wait_for(|number| *number >= group);
+                        match tokio::time::timeout(self.patience, over).await {
+                            Ok(Ok(_)) => {}
+                            Ok(Err(_)) | Err(_) => return Err(StoreError::Unavailable),
+                        }
                     }
                 }
             }
@@ -161,8 +175,7 @@ impl RecordStore for EmbeddedStore {
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
         Box::pin(async move {
-            // A closed store is told apart here, before waiting on it.
-            drop(self.live()?);
+            self.serves()?;
             if self.shared.short_of_space.load(Ordering::Relaxed) && !may_use_last_space(&batch) {
                 return Err(StoreError::NoSpace);
             }
@@ -212,13 +225,8 @@ impl RecordStore for EmbeddedStore {
     }
 
     fn health(&self) -> Result<(), StoreError> {
-        if self.live()?.writing_for() >= HANGING {
-            Err(StoreError::Unavailable)
-        } else if self.shared.short_of_space.load(Ordering::Relaxed) {
-            Err(StoreError::NoSpace)
-        } else {
-            Ok(())
-        }
+        self.serves()?;
+        if self.shared.short_of_space.load(Ordering::Relaxed) { Err(StoreError::NoSpace) } else { Ok(()) }
     }
 }
 

@@ -79,7 +79,7 @@ impl Writer {
     /// Runs until the queue is closed and drained.
     pub(super) fn run(mut self) {
         // Whatever ends this thread, a panic of the database included, ends the store.
-        let _closing = Closing(self.shared.clone());
+        let _closing = Closing { shared: self.shared.clone(), notify: self.notify.clone() };
         loop {
             self.look_at_space();
             let Taken::Some(requests) = self.shared.queue.take(SPACE_INTERVAL) else { return };
@@ -221,15 +221,21 @@ fn send<T>(answer: Answer<T>, what: Result<T, StoreError>) {
 }
 
 /// Closes the store when the writer ends.
-struct Closing(Arc<Shared>);
+struct Closing {
+    shared: Arc<Shared>,
+    notify: Notify,
+}
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let live = self.0.live.write().take();
-        self.0.queue.close();
-        while let Taken::Some(requests) = self.0.queue.take(Duration::ZERO) {
+        let live = self.shared.live.write().take();
+        self.shared.queue.close();
+        while let Taken::Some(requests) = self.shared.queue.take(Duration::ZERO) {
             requests.into_iter().for_each(Request::refuse);
         }
         drop(live);
+        if std::thread::panicking() {
+            (self.notify)(Notice::Closed { cause: "the writer failed; restart the program".into() });
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::storage::contract::START;
 const WORKING: u8 = 0;
 const FAILS_BEFORE_WRITING: u8 = 1;
 const FAILS_AFTER_WRITING: u8 = 2;
+const PANICS: u8 = 3;
 
 /// A disk that does as it is told.
 #[derive(Default)]
@@ -36,6 +37,7 @@ impl Disk for FaultyDisk {
         match self.0.mode.load(Ordering::SeqCst) {
             WORKING => batch.commit(),
             FAILS_BEFORE_WRITING => broken(),
+            PANICS => panic!("as it was told"),
             _ => batch.commit().and_then(|()| broken()),
         }
     }
@@ -184,8 +186,6 @@ async fn a_read_of_keys_that_are_being_written_waits_and_others_do_not() {
 async fn a_store_that_cannot_be_reopened_stays_closed_and_keeps_trying() {
     let bench = Bench::new();
     bench.put("before").await.unwrap();
-    let format = bench.store.shared.live.read().is_some();
-    assert!(format);
     let data = bench._directory.path().join("store/data");
     let away = bench._directory.path().join("away");
     let reader = bench.store.live().unwrap();
@@ -225,4 +225,29 @@ async fn with_little_space_only_finishing_and_deleting_go_on() {
     assert_eq!(bench.notice(), Notice::SpaceBack { free: 100 });
     assert_eq!(bench.store.health(), Ok(()));
     assert_eq!(bench.put("b").await, Ok(Committed::Applied));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_dies_leaves_a_closed_store_and_says_so() {
+    let bench = Bench::new();
+    bench.put("before").await.unwrap();
+    bench.faults.mode.store(PANICS, Ordering::SeqCst);
+    assert_eq!(bench.put("during").await, Err(StoreError::Unacknowledged));
+    assert!(matches!(bench.notice(), Notice::Closed { .. }));
+    assert_closed(&bench.store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_hanging_disk_for_ever() {
+    let mut bench = Bench::new();
+    Arc::get_mut(&mut bench.store).unwrap().patience = Duration::from_millis(20);
+    bench.faults.hold(true);
+    assert_eq!(bench.put("during").await, Err(StoreError::Unacknowledged));
+    assert_eq!(bench.store.health(), Err(StoreError::Unavailable));
+    assert_eq!(bench.put("after").await, Err(StoreError::Unavailable));
+    bench.faults.hold(false);
+    while bench.store.health().is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.has("during").await, "it was written after all");
 }

@@ -235,7 +235,7 @@ proptest! {
 
     #[test]
     fn any_history_reads_as_a_plain_map_would(steps in prop::collection::vec(step(), 1..40)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(run(steps));
     }
 }
