@@ -134,7 +134,7 @@ impl App {
             limits: Limits::new(config.limits, &registry),
             concurrency: Concurrency::new(&registry),
             fraud: config.fraud,
-            delegate: crate::acp::Settings::default(),
+            delegate: config.protocol,
             merchants: Arc::new(merchants),
             observer: Observer::new(Arc::clone(&metrics), log.clone(), Arc::clone(&clock)),
             drain: drain.clone(),

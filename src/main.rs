@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use countersign::app::App;
+use countersign::auth::command::{CommandError, KeygenArgs, SignArgs, VerifyArgs, keygen, sign, verify};
 use countersign::config::{self, Config};
-use countersign::domain::clock::SystemClock;
+use countersign::domain::clock::{Clock, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -36,6 +37,12 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Make a key; its private part goes to a new file only.
+    Keygen(KeygenArgs),
+    /// Sign a request and print its headers, ready for `curl -H @FILE`.
+    Sign(SignArgs),
+    /// Verify a signed request and print the exact bytes that were signed.
+    Verify(VerifyArgs),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +50,11 @@ fn main() -> ExitCode {
     let ran = match arguments.verb {
         Verb::Check { config } => config::command::check(&config, &mut io::stdout().lock()),
         Verb::Serve { config } => serve(&config),
+        Verb::Keygen(arguments) => done(keygen(&arguments, &mut io::stdout().lock())),
+        Verb::Sign(arguments) => done(sign(&arguments, SystemClock.now(), &mut io::stdout().lock())),
+        Verb::Verify(arguments) => {
+            verify(&arguments, SystemClock.now(), &mut io::stdout().lock()).map_err(io_error)
+        }
     };
     match ran {
         Ok(true) => ExitCode::SUCCESS,
@@ -53,6 +65,17 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "countersign: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn done(ran: Result<(), CommandError>) -> io::Result<bool> {
+    ran.map(|()| true).map_err(io_error)
+}
+
+fn io_error(error: CommandError) -> io::Error {
+    match error {
+        CommandError::Output(error) => error,
+        other => io::Error::other(other),
     }
 }
 

@@ -1,0 +1,45 @@
+//! Behaviour through the public socket: real TLS, a real store on disk, real shops and agents.
+//!
+//! A test that stands for an assertion of ACP's checklist carries its id, such as `h1_` or `p10_`.
+
+#![allow(
+    clippy::as_conversions,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
+/// The world of a test: a gateway, shops, agents.
+#[allow(dead_code, reason = "what one test file does not need another does")]
+mod world;
+
+/// Malformed, oversized and hostile requests.
+mod bad_requests;
+/// `kill -9` and what is found afterwards.
+mod crash;
+/// Answers that never came, came late or were wrong.
+mod doubt;
+/// SIGTERM.
+mod drain;
+/// Headers, versions, errors, discovery: H, D and B of the checklist.
+mod head;
+/// Idempotency: I of the checklist.
+mod idempotency;
+/// Slow and dead merchants beside healthy ones.
+mod isolation;
+/// Minting and spending tokens: P of the checklist.
+mod payment;
+/// One purchase from end to end.
+mod purchase;
+/// Many at once: one token, one key, one session.
+mod races;
+/// Official schemas and examples.
+mod schema;
+/// What may never be printed or stored in the clear.
+mod secrets;
+/// Sessions and carts: K of the checklist.
+mod sessions;

@@ -1,0 +1,368 @@
+//! The world of a test: a gateway on free ports with a store in a temporary directory, two shops,
+//! two agents. Everything speaks TLS over loopback.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign::acp::version::Version;
+use countersign::app::App;
+use countersign::config::Config;
+use countersign::crypto::digest::sha256;
+use countersign::crypto::random;
+use countersign::crypto::sign::{Algorithm, SigningKey};
+use countersign::domain::clock::{Clock, SystemClock};
+use countersign::domain::secret::SecretString;
+use countersign::quickstart::agent::{Agent, AgentSettings};
+use countersign::quickstart::certificates::Certificates;
+use countersign::quickstart::client::{Answer, Http};
+use countersign::quickstart::shop::{Shop, ShopSettings};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// The gateway's own authority; the sockets are elsewhere.
+pub const GATEWAY: &str = "gateway.test";
+/// The authority of the first shop behind the gateway.
+pub const SHOP_HOST: &str = "lamps.gateway.test";
+/// A card that is accepted.
+pub const GOOD_CARD: &str = "4242424242424242";
+/// A card that is declined.
+pub const DECLINED_CARD: &str = "4000000000000002";
+/// A card that needs 3-D Secure.
+pub const SECURE_CARD: &str = "4000000000003220";
+
+/// What differs from the usual world.
+#[derive(Default)]
+pub struct Options {
+    /// Lines for the file's tables before the agents.
+    pub server: String,
+    /// Lines for every agent.
+    pub agent: String,
+    /// Lines for every merchant; those of the world win by standing first, so name no key twice.
+    pub merchant: String,
+    /// Whether shops ignore idempotency keys, and are configured so.
+    pub keyless_shops: bool,
+    /// Whether shops complete a session again when asked.
+    pub careless_shops: bool,
+    /// The clock; the system's by default.
+    pub clock: Option<Arc<dyn Clock>>,
+}
+
+/// Everything a test needs.
+pub struct World {
+    pub directory: tempfile::TempDir,
+    pub certificates: Certificates,
+    pub lamps: Shop,
+    pub books: Shop,
+    pub log: Sink,
+    pub clock: Arc<dyn Clock>,
+    pub text: String,
+    app: Option<App>,
+    agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+pub struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+fn secret() -> Arc<SecretString> {
+    Arc::new(SecretString::new(random::base62(32).unwrap()))
+}
+
+fn digest(secret: &SecretString) -> String {
+    let hex: String =
+        sha256(&[secret.expose().as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn write(directory: &Path, name: &str, content: &str) -> String {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = directory.join(name);
+    let mut file =
+        std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+    format!("file:{name}")
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let certificates =
+            Certificates::ensure(&directory.path().join("certs"), &[GATEWAY, SHOP_HOST], SystemClock.now())
+                .unwrap();
+        let shop = |name: &str| {
+            let mut settings =
+                ShopSettings::new(name, certificates.clone(), secret(), secret(), Arc::clone(&clock));
+            settings.idempotency = !options.keyless_shops;
+            settings.careless = options.careless_shops;
+            settings
+        };
+        let (lamp_settings, book_settings) = (shop("lamps"), shop("books"));
+        let lamps = Shop::start(lamp_settings.clone()).await.unwrap();
+        let books = Shop::start(book_settings.clone()).await.unwrap();
+        let agents: Vec<_> = (0..2)
+            .map(|_| (secret(), Arc::new(SigningKey::generate(Algorithm::Ed25519).unwrap().0)))
+            .collect();
+        let text = configuration(
+            directory.path(),
+            &certificates,
+            &options,
+            &agents,
+            &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
+        );
+        let log = Sink::default();
+        let mut world = Self { directory, certificates, lamps, books, log, clock, text, app: None, agents };
+        world.open().await;
+        world
+    }
+
+    /// Starts the gateway (again).
+    pub async fn open(&mut self) {
+        let config =
+            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
+        let app = App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap();
+        self.lamps.connect(app.public_address(), GATEWAY).unwrap();
+        self.books.connect(app.public_address(), GATEWAY).unwrap();
+        self.app = Some(app);
+    }
+
+    /// Shuts the gateway down.
+    pub async fn close(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.shutdown().await;
+        }
+    }
+
+    pub fn app(&self) -> &App {
+        self.app.as_ref().unwrap()
+    }
+
+    /// The first agent.
+    pub fn alpha(&self) -> Agent {
+        self.agent(0, |_| {})
+    }
+
+    /// The second agent.
+    pub fn beta(&self) -> Agent {
+        self.agent(1, |_| {})
+    }
+
+    /// An agent with other settings.
+    pub fn agent(&self, index: usize, change: impl FnOnce(&mut AgentSettings)) -> Agent {
+        let (credential, key) = &self.agents[index];
+        let mut settings = AgentSettings {
+            address: self.app().public_address(),
+            authority: GATEWAY.to_owned(),
+            tls: self.certificates.client().unwrap(),
+            http: Http::Two,
+            credential: Arc::clone(credential),
+            key: Arc::clone(key),
+            key_id: "key-1".to_owned(),
+            version: Version::LATEST,
+            clock: Arc::clone(&self.clock),
+        };
+        change(&mut settings);
+        Agent::new(settings)
+    }
+
+    /// The secrets of the world, for tests that look for them where they must not be.
+    pub fn credentials(&self) -> Vec<String> {
+        self.agents.iter().map(|(credential, _)| credential.expose().to_owned()).collect()
+    }
+}
+
+fn configuration(
+    directory: &Path,
+    certificates: &Certificates,
+    options: &Options,
+    agents: &[(Arc<SecretString>, Arc<SigningKey>)],
+    shops: &[(&str, &Shop, &ShopSettings)],
+) -> String {
+    let key = || {
+        let bytes: [u8; 32] = random::bytes().unwrap();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let (_, signing) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+    let mut text = format!(
+        r#"
+[server]
+listen = "127.0.0.1:0"
+hosts = ["{GATEWAY}"]
+{server}
+[server.tls]
+certificate_file = "{certificate}"
+key_file = "{key_file}"
+[admin]
+listen = "127.0.0.1:0"
+[store]
+directory = "store"
+epoch_directory = "epochs"
+min_free_bytes = "16MiB"
+[limits]
+address_requests_per_second = 1000000
+address_request_burst = 1000000
+failed_authentications_per_minute = 1000000
+failed_authentication_burst = 1000000
+failed_signatures_per_minute = 1000000
+failed_signature_burst = 1000000
+[[keys.signing]]
+id = "signing-1"
+secret = "{signing}"
+"#,
+        server = options.server,
+        certificate = certificates.certificate_file.display(),
+        key_file = certificates.key_file.display(),
+        signing = write(directory, "signing.pem", &signing),
+    );
+    for ring in ["sealing", "fingerprint", "card_fingerprint", "derivation"] {
+        let secret = write(directory, &format!("{ring}.key"), &key());
+        text.push_str(&format!("[[keys.{ring}]]\nid = \"{ring}-1\"\nsecret = \"{secret}\"\n"));
+    }
+    for (name, (credential, signing)) in ["alpha", "beta"].into_iter().zip(agents) {
+        let jwk = signing.public().to_jwk();
+        text.push_str(&format!(
+            r#"
+[[agents]]
+id = "{name}"
+credentials = ["{credential}"]
+requests_per_second = 1000000
+request_burst = 1000000
+{more}
+[[agents.keys]]
+id = "key-1"
+jwk = {{ kty = "OKP", crv = "Ed25519", x = {x} }}
+"#,
+            credential = digest(credential),
+            more = options.agent,
+            x = jwk["x"],
+        ));
+    }
+    for (name, shop, settings) in shops {
+        let credential = write(directory, &format!("{name}.credential"), settings.credential.expose());
+        let hosts = if *name == "lamps" { format!("hosts = [\"{SHOP_HOST}\"]") } else { String::new() };
+        let idempotency = if options.keyless_shops { "none" } else { "keys" };
+        text.push_str(&format!(
+            r#"
+[[merchants]]
+id = "{name}"
+allowance_ids = ["acct_{name}"]
+{hosts}
+base_url = "{base_url}"
+credential = "{credential}"
+versions = ["2025-09-29", "2025-12-12", "2026-01-16", "2026-01-30", "2026-04-17"]
+idempotency = "{idempotency}"
+ca_file = "{ca}"
+allow_private_addresses = true
+concurrency = 4000
+requests_per_second = 1000000
+request_burst = 1000000
+{more}
+[[merchants.redeemers]]
+name = "{name}-itself"
+credentials = ["{redeemer}"]
+networks = ["127.0.0.0/8"]
+"#,
+            base_url = shop.base_url(),
+            ca = certificates.authority_file.display(),
+            more = options.merchant,
+            redeemer = digest(&settings.redeemer_credential),
+        ));
+    }
+    text
+}
+
+/// A create request: one lamp, ready to be paid.
+pub fn lamp_order() -> Value {
+    json!({
+        "line_items": [{"id": "item_lamp", "quantity": 1}],
+        "currency": "usd",
+        "capabilities": {"interventions": {"supported": []}},
+        "buyer": {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
+        "fulfillment_details": {
+            "name": "Ada Lovelace", "email": "ada@example.com",
+            "address": {"name": "Ada Lovelace", "line_one": "1 Main St", "city": "Springfield", "state": "IL", "country": "US", "postal_code": "62701"}
+        }
+    })
+}
+
+/// A `delegate_payment` request.
+pub fn mint_request(card: &str, merchant: &str, session: &str, amount: u64) -> Value {
+    json!({
+        "payment_method": {
+            "type": "card", "card_number_type": "fpan", "number": card, "exp_month": "11", "exp_year": "2030",
+            "name": "Ada Lovelace", "cvc": "737", "display_card_funding_type": "credit",
+            "display_last4": &card[card.len() - 4..], "virtual": false, "metadata": {}
+        },
+        "allowance": {
+            "reason": "one_time", "max_amount": amount, "currency": "usd", "checkout_session_id": session,
+            "merchant_id": merchant, "expires_at": in_an_hour()
+        },
+        "risk_signals": [{"type": "card_testing", "score": 5, "action": "authorized"}],
+        "metadata": {"campaign": "q4"}
+    })
+}
+
+pub fn in_an_hour() -> String {
+    SystemClock.now().plus(std::time::Duration::from_secs(3600)).to_rfc3339()
+}
+
+/// A complete request of the newest version.
+pub fn payment(token: &str) -> Value {
+    json!({"payment_data": {"handler_id": "card", "instrument": {"type": "card", "credential": {"type": "spt", "token": token}}}})
+}
+
+/// The session-level total of a session.
+pub fn total_of(session: &Value) -> u64 {
+    let totals = session["totals"].as_array().unwrap_or_else(|| panic!("no totals in {session}"));
+    totals.iter().find(|total| total["type"] == "total").and_then(|total| total["amount"].as_u64()).unwrap()
+}
+
+/// Creates a session that is ready for payment; its id and total.
+pub async fn create(agent: &Agent, merchant: &str) -> (String, u64) {
+    let answer = agent.post(format!("/m/{merchant}/checkout_sessions"), &lamp_order()).send().await.unwrap();
+    assert_eq!(answer.status, 201, "{:?}", answer.json());
+    (answer.text("/id").unwrap(), total_of(&answer.json()))
+}
+
+/// Mints a token.
+pub async fn mint(agent: &Agent, merchant: &str, session: &str, card: &str, amount: u64) -> String {
+    let answer = try_mint(agent, merchant, session, card, amount).await;
+    assert_eq!(answer.status, 201, "{:?}", answer.json());
+    answer.text("/id").unwrap()
+}
+
+pub async fn try_mint(agent: &Agent, merchant: &str, session: &str, card: &str, amount: u64) -> Answer {
+    let request = mint_request(card, merchant, session, amount);
+    agent.post("/agentic_commerce/delegate_payment", &request).send().await.unwrap()
+}
+
+/// Completes with a token, under a fresh key.
+pub async fn complete(agent: &Agent, merchant: &str, session: &str, token: &str) -> Answer {
+    agent
+        .post(format!("/m/{merchant}/checkout_sessions/{session}/complete"), &payment(token))
+        .send()
+        .await
+        .unwrap()
+}
