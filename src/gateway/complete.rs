@@ -231,15 +231,19 @@ impl Gateway {
                 if let Some(record) = view.key.as_mut() {
                     keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
                 }
-                Ok(settlement)
+                let ended = view.token.as_ref().filter(|token| !token.is_live(present.now));
+                Ok((settlement, ended.map(|token| token.allowance.expires_at)))
             })
             .await;
-        let settlement = match settled {
-            Ok(settlement) => settlement?,
+        let (settlement, ended) = match settled {
+            Ok(settled) => settled?,
             // The claim stays held; the worker or a retry with the same key finds out.
             Err(error) => return Err(Refusal::Store(error)),
         };
         self.note_settlement(settlement, reading.outcome, merchant, completion);
+        if let Some(expires_at) = ended {
+            self.allotments.give_back(&completion.call.agent.id, expires_at, self.clock.now()).await;
+        }
         self.note_overcharge(reading, started.begun.checked, completion);
         self.note_decline(completion, exchange, reading.outcome).await;
         match settlement {

@@ -20,6 +20,7 @@ mod redeem;
 mod refusal;
 mod reply;
 mod risk;
+mod survey;
 mod token_view;
 
 use std::net::IpAddr;

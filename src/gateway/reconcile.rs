@@ -1,19 +1,15 @@
 //! The background worker: reads the sessions of claims nobody is waiting for, sweeps what has
-//! expired, seals old cards under the current key, and measures what is unresolved.
+//! expired, and takes the survey's steps.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gateway;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Session, Settlement, observe};
-use crate::domain::token::{Instrument, Standing};
 use crate::merchant::{Context, Outbound, Passing, Proof, SessionReading, read_session};
-use crate::records::codec::{Loaded, decode};
-use crate::records::key_use;
-use crate::records::{Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
-use crate::token::PaymentToken;
+use crate::records::codec::Loaded;
+use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
 
 /// How often due claims are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -21,16 +17,12 @@ const TICK: Duration = Duration::from_secs(1);
 const CLAIMS_A_TICK: usize = 64;
 /// Expired records deleted a tick.
 const SWEPT_A_TICK: usize = 2_000;
-/// How often everything is counted and old seals renewed.
-const SURVEY_EVERY: Duration = Duration::from_secs(60);
-/// Records read at once by a survey.
-const SURVEY_PAGE: usize = 500;
 
 impl Gateway {
     /// Works until shutdown begins.
     pub async fn work(self: Arc<Self>) {
         let mut tick = tokio::time::interval(TICK);
-        let mut surveyed = None;
+        let mut survey = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -40,11 +32,7 @@ impl Gateway {
             // A store that cannot answer now is asked again at the next tick; health says so.
             let _ = self.check_due_claims(now).await;
             let _ = self.ledger.store().sweep(now, SWEPT_A_TICK).await;
-            if surveyed.is_none_or(|last: Timestamp| now.since(last) >= SURVEY_EVERY) {
-                let _ = key_use::note(&**self.ledger.store(), &self.rings, now).await;
-                let _ = self.survey(now).await;
-                surveyed = Some(now);
-            }
+            let _ = self.survey(&mut survey, now).await;
         }
     }
 
@@ -133,97 +121,4 @@ impl Gateway {
             now,
         }
     }
-
-    /// Counts tokens by state and claims without an outcome, and renews old seals.
-    async fn survey(&self, now: Timestamp) -> Result<(), StoreError> {
-        let store = Arc::clone(self.ledger.store());
-        let perishable = self.vault.perishable_keys();
-        // Named before the tokens are read: a key whose hour is over gains no new token meanwhile.
-        let over = perishable.over();
-        let mut in_use = HashSet::new();
-        let mut standings = [0u64; Standing::ALL.len()];
-        let mut after = None;
-        while let Some(page) = next_page(&*store, Kind::Token, &mut after).await? {
-            for (_, record) in page {
-                let token: PaymentToken = decode(&record.bytes)?;
-                let standing = token.standing(now);
-                if token.is_live(now)
-                    && let Instrument::Sealed { perishable: Some(sealed), .. } = &token.instrument
-                {
-                    in_use.insert(sealed.key.clone());
-                }
-                for (count, known) in standings.iter_mut().zip(Standing::ALL) {
-                    *count += u64::from(known == standing);
-                }
-                self.reseal(&token).await?;
-            }
-        }
-        perishable.destroy_unused(now, &|key| !over.contains(key) || in_use.contains(key));
-        for (count, standing) in standings.into_iter().zip(Standing::ALL) {
-            self.observer.metrics().set_tokens(standing.as_str(), count);
-        }
-        self.survey_claims(&*store, now).await
-    }
-
-    async fn survey_claims(&self, store: &dyn RecordStore, now: Timestamp) -> Result<(), StoreError> {
-        let present = self.ledger.present();
-        let (mut in_doubt, mut pending) = (Vec::new(), Vec::new());
-        let mut after = None;
-        while let Some(page) = next_page(store, Kind::Session, &mut after).await? {
-            for (_, record) in page {
-                let session: Session = decode(&record.bytes)?;
-                let Some(claim) = &session.claim else { continue };
-                let age = now.since(claim.opened_at);
-                if claim.pending {
-                    pending.push(age);
-                    let longest =
-                        self.registry.merchant(&session.merchant).map(|merchant| merchant.pending_max);
-                    if longest.is_some_and(|longest| age > longest) {
-                        self.alarm("pending_too_long", &session.merchant, &session.id);
-                    }
-                } else if claim.contested || claim.is_unresolved(present) {
-                    in_doubt.push(age);
-                }
-            }
-        }
-        for (kind, ages) in [("in_doubt", in_doubt), ("pending", pending)] {
-            let oldest = ages.iter().max().copied().unwrap_or_default();
-            let count = u64::try_from(ages.len()).unwrap_or(u64::MAX);
-            self.observer.metrics().set_unresolved(kind, count, oldest);
-        }
-        Ok(())
-    }
-
-    /// Seals a live token's card under the current key, so that an old key can leave the ring.
-    async fn reseal(&self, token: &PaymentToken) -> Result<(), StoreError> {
-        let Ok(Some(instrument)) = self.vault.reseal(token) else { return Ok(()) };
-        let allowance = &token.allowance;
-        let address = self
-            .ledger
-            .address(crate::domain::session::SessionKind::Checkout, &allowance.merchant, &allowance.session)
-            .with_token(&token.id);
-        let resealed = self
-            .ledger
-            .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
-                let current = view.token.as_mut().filter(|current| current.instrument == token.instrument);
-                let current = current.ok_or(())?;
-                current.instrument = instrument.clone();
-                Ok(())
-            })
-            .await?;
-        // It changed meanwhile: the next survey sees it again.
-        let _: Result<(), ()> = resealed;
-        Ok(())
-    }
-}
-
-/// The next page of a scan; `None` when there is no more.
-async fn next_page(
-    store: &dyn RecordStore,
-    kind: Kind,
-    after: &mut Option<RecordKey>,
-) -> Result<Option<Vec<(RecordKey, crate::records::Record)>>, StoreError> {
-    let page = store.scan(kind, after.as_ref(), SURVEY_PAGE).await?;
-    *after = page.last().map(|(key, _)| key.clone());
-    Ok(Some(page).filter(|page| !page.is_empty()))
 }

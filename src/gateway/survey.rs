@@ -1,0 +1,167 @@
+//! The survey: goes through all tokens and sessions a page at a time, counts them for the gauges,
+//! seals old cards under the current key, and destroys the keys of CVCs nobody needs any more.
+//! Paced, so that its cost a second does not grow with what is stored.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Gateway;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::KeyId;
+use crate::domain::session::{Session, SessionKind};
+use crate::domain::token::{Instrument, Standing};
+use crate::records::codec::decode;
+use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, key_use};
+use crate::token::PaymentToken;
+
+/// Records looked at in one step.
+const PAGE: usize = 500;
+/// A new survey does not start earlier than this after the last began.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// One pass over the store.
+pub(super) struct Survey {
+    began: Timestamp,
+    stage: Stage,
+    after: Option<RecordKey>,
+    standings: [u64; Standing::ALL.len()],
+    /// Epoch keys whose hour was over when the pass began: they gain no new token meanwhile.
+    over: Vec<KeyId>,
+    in_use: HashSet<KeyId>,
+    in_doubt: Ages,
+    pending: Ages,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Tokens,
+    Sessions,
+    Done,
+}
+
+#[derive(Default)]
+struct Ages {
+    count: u64,
+    oldest: Duration,
+}
+
+impl Ages {
+    fn note(&mut self, age: Duration) {
+        self.count += 1;
+        self.oldest = self.oldest.max(age);
+    }
+}
+
+impl Gateway {
+    /// Takes one step of the pass, or begins a new one when it is time.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the same step is taken again next time.
+    pub(super) async fn survey(&self, survey: &mut Option<Survey>, now: Timestamp) -> Result<(), StoreError> {
+        let current = match survey.as_mut() {
+            Some(current) if current.stage != Stage::Done || now.since(current.began) < EVERY => current,
+            _ => {
+                key_use::note(&**self.ledger.store(), &self.rings, now).await?;
+                survey.insert(Survey::begin(now, self.vault.perishable_keys().over()))
+            }
+        };
+        match current.stage {
+            Stage::Tokens => self.survey_tokens(current, now).await,
+            Stage::Sessions => self.survey_sessions(current, now).await,
+            Stage::Done => Ok(()),
+        }
+    }
+
+    async fn survey_tokens(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
+        let page = self.ledger.store().scan(Kind::Token, survey.after.as_ref(), PAGE).await?;
+        for (_, record) in &page {
+            let token: PaymentToken = decode(&record.bytes)?;
+            let standing = token.standing(now);
+            for (count, known) in survey.standings.iter_mut().zip(Standing::ALL) {
+                *count += u64::from(known == standing);
+            }
+            if token.is_live(now)
+                && let Instrument::Sealed { perishable: Some(sealed), .. } = &token.instrument
+            {
+                survey.in_use.insert(sealed.key.clone());
+            }
+            self.reseal(&token).await?;
+        }
+        survey.after = page.last().map(|(key, _)| key.clone());
+        if survey.after.is_none() {
+            let (over, in_use) = (&survey.over, &survey.in_use);
+            self.vault
+                .perishable_keys()
+                .destroy_unused(now, &|key| !over.contains(key) || in_use.contains(key));
+            for (count, standing) in survey.standings.into_iter().zip(Standing::ALL) {
+                self.observer.metrics().set_tokens(standing.as_str(), count);
+            }
+            survey.stage = Stage::Sessions;
+        }
+        Ok(())
+    }
+
+    async fn survey_sessions(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
+        let present = self.ledger.present();
+        let page = self.ledger.store().scan(Kind::Session, survey.after.as_ref(), PAGE).await?;
+        for (_, record) in &page {
+            let session: Session = decode(&record.bytes)?;
+            let Some(claim) = &session.claim else { continue };
+            let age = now.since(claim.opened_at);
+            if claim.pending {
+                survey.pending.note(age);
+                let merchant = self.registry.merchant(&session.merchant);
+                if merchant.is_some_and(|merchant| age > merchant.pending_max) {
+                    self.alarm("pending_too_long", &session.merchant, &session.id);
+                }
+            } else if claim.contested || claim.is_unresolved(present) {
+                survey.in_doubt.note(age);
+            }
+        }
+        survey.after = page.last().map(|(key, _)| key.clone());
+        if survey.after.is_none() {
+            for (kind, ages) in [("in_doubt", &survey.in_doubt), ("pending", &survey.pending)] {
+                self.observer.metrics().set_unresolved(kind, ages.count, ages.oldest);
+            }
+            survey.stage = Stage::Done;
+        }
+        Ok(())
+    }
+
+    /// Seals a token's card under the current key, so that an old key can leave the ring.
+    async fn reseal(&self, token: &PaymentToken) -> Result<(), StoreError> {
+        let Ok(Some(instrument)) = self.vault.reseal(token) else { return Ok(()) };
+        let allowance = &token.allowance;
+        let address = self
+            .ledger
+            .address(SessionKind::Checkout, &allowance.merchant, &allowance.session)
+            .with_token(&token.id);
+        let resealed = self
+            .ledger
+            .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
+                let current =
+                    view.token.as_mut().filter(|current| current.instrument == token.instrument).ok_or(())?;
+                current.instrument = instrument.clone();
+                Ok(())
+            })
+            .await?;
+        // It changed meanwhile: the next pass sees it again.
+        let _: Result<(), ()> = resealed;
+        Ok(())
+    }
+}
+
+impl Survey {
+    fn begin(now: Timestamp, over: Vec<KeyId>) -> Self {
+        Self {
+            began: now,
+            stage: Stage::Tokens,
+            after: None,
+            standings: [0; Standing::ALL.len()],
+            over,
+            in_use: HashSet::new(),
+            in_doubt: Ages::default(),
+            pending: Ages::default(),
+        }
+    }
+}
