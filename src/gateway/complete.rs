@@ -16,7 +16,7 @@ use super::reply::Reply;
 use crate::acp::wire::complete::CompleteView;
 use crate::acp::wire::session::SessionView;
 use crate::crypto::random;
-use crate::domain::clock::Deadline;
+use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{
@@ -42,6 +42,19 @@ pub(super) struct Completion {
     pub address: Address,
     /// The claim: its id is the key the merchant receives.
     pub claim: ClaimId,
+}
+
+impl Completion {
+    /// What is asked of the session and token.
+    pub fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
+        BeginClaim {
+            claim: self.claim.clone(),
+            agent: self.call.agent.id.clone(),
+            total_max_age: self.merchant.total_max_age,
+            purchase_order_limit: purchase_order_limit(&self.merchant, &self.call, session),
+            until,
+        }
+    }
 }
 
 /// A claim that was begun or re-entered, before it is forwarded.
@@ -148,7 +161,7 @@ impl Gateway {
 
     /// Opens the claim: key, session and token change in one transaction, or nothing does.
     async fn begin(&self, completion: &Completion, cleared: &Cleared) -> Result<Started, Refusal> {
-        let Completion { call, merchant, token, operation, address, claim, .. } = completion;
+        let Completion { call, merchant, token, operation, address, .. } = completion;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
         let review = cleared.review();
@@ -159,13 +172,7 @@ impl Gateway {
                 if token.is_some() && view.token.is_none() {
                     return Err(Refusal::TokenUnknown);
                 }
-                let request = BeginClaim {
-                    claim: claim.clone(),
-                    agent: call.agent.id.clone(),
-                    total_max_age: merchant.total_max_age,
-                    purchase_order_limit: purchase_order_limit(merchant, call, session),
-                    until: lease.until,
-                };
+                let request = completion.begin_claim(session, lease.until);
                 let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
                 let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);

@@ -4,16 +4,15 @@ use http::StatusCode;
 
 use super::Gateway;
 use super::call::Call;
-use super::complete::Completion;
+use super::complete::{Completion, owned_mut};
 use super::operation::Operation;
 use super::refusal::Refusal;
 use crate::auth::replay::{self, Replay, ReplayCheck, Use};
 use crate::auth::signature::Proof;
-use crate::domain::money::Money;
-use crate::domain::session::{Outcome, SessionKind};
+use crate::domain::session::{Outcome, SessionKind, begin_claim};
 use crate::fraud::{self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, Tally, evaluate};
 use crate::merchant::Exchange;
-use crate::registry::{Merchant, PurchaseOrders};
+use crate::registry::Merchant;
 
 impl Gateway {
     /// Records the call's signature where that is needed; the same signature for another request is
@@ -65,22 +64,18 @@ impl Gateway {
         &self,
         completion: &Completion,
     ) -> Result<(Cleared, Tally<'_>), Refusal> {
-        let Completion { call, merchant, operation, address, .. } = completion;
-        let view = self.ledger.read(address).await?;
+        let Completion { call, operation, address, token, .. } = completion;
+        let mut view = self.ledger.read(address).await?;
         let card = view.token.as_ref().map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
-        let total = view.session.as_ref().and_then(|session| session.total).map(|known| known.total);
-        let currency = match (&view.token, &merchant.purchase_orders) {
-            (Some(token), _) => Some(token.allowance.cap.currency),
-            (None, PurchaseOrders::Allowed { limits, .. }) => limits.first().map(|limit| limit.currency),
-            (None, PurchaseOrders::Refused) => None,
-        };
-        // What cannot be judged for want of a total or currency is refused by begin.
-        let amount: Option<Money> = total.map(|total| {
-            currency.and_then(|currency| total.in_currency(currency)).unwrap_or(total.settlement)
-        });
-        let Some(amount) = amount else {
-            return Err(Refusal::Claim(crate::domain::session::ClaimRefusal::TotalUnknown));
-        };
+        if token.is_some() && view.token.is_none() {
+            return Err(Refusal::TokenUnknown);
+        }
+        // A rehearsal on copies: what would be refused anyway is refused before it counts, and what
+        // would be checked is the amount the rules see.
+        let present = self.ledger.present();
+        let session = owned_mut(view.session.as_mut(), call)?;
+        let request = completion.begin_claim(session, present.now);
+        let amount = begin_claim(session, view.token.as_mut(), &request, present)?.checked;
         let attempt =
             CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };
         let (facts, tally) =

@@ -306,6 +306,8 @@ pub fn settle<S>(
         Outcome::InDoubt => {
             open.contested = true;
             open.quiet_since = Some(present.now);
+            // Whatever the merchant did may have changed the session.
+            session.total = None;
             Settlement::Held
         }
         Outcome::NotCharged { recorded } if !open.contested && !open.pending => {

@@ -491,6 +491,11 @@ fn an_unreadable_answer_erases_the_total_and_an_old_one_does_not_count() {
 }
 
 #[test]
+fn a_complete_in_doubt_erases_the_total() {
+    assert_eq!(World::in_doubt().session.total, None);
+}
+
+#[test]
 fn a_read_that_a_mutation_overtook_sets_no_total() {
     let mut session = World::new().session;
     let before = session.sequence;
