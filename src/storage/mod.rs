@@ -161,3 +161,25 @@ impl fmt::Display for Notice {
 
 /// Who is told. Called from the thread that opens and from the writer, so it must not block.
 pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::SystemClock;
+
+    #[test]
+    fn epoch_keys_open_beside_the_store_but_not_within_it() {
+        let root = tempfile::tempdir().unwrap();
+        let open_with = |epochs: &str| {
+            let settings = Settings {
+                directory: root.path().join("store"),
+                epoch_directory: root.path().join(epochs),
+                ..Settings::default()
+            };
+            open(&settings, Arc::new(SystemClock), Arc::new(|_| {}))
+        };
+        assert_eq!(open_with("epochs").unwrap().records.engine(), "embedded");
+        let inside = open_with("store/epochs");
+        assert!(matches!(inside, Err(OpenError::EpochsInsideStore { .. })));
+    }
+}
