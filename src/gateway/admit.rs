@@ -83,9 +83,11 @@ impl Gateway {
         echo: &mut Echo,
     ) -> Result<Call, Refusal> {
         // Work that finishes what was begun goes on while the gateway shuts down; nothing new does.
-        if self.drain.is_draining() && !matches!(route, Route::RevokeToken { .. }) {
-            return Err(Refusal::Draining);
-        }
+        // What was let in here is waited for from here on, its body included.
+        let work = match route {
+            Route::RevokeToken { .. } => self.drain.work(),
+            _ => self.drain.admit().ok_or(Refusal::Draining)?,
+        };
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         let agent = self.authenticate(&head.headers, caller)?;
         observation.agent(&agent.id);
@@ -130,6 +132,7 @@ impl Gateway {
             key: read.idempotency_key,
             verified,
             upstream: UpstreamTime::default(),
+            _work: work,
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::drain::WorkGuard;
 use super::operation::Operation;
 use super::refusal::Refusal;
 use crate::acp::header::IdempotencyKey;
@@ -31,6 +32,8 @@ pub(super) struct Call {
     pub key: Option<IdempotencyKey>,
     pub verified: Verified,
     pub upstream: UpstreamTime,
+    /// Shutdown waits until the call is dropped.
+    pub _work: WorkGuard,
 }
 
 /// Time spent waiting for the merchant, shared with the observer of the request.

@@ -38,6 +38,7 @@ impl Gateway {
         id: &TokenId,
         observation: &mut Observation,
     ) -> Result<Reply, Refusal> {
+        let _work = self.drain.work();
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         header::refuse_encoding(&head.headers).map_err(Refusal::Header)?;
         let body = self.read_body(body, route, observation).await?;

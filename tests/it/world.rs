@@ -1,7 +1,11 @@
 //! The world of a test: a gateway on free ports with a store in a temporary directory, two shops,
 //! two agents. Everything speaks TLS over loopback.
 
+/// The gateway as a process of its own.
+pub mod child;
+
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +20,7 @@ use countersign::domain::secret::SecretString;
 use countersign::quickstart::agent::{Agent, AgentSettings};
 use countersign::quickstart::certificates::Certificates;
 use countersign::quickstart::client::{Answer, Http};
-use countersign::quickstart::shop::{Shop, ShopSettings};
+use countersign::quickstart::shop::{Charge, Shop, ShopSettings};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -57,7 +61,10 @@ pub struct World {
     pub log: Sink,
     pub clock: Arc<dyn Clock>,
     pub text: String,
+    /// What the first shop presents to see and redeem its tokens.
+    pub redeemer: Arc<SecretString>,
     app: Option<App>,
+    address: Option<SocketAddr>,
     agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
 }
 
@@ -107,6 +114,13 @@ impl World {
     }
 
     pub async fn with(options: Options) -> Self {
+        let mut world = Self::closed(options).await;
+        world.open().await;
+        world
+    }
+
+    /// A world whose gateway is not running yet.
+    pub async fn closed(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = options.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
         let certificates =
@@ -132,10 +146,19 @@ impl World {
             &agents,
             &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
         );
-        let log = Sink::default();
-        let mut world = Self { directory, certificates, lamps, books, log, clock, text, app: None, agents };
-        world.open().await;
-        world
+        Self {
+            directory,
+            certificates,
+            lamps,
+            books,
+            log: Sink::default(),
+            clock,
+            text,
+            redeemer: lamp_settings.redeemer_credential,
+            app: None,
+            address: None,
+            agents,
+        }
     }
 
     /// Starts the gateway (again).
@@ -143,9 +166,15 @@ impl World {
         let config =
             Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
         let app = App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap();
-        self.lamps.connect(app.public_address(), GATEWAY).unwrap();
-        self.books.connect(app.public_address(), GATEWAY).unwrap();
+        self.meet(app.public_address());
         self.app = Some(app);
+    }
+
+    /// Tells the shops, and agents from now on, where the gateway is.
+    pub fn meet(&mut self, address: SocketAddr) {
+        self.lamps.connect(address, GATEWAY).unwrap();
+        self.books.connect(address, GATEWAY).unwrap();
+        self.address = Some(address);
     }
 
     /// Shuts the gateway down.
@@ -173,7 +202,7 @@ impl World {
     pub fn agent(&self, index: usize, change: impl FnOnce(&mut AgentSettings)) -> Agent {
         let (credential, key) = &self.agents[index];
         let mut settings = AgentSettings {
-            address: self.app().public_address(),
+            address: self.address.unwrap(),
             authority: GATEWAY.to_owned(),
             tls: self.certificates.client().unwrap(),
             http: Http::Two,
@@ -365,4 +394,10 @@ pub async fn complete(agent: &Agent, merchant: &str, session: &str, token: &str)
         .send()
         .await
         .unwrap()
+}
+
+/// What a shop took for a session.
+pub fn charges_of(shop: &Shop, session: &str) -> Vec<Charge> {
+    let charges = shop.charges().into_iter();
+    charges.filter(|charge| charge.session == session).collect()
 }

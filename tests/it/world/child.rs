@@ -1,0 +1,134 @@
+//! The gateway as a process of its own, to be killed and to be told to stop: the binary that is
+//! shipped, under the world's configuration, on ports of its own.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::World;
+
+/// How long the process may take to answer after it was started.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How often it is looked whether something has happened in the process.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The process. Dropping it kills it.
+pub struct Gateway {
+    /// Where agents and shops connect.
+    pub public: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    config: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Gateway {
+    /// Starts the binary under the world's configuration and waits until it is ready.
+    pub async fn start(world: &mut World) -> Self {
+        let [public, admin] = free_ports();
+        let listen = "listen = \"127.0.0.1:0\"";
+        assert_eq!(world.text.matches(listen).count(), 2, "one listener for agents, then one for operators");
+        let mut text = world.text.clone();
+        for address in [public, admin] {
+            text = text.replacen(listen, &format!("listen = \"{address}\""), 1);
+        }
+        let config = world.directory.path().join("countersign.toml");
+        std::fs::write(&config, text).unwrap();
+        let log = world.directory.path().join("gateway.log");
+        let mut gateway = Self { public, admin, config, log, child: None };
+        gateway.restart().await;
+        world.meet(public);
+        gateway
+    }
+
+    /// Starts the process anew, over what the last one left, and waits until it is ready.
+    pub async fn restart(&mut self) {
+        assert!(self.child.is_none(), "it is running");
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_countersign"))
+            .arg("serve")
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let until = Instant::now() + STARTS_WITHIN;
+        while self.probe("/readyz").await != Some(200) {
+            let exited = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(exited.is_none() && Instant::now() < until, "not ready: {exited:?}\n{}", self.log());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    /// Waits until it has exited by itself.
+    pub async fn exited(&mut self, within: Duration) -> ExitStatus {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                self.child = None;
+                return status;
+            }
+            assert!(Instant::now() < until, "it did not exit within {within:?}\n{}", self.log());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// The status of a GET on the operators' listener; `None` when there is no answer.
+    pub async fn probe(&self, path: &str) -> Option<u16> {
+        self.ask(path).await?.split(' ').nth(1)?.parse().ok()
+    }
+
+    /// What a scrape shows; empty when there is no answer.
+    pub async fn metrics(&self) -> String {
+        self.ask("/metrics").await.unwrap_or_default()
+    }
+
+    /// The whole answer to a GET on the operators' listener.
+    async fn ask(&self, path: &str) -> Option<String> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.admin).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer)
+    }
+
+    /// Everything it has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// Two ports that nobody listens on now.
+fn free_ports() -> [SocketAddr; 2] {
+    let bound = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    bound.each_ref().map(|listener| listener.local_addr().unwrap())
+}
