@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::Gateway;
 use super::call::Call;
-use super::complete::{Completion, owned_mut};
+use super::complete::{Completion, owned_mut, refuse_unless_free};
 use super::operation::Operation;
 use super::refusal::Refusal;
 use crate::auth::replay::{self, Replay, ReplayCheck, Use};
@@ -74,6 +74,8 @@ impl Gateway {
         // would be checked is the amount the rules see.
         let present = self.ledger.present();
         let session = owned_mut(view.session.as_mut(), call)?;
+        // The key speaks before the token it holds: a racer with the same key is told so.
+        refuse_unless_free(operation, view.key.as_ref(), present)?;
         let request = completion.begin_claim(session, present.now);
         let amount = begin_claim(session, view.token.as_mut(), &request, present)?.checked;
         let attempt =
