@@ -10,6 +10,7 @@ use countersign::app::App;
 use countersign::auth::command::{CommandError, KeygenArgs, SignArgs, VerifyArgs, keygen, sign, verify};
 use countersign::config::{self, Config};
 use countersign::domain::clock::{Clock, SystemClock};
+use countersign::quickstart::{self, QuickstartArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -25,6 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Run a gateway, two shops and two agents on this machine, and tell what they do.
+    Quickstart(QuickstartArgs),
     /// Serve agents and merchants until SIGTERM.
     Serve {
         /// The TOML file.
@@ -48,6 +51,7 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ran = match arguments.verb {
+        Verb::Quickstart(arguments) => tell(&arguments),
         Verb::Check { config } => config::command::check(&config, &mut io::stdout().lock()),
         Verb::Serve { config } => serve(&config),
         Verb::Keygen(arguments) => done(keygen(&arguments, &mut io::stdout().lock())),
@@ -77,6 +81,10 @@ fn io_error(error: CommandError) -> io::Error {
         CommandError::Output(error) => error,
         other => io::Error::other(other),
     }
+}
+
+fn tell(arguments: &QuickstartArgs) -> io::Result<bool> {
+    runtime()?.block_on(quickstart::run(arguments, &mut io::stdout()))
 }
 
 fn serve(path: &std::path::Path) -> io::Result<bool> {

@@ -1,5 +1,7 @@
 //! A call an agent is about to make: described first, signed last.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -50,6 +52,8 @@ pub struct Call<'a> {
     body: Bytes,
     key: Key,
     signed: Signed,
+    covering: Option<Vec<String>>,
+    life: Option<Duration>,
     nonce: bool,
     created: Option<Timestamp>,
 }
@@ -65,6 +69,8 @@ impl<'a> Call<'a> {
             body: Bytes::new(),
             key: Key::Fresh,
             signed: Signed::Rfc9421,
+            covering: None,
+            life: Some(SIGNATURE_LIFE),
             nonce: true,
             created: None,
         }
@@ -116,6 +122,18 @@ impl<'a> Call<'a> {
         self.signed(Signed::Not)
     }
 
+    /// With an RFC 9421 signature over these components and no others, such as `@method`.
+    pub fn covering(mut self, components: &[&str]) -> Self {
+        self.covering = Some(components.iter().map(|name| (*name).to_owned()).collect());
+        self
+    }
+
+    /// With a signature that expires so long after it was made, or never.
+    pub const fn lasting(mut self, life: Option<Duration>) -> Self {
+        self.life = life;
+        self
+    }
+
     /// Signed without a nonce.
     pub const fn without_nonce(mut self) -> Self {
         self.nonce = false;
@@ -134,20 +152,19 @@ impl<'a> Call<'a> {
     /// [`AgentError`], but for [`AgentError::NotAnswered`].
     pub fn prepare(self) -> Result<Prepared, AgentError> {
         let settings = &self.agent.settings;
-        let headers = self.headers()?;
         let mut prepared = Prepared {
-            method: self.method,
+            method: self.method.clone(),
             authority: settings.authority.clone(),
-            path: self.path,
-            headers,
-            body: self.body,
+            path: self.path.clone(),
+            headers: self.headers()?,
+            body: self.body.clone(),
             base: None,
         };
         let at = self.created.unwrap_or_else(|| settings.clock.now());
         match self.signed {
             Signed::Not => {}
-            Signed::Rfc9421 => prepared.sign_rfc9421(self.agent, at, self.nonce)?,
-            Signed::AcpBound => prepared.sign_acp_bound(self.agent, at)?,
+            Signed::Rfc9421 => self.sign_rfc9421(&mut prepared, at)?,
+            Signed::AcpBound => self.sign_acp_bound(&mut prepared, at)?,
         }
         Ok(prepared)
     }
@@ -190,61 +207,67 @@ impl<'a> Call<'a> {
         }
         Ok(headers)
     }
-}
 
-impl Prepared {
-    /// Adds `Content-Digest` and an RFC 9421 signature over all that money routes need.
-    fn sign_rfc9421(&mut self, agent: &Agent, at: Timestamp, nonce: bool) -> Result<(), AgentError> {
-        let (path, query) = match self.path.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (self.path.as_str(), None),
-        };
-        let mut components = vec![Component::Method, Component::Authority, Component::Path];
-        components.extend(query.map(|_| Component::Query));
-        if self.method != Method::GET {
-            self.headers.insert(CONTENT_DIGEST, content_digest::make(&self.body));
+    /// Adds `Content-Digest` and an RFC 9421 signature.
+    fn sign_rfc9421(&self, prepared: &mut Prepared, at: Timestamp) -> Result<(), AgentError> {
+        if prepared.method != Method::GET {
+            prepared.headers.insert(CONTENT_DIGEST, content_digest::make(&prepared.body));
         }
-        let fields = [CONTENT_DIGEST, CONTENT_TYPE, IDEMPOTENCY_KEY];
-        let present = fields.into_iter().filter(|field| self.headers.contains_key(field));
-        components.extend(present.map(Component::Field));
-        let nonce = nonce.then(|| random::base62(RANDOM_CHARS)).transpose()?;
+        let (path, query) = match prepared.path.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (prepared.path.as_str(), None),
+        };
+        let components = match &self.covering {
+            Some(names) => names.iter().map(|name| Component::parse(name)).collect::<Result<_, _>>()?,
+            None => all_that_matters(&prepared.headers, query),
+        };
+        let nonce = self.nonce.then(|| random::base62(RANDOM_CHARS)).transpose()?;
         let signing = Signing {
             label: "sig1",
             components: &components,
             created: at,
-            expires: Some(at.plus(SIGNATURE_LIFE)),
-            keyid: &agent.settings.key_id,
+            expires: self.life.map(|life| at.plus(life)),
+            keyid: &self.agent.settings.key_id,
             nonce: nonce.as_deref(),
             tag: None,
         };
         let message = MessageView {
-            method: self.method.as_str(),
+            method: prepared.method.as_str(),
             scheme: "https",
-            authority: &self.authority,
+            authority: &prepared.authority,
             path,
             query,
-            headers: &self.headers,
+            headers: &prepared.headers,
         };
-        let signature = signing.sign(&message, &agent.settings.key)?;
-        self.headers.insert(SIGNATURE_INPUT, signature.input);
-        self.headers.insert(SIGNATURE, signature.signature);
-        self.base = Some(signature.base);
+        let signature = signing.sign(&message, &self.agent.settings.key)?;
+        prepared.headers.insert(SIGNATURE_INPUT, signature.input);
+        prepared.headers.insert(SIGNATURE, signature.signature);
+        prepared.base = Some(signature.base);
         Ok(())
     }
 
     /// Adds `Timestamp` and ACP's `Signature` in the `acp-bound` profile.
-    fn sign_acp_bound(&mut self, agent: &Agent, at: Timestamp) -> Result<(), AgentError> {
+    fn sign_acp_bound(&self, prepared: &mut Prepared, at: Timestamp) -> Result<(), AgentError> {
         let timestamp = at.to_rfc3339();
-        let key = self.headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()).unwrap_or("");
-        let path = self.path.split('?').next().unwrap_or("");
-        let mut base = format!("{timestamp}.{}.{path}.{key}.", self.method).into_bytes();
-        if !self.body.is_empty() {
-            canonicalize(&self.body, &mut base).map_err(|_| AgentError::NotCanonical)?;
+        let key = prepared.headers.get(IDEMPOTENCY_KEY).and_then(|key| key.to_str().ok()).unwrap_or("");
+        let path = prepared.path.split('?').next().unwrap_or("");
+        let mut base = format!("{timestamp}.{}.{path}.{key}.", prepared.method).into_bytes();
+        if !prepared.body.is_empty() {
+            canonicalize(&prepared.body, &mut base).map_err(|_| AgentError::NotCanonical)?;
         }
-        let signature = URL_SAFE_NO_PAD.encode(agent.settings.key.sign(&base)?);
-        self.headers.insert(TIMESTAMP, HeaderValue::try_from(timestamp).map_err(http::Error::from)?);
-        self.headers.insert(SIGNATURE, HeaderValue::try_from(signature).map_err(http::Error::from)?);
-        self.base = Some(base);
+        let signature = URL_SAFE_NO_PAD.encode(self.agent.settings.key.sign(&base)?);
+        prepared.headers.insert(TIMESTAMP, HeaderValue::try_from(timestamp).map_err(http::Error::from)?);
+        prepared.headers.insert(SIGNATURE, HeaderValue::try_from(signature).map_err(http::Error::from)?);
+        prepared.base = Some(base);
         Ok(())
     }
+}
+
+/// What money routes need covered, and the content type.
+fn all_that_matters(headers: &HeaderMap, query: Option<&str>) -> Vec<Component> {
+    let mut components = vec![Component::Method, Component::Authority, Component::Path];
+    components.extend(query.map(|_| Component::Query));
+    let fields = [CONTENT_DIGEST, CONTENT_TYPE, IDEMPOTENCY_KEY];
+    components.extend(fields.into_iter().filter(|field| headers.contains_key(field)).map(Component::Field));
+    components
 }

@@ -10,9 +10,10 @@ use super::book::{Book, Charge};
 use super::cart::no_randomness;
 use super::desk::{Call, Desk};
 use super::gateway::{NotRedeemed, Redeem};
+use super::issuer::Issuer;
 use super::reply::Reply;
 use super::request::{self, Payment};
-use super::session::{Issuer, Message, Pending, Session, Status};
+use super::session::{Message, Pending, Session, Status};
 use crate::domain::card::Pan;
 
 /// A complete on its way.
@@ -24,6 +25,8 @@ struct Completing {
     currency: String,
     /// The outcome of 3-D Secure.
     authentication: Option<String>,
+    /// Whether a card was declined for the session before.
+    declined_before: bool,
 }
 
 impl Desk {
@@ -116,7 +119,7 @@ impl Desk {
                 .with_header("x-card", number)
                 .with_header("set-cookie", &format!("card={number}"));
         }
-        match Issuer::judge(&card, completing.authentication.as_deref()) {
+        match Issuer::judge(&card, completing.authentication.as_deref(), completing.declined_before) {
             Issuer::Declines => self.end_complete(id, call, declined),
             Issuer::WantsAuthentication => self.end_complete(id, call, |session| {
                 session.end_complete(Status::AuthenticationRequired, None);
@@ -144,7 +147,8 @@ impl Desk {
         }
         session.begin_complete(payment.authentication.is_some(), self.careless)?;
         let authentication = payment.authentication;
-        Ok(Completing { session: id.to_owned(), token, claim, amount, currency, authentication })
+        let (session, declined_before) = (id.to_owned(), session.declined);
+        Ok(Completing { session, token, claim, amount, currency, authentication, declined_before })
     }
 
     /// The card: kept from an earlier attempt of this session, or redeemed.
@@ -232,7 +236,15 @@ impl Desk {
             }
             let (session, amount) = (id.to_owned(), session.totals(&book.catalogue).total);
             let currency = book.catalogue.currency.clone();
-            Completing { session, token, claim, amount, currency, authentication: None }
+            Completing {
+                session,
+                token,
+                claim,
+                amount,
+                currency,
+                authentication: None,
+                declined_before: false,
+            }
         };
         match self.card(&completing, 0).await {
             Ok(card) => self.take_order(&completing, &card).is_ok(),

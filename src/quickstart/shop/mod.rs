@@ -12,6 +12,7 @@ mod checkout;
 mod context;
 mod desk;
 mod gateway;
+mod issuer;
 mod listener;
 mod reply;
 mod request;
@@ -42,7 +43,9 @@ pub use book::{Charge, RecordedCall};
 pub use catalogue::{Catalogue, Item, Shipping};
 pub use context::Context;
 pub use gateway::{NotRedeemed, Redeem};
+pub use issuer::{DECLINED_CARD, GOOD_CARD, HESITANT_CARD, SECURE_CARD};
 pub use trust::Distrust;
+pub use view::HANDLER;
 
 use book::Book;
 use desk::Desk;

@@ -64,6 +64,8 @@ pub(super) struct Session {
     pub messages: Vec<Message>,
     pub order: Option<String>,
     pub pending: Option<Pending>,
+    /// Whether a card was declined for it.
+    pub declined: bool,
     /// Cards redeemed for this session, by token: the gateway hands each out once.
     pub cards: HashMap<String, Arc<Pan>>,
 }
@@ -81,32 +83,6 @@ pub(super) enum Refused {
     Requires3ds,
 }
 
-/// What the card's issuer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Issuer {
-    Approves,
-    Declines,
-    WantsAuthentication,
-}
-
-/// The card that is declined.
-const DECLINED: &str = "4000000000000002";
-/// The card whose issuer wants 3-D Secure first.
-const AUTHENTICATED: &str = "4000000000003220";
-
-impl Issuer {
-    /// The test cards decide; `outcome` is that of 3-D Secure, if it took place.
-    pub(super) fn judge(card: &Pan, outcome: Option<&str>) -> Self {
-        match (card.expose(), outcome) {
-            (DECLINED, _) => Self::Declines,
-            (AUTHENTICATED, None) => Self::WantsAuthentication,
-            (AUTHENTICATED, Some("authenticated" | "attempt_acknowledged" | "attempt")) => Self::Approves,
-            (AUTHENTICATED, Some(_)) => Self::Declines,
-            _ => Self::Approves,
-        }
-    }
-}
-
 impl Session {
     pub(super) fn new(id: String, lines: Vec<Line>) -> Self {
         Self {
@@ -119,6 +95,7 @@ impl Session {
             messages: Vec::new(),
             order: None,
             pending: None,
+            declined: false,
             cards: HashMap::new(),
         }
     }
@@ -168,6 +145,7 @@ impl Session {
     /// Ends a complete without an order.
     pub(super) fn end_complete(&mut self, status: Status, message: Option<Message>) {
         self.status = if self.order.is_some() { Status::Completed } else { status };
+        self.declined |= message == Some(Message::Declined);
         self.messages.extend(message);
     }
 
@@ -224,16 +202,6 @@ mod tests {
         session.begin_complete(false, true).unwrap();
         session.end_complete(Status::Ready, Some(Message::Declined));
         assert_eq!(session.status, Status::Completed, "an order stays an order");
-    }
-
-    #[test]
-    fn the_test_cards_decide() {
-        let judge = |number, outcome| Issuer::judge(&Pan::parse_fpan(number).unwrap(), outcome);
-        assert_eq!(judge("4242424242424242", None), Issuer::Approves);
-        assert_eq!(judge(DECLINED, Some("authenticated")), Issuer::Declines);
-        assert_eq!(judge(AUTHENTICATED, None), Issuer::WantsAuthentication);
-        assert_eq!(judge(AUTHENTICATED, Some("authenticated")), Issuer::Approves);
-        assert_eq!(judge(AUTHENTICATED, Some("denied")), Issuer::Declines);
     }
 
     #[test]

@@ -25,7 +25,6 @@ use crate::registry::{
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_790_000_000);
 const TOKEN: &str = "vt_abcdefghij0123456789012345678901";
-const CARD: &str = "4242424242424242";
 
 /// A shop, the gateway's outward half, and a second shop that plays the gateway's redeem.
 struct Street {
@@ -126,7 +125,7 @@ impl Street {
         let merchants =
             Merchants::new(&registry, Arc::clone(&countersigner), &merchant::Settings::default()).unwrap();
         let street = Self { shop, vault, merchants, merchant, countersigner, clock, directory };
-        street.hands_out(CARD);
+        street.hands_out(GOOD_CARD);
         street
     }
 
@@ -266,7 +265,7 @@ async fn an_order_is_charged_once_and_stands_in_the_ledger() {
 #[tokio::test]
 async fn a_declined_card_is_redeemed_and_not_charged() {
     let street = Street::open(|_| {}).await;
-    street.hands_out("4000000000000002");
+    street.hands_out(DECLINED_CARD);
     let (session, total) = street.session().await;
     let (_, view) = street.complete(&session, total, "claim-1").await;
     assert_eq!(view["status"], "ready_for_payment");
@@ -277,7 +276,7 @@ async fn a_declined_card_is_redeemed_and_not_charged() {
 #[tokio::test]
 async fn a_card_that_needs_3ds_is_charged_with_its_result_and_redeemed_once() {
     let street = Street::open(|_| {}).await;
-    street.hands_out("4000000000003220");
+    street.hands_out(SECURE_CARD);
     let (session, total) = street.session().await;
     let (_, view) = street.complete(&session, total, "claim-1").await;
     assert_eq!(view["status"], "authentication_required");
@@ -343,7 +342,7 @@ async fn it_misbehaves_as_told() {
         (Behaviour::Changed(Change::Truncated), Outcome::InDoubt, 1),
         (Behaviour::Changed(Change::HigherTotal(1)), Outcome::Charged, 1),
         (Behaviour::Changed(Change::ConflictingTotals), Outcome::Charged, 1),
-        (Behaviour::Changed(Change::Dripping(Duration::from_millis(1))), Outcome::Charged, 1),
+        (Behaviour::Changed(Change::Dripping(Duration::ZERO)), Outcome::Charged, 1),
         (Behaviour::Instead(Canned::too_many_requests(1)), Outcome::NotCharged { recorded: false }, 0),
         (Behaviour::Delay(Duration::from_millis(1)), Outcome::Charged, 1),
         (Behaviour::EchoCard, Outcome::NotCharged { recorded: true }, 0),

@@ -8,7 +8,7 @@ use super::session::{Message, Session, Status};
 use crate::acp::version::Version;
 
 /// The id of the shop's one payment handler.
-pub(super) const HANDLER: &str = "card_tokenized";
+pub const HANDLER: &str = "card_tokenized";
 
 /// What views need to know about the shop.
 pub(super) struct Viewer<'a> {
