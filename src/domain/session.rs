@@ -41,7 +41,7 @@ pub struct Session {
     pub ending: Option<Ending>,
     /// The merchant's total and when it was read, while no mutation has overtaken it.
     pub total: Option<ObservedTotal>,
-    /// Number of the last mutation started.
+    /// Counts starts and ends of mutations: the number of the last one started, while it is open.
     pub sequence: u64,
     /// Mutations whose answers have not arrived.
     pub mutations: Vec<OpenMutation>,
@@ -170,16 +170,19 @@ impl Session {
     }
 
     /// Ends a mutation with what its answer showed of the session; `None` when it was a 5xx, in
-    /// doubt or unreadable. Only the last mutation started sets the total.
+    /// doubt or unreadable. Only a mutation that nothing overlapped sets the total: in which order
+    /// the merchant took others, nobody knows.
     pub fn end_mutation(&mut self, sequence: u64, total: Option<SessionTotal>, now: Timestamp) {
-        let was_open = self.mutations.iter().any(|open| open.sequence == sequence);
+        let alone = self.mutations.iter().all(|open| open.sequence == sequence) && !self.mutations.is_empty();
         self.mutations.retain(|open| open.sequence != sequence);
-        if was_open && sequence == self.sequence {
-            self.total = total.map(|total| ObservedTotal { total, at: now });
-        }
+        let total = total.filter(|_| alone && sequence == self.sequence);
+        self.total = total.map(|total| ObservedTotal { total, at: now });
+        // A read that started before this may show what was before the mutation.
+        self.sequence = self.sequence.saturating_add(1);
     }
 
-    /// Takes the total of a read that started at `sequence`, unless a mutation has overtaken it.
+    /// Takes the total of a read that started at `sequence`, unless a mutation was under way then or
+    /// since.
     pub fn note_total(&mut self, sequence: u64, total: Option<SessionTotal>, present: Present) {
         self.forget_dead_mutations(present);
         if sequence == self.sequence && self.mutations.is_empty() {

@@ -8,7 +8,7 @@ use super::complete::{Completion, Started, is_charged_by, owned_mut, refuse_unle
 use super::read::SessionRead;
 use super::refusal::Refusal;
 use super::reply::Reply;
-use crate::domain::session::{Lifecycle, Settlement, observe, reenter};
+use crate::domain::session::{ClaimRefusal, Lifecycle, SessionTotal, Settlement, observe, reenter};
 use crate::idempotency::KeyState;
 use crate::merchant::read_complete;
 use crate::records::{Durability, Purpose};
@@ -42,14 +42,15 @@ impl Gateway {
                 if observation.lifecycle == Lifecycle::Open
                     && merchant.idempotency == MerchantIdempotency::Keys =>
             {
-                self.resend(completion).await
+                self.resend(completion, observation.total).await
             }
             Settlement::Held => Err(Refusal::OutcomeUnknown),
         }
     }
 
-    /// Sends the stored bytes with the stored key again.
-    async fn resend(&self, completion: &Completion) -> Result<Reply, Refusal> {
+    /// Sends the stored bytes with the stored key again, at the total that the session has just
+    /// shown.
+    async fn resend(&self, completion: &Completion, shown: Option<SessionTotal>) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, operation, address, claim, .. } = completion;
         let lease = self.lease(merchant.deadlines.total)?;
         let started = self
@@ -58,7 +59,13 @@ impl Gateway {
                 let session = owned_mut(view.session.as_mut(), call)?;
                 refuse_unless_free(operation, view.key.as_ref(), present)?;
                 let record = view.key.as_mut().ok_or(Refusal::OutcomeUnknown)?;
-                let begun = reenter(session, claim, lease.until, present)?;
+                let begun =
+                    reenter(session, view.token.as_ref(), claim, shown.as_ref(), lease.until, present)
+                        .map_err(|refusal| match refusal {
+                            ClaimRefusal::SessionBusy => Refusal::Claim(refusal),
+                            // It must not be sent again; what became of it is still to be learned.
+                            _ => Refusal::OutcomeUnknown,
+                        })?;
                 record.state = KeyState::Leased(lease);
                 let grant = view.token.as_ref().map(|token| token.grant.clone());
                 Ok::<_, Refusal>(Started { begun, lease, record: record.clone(), grant, review: false })

@@ -224,22 +224,36 @@ impl Claim {
     }
 }
 
-/// Starts another attempt of a claim that is open: only after the session was read, and only at a
-/// merchant that honours keys.
+/// Starts another attempt of a claim that is open: only after the session was read, which showed
+/// the total `shown`, and only at a merchant that honours keys. What a first attempt may not do, a
+/// later one may not either.
 ///
 /// # Errors
-/// [`ClaimRefusal::SessionBusy`] when the claim is no longer the open one or an attempt is under
-/// way.
-pub fn reenter(
+/// [`ClaimRefusal`]; nothing has changed then. [`ClaimRefusal::SessionBusy`] when the claim is no
+/// longer the open one or an attempt is under way.
+pub fn reenter<S>(
     session: &mut Session,
+    token: Option<&Token<S>>,
     claim: &ClaimId,
+    shown: Option<&SessionTotal>,
     until: Timestamp,
     present: Present,
 ) -> Result<BegunClaim, ClaimRefusal> {
+    let charged = session.ending.is_some();
     let open = session.claim.as_mut().filter(|open| open.id == *claim).ok_or(ClaimRefusal::SessionBusy)?;
     if open.has_live_attempt(present) {
         return Err(ClaimRefusal::SessionBusy);
     }
+    if charged {
+        return Err(ClaimRefusal::AlreadyCharged);
+    }
+    if open.revoke_requested.is_some() {
+        return Err(ClaimRefusal::TokenRevoked);
+    }
+    if token.is_some_and(|token| token.is_expired(present.now)) {
+        return Err(ClaimRefusal::TokenExpired);
+    }
+    checked_amount(shown.ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;
     // From here on nothing is refused.
     open.abandon_dead_attempts(present);
     open.last_attempt = open.last_attempt.saturating_add(1);

@@ -46,6 +46,11 @@ pub fn observe<S>(
         open.abandon_dead_attempts(present);
     }
     let Some(open) = session.claim.as_ref() else { return note_ending(session, observation.lifecycle) };
+    // Session and token change together: who read another token than the open claim holds, because
+    // claims changed meanwhile, proves nothing now. The next look sees both.
+    if open.token.as_ref() != token.as_deref().map(|token| &token.id) {
+        return Settlement::Held;
+    }
     let waiting = open.has_live_attempt(present);
     let asked_after_grace = open.quiet_since.is_some_and(|since| observation.asked_at >= since.plus(grace));
     match observation.lifecycle {

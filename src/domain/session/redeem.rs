@@ -75,7 +75,9 @@ pub fn redeem<S>(
     if ended {
         return Err(RedeemRefusal::Gone);
     }
-    let holds = matches!(&token.state, TokenState::Claimed { claim } if *claim == request.claim);
+    // A late charge under another claim ends the session while this claim is still open.
+    let holds = session.ending.is_none()
+        && matches!(&token.state, TokenState::Claimed { claim } if *claim == request.claim);
     let open = session
         .claim
         .as_mut()

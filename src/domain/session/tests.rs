@@ -79,6 +79,11 @@ impl World {
         settle(&mut self.session, Some(&mut self.token), &claim_id(claim), attempt, outcome, present(now))
     }
 
+    fn reenter(&mut self, claim: &str, shown: u64, now: i64) -> Result<BegunClaim, ClaimRefusal> {
+        let (claim, shown) = (claim_id(claim), total(shown));
+        reenter(&mut self.session, Some(&self.token), &claim, shown.as_ref(), at(now + 30), present(now))
+    }
+
     fn redeem(&mut self, claim: &str, amount: u64, now: i64) -> Result<Redeemed, RedeemRefusal> {
         let request = Redeem {
             claim: claim_id(claim),
@@ -312,7 +317,7 @@ fn a_pending_claim_is_held_until_an_observation_ends_it() {
 #[test]
 fn once_in_doubt_a_later_refusal_releases_nothing() {
     let mut world = World::in_doubt();
-    assert_eq!(reenter(&mut world.session, &claim_id("c1"), at(40), present(3)).unwrap().attempt, 2);
+    assert_eq!(world.reenter("c1", 1000, 3).unwrap().attempt, 2);
     assert_eq!(world.settle("c1", 2, REFUSED, 4), Settlement::Held);
     assert_eq!(world.begin("c2", 5), Err(ClaimRefusal::TokenClaimed));
 }
@@ -329,7 +334,7 @@ fn overlapping_attempts_need_evidence_even_when_none_was_in_doubt() {
 #[test]
 fn a_charge_ends_doubt_whichever_attempt_brings_it() {
     let mut world = World::in_doubt();
-    reenter(&mut world.session, &claim_id("c1"), at(40), present(3)).unwrap();
+    world.reenter("c1", 1000, 3).unwrap();
     assert_eq!(world.settle("c1", 1, Outcome::Charged, 4), Settlement::Charged);
     assert_eq!(world.settle("c1", 2, REFUSED, 5), Settlement::Stale);
 }
@@ -369,14 +374,53 @@ fn an_attempt_of_a_former_process_is_in_doubt() {
 #[test]
 fn a_claim_is_not_reentered_while_an_attempt_is_out() {
     let mut world = World::claimed();
-    assert_eq!(
-        reenter(&mut world.session, &claim_id("c1"), at(40), present(2)),
-        Err(ClaimRefusal::SessionBusy)
-    );
-    assert_eq!(
-        reenter(&mut world.session, &claim_id("c2"), at(40), present(2)),
-        Err(ClaimRefusal::SessionBusy)
-    );
+    assert_eq!(world.reenter("c1", 1000, 2), Err(ClaimRefusal::SessionBusy));
+    assert_eq!(world.reenter("c2", 1000, 2), Err(ClaimRefusal::SessionBusy));
+}
+
+#[test]
+fn a_complete_is_not_sent_again_above_what_was_checked_nor_after_expiry_or_a_revoke() {
+    let mut world = World::in_doubt();
+    assert_eq!(world.reenter("c1", 1001, 3), Err(ClaimRefusal::OverCap));
+    let unknown = reenter(&mut world.session, Some(&world.token), &claim_id("c1"), None, at(40), present(3));
+    assert_eq!(unknown, Err(ClaimRefusal::TotalUnknown));
+    assert_eq!(world.reenter("c1", 1000, EXPIRY), Err(ClaimRefusal::TokenExpired));
+    world.revoke(3).unwrap();
+    assert_eq!(world.reenter("c1", 1000, 4), Err(ClaimRefusal::TokenRevoked));
+}
+
+#[test]
+fn a_late_charge_under_another_claim_keeps_the_open_claims_card_in_and_sends_nothing_again() {
+    let mut world = World::claimed();
+    let mut second = world.token.clone();
+    second.state = TokenState::Active;
+    world.settle("c1", 1, REFUSED, 2);
+    std::mem::swap(&mut world.token, &mut second);
+    world.begin("c2", 3).unwrap();
+    let late =
+        settle(&mut world.session, Some(&mut second), &claim_id("c1"), 1, Outcome::Charged, present(4));
+    assert_eq!(late, Settlement::ChargedLate);
+    assert_eq!(world.redeem("c2", 1000, 5), Err(RedeemRefusal::NoSuchClaim));
+    world.settle("c2", 1, Outcome::InDoubt, 6);
+    assert_eq!(world.reenter("c2", 1000, 7), Err(ClaimRefusal::AlreadyCharged));
+}
+
+#[test]
+fn an_observation_beside_another_token_than_the_claims_changes_neither() {
+    for lifecycle in [Lifecycle::Completed, Lifecycle::Closed, Lifecycle::Open] {
+        let mut world = World::in_doubt();
+        let mut other = world.token.clone();
+        other.id = TokenId::assemble("abcdefghij", "9999999999999999999999").unwrap();
+        other.state = TokenState::Active;
+        let observation = Observation { lifecycle, total: None, asked_at: at(100) };
+        for token in [Some(&mut other), None] {
+            let seen = observe(&mut world.session, token, &observation, GRACE, present(100));
+            assert_eq!(seen, Settlement::Held, "{lifecycle:?}");
+        }
+        assert_eq!(other.state, TokenState::Active);
+        assert_ne!(world.observe(lifecycle, 100), Settlement::Held);
+        assert_ne!(world.token.standing(at(100)), Standing::Claimed);
+    }
 }
 
 #[test]
@@ -471,14 +515,18 @@ fn without_a_token_only_a_purchase_order_limit_lets_a_claim_begin() {
 // Totals and mutations
 
 #[test]
-fn a_total_counts_only_from_the_answer_to_the_last_mutation_started() {
+fn a_total_counts_only_from_the_answer_to_a_mutation_that_nothing_overlapped() {
     let mut session = World::new().session;
     let first = session.begin_mutation(present(1), at(30)).unwrap();
     let second = session.begin_mutation(present(1), at(30)).unwrap();
     assert_eq!(session.fresh_total(at(1), GRACE), None);
     session.end_mutation(second, total(7), at(2));
+    assert_eq!(session.fresh_total(at(2), GRACE), None);
     session.end_mutation(first, total(9), at(3));
-    assert_eq!(session.fresh_total(at(3), GRACE), total(7));
+    assert_eq!(session.fresh_total(at(3), GRACE), None);
+    let alone = session.begin_mutation(present(4), at(30)).unwrap();
+    session.end_mutation(alone, total(8), at(4));
+    assert_eq!(session.fresh_total(at(4), GRACE), total(8));
 }
 
 #[test]
@@ -504,6 +552,20 @@ fn a_read_that_a_mutation_overtook_sets_no_total() {
     assert_eq!(session.total, None);
     session.note_total(sequence, total(5), present(2));
     assert_eq!(session.total, None);
+}
+
+#[test]
+fn a_read_that_started_during_a_mutation_sets_no_total_when_it_ends_after_it() {
+    let mut session = World::new().session;
+    let sequence = session.begin_mutation(present(1), at(30)).unwrap();
+    let read_started = session.sequence;
+    session.end_mutation(sequence, total(9000), at(3));
+    session.note_total(read_started, total(5), present(4));
+    assert_eq!(session.fresh_total(at(4), GRACE), total(9000));
+    let given_up = session.begin_mutation(present(5), at(30)).unwrap();
+    session.note_total(session.sequence, total(5), present(32));
+    session.end_mutation(given_up, total(6), at(33));
+    assert_eq!(session.total, None, "an answer that comes after all: what was read may be older");
 }
 
 #[test]
@@ -594,7 +656,7 @@ proptest! {
                     let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
                     prop_assert!(!(began && (charged_before || consumed_before)));
                 }
-                Step::Reenter(c) => { let _ = reenter(&mut world.session, &name(c), at(now + 30), here); }
+                Step::Reenter(c) => { let _ = reenter(&mut world.session, Some(&world.token), &name(c), total(1000).as_ref(), at(now + 30), here); }
                 Step::Settle(c, attempt, outcome) => {
                     let settlement = settle(&mut world.session, Some(&mut world.token), &name(c), attempt, outcome, here);
                     if contested_before && matches!(outcome, Outcome::NotCharged { .. }) {
