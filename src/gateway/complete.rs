@@ -25,7 +25,7 @@ use crate::domain::session::{
 use crate::fraud::Cleared;
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
 use crate::merchant::{self, CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
-use crate::records::{Durability, Purpose};
+use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, PurchaseOrders};
 use crate::token::{Address, View};
 
@@ -223,14 +223,16 @@ impl Gateway {
             .ledger
             .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
                 let Some(session) = view.session.as_mut() else { return Err(Refusal::Internal) };
-                let settlement = settle(
-                    session,
-                    view.token.as_mut(),
-                    claim,
-                    started.begun.attempt,
-                    reading.outcome,
-                    present,
-                );
+                let holds =
+                    view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(started.lease));
+                let outcome = match reading.outcome {
+                    // Another attempt has taken the key over, perhaps in a claim begun anew under the
+                    // same id: what this one learned ends nothing of that.
+                    Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
+                    outcome => outcome,
+                };
+                let settlement =
+                    settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
                 if let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                     let sequence = session.sequence;
                     session.note_total(sequence, Some(total), present);
@@ -245,7 +247,7 @@ impl Gateway {
         let (settlement, ended) = match settled {
             Ok(settled) => settled?,
             // The claim stays held; the worker or a retry with the same key finds out.
-            Err(error) => return Err(Refusal::Store(error)),
+            Err(error) => return Err(unrecorded(error)),
         };
         self.note_settlement(settlement, reading.outcome, merchant, completion);
         if let Some(expires_at) = ended {
@@ -310,7 +312,9 @@ fn keep_answer(
         Settlement::Charged => unanswered,
         Settlement::Released => ours,
         Settlement::Held => ours && outcome == Outcome::Pending,
-        Settlement::ChargedLate | Settlement::Stale => false,
+        // A read that showed the order was first to settle, or the claim had been given up: the
+        // answer is the key's all the same.
+        Settlement::ChargedLate | Settlement::Stale => ours && outcome == Outcome::Charged,
     };
     match kept.filter(|_| conclusive) {
         Some(answer) => {
@@ -320,6 +324,11 @@ fn keep_answer(
         None if ours => record.state = KeyState::Open,
         None => {}
     }
+}
+
+/// The store failed after the merchant had answered: something was done, and a retry finds it.
+pub(super) const fn unrecorded(_: StoreError) -> Refusal {
+    Refusal::Store(StoreError::Unacknowledged)
 }
 
 /// What the agent is told about an exchange, apart from what became of the claim.

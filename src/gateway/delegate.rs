@@ -10,7 +10,7 @@ use http::StatusCode;
 
 use super::Gateway;
 use super::call::Call;
-use super::complete::owned;
+use super::complete::{owned, unrecorded};
 use super::operation::Operation;
 use super::refusal::Refusal;
 use super::reply::Reply;
@@ -26,7 +26,7 @@ use crate::domain::token::{Token, TokenState};
 use crate::fraud::{self, CardFingerprint, MintAttempt};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark};
 use crate::merchant::grant;
-use crate::records::{Durability, Purpose, RecordKey};
+use crate::records::{Durability, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
 use crate::token::LONGEST_LIFE;
 
@@ -44,6 +44,14 @@ struct Mint {
     created: Timestamp,
 }
 
+/// A token's id, drawn before anything else happens.
+struct Drawn {
+    id: TokenId,
+    lease: LeaseMark,
+    /// An earlier try with the key drew it, and may have got further.
+    earlier: bool,
+}
+
 impl Gateway {
     pub(super) async fn delegate_payment(
         self: Arc<Self>,
@@ -51,20 +59,22 @@ impl Gateway {
         named: Option<MerchantId>,
     ) -> Result<Reply, Refusal> {
         let now = self.clock.now();
+        let scope = named.as_ref().map(|id| self.merchant(id)).transpose()?;
+        let operation = call.operation(&self.rings, scope.as_deref())?;
+        let key = operation.scope.record_key(None);
+        let conflict = call.version.delegate_conflict_status();
+        let record = self.ledger.read_key(&key).await?;
+        // An answer that was given stays given, though the allowance has expired since or the repeat
+        // names another version (ACP RFC delegate_payment §5).
+        if let Some(reply) = self.replay(&operation, record.as_ref(), conflict)? {
+            return Ok(reply);
+        }
         let request = DelegatePayment::read(&call.body, call.version, now, &self.delegate)
             .map_err(|error| Refusal::of_body(&error))?;
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
         refuse_beyond_policy(&call, &request, now)?;
-        let named = named.is_some().then_some(&*merchant);
-        let operation = call.operation(&self.rings, named)?;
-        let key = operation.scope.record_key(None);
-        let conflict = call.version.delegate_conflict_status();
-        let record = self.ledger.read_key(&key).await?;
-        if let Some(reply) = self.replay(&operation, record.as_ref(), conflict)? {
-            return Ok(reply);
-        }
-        self.refuse_replayed_signature(&call, &operation, named).await?;
+        self.refuse_replayed_signature(&call, &operation, scope.as_deref()).await?;
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, &session);
         owned(self.ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
         self.mint(Mint { call, request, merchant, session, operation, key, created: now }).await
@@ -101,9 +111,15 @@ impl Gateway {
 
     /// Draws the id, inserts the token, records the answer.
     async fn insert(&self, mint: &Mint, fingerprint: &CardFingerprint) -> Result<Reply, Refusal> {
-        let (id, lease) = self.draw(mint).await?;
+        let Drawn { id, lease, earlier } = self.draw(mint).await?;
+        if earlier && let Some(token) = self.ledger.read_token(&id).await? {
+            // That try died after its token was on disk: nothing is left to refuse.
+            return self.record_minted(mint, &id, token.created_at, lease).await;
+        }
         match self.insert_drawn(mint, &id, fingerprint).await {
-            Ok(()) => self.record_minted(mint, &id, lease).await,
+            Ok(()) => self.record_minted(mint, &id, mint.created, lease).await,
+            // The token may exist: the key keeps its id, so that a repeat makes no second one.
+            Err(refusal @ Refusal::Store(StoreError::Unacknowledged)) => Err(refusal),
             Err(refusal) => {
                 // A refusal binds no key (`acp/protocol.md` §5): a corrected request may use it.
                 self.forget_lease(&mint.key, lease).await;
@@ -113,14 +129,14 @@ impl Gateway {
     }
 
     /// Takes the key's lease with a token id drawn in advance, or the id of an earlier try.
-    async fn draw(&self, mint: &Mint) -> Result<(TokenId, LeaseMark), Refusal> {
+    async fn draw(&self, mint: &Mint) -> Result<Drawn, Refusal> {
         let lease = self.lease(MINT_LEASE)?;
         let tag = self.ledger.partitions().tag(&mint.merchant.id, &mint.session);
         let random = random::base62(TOKEN_RANDOM_CHARS).map_err(|_| Refusal::Internal)?;
         let drawn = TokenId::assemble(&tag, &random).ok_or(Refusal::Internal)?;
         let conflict = mint.call.version.delegate_conflict_status();
         self.ledger
-            .transact_key(&mint.key, Durability::Applied, |record, present| {
+            .transact_key(&mint.key, Purpose::Admit, Durability::Applied, |record, present| {
                 super::complete::refuse_unless_free(&mint.operation, record.as_ref(), present).map_err(
                     |refusal| match refusal {
                         Refusal::KeyConflict { .. } => Refusal::KeyConflict { status: conflict },
@@ -129,7 +145,9 @@ impl Gateway {
                 )?;
                 let record = record.get_or_insert_with(|| mint.operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
-                Ok((record.token.get_or_insert_with(|| drawn.clone()).clone(), lease))
+                let earlier = record.token.is_some();
+                let id = record.token.get_or_insert_with(|| drawn.clone()).clone();
+                Ok(Drawn { id, lease, earlier })
             })
             .await?
     }
@@ -210,11 +228,17 @@ impl Gateway {
         })
     }
 
-    async fn record_minted(&self, mint: &Mint, id: &TokenId, lease: LeaseMark) -> Result<Reply, Refusal> {
+    async fn record_minted(
+        &self,
+        mint: &Mint,
+        id: &TokenId,
+        created: Timestamp,
+        lease: LeaseMark,
+    ) -> Result<Reply, Refusal> {
         let key = mint.call.key.as_ref().map_or("", |key| key.as_str());
         let body = delegate_payment::minted(
             id,
-            mint.created,
+            created,
             &mint.request.metadata,
             &mint.request.allowance.merchant_id,
             key,
@@ -223,13 +247,14 @@ impl Gateway {
         let reply = Reply::bytes(StatusCode::CREATED, json, body, "minted");
         let kept = mint.operation.seal_answer(&reply)?;
         self.ledger
-            .transact_key(&mint.key, Durability::Synced, |record, _| {
+            .transact_key(&mint.key, Purpose::Finish, Durability::Synced, |record, _| {
                 if let (Some(record), Some(answer)) = (held(record, lease), kept.as_ref()) {
                     record.state = KeyState::Recorded(answer.clone());
                 }
                 Ok::<_, Refusal>(())
             })
-            .await??;
+            .await
+            .map_err(unrecorded)??;
         Ok(reply)
     }
 
@@ -237,7 +262,7 @@ impl Gateway {
     pub(super) async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
         let forgotten = self
             .ledger
-            .transact_key(key, Durability::Applied, |record, _| {
+            .transact_key(key, Purpose::Finish, Durability::Applied, |record, _| {
                 if held(record, lease).is_some() {
                     *record = None;
                 }

@@ -34,7 +34,9 @@ impl Gateway {
             .await?;
         match settlement? {
             Settlement::Charged => self.record_session_as_answer(completion, &read).await,
-            Settlement::Released | Settlement::Stale | Settlement::ChargedLate => {
+            Settlement::Released | Settlement::Stale => self.attempt(completion).await,
+            Settlement::ChargedLate => {
+                self.note_late_charge(&merchant.id, session);
                 self.attempt(completion).await
             }
             // The merchant honours keys, so the same request is charged once however often it is sent.

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::Gateway;
 use super::call::Call;
-use super::complete::{owned, owned_mut, refuse_unless_free, relay};
+use super::complete::{owned, owned_mut, refuse_unless_free, relay, unrecorded};
 use super::delegate::held;
 use super::operation::Operation;
 use super::read::{observation_of, unknown};
@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Observation, SessionKind, SessionTotal, observe};
+use crate::domain::session::{Observation, SessionKind, SessionTotal, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState};
 use crate::merchant::Exchange;
 use crate::records::{Durability, Purpose};
@@ -41,7 +41,7 @@ impl Gateway {
         let sealed = operation.seal_request(&call.stored_request())?;
         let record = self
             .ledger
-            .transact_key(&key, Durability::Synced, |record, present| {
+            .transact_key(&key, Purpose::Admit, Durability::Synced, |record, present| {
                 refuse_unless_free(&operation, record.as_ref(), present)?;
                 let record = record.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
@@ -53,13 +53,14 @@ impl Gateway {
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         self.ledger
-            .transact_key(&key, Durability::Synced, |record, _| {
+            .transact_key(&key, Purpose::Finish, Durability::Synced, |record, _| {
                 if let Some(record) = held(record, lease) {
                     finish(record, kept.as_ref());
                 }
                 Ok::<_, Refusal>(())
             })
-            .await??;
+            .await
+            .map_err(unrecorded)??;
         reply
     }
 
@@ -76,7 +77,12 @@ impl Gateway {
             let shown = exchange.answer().and_then(|answer| SessionView::read(&answer.body).ok());
             let id = shown.and_then(|view| view.id).ok_or(Refusal::MerchantAnswer)?;
             let observation = observation_of(exchange, &id, asked_at);
-            self.own_session(call, merchant, kind, &id, observation.as_ref()).await?;
+            self.own_session(call, merchant, kind, &id, observation.as_ref()).await.map_err(|refusal| {
+                match refusal {
+                    Refusal::Store(error) => unrecorded(error),
+                    other => other,
+                }
+            })?;
         }
         Ok(reply)
     }
@@ -121,21 +127,25 @@ impl Gateway {
         let reply = relay(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = observation_of(&exchange, &id, asked_at);
-        self.ledger
+        let settlement = self
+            .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                if let Some(session) = view.session.as_mut() {
-                    session.end_mutation(sequence, total_of(observation.as_ref()), present.now);
-                    if let Some(observation) = &observation {
-                        // No claim can be open: a mutation excludes it.
-                        observe::<()>(session, None, observation, merchant.doubt_grace, present);
-                    }
-                }
                 if let Some(record) = held(&mut view.key, lease) {
                     finish(record, kept.as_ref());
                 }
-                Ok::<_, Refusal>(())
+                let Some(session) = view.session.as_mut() else { return Ok(Settlement::Stale) };
+                session.end_mutation(sequence, total_of(observation.as_ref()), present.now);
+                // A claim can only be open if this mutation was given up before it ended; then the
+                // claim's token is not at hand and nothing is settled here.
+                Ok::<_, Refusal>(observation.as_ref().map_or(Settlement::Stale, |observation| {
+                    observe::<()>(session, None, observation, merchant.doubt_grace, present)
+                }))
             })
-            .await??;
+            .await
+            .map_err(unrecorded)??;
+        if settlement == Settlement::ChargedLate {
+            self.note_late_charge(&merchant.id, &id);
+        }
         reply
     }
 

@@ -70,6 +70,7 @@ impl Gateway {
             view = self.ledger.read(&address).await?;
         }
         let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
+        self.refuse_replayed_read(call, Some(merchant)).await?;
         let _permit = self.concurrency.read(merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let asked_at = self.clock.now();
         let outbound = call.outbound(None, None, None, None, asked_at);
@@ -153,10 +154,15 @@ impl Gateway {
             })
             .await??;
         if settlement == Settlement::ChargedLate {
-            self.observer.metrics().claim("charged_late");
-            self.alarm("charged_late", &merchant.id, id);
+            self.note_late_charge(&merchant.id, id);
         }
         Ok(())
+    }
+
+    /// Counts and alarms an order that no open claim accounts for.
+    pub(super) fn note_late_charge(&self, merchant: &MerchantId, id: &SessionId) {
+        self.observer.metrics().claim("charged_late");
+        self.alarm("charged_late", merchant, id);
     }
 
     /// Adds the token that the session's open claim holds, so that both change together.
@@ -179,8 +185,10 @@ impl Gateway {
         if !merchant.adoption.contains(&call.agent.id) {
             return Err(Refusal::SessionUnknown);
         }
+        let permit = self.concurrency.read(merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let read = self.read_session(call, merchant, id).await.ok_or(Refusal::SessionUnknown)?;
-        if matches!(read.observation.lifecycle, Lifecycle::Closed | Lifecycle::Unknown) {
+        drop(permit);
+        if !matches!(read.observation.lifecycle, Lifecycle::Open | Lifecycle::Working) {
             return Err(Refusal::SessionUnknown);
         }
         self.own_session(call, merchant, SessionKind::Checkout, id, Some(&read.observation)).await
@@ -198,7 +206,7 @@ impl Gateway {
         let address = self.ledger.address(kind, &merchant.id, id);
         let owned = self
             .ledger
-            .transact(&address, Purpose::Admit, Durability::Synced, |view, present| {
+            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
                 let session = view.session.get_or_insert_with(|| {
                     Session::new(kind, merchant.id.clone(), id.clone(), call.agent.id.clone(), present.now)
                 });
@@ -206,8 +214,8 @@ impl Gateway {
                     return Err(Refusal::OwnershipConflict);
                 }
                 if let Some(observation) = observation {
-                    let sequence = session.sequence;
-                    session.note_total(sequence, observation.total, present);
+                    // A create that is repeated may show the session as it was before its updates.
+                    session.note_total(0, observation.total, present);
                 }
                 Ok(())
             })

@@ -15,7 +15,7 @@ use crate::acp::header::{self, IdempotencyKey};
 use crate::acp::route::Route;
 use crate::acp::wire::delegate_payment::merge_vault_json;
 use crate::acp::wire::redeem::RedeemRequest;
-use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerEvidence};
+use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, RedeemerEvidence};
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
 use crate::domain::id::TokenId;
@@ -41,8 +41,13 @@ impl Gateway {
         let _work = self.drain.work();
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         header::refuse_encoding(&head.headers).map_err(Refusal::Header)?;
+        // Nobody without a credential has a body read.
+        let candidates = bearer::redeemer_candidates(&self.registry, &head.headers).map_err(|_| {
+            self.limits.failed_authentication(caller.address);
+            Refusal::Unauthenticated
+        })?;
         let body = self.read_body(body, route, observation).await?;
-        let redeemer = self.authenticate_redeemer(head, &body, caller, authority, route.is_money())?;
+        let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
         let token = self.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;
@@ -66,14 +71,15 @@ impl Gateway {
         .await
     }
 
-    fn authenticate_redeemer(
+    fn prove_redeemer<'a>(
         &self,
+        candidates: RedeemerCandidates<'a>,
         head: &Parts,
         body: &Bytes,
         caller: Caller,
         authority: &Authority,
         money: bool,
-    ) -> Result<AuthenticatedRedeemer<'_>, Refusal> {
+    ) -> Result<AuthenticatedRedeemer<'a>, Refusal> {
         let key = header::idempotency_key(&head.headers).map_err(Refusal::Header)?;
         let request = SignedRequest {
             message: message(head, authority),
@@ -82,10 +88,6 @@ impl Gateway {
             money_route: money,
         };
         let evidence = RedeemerEvidence { peer: caller.address, certificate: caller.certificate, request };
-        let candidates = bearer::redeemer_candidates(&self.registry, &head.headers).map_err(|_| {
-            self.limits.failed_authentication(caller.address);
-            Refusal::Unauthenticated
-        })?;
         candidates.prove(&evidence, self.clock.now()).map_err(|error| {
             self.limits.failed_authentication(caller.address);
             Refusal::Signature(error.code())

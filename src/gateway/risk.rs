@@ -23,8 +23,26 @@ impl Gateway {
         operation: &Operation,
         merchant: Option<&Merchant>,
     ) -> Result<(), Refusal> {
+        self.refuse_replay(call, merchant, || operation.body_digest().to_vec()).await
+    }
+
+    /// As [`Self::refuse_replayed_signature`], for a request without a body.
+    pub(super) async fn refuse_replayed_read(
+        &self,
+        call: &Call,
+        merchant: Option<&Merchant>,
+    ) -> Result<(), Refusal> {
+        self.refuse_replay(call, merchant, Vec::new).await
+    }
+
+    async fn refuse_replay(
+        &self,
+        call: &Call,
+        merchant: Option<&Merchant>,
+        body: impl FnOnce() -> Vec<u8>,
+    ) -> Result<(), Refusal> {
         let Proof::Signed { replay: Some(check), .. } = call.verified.proof() else { return Ok(()) };
-        let body = operation.body_digest();
+        let body = body();
         let method = call.route.method();
         let used = Use {
             method: method.as_str(),

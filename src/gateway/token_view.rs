@@ -67,6 +67,7 @@ struct GrantedClaim<'a> {
 impl Gateway {
     /// State, reason and times of a token, for the agent that minted it.
     pub(super) async fn issued_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
+        self.refuse_replayed_read(call, None).await?;
         let address = self.address_of(id).await?;
         let view = self.ledger.read(&address).await?;
         let token = view.token.filter(|token| token.allowance.agent == call.agent.id);

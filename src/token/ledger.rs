@@ -153,6 +153,7 @@ impl Ledger {
     pub async fn transact_key<T, E>(
         &self,
         key: &RecordKey,
+        purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
@@ -166,12 +167,8 @@ impl Ledger {
             let Some(write) = loaded.change(|record| key_times(record, present))? else {
                 return Ok(Ok(decided));
             };
-            let batch = Batch {
-                expect: vec![loaded.expectation()],
-                writes: vec![write],
-                durability,
-                purpose: Purpose::Admit,
-            };
+            let batch =
+                Batch { expect: vec![loaded.expectation()], writes: vec![write], durability, purpose };
             if self.store.commit(batch).await? == Committed::Applied {
                 return Ok(Ok(decided));
             }

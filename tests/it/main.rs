@@ -29,6 +29,8 @@ mod drain;
 mod head;
 /// Idempotency: I of the checklist.
 mod idempotency;
+/// Two things at once, in the order that is least convenient.
+mod interleavings;
 /// Slow and dead merchants beside healthy ones.
 mod isolation;
 /// Minting and spending tokens: P of the checklist.

@@ -1,0 +1,54 @@
+//! Two things at once, in the order that is least convenient, and repeats long after.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::domain::clock::{Clock, ManualClock, SystemClock};
+use countersign::quickstart::shop::{Behaviour, CallKind};
+
+use crate::world::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_whose_order_a_read_shows_first_keeps_its_own_answer() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    let path = format!("/m/lamps/checkout_sessions/{session}");
+    world.lamps.behave_once(CallKind::Complete, Behaviour::HoldAfter);
+    let call = alpha.post(format!("{path}/complete"), &payment(&token)).key("once").prepare().unwrap();
+    let (caller, sent) = (alpha.clone(), call.clone());
+    let completing = tokio::spawn(async move { caller.send(&sent).await.unwrap() });
+    world.lamps.received(CallKind::Complete, 1).await;
+    while charges_of(&world.lamps, &session).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let read = alpha.get(path).send().await.unwrap();
+    assert_eq!(read.text("/status").as_deref(), Some("completed"), "{}", read.json());
+    world.lamps.release();
+    let first = completing.await.unwrap();
+    assert_eq!(first.status, 200, "{}", first.json());
+
+    let reads = world.lamps.calls_of(CallKind::Read).len();
+    let again = alpha.send(&call).await.unwrap();
+    assert_eq!((again.status, again.header("idempotent-replayed")), (first.status, Some("true")));
+    assert_eq!(again.body, first.body, "the answer itself, not one made up from the session");
+    assert_eq!(world.lamps.calls_of(CallKind::Read).len(), reads);
+    assert_eq!(world.lamps.calls_of(CallKind::Complete).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mint_is_repeated_from_its_record_after_its_token_has_expired() {
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let world = World::with(Options { clock: Some(clock.clone()), ..Options::default() }).await;
+    let alpha = world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let request = mint_request(GOOD_CARD, "lamps", &session, total);
+    let mint = || alpha.post("/agentic_commerce/delegate_payment", &request).key("once").send();
+    let first = mint().await.unwrap();
+    assert_eq!(first.status, 201, "{}", first.json());
+    clock.advance(Duration::from_secs(2 * 3600));
+    let again = mint().await.unwrap();
+    assert_eq!((again.status, again.header("idempotent-replayed")), (first.status, Some("true")));
+    assert_eq!(again.body, first.body);
+}
