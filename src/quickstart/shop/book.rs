@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 use super::behaviour::{CallKind, Orders};
 use super::cart::Cart;
 use super::catalogue::Catalogue;
-use super::gateway::NotRedeemed;
+use super::gateway::{NotRedeemed, Redeem};
 use super::reply::Reply;
 use super::session::Session;
 use super::trust::Distrust;
@@ -78,6 +78,7 @@ pub(super) struct Book {
     pub sessions: HashMap<String, Session>,
     pub carts: HashMap<String, Cart>,
     pub charges: Vec<Charge>,
+    pub redeemed: Vec<Redeem>,
     pub not_redeemed: Vec<NotRedeemed>,
     pub orders: Orders,
     calls: VecDeque<RecordedCall>,
@@ -91,6 +92,7 @@ impl Book {
             sessions: HashMap::new(),
             carts: HashMap::new(),
             charges: Vec::new(),
+            redeemed: Vec::new(),
             not_redeemed: Vec::new(),
             orders: Orders::default(),
             calls: VecDeque::new(),

@@ -174,6 +174,7 @@ impl Desk {
         match card {
             Ok(card) => {
                 let card = Arc::new(card);
+                book.redeemed.push(redeem);
                 if let Some(session) = book.sessions.get_mut(session) {
                     session.cards.insert(token.clone(), Arc::clone(&card));
                 }

@@ -121,7 +121,8 @@ impl ShopBody {
         {
             return Poll::Pending;
         }
-        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+        // A timer of no time still waits for the next tick.
+        self.pause = (!pause.is_zero()).then(|| Box::pin(tokio::time::sleep(pause)));
         Poll::Ready(Some(Ok(Frame::data(self.left.split_to(1)))))
     }
 }

@@ -21,6 +21,8 @@ mod trust;
 mod view;
 
 #[cfg(test)]
+mod official;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
@@ -214,6 +216,11 @@ impl Shop {
     /// The ledger.
     pub fn charges(&self) -> Vec<Charge> {
         self.desk.book.lock().charges.clone()
+    }
+
+    /// Redeems that gave a card, in order.
+    pub fn redeemed(&self) -> Vec<Redeem> {
+        self.desk.book.lock().redeemed.clone()
     }
 
     /// Redeems that gave no card.

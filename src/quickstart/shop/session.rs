@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::catalogue::{Catalogue, Line, Totals};
+use crate::acp::version::Version;
 use crate::domain::card::Pan;
 
 /// Where a session stands.
@@ -24,11 +25,13 @@ pub(super) enum Status {
 }
 
 impl Status {
-    pub(super) const fn as_str(self) -> &'static str {
+    /// The word for it; versions before 2026-01-30 have one for everything under way.
+    pub(super) fn name(self, version: Version) -> &'static str {
         match self {
             Self::NotReady => "not_ready_for_payment",
             Self::Ready => "ready_for_payment",
             Self::AuthenticationRequired => "authentication_required",
+            Self::Completing | Self::PendingApproval if version < Version::V2026_01_30 => "in_progress",
             Self::Completing => "complete_in_progress",
             Self::PendingApproval => "pending_approval",
             Self::Completed => "completed",

@@ -32,7 +32,7 @@ impl Viewer<'_> {
             view.insert(name.to_owned(), value);
         };
         put("id", json!(session.id));
-        put("status", json!(session.status.as_str()));
+        put("status", json!(session.status.name(self.version)));
         put("currency", json!(self.catalogue.currency));
         put("line_items", self.lines(&session.lines));
         put("totals", breakdown(&totals));

@@ -37,6 +37,8 @@ pub(super) async fn tell(cast: &Cast, say: &mut Narrator<'_>) -> Result<(), Trou
     let charge = charge.ok_or_else(|| Trouble::Step("the shop charged nothing".to_owned()))?;
     let charged_once = ledger.len() == charges + 1 && charge.amount == basket.total && charge.token == token;
     ensure("the shop charged the total once", charged_once)?;
+    let redeemed = cast.homegoods.redeemed().iter().filter(|redeem| redeem.token == token).count();
+    ensure("the card was redeemed once", redeemed == 1)?;
     say.step(&format!(
         "Third attempt, with the result of 3-D Secure: {} charged to the card ending {}, order {}. The card \
          left the vault once; three attempts are the most a token has.",

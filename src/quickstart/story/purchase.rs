@@ -57,6 +57,12 @@ pub(super) async fn tell(cast: &Cast, say: &mut Narrator<'_>) -> Result<Bought, 
     let charge = charges.last().filter(|charge| charge.session == session);
     let charge = charge.ok_or_else(|| Trouble::Step("the shop charged nothing".to_owned()))?;
     ensure("the shop charged the total", charge.amount == total && charge.last4 == "4242")?;
+    let redeemed = cast.homegoods.redeemed();
+    let redeemed: Vec<_> = redeemed.iter().filter(|redeem| redeem.token == token).collect();
+    ensure(
+        "the card was redeemed once, for the claim that was charged",
+        matches!(redeemed.as_slice(), [once] if once.claim == charge.claim && once.amount == total),
+    )?;
     ensure(
         "the order is the one in the shop's ledger",
         completed.text("/order/id").as_ref() == Some(&charge.order),
