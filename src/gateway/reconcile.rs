@@ -1,26 +1,72 @@
 //! The background worker: reads the sessions of claims nobody is waiting for, sweeps what has
 //! expired, and takes the survey's steps.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
 use super::Gateway;
 use crate::domain::clock::Timestamp;
+use crate::domain::id::MerchantId;
 use crate::domain::session::{Session, Settlement, observe};
 use crate::merchant::{Context, Outbound, Passing, Proof, SessionReading, read_session};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
+use crate::registry::Merchant;
 
 /// How often due claims are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// Claims looked at a tick.
 const CLAIMS_A_TICK: usize = 64;
+/// Reads under way at one merchant: all that one which does not answer can hold.
+const READS_A_MERCHANT: usize = 32;
 /// Expired records deleted a tick.
 const SWEPT_A_TICK: usize = 2_000;
 
 impl Gateway {
     /// Works until shutdown begins.
     pub async fn work(self: Arc<Self>) {
+        // Apart, so that a merchant that does not answer delays no housekeeping.
+        tokio::join!(self.reconcile(), self.keep_house());
+    }
+
+    async fn reconcile(self: &Arc<Self>) {
+        let mut tick = tokio::time::interval(TICK);
+        let mut reads = JoinSet::new();
+        let mut readers: HashMap<MerchantId, Arc<Semaphore>> = HashMap::new();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                // Reads under way are given up with `reads`: their claims stay open and due.
+                () = self.drain.begun() => return,
+            }
+            while reads.try_join_next().is_some() {}
+            // A store that cannot answer now is asked again at the next tick; health says so.
+            let due = self.ledger.store().due(self.clock.now(), CLAIMS_A_TICK).await.unwrap_or_default();
+            for (_, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
+                // First of all it is due again later, so that claims nobody can look at, of a merchant
+                // that is gone or does not answer, never stand in front of the others.
+                let Ok(Some(session)) = self.postpone(key).await else { continue };
+                let Some(merchant) = self.registry.merchant(&session.merchant).map(Arc::clone) else {
+                    continue;
+                };
+                let reader = readers
+                    .entry(merchant.id.clone())
+                    .or_insert_with(|| Arc::new(Semaphore::new(READS_A_MERCHANT)));
+                let Ok(permit) = Arc::clone(reader).try_acquire_owned() else { continue };
+                let gateway = Arc::clone(self);
+                reads.spawn(async move {
+                    let _permit = permit;
+                    gateway.check_claim(&merchant, &session).await
+                });
+            }
+        }
+    }
+
+    async fn keep_house(&self) {
         let mut tick = tokio::time::interval(TICK);
         let mut survey = None;
         loop {
@@ -29,40 +75,38 @@ impl Gateway {
                 () = self.drain.begun() => return,
             }
             let now = self.clock.now();
-            // A store that cannot answer now is asked again at the next tick; health says so.
-            let _ = self.check_due_claims(now).await;
             let _ = self.ledger.store().sweep(now, SWEPT_A_TICK).await;
             let _ = self.survey(&mut survey, now).await;
         }
     }
 
-    async fn check_due_claims(self: &Arc<Self>, now: Timestamp) -> Result<(), StoreError> {
-        let due = self.ledger.store().due(now, CLAIMS_A_TICK).await?;
-        let checks = due.into_iter().filter(|(_, key)| key.kind == Kind::Session).map(|(_, key)| {
-            let gateway = Arc::clone(self);
-            tokio::spawn(async move { gateway.check_claim(key).await })
-        });
-        // All at once: a merchant that does not answer must not delay the others' claims.
-        for check in checks.collect::<Vec<_>>() {
-            let _ = check.await;
-        }
-        Ok(())
+    /// Counts a look at an open claim, which also moves its due instant; the session, if there is
+    /// still a claim.
+    async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
+        let record = self.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
+        let Some(session) = Loaded::<Session>::decode(key, record)?.value else { return Ok(None) };
+        let address = self.ledger.address(session.kind, &session.merchant, &session.id);
+        let postponed = self
+            .ledger
+            .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
+                let session = view.session.as_mut().ok_or(())?;
+                let claim = session.claim.as_mut().ok_or(())?;
+                claim.checks = claim.checks.saturating_add(1);
+                Ok::<_, ()>(session.clone())
+            })
+            .await?;
+        Ok(postponed.ok())
     }
 
     /// Reads the session of an open claim and applies what it proves.
-    async fn check_claim(&self, key: RecordKey) -> Result<(), StoreError> {
-        let record = self.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
-        let Some(session) = Loaded::<Session>::decode(key, record)?.value else { return Ok(()) };
-        let Some(merchant) = self.registry.merchant(&session.merchant) else { return Ok(()) };
+    async fn check_claim(&self, merchant: &Arc<Merchant>, session: &Session) -> Result<(), StoreError> {
         let asked_at = self.clock.now();
         let exchange = self
             .merchants
-            .send(merchant, self.own_read(&session, asked_at), super::complete::deadline(merchant))
+            .send(merchant, self.own_read(session, asked_at), super::complete::deadline(merchant))
             .await;
-        let observation = match read_session(&exchange, &session.id) {
-            SessionReading::Shown(shown) => Some(super::read::observation(&shown, asked_at)),
-            SessionReading::Missing | SessionReading::Unreadable => None,
-        };
+        let SessionReading::Shown(shown) = read_session(&exchange, &session.id) else { return Ok(()) };
+        let observation = super::read::observation(&shown, asked_at);
         let mut address = self.ledger.address(session.kind, &session.merchant, &session.id);
         if let Some(token) = session.claim.as_ref().and_then(|claim| claim.token.as_ref()) {
             address = address.with_token(token);
@@ -70,23 +114,17 @@ impl Gateway {
         let settled = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let Some(current) = view.session.as_mut() else { return Err(()) };
-                if let Some(claim) = current.claim.as_mut() {
-                    // The next look comes later; this also moves the record's due instant.
-                    claim.checks = claim.checks.saturating_add(1);
-                }
-                Ok(observation.map_or(Settlement::Held, |seen| {
-                    observe(current, view.token.as_mut(), &seen, merchant.doubt_grace, present)
-                }))
+                let current = view.session.as_mut().ok_or(())?;
+                let token = view.token.as_mut();
+                Ok::<_, ()>(observe(current, token, &observation, merchant.doubt_grace, present))
             })
             .await?;
-        let outcome = match settled {
-            Ok(Settlement::Charged) => "charged",
-            Ok(Settlement::Released) => "released",
-            Ok(Settlement::ChargedLate) => "charged_late",
-            Ok(Settlement::Held | Settlement::Stale) | Err(()) => return Ok(()),
-        };
-        self.observer.metrics().claim(outcome);
+        match settled {
+            Ok(Settlement::Charged) => self.observer.metrics().claim("charged"),
+            Ok(Settlement::Released) => self.observer.metrics().claim("released"),
+            Ok(Settlement::ChargedLate) => self.note_late_charge(&merchant.id, &session.id),
+            Ok(Settlement::Held | Settlement::Stale) | Err(()) => {}
+        }
         Ok(())
     }
 

@@ -52,3 +52,31 @@ async fn a_mint_is_repeated_from_its_record_after_its_token_has_expired() {
     assert_eq!((again.status, again.header("idempotent-replayed")), (first.status, Some("true")));
     assert_eq!(again.body, first.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_a_shop_that_does_not_answer_keep_no_other_shops_claim_in_doubt() {
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let world = World::with(Options { clock: Some(clock.clone()), ..Options::default() }).await;
+    let alpha = world.alpha();
+    world.lamps.behave(CallKind::Complete, Behaviour::ResetBefore);
+    world.books.behave(CallKind::Complete, Behaviour::ResetAfter);
+    // More claims in doubt than are looked at in one step, all older than the one that matters.
+    for _ in 0..70 {
+        let (session, total) = create(&alpha, "lamps").await;
+        let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+        assert_eq!(complete(&alpha, "lamps", &session, &token).await.status, 502);
+    }
+    clock.advance(Duration::from_secs(1));
+    let (session, total) = create(&alpha, "books").await;
+    let token = mint(&alpha, "books", &session, GOOD_CARD, total).await;
+    assert_eq!(complete(&alpha, "books", &session, &token).await.status, 502);
+    world.lamps.behave(CallKind::Read, Behaviour::HoldBefore);
+    clock.advance(Duration::from_secs(6));
+    let settled = async {
+        let path = format!("/agentic_commerce/issued_tokens/{token}");
+        while alpha.get(path.clone()).send().await.unwrap().text("/status").as_deref() != Some("consumed") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), settled).await.expect("held up by another shop");
+}
