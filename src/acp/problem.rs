@@ -242,8 +242,9 @@ impl Problem {
     /// versions and `Retry-After` never change.
     ///
     /// delegate_payment's list of codes is closed and has no general one, so a code outside
-    /// [`DELEGATE_PAYMENT_CODES`] becomes the nearest inside: `invalid_card` for a fault of the
-    /// request, with `param` and message saying where (`acp/protocol.md` §4.3).
+    /// [`DELEGATE_PAYMENT_CODES`] becomes the nearest inside: `unauthorized` for a 401,
+    /// `invalid_card` for any other fault of the request, with `param` and message saying where
+    /// (`acp/protocol.md` §4.3).
     #[must_use]
     pub fn in_dialect(mut self, dialect: ErrorDialect) -> Self {
         match dialect {
@@ -258,6 +259,10 @@ impl Problem {
                     self.code = Cow::Borrowed(match self.kind {
                         ProblemKind::InvalidRequest if !self.supported_versions.is_empty() => {
                             "unsupported_api_version"
+                        }
+                        // A signature that is refused says nothing about the card.
+                        ProblemKind::InvalidRequest if self.status == StatusCode::UNAUTHORIZED => {
+                            "unauthorized"
                         }
                         ProblemKind::InvalidRequest => "invalid_card",
                         ProblemKind::RateLimitExceeded => "too_many_requests",
@@ -338,6 +343,7 @@ mod tests {
             (Problem::not_found(), "invalid_card"),
             (Problem::missing_version(Version::NEWEST_FIRST), "unsupported_api_version"),
             (Problem::unauthorized(), "unauthorized"),
+            (Problem::invalid_request(StatusCode::UNAUTHORIZED, "signature_invalid", "x"), "unauthorized"),
             (Problem::idempotency_in_flight(1), "idempotency_in_flight"),
             (
                 Problem::new(StatusCode::BAD_GATEWAY, ProblemKind::ProcessingError, "x", "y"),

@@ -30,7 +30,8 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Reads the body's exact form and derives what the key stands for.
+    /// Reads the body's exact form and derives what the key stands for. Every body is one JSON
+    /// object, or empty.
     pub fn new(
         rings: &Arc<KeyRings>,
         agent: &AgentId,
@@ -45,6 +46,9 @@ impl Operation {
         let body = if body.trim_ascii().is_empty() { EMPTY_OBJECT } else { body };
         canonical::exact_form(body, &mut exact)
             .map_err(|error| Refusal::Malformed(Box::new(invalid_json(error))))?;
+        if !exact.starts_with(b"{") {
+            return Err(Refusal::Malformed(Box::new(no_object())));
+        }
         let scope = parts.scope();
         Ok(Self {
             rings: Arc::clone(rings),
@@ -141,4 +145,9 @@ impl Operation {
 pub(super) fn invalid_json(error: canonical::JsonError) -> Problem {
     let message = format!("The request body is not acceptable JSON: {error}.");
     Problem::invalid_request(http::StatusCode::BAD_REQUEST, "invalid_json", message).with_param("$")
+}
+
+fn no_object() -> Problem {
+    let message = "The body must be one JSON object.";
+    Problem::invalid_request(http::StatusCode::BAD_REQUEST, "invalid_body", message).with_param("$")
 }

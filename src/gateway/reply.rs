@@ -1,7 +1,7 @@
 //! What goes back to the caller, and the headers every answer carries.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -49,6 +49,11 @@ impl Reply {
         let mut reply = Self::problem(&refusal.problem().in_dialect(dialect), refusal.reason());
         if let Refusal::MethodNotAllowed(allow) = refusal {
             reply.headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        // What is left of the body is not waited for, so HTTP/1.1 ends here and must say so: the
+        // next request would be lost (RFC 9112 §9.6). HTTP/2 knows no such header and gets none.
+        if matches!(refusal, Refusal::TooLarge | Refusal::TooSlow | Refusal::Broken) {
+            reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
     }

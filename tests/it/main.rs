@@ -17,6 +17,9 @@
 #[allow(dead_code, reason = "what one test file does not need another does")]
 mod world;
 
+/// Requests as bytes, for what no HTTP library would send.
+mod wire;
+
 /// Malformed, oversized and hostile requests.
 mod bad_requests;
 /// `kill -9` and what is found afterwards.

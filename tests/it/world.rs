@@ -184,6 +184,16 @@ impl World {
         }
     }
 
+    /// Starts the gateway again with a changed configuration; secrets are files beside it.
+    pub async fn reopen(&mut self, secrets: &[(&str, &str)], change: impl FnOnce(String) -> String) {
+        self.close().await;
+        for (name, content) in secrets {
+            write(self.directory.path(), name, content);
+        }
+        self.text = change(std::mem::take(&mut self.text));
+        self.open().await;
+    }
+
     pub fn app(&self) -> &App {
         self.app.as_ref().unwrap()
     }
