@@ -231,6 +231,7 @@ impl Gateway {
                     Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
                     outcome => outcome,
                 };
+                let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.now));
                 let settlement =
                     settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
                 if let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
@@ -240,8 +241,7 @@ impl Gateway {
                 if let Some(record) = view.key.as_mut() {
                     keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
                 }
-                let ended = view.token.as_ref().filter(|token| !token.is_live(present.now));
-                Ok((settlement, ended.map(|token| token.allowance.expires_at)))
+                Ok((settlement, view.ended(was_live, present.now)))
             })
             .await;
         let (settlement, ended) = match settled {
@@ -250,9 +250,7 @@ impl Gateway {
             Err(error) => return Err(unrecorded(error)),
         };
         self.note_settlement(settlement, reading.outcome, merchant, completion);
-        if let Some(expires_at) = ended {
-            self.allotments.give_back(&completion.call.agent.id, expires_at, self.clock.now()).await;
-        }
+        self.give_back(ended).await;
         self.note_overcharge(reading, started.begun.checked, completion);
         self.note_decline(completion, exchange, reading.outcome).await;
         match settlement {

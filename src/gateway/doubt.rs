@@ -22,17 +22,21 @@ impl Gateway {
             return Err(Refusal::OutcomeUnknown);
         };
         let observation = read.observation;
-        let settlement = self
+        let (settlement, ended) = self
             .ledger
             .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
+                let was_live = view.has_live_token(present.now);
                 let session = owned_mut(view.session.as_mut(), call)?;
                 if is_charged_by(session, &completion.claim) {
-                    return Ok::<_, Refusal>(Settlement::Charged);
+                    return Ok::<_, Refusal>((Settlement::Charged, None));
                 }
-                Ok(observe(session, view.token.as_mut(), &observation, merchant.doubt_grace, present))
+                let settlement =
+                    observe(session, view.token.as_mut(), &observation, merchant.doubt_grace, present);
+                Ok((settlement, view.ended(was_live, present.now)))
             })
-            .await?;
-        match settlement? {
+            .await??;
+        self.give_back(ended).await;
+        match settlement {
             Settlement::Charged => self.record_session_as_answer(completion, &read).await,
             Settlement::Released | Settlement::Stale => self.attempt(completion).await,
             Settlement::ChargedLate => {

@@ -12,6 +12,7 @@ use super::complete::{deadline, owned, relay};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
+use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind, Settlement, observe};
@@ -145,18 +146,29 @@ impl Gateway {
         id: &SessionId,
     ) -> Result<(), Refusal> {
         let address = self.with_claimed_token(address.clone()).await?;
-        let settlement = self
+        let (settlement, ended) = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                let was_live = view.has_live_token(present.now);
                 let Some(session) = view.session.as_mut() else { return Err(Refusal::SessionUnknown) };
                 session.note_total(sequence, observation.total, present);
-                Ok(observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present))
+                let settlement =
+                    observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
+                Ok((settlement, view.ended(was_live, present.now)))
             })
             .await??;
+        self.give_back(ended).await;
         if settlement == Settlement::ChargedLate {
             self.note_late_charge(&merchant.id, id);
         }
         Ok(())
+    }
+
+    /// Counts a token that has ended as live no longer.
+    pub(super) async fn give_back(&self, ended: Option<Allowance>) {
+        if let Some(Allowance { agent, expires_at, .. }) = ended {
+            self.allotments.give_back(&agent, expires_at, self.clock.now()).await;
+        }
     }
 
     /// Counts and alarms an order that no open claim accounts for.

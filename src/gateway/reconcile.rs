@@ -114,16 +114,20 @@ impl Gateway {
         let settled = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                let was_live = view.has_live_token(present.now);
                 let current = view.session.as_mut().ok_or(())?;
                 let token = view.token.as_mut();
-                Ok::<_, ()>(observe(current, token, &observation, merchant.doubt_grace, present))
+                let settlement = observe(current, token, &observation, merchant.doubt_grace, present);
+                Ok::<_, ()>((settlement, view.ended(was_live, present.now)))
             })
             .await?;
-        match settled {
-            Ok(Settlement::Charged) => self.observer.metrics().claim("charged"),
-            Ok(Settlement::Released) => self.observer.metrics().claim("released"),
-            Ok(Settlement::ChargedLate) => self.note_late_charge(&merchant.id, &session.id),
-            Ok(Settlement::Held | Settlement::Stale) | Err(()) => {}
+        let Ok((settlement, ended)) = settled else { return Ok(()) };
+        self.give_back(ended).await;
+        match settlement {
+            Settlement::Charged => self.observer.metrics().claim("charged"),
+            Settlement::Released => self.observer.metrics().claim("released"),
+            Settlement::ChargedLate => self.note_late_charge(&merchant.id, &session.id),
+            Settlement::Held | Settlement::Stale => {}
         }
         Ok(())
     }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::{PaymentToken, record_key, times};
-use crate::domain::clock::Clock;
+use crate::domain::allowance::Allowance;
+use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::{MerchantId, SessionId, TokenId};
 pub use crate::domain::session::Present;
 use crate::domain::session::{Session, SessionKind};
@@ -33,6 +34,22 @@ pub struct View {
     pub token: Option<PaymentToken>,
     /// The record of the idempotency key, where one is used.
     pub key: Option<KeyRecord>,
+}
+
+impl View {
+    /// Whether the token can still lead to a charge.
+    pub fn has_live_token(&self, now: Timestamp) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is_live(now))
+    }
+
+    /// The allowance of the token, if it was live before a decision and is not any more: what is to
+    /// be given back, once.
+    pub fn ended(&self, was_live: bool, now: Timestamp) -> Option<Allowance> {
+        self.token
+            .as_ref()
+            .filter(|token| was_live && !token.is_live(now))
+            .map(|token| token.allowance.clone())
+    }
 }
 
 struct Held {

@@ -80,3 +80,24 @@ async fn claims_of_a_shop_that_does_not_answer_keep_no_other_shops_claim_in_doub
     };
     tokio::time::timeout(Duration::from_secs(10), settled).await.expect("held up by another shop");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_spent_in_doubt_is_given_back_once_when_a_read_shows_the_order() {
+    let agent = "live_tokens = 1\nlive_tokens_per_session = 1".to_owned();
+    let world = World::with(Options { agent, ..Options::default() }).await;
+    let alpha = world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    world.lamps.behave_once(CallKind::Complete, Behaviour::ResetAfter);
+    assert_eq!(complete(&alpha, "lamps", &session, &token).await.status, 502);
+    for _ in 0..2 {
+        let read = alpha.get(format!("/m/lamps/checkout_sessions/{session}")).send().await.unwrap();
+        assert_eq!(read.text("/status").as_deref(), Some("completed"), "{}", read.json());
+    }
+    let mut minted = Vec::new();
+    for _ in 0..2 {
+        let (session, total) = create(&alpha, "lamps").await;
+        minted.push(try_mint(&alpha, "lamps", &session, GOOD_CARD, total).await.status.as_u16());
+    }
+    assert_eq!(minted, [201, 429]);
+}
