@@ -203,7 +203,7 @@ impl Gateway {
             Err(error) => {
                 metrics.signature(Presented::by(request.message.headers).as_str(), error.outcome().as_str());
                 self.limits.failed_signature(&agent.id, caller.address);
-                Err(Refusal::Signature(error.code()))
+                Err(Refusal::Signature(error))
             }
         }
     }

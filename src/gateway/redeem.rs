@@ -15,7 +15,7 @@ use crate::acp::header::{self, IdempotencyKey};
 use crate::acp::route::Route;
 use crate::acp::wire::delegate_payment::merge_vault_json;
 use crate::acp::wire::redeem::RedeemRequest;
-use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, RedeemerEvidence};
+use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, RedeemerError, RedeemerEvidence};
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
 use crate::domain::id::TokenId;
@@ -90,7 +90,10 @@ impl Gateway {
         let evidence = RedeemerEvidence { peer: caller.address, certificate: caller.certificate, request };
         candidates.prove(&evidence, self.clock.now()).map_err(|error| {
             self.limits.failed_authentication(caller.address);
-            Refusal::Signature(error.code())
+            match error {
+                RedeemerError::NotProven => Refusal::RedeemerNotProven,
+                RedeemerError::Signature(error) => Refusal::Signature(error),
+            }
         })
     }
 

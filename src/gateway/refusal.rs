@@ -10,6 +10,7 @@ use crate::acp::header::HeaderError;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
 use crate::acp::wire::WireError;
+use crate::auth::signature::SignatureError;
 use crate::domain::session::{ClaimRefusal, RedeemRefusal, RevokeRefusal};
 use crate::fraud::Denied;
 use crate::limit::Limited;
@@ -38,7 +39,9 @@ pub enum Refusal {
     /// No credential, or an unknown one.
     Unauthenticated,
     /// The signature policy was not met.
-    Signature(&'static str),
+    Signature(SignatureError),
+    /// A redeemer's credential without the proof configured for it.
+    RedeemerNotProven,
     /// The same signature was used for another request.
     Replayed,
     /// A rate or concurrency limit.
@@ -121,9 +124,17 @@ impl Refusal {
                 invalid(S::MISDIRECTED_REQUEST, "unknown_host", "This host is not served here.")
             }
             Self::Unauthenticated => Problem::unauthorized(),
-            Self::Signature(code) => {
-                invalid(S::UNAUTHORIZED, code, "The request signature was not accepted.")
-            }
+            // Which rule was broken helps the owner of the key and nobody else: it names no byte of it.
+            Self::Signature(error) => Problem::invalid_request(
+                S::UNAUTHORIZED,
+                error.code(),
+                format!("The request signature was not accepted: {error}."),
+            ),
+            Self::RedeemerNotProven => invalid(
+                S::UNAUTHORIZED,
+                "redeemer_not_proven",
+                "The credential is not accepted from here: see the redeemer's configured proof.",
+            ),
             Self::Replayed => invalid(
                 S::UNAUTHORIZED,
                 "signature_replayed",
