@@ -26,11 +26,14 @@ use crate::fraud::Cleared;
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
 use crate::merchant::{self, CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
-use crate::registry::{Merchant, PurchaseOrders};
+use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 use crate::token::{Address, View};
 
 /// How long after its merchant's total deadline a lease or attempt is void.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// Length of a claim's id that is drawn and not derived: 190 bits in base62.
+const CLAIM_CHARS: usize = 32;
 
 /// One complete on its way: everything its steps share.
 pub(super) struct Completion {
@@ -96,9 +99,10 @@ impl Gateway {
         let completion = Completion { call, merchant, session, token, operation, address, claim };
         match view.session.as_ref() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
-                self.reenter(&completion).await
+                self.reenter(completion).await
             }
             Some(session) if is_charged_by(session, &completion.claim) => self.synthesise(&completion).await,
+            _ if view.key.is_some() => self.attempt_again(completion).await,
             _ => self.attempt(&completion).await,
         }
     }
@@ -141,6 +145,16 @@ impl Gateway {
         Ok(LeaseMark { number, incarnation: present.incarnation, until })
     }
 
+    /// A claim under a key whose earlier claim was given up. A merchant that ignores keys may still
+    /// wake up to the earlier request: under an id of its own the new claim's card is not for it.
+    pub(super) async fn attempt_again(&self, mut completion: Completion) -> Result<Reply, Refusal> {
+        if completion.merchant.idempotency == MerchantIdempotency::None {
+            let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal)?;
+            completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal)?;
+        }
+        self.attempt(&completion).await
+    }
+
     /// A first attempt: total, risk, begin, forward, settle.
     pub(super) async fn attempt(&self, completion: &Completion) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, address, .. } = completion;
@@ -176,6 +190,7 @@ impl Gateway {
                 let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
                 let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
+                record.upstream_key = completion.claim.as_str().to_owned();
                 record.request.get_or_insert_with(|| sealed.clone());
                 let grant = view.token.as_ref().map(|token| token.grant.clone());
                 Ok(Started { begun, lease, record: record.clone(), grant, review })

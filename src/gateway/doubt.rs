@@ -16,8 +16,8 @@ use crate::registry::MerchantIdempotency;
 
 impl Gateway {
     /// A retry with the key of the open claim.
-    pub(super) async fn reenter(&self, completion: &Completion) -> Result<Reply, Refusal> {
-        let Completion { call, merchant, session, address, .. } = completion;
+    pub(super) async fn reenter(&self, completion: Completion) -> Result<Reply, Refusal> {
+        let Completion { call, merchant, session, address, .. } = &completion;
         let Some(read) = self.read_session(call, merchant, session).await else {
             return Err(Refusal::OutcomeUnknown);
         };
@@ -37,18 +37,18 @@ impl Gateway {
             .await??;
         self.give_back(ended).await;
         match settlement {
-            Settlement::Charged => self.record_session_as_answer(completion, &read).await,
-            Settlement::Released | Settlement::Stale => self.attempt(completion).await,
+            Settlement::Charged => self.record_session_as_answer(&completion, &read).await,
+            Settlement::Released | Settlement::Stale => self.attempt_again(completion).await,
             Settlement::ChargedLate => {
                 self.note_late_charge(&merchant.id, session);
-                self.attempt(completion).await
+                self.attempt_again(completion).await
             }
             // The merchant honours keys, so the same request is charged once however often it is sent.
             Settlement::Held
                 if observation.lifecycle == Lifecycle::Open
                     && merchant.idempotency == MerchantIdempotency::Keys =>
             {
-                self.resend(completion, observation.total).await
+                self.resend(&completion, observation.total).await
             }
             Settlement::Held => Err(Refusal::OutcomeUnknown),
         }

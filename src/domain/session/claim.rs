@@ -33,7 +33,7 @@ pub struct Claim {
     pub revoke_requested: Option<Timestamp>,
     /// When it was opened.
     pub opened_at: Timestamp,
-    /// When the last attempt ended without a conclusive answer.
+    /// When the last attempt without a conclusive answer ended.
     pub quiet_since: Option<Timestamp>,
     /// How often the worker has looked at it.
     pub checks: u32,
@@ -328,7 +328,9 @@ pub fn settle<S>(
             release(session, token, recorded, present.now)
         }
         Outcome::NotCharged { .. } => {
-            open.quiet_since = Some(present.now);
+            // This attempt is over for certain: the grace of those in doubt runs on, so that who keeps
+            // asking does not put it off for ever.
+            open.quiet_since.get_or_insert(present.now);
             Settlement::Held
         }
     }
