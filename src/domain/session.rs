@@ -47,6 +47,9 @@ pub struct Session {
     pub mutations: Vec<OpenMutation>,
     /// The open claim: at most one, whichever token or key.
     pub claim: Option<Claim>,
+    /// The last claim that ended without an order although it had been in doubt: if an order shows
+    /// all the same, it is this claim's.
+    pub doubted: Option<Doubted>,
     /// Tokens minted for it that may still be spent, with their expiry.
     pub tokens: Vec<(TokenId, Timestamp)>,
     /// When the gateway first saw it.
@@ -60,6 +63,15 @@ pub enum SessionKind {
     Cart,
     /// A checkout session.
     Checkout,
+}
+
+/// A claim that was given up in doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubted {
+    /// Its id.
+    pub claim: ClaimId,
+    /// The token it held.
+    pub token: Option<TokenId>,
 }
 
 /// How a session ended.
@@ -144,6 +156,7 @@ impl Session {
             sequence: 0,
             mutations: Vec::new(),
             claim: None,
+            doubted: None,
             tokens: Vec::new(),
             created_at: now,
         }
@@ -194,6 +207,15 @@ impl Session {
     pub fn fresh_total(&self, now: Timestamp, max_age: Duration) -> Option<SessionTotal> {
         let observed = self.total?;
         (now.since(observed.at) <= max_age).then_some(observed.total)
+    }
+
+    /// The token that an observation may decide about: the open claim's, else the one given up in
+    /// doubt.
+    pub fn token_at_stake(&self) -> Option<&TokenId> {
+        match &self.claim {
+            Some(claim) => claim.token.as_ref(),
+            None => self.doubted.as_ref()?.token.as_ref(),
+        }
     }
 
     /// Whether a mutation that may still change the session is under way.

@@ -42,7 +42,8 @@ impl Operation {
         body: &[u8],
     ) -> Result<Self, Refusal> {
         let parts = ScopeParts { agent, merchant, method: method.as_str(), path, key };
-        let mut exact = Zeroizing::new(Vec::with_capacity(body.len()));
+        // At most twice as long as the body: never moved, so that no copy of it is left behind.
+        let mut exact = Zeroizing::new(Vec::with_capacity(2 * body.len() + 2));
         let body = if body.trim_ascii().is_empty() { EMPTY_OBJECT } else { body };
         canonical::exact_form(body, &mut exact)
             .map_err(|error| Refusal::Malformed(Box::new(invalid_json(error))))?;

@@ -179,9 +179,9 @@ impl Gateway {
 
     /// Adds the token that the session's open claim holds, so that both change together.
     pub(super) async fn with_claimed_token(&self, address: Address) -> Result<Address, Refusal> {
-        let claimed = self.ledger.read(&address).await?.session.and_then(|session| session.claim?.token);
-        Ok(match claimed {
-            Some(token) => address.with_token(&token),
+        let session = self.ledger.read(&address).await?.session;
+        Ok(match session.as_ref().and_then(Session::token_at_stake) {
+            Some(token) => address.with_token(token),
             None => address,
         })
     }

@@ -126,7 +126,7 @@ impl Gateway {
             replay_window: REDEEM_REPLAY,
             every_claim,
         };
-        let (token, redeemed) = self
+        let (reply, redeemed) = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
                 let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
@@ -136,7 +136,8 @@ impl Gateway {
                     return Err(Refusal::Redeem(crate::domain::session::RedeemRefusal::NoSuchClaim));
                 }
                 let redeemed = redeem(session, token, &asked, present.now).map_err(Refusal::Redeem)?;
-                Ok((token.clone(), redeemed))
+                // Opened before anything is written: a card that does not open was not handed out.
+                Ok((self.card_of(token)?, redeemed))
             })
             .await??;
         let metrics = self.observer.metrics();
@@ -144,7 +145,7 @@ impl Gateway {
             Redeemed::First => "redeemed",
             Redeemed::Again => "redeemed_again",
         });
-        self.card_of(&token)
+        Ok(reply)
     }
 
     /// The card in clear, for one answer that is never stored.

@@ -12,6 +12,7 @@ use crate::domain::session::{Session, SessionKind};
 use crate::domain::token::{Instrument, Standing};
 use crate::records::codec::decode;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, key_use};
+use crate::telemetry::log::{Level, Value};
 use crate::token::PaymentToken;
 
 /// Records looked at in one step.
@@ -75,7 +76,10 @@ impl Gateway {
     async fn survey_tokens(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
         let page = self.ledger.store().scan(Kind::Token, survey.after.as_ref(), PAGE).await?;
         for (_, record) in &page {
-            let token: PaymentToken = decode(&record.bytes)?;
+            let Ok(token) = decode::<PaymentToken>(&record.bytes) else {
+                self.unreadable_record("token");
+                continue;
+            };
             let standing = token.standing(now);
             for (count, known) in survey.standings.iter_mut().zip(Standing::ALL) {
                 *count += u64::from(known == standing);
@@ -105,7 +109,10 @@ impl Gateway {
         let present = self.ledger.present();
         let page = self.ledger.store().scan(Kind::Session, survey.after.as_ref(), PAGE).await?;
         for (_, record) in &page {
-            let session: Session = decode(&record.bytes)?;
+            let Ok(session) = decode::<Session>(&record.bytes) else {
+                self.unreadable_record("session");
+                continue;
+            };
             let Some(claim) = &session.claim else { continue };
             let age = now.since(claim.opened_at);
             if claim.pending {
@@ -126,6 +133,11 @@ impl Gateway {
             survey.stage = Stage::Done;
         }
         Ok(())
+    }
+
+    /// One record that cannot be read must not keep the rest from being counted.
+    fn unreadable_record(&self, kind: &'static str) {
+        self.observer.log().event(Level::Error, "record_unreadable", &[("kind", Value::Text(kind))]);
     }
 
     /// Seals a token's card under the current key, so that an old key can leave the ring.

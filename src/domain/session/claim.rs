@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Present, Session, SessionTotal, is_alive};
+use super::{Doubted, Ending, Present, Session, SessionTotal, is_alive};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
 use crate::domain::money::{DoesNotFit, Money};
@@ -336,7 +336,7 @@ pub fn settle<S>(
     }
 }
 
-fn settle_late<S>(
+pub(super) fn settle_late<S>(
     session: &mut Session,
     token: Option<&mut Token<S>>,
     claim: &ClaimId,
@@ -379,6 +379,9 @@ pub(super) fn release<S>(
     now: Timestamp,
 ) -> Settlement {
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    if claim.contested || claim.pending {
+        session.doubted = Some(Doubted { claim: claim.id.clone(), token: claim.token.clone() });
+    }
     // A late charge may have consumed the token under this claim: that stays.
     let Some(token) = token.filter(|token| !matches!(token.state, TokenState::Consumed { .. })) else {
         return Settlement::Released;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::claim::{charge, release};
-use super::{Ending, Present, Session, SessionTotal, Settlement};
+use super::claim::{Outcome, charge, release, settle_late};
+use super::{Doubted, Ending, Present, Session, SessionTotal, Settlement};
 use crate::domain::clock::Timestamp;
 use crate::domain::token::Token;
 
@@ -45,7 +45,9 @@ pub fn observe<S>(
     if let Some(open) = session.claim.as_mut() {
         open.abandon_dead_attempts(present);
     }
-    let Some(open) = session.claim.as_ref() else { return note_ending(session, observation.lifecycle) };
+    let Some(open) = session.claim.as_ref() else {
+        return note_ending(session, token, observation.lifecycle, present);
+    };
     // Session and token change together: who read another token than the open claim holds, because
     // claims changed meanwhile, proves nothing now. The next look sees both.
     if open.token.as_ref() != token.as_deref().map(|token| &token.id) {
@@ -66,14 +68,26 @@ pub fn observe<S>(
     }
 }
 
-fn note_ending(session: &mut Session, lifecycle: Lifecycle) -> Settlement {
+fn note_ending<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    lifecycle: Lifecycle,
+    present: Present,
+) -> Settlement {
     match (&session.ending, lifecycle) {
         (Some(Ending::Charged { .. }), _) => Settlement::Stale,
-        (_, Lifecycle::Completed) => {
-            // An order that no open claim accounts for: a late charge, or one made past the gateway.
-            session.ending = Some(Ending::Charged { claim: None });
-            Settlement::ChargedLate
-        }
+        (_, Lifecycle::Completed) => match session.doubted.take() {
+            // The claim that was given up charged after all.
+            Some(Doubted { claim, token: held }) => {
+                let token = token.filter(|token| Some(&token.id) == held.as_ref());
+                settle_late(session, token, &claim, Outcome::Charged, present.now)
+            }
+            // An order that no claim accounts for: made past the gateway.
+            None => {
+                session.ending = Some(Ending::Charged { claim: None });
+                Settlement::ChargedLate
+            }
+        },
         (None, Lifecycle::Closed) => {
             session.ending = Some(Ending::Closed);
             Settlement::Stale

@@ -432,6 +432,25 @@ fn in_doubt_the_card_can_still_be_fetched_and_a_revoke_still_stops_it() {
 }
 
 #[test]
+fn an_order_that_shows_after_doubt_was_given_up_is_that_claims() {
+    let mut world = World::in_doubt();
+    assert_eq!(world.observe(Lifecycle::Open, 2 + 60), Settlement::Released);
+    assert_eq!(world.session.token_at_stake(), Some(&world.token.id));
+    assert_eq!(world.observe(Lifecycle::Completed, 70), Settlement::ChargedLate);
+    assert_eq!(world.session.ending, Some(Ending::Charged { claim: Some(claim_id("c1")) }));
+    assert_eq!(world.token.standing(at(70)), Standing::Consumed);
+}
+
+#[test]
+fn an_order_made_past_the_gateway_is_no_claims() {
+    let mut world = World::claimed();
+    world.settle("c1", 1, REFUSED, 2);
+    assert_eq!(world.observe(Lifecycle::Completed, 3), Settlement::ChargedLate);
+    assert_eq!(world.session.ending, Some(Ending::Charged { claim: None }));
+    assert_eq!(world.token.standing(at(3)), Standing::Active);
+}
+
+#[test]
 fn an_operator_ends_doubt_either_way() {
     let mut world = World::in_doubt();
     assert_eq!(
