@@ -8,16 +8,16 @@
 mod claim;
 mod evidence;
 mod redeem;
+mod settle;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use claim::{
-    Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, Outcome, Settlement, begin_claim, reenter, settle,
-};
+pub use claim::{Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, begin_claim, reenter};
 pub use evidence::{Evidence, Lifecycle, Observation, observe, resolve};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
+pub use settle::{Outcome, Settlement, settle};
 
 use super::clock::Timestamp;
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::claim::{Outcome, charge, release, settle_late};
-use super::{Doubted, Ending, Present, Session, SessionTotal, Settlement};
+use super::settle::{Outcome, Settlement, charge, release, settle_late};
+use super::{Doubted, Ending, Present, Session, SessionTotal};
 use crate::domain::clock::Timestamp;
 use crate::domain::token::Token;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::claim::drop_perishable;
+use super::settle::drop_perishable;
 use super::{Ending, Session};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;

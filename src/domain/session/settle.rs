@@ -1,0 +1,160 @@
+//! How claims end: settles, charges and releases.
+
+use super::{Doubted, Ending, Present, Session};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::ClaimId;
+use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Token, TokenState};
+
+/// How the merchant's answer to one attempt is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An order exists.
+    Charged,
+    /// The merchant is still working on it.
+    Pending,
+    /// It certainly did not charge.
+    NotCharged {
+        /// The merchant's own answer, kept against the key; it counts as an attempt of the token.
+        recorded: bool,
+    },
+    /// Nobody can say.
+    InDoubt,
+}
+
+/// What a settle, an observation or an operator's word did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The claim ended with a charge.
+    Charged,
+    /// The claim ended without one; the token may be spent again, or is due to end.
+    Released,
+    /// The claim stays open and waits for evidence.
+    Held,
+    /// A charge was learned after its claim had ended: somebody must look.
+    ChargedLate,
+    /// Nothing changed: the claim had ended already.
+    Stale,
+}
+
+/// Ends attempt `attempt` of `claim` with `outcome`. Never refuses: what no longer applies is
+/// [`Settlement::Stale`].
+pub fn settle<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    claim: &ClaimId,
+    attempt: u32,
+    outcome: Outcome,
+    present: Present,
+) -> Settlement {
+    let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
+        return settle_late(session, token, claim, outcome, present.now);
+    };
+    let overlapped = open.attempts.iter().any(|other| other.number != attempt);
+    let was_waited_for = open.attempts.iter().any(|own| own.number == attempt);
+    open.attempts.retain(|own| own.number != attempt);
+    // An answer nobody waited for any more, or one of several, cannot release by itself.
+    open.contested |= overlapped || !was_waited_for;
+    match outcome {
+        Outcome::Charged => charge(session, token, present.now),
+        Outcome::Pending => {
+            open.pending = true;
+            open.quiet_since = Some(present.now);
+            Settlement::Held
+        }
+        Outcome::InDoubt => {
+            open.contested = true;
+            open.quiet_since = Some(present.now);
+            // Whatever the merchant did may have changed the session.
+            session.total = None;
+            Settlement::Held
+        }
+        Outcome::NotCharged { recorded } if !open.contested && !open.pending => {
+            release(session, token, recorded, present.now)
+        }
+        Outcome::NotCharged { .. } => {
+            // This attempt is over for certain: the grace of those in doubt runs on, so that who keeps
+            // asking does not put it off for ever.
+            open.quiet_since.get_or_insert(present.now);
+            Settlement::Held
+        }
+    }
+}
+
+pub(super) fn settle_late<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    claim: &ClaimId,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Settlement {
+    let known = matches!(&session.ending, Some(Ending::Charged { claim: Some(by) }) if by == claim);
+    if outcome != Outcome::Charged || known {
+        return Settlement::Stale;
+    }
+    session.ending = Some(Ending::Charged { claim: Some(claim.clone()) });
+    if let Some(token) = token
+        && !matches!(token.state, TokenState::Consumed { .. })
+    {
+        session.forget_token(&token.id);
+        token.state = TokenState::Consumed { claim: claim.clone(), at: now };
+        drop_perishable(token);
+    }
+    Settlement::ChargedLate
+}
+
+/// Ends the open claim with a charge.
+pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now: Timestamp) -> Settlement {
+    let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    if let Some(token) = token {
+        session.forget_token(&token.id);
+        token.state = TokenState::Consumed { claim: claim.id.clone(), at: now };
+        token.exposed |= claim.redeemed_at.is_some();
+        drop_perishable(token);
+    }
+    session.ending = Some(Ending::Charged { claim: Some(claim.id) });
+    Settlement::Charged
+}
+
+/// Ends the open claim without a charge. The token goes back to Active, or to where it is due.
+pub(super) fn release<S>(
+    session: &mut Session,
+    token: Option<&mut Token<S>>,
+    answered: bool,
+    now: Timestamp,
+) -> Settlement {
+    let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    if claim.contested || claim.pending {
+        session.doubted = Some(Doubted { claim: claim.id.clone(), token: claim.token.clone() });
+    }
+    // A late charge may have consumed the token under this claim: that stays.
+    let Some(token) = token.filter(|token| !matches!(token.state, TokenState::Consumed { .. })) else {
+        return Settlement::Released;
+    };
+    let redeemed = claim.redeemed_at.is_some();
+    if redeemed {
+        token.exposed = true;
+        drop_perishable(token);
+    }
+    if redeemed || answered {
+        token.attempts = token.attempts.saturating_add(1);
+    }
+    token.state = if claim.revoke_requested.is_some() {
+        TokenState::Revoked { at: now, reason: RevokeReason::Agent }
+    } else if token.attempts >= MAX_ATTEMPTS {
+        TokenState::Revoked { at: now, reason: RevokeReason::Attempts }
+    } else {
+        TokenState::Active
+    };
+    if !token.is_live(now) {
+        session.forget_token(&token.id);
+        drop_perishable(token);
+    }
+    Settlement::Released
+}
+
+/// Forgets CVC and cryptogram: after redemption or the token's end they must not exist.
+pub(super) fn drop_perishable<S>(token: &mut Token<S>) {
+    if let Instrument::Sealed { perishable, .. } = &mut token.instrument {
+        *perishable = None;
+    }
+}
