@@ -411,3 +411,16 @@ pub fn charges_of(shop: &Shop, session: &str) -> Vec<Charge> {
     let charges = shop.charges().into_iter();
     charges.filter(|charge| charge.session == session).collect()
 }
+
+/// Numbers that look random and are the same every time (splitmix64).
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}

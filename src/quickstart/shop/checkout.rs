@@ -109,8 +109,13 @@ impl Desk {
             return self.end_complete(id, call, declined);
         }
         let more = if let Behaviour::RedeemMore(more) = call.behaviour { more } else { 0 };
-        let Ok(card) = self.card(&completing, more).await else {
-            return self.end_complete(id, call, declined);
+        let card = match self.card(&completing, more).await {
+            Ok(card) => card,
+            Err(refused) if refused.says_nothing() => {
+                self.end_complete(id, call, |session| session.end_complete(Status::Ready, None));
+                return Reply::error(503, "card_unavailable", "The card could not be fetched; try again.");
+            }
+            Err(_) => return self.end_complete(id, call, declined),
         };
         if call.behaviour == Behaviour::EchoCard {
             self.end_complete(id, call, declined);

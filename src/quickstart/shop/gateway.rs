@@ -48,6 +48,13 @@ pub struct NotRedeemed {
     pub code: Option<String>,
 }
 
+impl NotRedeemed {
+    /// Whether the gateway gave no answer, or none about the card.
+    pub(super) fn says_nothing(&self) -> bool {
+        self.status.is_none_or(|status| status >= 500)
+    }
+}
+
 impl GatewayLink {
     pub(super) fn new(
         address: SocketAddr,

@@ -20,19 +20,6 @@ fn losses() -> Vec<(&'static str, Behaviour)> {
     ]
 }
 
-/// Numbers that look random and are the same every time (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-}
-
 /// What a desperate agent does, each at random; how it was answered.
 async fn desperate(purchase: &Purchase<'_>, roll: u64) -> Option<Answer> {
     match roll {
