@@ -251,7 +251,9 @@ impl Problem {
             ErrorDialect::Checkout => {
                 if self.kind == ProblemKind::RateLimitExceeded {
                     self.kind = ProblemKind::InvalidRequest;
-                    self.code = Cow::Borrowed("rate_limited");
+                    if self.code == "too_many_requests" {
+                        self.code = Cow::Borrowed("rate_limited");
+                    }
                 }
             }
             ErrorDialect::DelegatePayment => {
@@ -334,6 +336,8 @@ mod tests {
         assert_eq!(said(ErrorDialect::Checkout), ("invalid_request".into(), "rate_limited".into()));
         let delegate = ("rate_limit_exceeded".into(), "too_many_requests".into());
         assert_eq!(said(ErrorDialect::DelegatePayment), delegate);
+        let merchants = Problem { code: "slow_down".into(), ..Problem::rate_limited(0) };
+        assert_eq!(merchants.in_dialect(ErrorDialect::Checkout).code, "slow_down");
         assert_eq!(Problem::rate_limited(0).retry_after, Some(1));
     }
 

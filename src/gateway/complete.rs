@@ -13,6 +13,7 @@ use super::call::Call;
 use super::operation::Operation;
 use super::refusal::Refusal;
 use super::reply::Reply;
+use crate::acp::problem::ErrorDialect;
 use crate::acp::wire::complete::CompleteView;
 use crate::acp::wire::session::SessionView;
 use crate::crypto::random;
@@ -380,7 +381,8 @@ pub(super) fn relay(exchange: &Exchange, decision: &'static str) -> Result<Reply
             reply.headers.extend(passed.headers);
             reply
         }
-        Err(problem) => Reply::problem(&problem, decision),
+        // Only checkout and carts are forwarded.
+        Err(problem) => Reply::problem(&problem.in_dialect(ErrorDialect::Checkout), decision),
     })
 }
 

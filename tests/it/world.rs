@@ -1,6 +1,10 @@
 //! The world of a test: a gateway on free ports with a store in a temporary directory, two shops,
 //! two agents. Everything speaks TLS over loopback.
 
+/// Worlds with another configuration.
+mod amended;
+/// Answers that a shop is told to give.
+mod canned;
 /// The gateway as a process of its own.
 pub mod child;
 
@@ -23,6 +27,8 @@ use countersign::quickstart::client::{Answer, Http};
 use countersign::quickstart::shop::{Charge, Shop, ShopSettings};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+pub use canned::*;
 
 /// The gateway's own authority; the sockets are elsewhere.
 pub const GATEWAY: &str = "gateway.test";

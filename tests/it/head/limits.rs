@@ -1,0 +1,140 @@
+//! Limits on rates: 429, when to come back, and what is left, in headers.
+
+use countersign::quickstart::client::Answer;
+
+use crate::world::*;
+
+const SESSIONS: &str = "/m/lamps/checkout_sessions";
+
+/// A parameter of a structured header such as `"agent";r=1;t=1`.
+fn parameter(answer: &Answer, header: &str, name: &str) -> u64 {
+    let value = answer.header(header).unwrap_or_else(|| panic!("no {header}: {:?}", answer.headers));
+    let parameter = value.split(';').find_map(|part| part.strip_prefix(&format!("{name}=")));
+    parameter.unwrap_or_else(|| panic!("no {name} in {value}")).parse().unwrap()
+}
+
+fn assert_limited(answer: &Answer, scope: &str, burst: u64) {
+    assert_eq!(answer.status, 429, "{}", answer.json());
+    assert_eq!(answer.json()["type"], "invalid_request");
+    assert_eq!(answer.code().as_deref(), Some("rate_limited"));
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!(wait >= 1);
+    for header in ["ratelimit", "ratelimit-policy"] {
+        assert!(answer.header(header).unwrap().starts_with(&format!("\"{scope}\";")), "{:?}", answer.headers);
+    }
+    assert_eq!((parameter(answer, "ratelimit", "r"), parameter(answer, "ratelimit", "t")), (0, wait));
+    assert_eq!(parameter(answer, "ratelimit-policy", "q"), burst);
+    assert!(parameter(answer, "ratelimit-policy", "w") >= 1);
+}
+
+/// The next of these lines in a configuration, and one that lets three requests pass and then, for
+/// the length of a test, almost none.
+const RATE: (&str, &str) =
+    ("requests_per_second = 1000000\nrequest_burst = 1000000", "requests_per_second = 1\nrequest_burst = 3");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_over_its_rate_is_told_what_it_has_and_when_to_come_back() {
+    let world = World::amended(Options::default(), &[("id = \"alpha\"", RATE.0, RATE.1)]).await;
+    let alpha = world.alpha();
+    let mut left = Vec::new();
+    let limited = loop {
+        let answer = alpha.post(SESSIONS, &lamp_order()).send().await.unwrap();
+        if answer.status != 201 {
+            break answer;
+        }
+        assert_eq!(parameter(&answer, "ratelimit-policy", "q"), 3);
+        assert!(answer.header("retry-after").is_none());
+        left.push(parameter(&answer, "ratelimit", "r"));
+    };
+    // On a slow machine a request may be earned meanwhile.
+    assert!(left.starts_with(&[2]) && left.contains(&0), "{left:?}");
+    assert_limited(&limited, "agent", 3);
+    assert_eq!(world.lamps.calls().len(), left.len(), "what is over the limit reaches no merchant");
+    let (_, total) = create(&world.beta(), "lamps").await;
+    assert!(total > 0, "another agent has a bucket of its own");
+    let metrics = world.app().metrics_text();
+    assert!(metrics.contains("countersign_limited_total{scope=\"agent\"} 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merchants_rate_is_shared_by_all_agents_and_by_no_other_merchant() {
+    let rate = (
+        "concurrency = 4000\nrequests_per_second = 1000000\nrequest_burst = 1000000",
+        "concurrency = 4000\nrequests_per_second = 1\nrequest_burst = 3",
+    );
+    let world = World::amended(Options::default(), &[("id = \"lamps\"", rate.0, rate.1)]).await;
+    let (alpha, beta) = (world.alpha(), world.beta());
+    let mut agents = [&alpha, &beta].into_iter().cycle();
+    let limited = loop {
+        let answer = agents.next().unwrap().post(SESSIONS, &lamp_order()).send().await.unwrap();
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    assert_limited(&limited, "merchant", 3);
+    create(&alpha, "books").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_over_its_rate_is_429_before_anything_else() {
+    let from = "address_requests_per_second = 1000000\naddress_request_burst = 1000000";
+    let to = "address_requests_per_second = 1\naddress_request_burst = 5";
+    let world = World::amended(Options::default(), &[("[limits]", from, to)]).await;
+    let stranger = world.alpha();
+    let limited = loop {
+        let answer = stranger.get("/.well-known/jwks.json").unsigned().without("authorization").send().await;
+        let answer = answer.unwrap();
+        if answer.status != 200 {
+            break answer;
+        }
+    };
+    assert_limited(&limited, "address", 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_guesses_credentials_is_429_even_with_the_right_one() {
+    let from = "failed_authentications_per_minute = 1000000\nfailed_authentication_burst = 1000000";
+    let to = "failed_authentications_per_minute = 1\nfailed_authentication_burst = 2";
+    let world = World::amended(Options::default(), &[("[limits]", from, to)]).await;
+    let alpha = world.alpha();
+    create(&alpha, "lamps").await;
+    for _ in 0..2 {
+        let guess = alpha.post(SESSIONS, &lamp_order()).without("authorization");
+        assert_eq!(guess.header("authorization", "Bearer guess").send().await.unwrap().status, 401);
+    }
+    let limited = alpha.post(SESSIONS, &lamp_order()).send().await.unwrap();
+    assert_limited(&limited, "failed-authentication", 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_without_its_key_uses_up_its_own_allowance_and_not_the_agents() {
+    let from = "failed_signatures_per_minute = 1000000\nfailed_signature_burst = 1000000";
+    let to = "failed_signatures_per_minute = 1\nfailed_signature_burst = 2";
+    let rate = ("id = \"alpha\"", RATE.0, RATE.1);
+    let world = World::amended(Options::default(), &[("[limits]", from, to), rate]).await;
+    let alpha = world.alpha();
+    let thief = world.agent(1, |settings| settings.credential = alpha.settings().credential.clone());
+    for _ in 0..2 {
+        assert_eq!(thief.post(SESSIONS, &lamp_order()).send().await.unwrap().status, 401);
+    }
+    let limited = thief.post(SESSIONS, &lamp_order()).send().await.unwrap();
+    assert_limited(&limited, "failed-signature", 2);
+    let metrics = world.app().metrics_text();
+    assert!(!metrics.contains("countersign_limited_total{scope=\"agent\"}"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limited_mint_is_in_delegate_payments_own_words() {
+    let world = World::amended(Options::default(), &[("id = \"alpha\"", RATE.0, RATE.1)]).await;
+    let alpha = world.alpha();
+    let limited = loop {
+        let answer = try_mint(&alpha, "lamps", "cs_unknown", GOOD_CARD, 1).await;
+        if answer.status != 422 {
+            break answer;
+        }
+    };
+    assert_eq!(limited.status, 429);
+    assert_eq!(limited.json()["type"], "rate_limit_exceeded");
+    assert_eq!(limited.code().as_deref(), Some("too_many_requests"));
+    assert!(limited.header("retry-after").is_some());
+}

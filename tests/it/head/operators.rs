@@ -1,0 +1,95 @@
+//! The admin listener: metrics after a purchase, liveness, readiness.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::*;
+
+/// A plain GET: status, and everything behind the head.
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// The samples of a scrape by name and labels.
+fn samples(text: &str) -> BTreeMap<&str, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name, value.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purchase_is_seen_in_the_metrics() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    let key = "complete-1";
+    let complete =
+        || alpha.post(format!("/m/lamps/checkout_sessions/{session}/complete"), &payment(&token)).key(key);
+    assert_eq!(complete().send().await.unwrap().status, 200);
+    assert_eq!(complete().send().await.unwrap().status, 200);
+    assert_eq!(
+        alpha.get("/m/lamps/checkout_sessions/cs_unknown").unsigned().send().await.unwrap().status,
+        404
+    );
+
+    let admin = world.app().admin_address();
+    let (status, text) = get(admin, "/metrics").await;
+    assert_eq!(status, 200);
+    let samples = samples(&text);
+    for (name, value) in [
+        ("requests_total{route=\"checkout_create\",status=\"2xx\"}", 1.0),
+        ("requests_total{route=\"delegate_payment\",status=\"2xx\"}", 1.0),
+        ("requests_total{route=\"checkout_complete\",status=\"2xx\"}", 2.0),
+        ("requests_total{route=\"checkout_get\",status=\"4xx\"}", 1.0),
+        ("requests_total{route=\"redeem_token\",status=\"2xx\"}", 1.0),
+        ("gateway_seconds_count{route=\"checkout_complete\"}", 2.0),
+        ("upstream_seconds_count{route=\"checkout_complete\"}", 1.0),
+        ("merchant_requests_total{merchant=\"lamps\",status=\"2xx\"}", 4.0),
+        ("refusals_total{reason=\"checkout_session_not_found\"}", 1.0),
+        ("signatures_total{outcome=\"verified\",profile=\"rfc9421\"}", 4.0),
+        ("signatures_total{outcome=\"absent\",profile=\"none\"}", 1.0),
+        ("token_events_total{event=\"minted\"}", 1.0),
+        ("token_events_total{event=\"redeemed\"}", 1.0),
+        ("token_events_total{event=\"consumed\"}", 1.0),
+        ("idempotency_total{result=\"fresh\"}", 3.0),
+        ("idempotency_total{result=\"replayed\"}", 1.0),
+        ("claims_total{outcome=\"charged\"}", 1.0),
+        ("overcharges_total", 0.0),
+        ("ownership_conflicts_total", 0.0),
+        ("requests_under_way", 0.0),
+        (concat!("build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+    ] {
+        let found = samples.get(format!("countersign_{name}").as_str());
+        assert_eq!(found, Some(&value), "{name} in\n{text}");
+    }
+    let commits = samples.iter().filter(|(name, _)| name.starts_with("countersign_store_operations_total{"));
+    assert!(commits.map(|(_, count)| count).sum::<f64>() > 0.0, "{text}");
+    // By route, not by path: nothing of a session, token, key or agent is a label.
+    for secret in [session.as_str(), &token, key, "alpha", "gateway.test", "4242"] {
+        assert!(!text.contains(secret), "{secret} in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn liveness_and_readiness_are_told_to_operators_alone() {
+    let world = World::start().await;
+    let admin = world.app().admin_address();
+    assert_eq!(get(admin, "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(admin, "/readyz").await, (200, "ok\n".to_owned()));
+    assert_eq!(get(admin, "/m/lamps/checkout_sessions").await.0, 404);
+    for path in ["/metrics", "/livez", "/readyz"] {
+        assert_eq!(world.alpha().get(path).send().await.unwrap().status, 404, "{path} is not for agents");
+    }
+}
