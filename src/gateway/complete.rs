@@ -4,34 +4,30 @@
 //! [`Outcome`], and every outcome is settled.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 
 use super::Gateway;
+use super::bracket::{owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
 use super::operation::Operation;
 use super::refusal::Refusal;
 use super::reply::Reply;
-use crate::acp::problem::ErrorDialect;
 use crate::acp::wire::complete::CompleteView;
 use crate::acp::wire::session::SessionView;
 use crate::crypto::random;
-use crate::domain::clock::{Deadline, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{
     BeginClaim, BegunClaim, Ending, Outcome, Present, Session, SessionKind, Settlement, begin_claim, settle,
 };
 use crate::fraud::Cleared;
-use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
-use crate::merchant::{self, CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
-use crate::records::{Durability, Purpose, StoreError};
+use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark};
+use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
+use crate::records::{Durability, Purpose};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 use crate::token::{Address, View};
-
-/// How long after its merchant's total deadline a lease or attempt is void.
-const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
 /// Length of a claim's id that is drawn and not derived: 190 bits in base62.
 const CLAIM_CHARS: usize = 32;
@@ -106,44 +102,6 @@ impl Gateway {
             _ if view.key.is_some() => self.attempt_again(completion).await,
             _ => self.attempt(&completion).await,
         }
-    }
-
-    /// The answer to a key that already has one, or why it has none yet; `None` when the operation
-    /// is to be done.
-    pub(super) fn replay(
-        &self,
-        operation: &Operation,
-        record: Option<&KeyRecord>,
-        conflict: StatusCode,
-    ) -> Result<Option<Reply>, Refusal> {
-        let metrics = self.observer.metrics();
-        match (idempotency::peek(record, |record| operation.same_body(record), self.ledger.present()), record)
-        {
-            (Peek::Fresh, _) => metrics.idempotency("fresh"),
-            (Peek::Resume, _) => metrics.idempotency("resumed"),
-            (Peek::InFlight, _) => {
-                metrics.idempotency("in_flight");
-                return Err(Refusal::KeyInFlight);
-            }
-            (Peek::Conflict, _) => {
-                metrics.idempotency("conflict");
-                return Err(Refusal::KeyConflict { status: conflict });
-            }
-            (Peek::Replay, Some(KeyRecord { state: KeyState::Recorded(answer), .. })) => {
-                metrics.idempotency("replayed");
-                return operation.open_answer(answer).map(Some);
-            }
-            (Peek::Replay, _) => return Err(Refusal::Internal),
-        }
-        Ok(None)
-    }
-
-    /// A lease for work that is over by the merchant's total deadline.
-    pub(super) fn lease(&self, total: Duration) -> Result<LeaseMark, Refusal> {
-        let number = u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal)?);
-        let present = self.ledger.present();
-        let until = present.now.plus(total).plus(LEASE_MARGIN);
-        Ok(LeaseMark { number, incarnation: present.incarnation, until })
     }
 
     /// A claim under a key whose earlier claim was given up. A merchant that ignores keys may still
@@ -340,18 +298,13 @@ fn keep_answer(
     }
 }
 
-/// The store failed after the merchant had answered: something was done, and a retry finds it.
-pub(super) const fn unrecorded(_: StoreError) -> Refusal {
-    Refusal::Store(StoreError::Unacknowledged)
-}
-
 /// What the agent is told about an exchange, apart from what became of the claim.
 fn complete_reply(exchange: &Exchange, outcome: Outcome) -> Result<Reply, Refusal> {
     match exchange.answer() {
         Some(answer) if answer.status.is_success() && outcome == Outcome::InDoubt => {
             Err(Refusal::MerchantAnswer)
         }
-        _ => relay(exchange, decision(outcome)),
+        _ => Reply::relayed(exchange, decision(outcome)),
     }
 }
 
@@ -362,28 +315,6 @@ const fn decision(outcome: Outcome) -> &'static str {
         Outcome::NotCharged { .. } => "not_charged",
         Outcome::InDoubt => "in_doubt",
     }
-}
-
-/// A merchant's answer as the agent sees it.
-///
-/// # Errors
-/// [`Refusal::NotSent`] or [`Refusal::Lost`] when the merchant gave no answer: nothing of it can be kept.
-pub(super) fn relay(exchange: &Exchange, decision: &'static str) -> Result<Reply, Refusal> {
-    match exchange {
-        Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
-        Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
-        Exchange::Answered(_) => {}
-    }
-    Ok(match merchant::relay(exchange) {
-        Ok(passed) => {
-            let json = http::HeaderValue::from_static("application/json");
-            let mut reply = Reply::bytes(passed.status, json, passed.body, decision);
-            reply.headers.extend(passed.headers);
-            reply
-        }
-        // Only checkout and carts are forwarded.
-        Err(problem) => Reply::problem(&problem.in_dialect(ErrorDialect::Checkout), decision),
-    })
 }
 
 fn spent_token(request: &CompleteView) -> Result<Option<TokenId>, Refusal> {
@@ -406,36 +337,4 @@ fn purchase_order_limit(merchant: &Merchant, call: &Call, session: &Session) -> 
 
 pub(super) fn is_charged_by(session: &Session, claim: &ClaimId) -> bool {
     matches!(&session.ending, Some(Ending::Charged { claim: Some(by) }) if by == claim)
-}
-
-/// The session, if it belongs to the calling agent. To every other agent it does not exist.
-pub(super) fn owned<'a>(session: Option<&'a Session>, call: &Call) -> Result<&'a Session, Refusal> {
-    session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)
-}
-
-/// As [`owned`], to change it.
-pub(super) fn owned_mut<'a>(
-    session: Option<&'a mut Session>,
-    call: &Call,
-) -> Result<&'a mut Session, Refusal> {
-    session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)
-}
-
-/// Inside a transaction: the key must still be free to work on.
-pub(super) fn refuse_unless_free(
-    operation: &Operation,
-    record: Option<&KeyRecord>,
-    present: Present,
-) -> Result<(), Refusal> {
-    match idempotency::peek(record, |record| operation.same_body(record), present) {
-        Peek::Fresh | Peek::Resume => Ok(()),
-        // A winner that has finished meanwhile is found by the next try.
-        Peek::InFlight | Peek::Replay => Err(Refusal::KeyInFlight),
-        Peek::Conflict => Err(Refusal::KeyConflict { status: StatusCode::UNPROCESSABLE_ENTITY }),
-    }
-}
-
-/// By when an exchange that starts now is over.
-pub(super) fn deadline(merchant: &Merchant) -> Deadline {
-    Deadline::after(merchant.deadlines.total)
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::Gateway;
+use super::bracket::{held, owned, unrecorded};
 use super::call::Call;
-use super::complete::{owned, unrecorded};
 use super::operation::Operation;
 use super::refusal::Refusal;
 use super::reply::Reply;
@@ -24,7 +24,7 @@ use crate::domain::money::Money;
 use crate::domain::session::{SessionKind, TooManyTokens};
 use crate::domain::token::{Token, TokenState};
 use crate::fraud::{self, CardFingerprint, MintAttempt};
-use crate::idempotency::{KeyRecord, KeyState, LeaseMark};
+use crate::idempotency::{KeyState, LeaseMark};
 use crate::merchant::grant;
 use crate::records::{Durability, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
@@ -137,7 +137,7 @@ impl Gateway {
         let conflict = mint.call.version.delegate_conflict_status();
         self.ledger
             .transact_key(&mint.key, Purpose::Admit, Durability::Applied, |record, present| {
-                super::complete::refuse_unless_free(&mint.operation, record.as_ref(), present).map_err(
+                super::bracket::refuse_unless_free(&mint.operation, record.as_ref(), present).map_err(
                     |refusal| match refusal {
                         Refusal::KeyConflict { .. } => Refusal::KeyConflict { status: conflict },
                         other => other,
@@ -177,7 +177,7 @@ impl Gateway {
                 if view.token.is_some() {
                     return Ok(false);
                 }
-                let session = super::complete::owned_mut(view.session.as_mut(), &mint.call)
+                let session = super::bracket::owned_mut(view.session.as_mut(), &mint.call)
                     .map_err(|_| no_such_session())?;
                 if session.ending.is_some() {
                     return Err(no_such_session());
@@ -258,21 +258,6 @@ impl Gateway {
         Ok(reply)
     }
 
-    /// Gives up a lease whose operation was refused before it did anything.
-    pub(super) async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
-        let forgotten = self
-            .ledger
-            .transact_key(key, Purpose::Finish, Durability::Applied, |record, _| {
-                if held(record, lease).is_some() {
-                    *record = None;
-                }
-                Ok::<_, Refusal>(())
-            })
-            .await;
-        // A lease that cannot be given up now runs out by itself.
-        drop(forgotten);
-    }
-
     /// The merchant a mint is for: the one of the path or host, or the one its allowance names.
     async fn merchant_of_allowance(
         &self,
@@ -299,11 +284,6 @@ impl Gateway {
             )),
         }
     }
-}
-
-/// The record, if `lease` still holds it.
-pub(super) fn held(record: &mut Option<KeyRecord>, lease: LeaseMark) -> Option<&mut KeyRecord> {
-    record.as_mut().filter(|record| matches!(record.state, KeyState::Leased(mark) if mark == lease))
 }
 
 fn cap(request: &DelegatePayment) -> Money {

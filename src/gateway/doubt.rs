@@ -4,7 +4,8 @@
 use http::StatusCode;
 
 use super::Gateway;
-use super::complete::{Completion, Started, is_charged_by, owned_mut, refuse_unless_free, relay};
+use super::bracket::{owned_mut, refuse_unless_free};
+use super::complete::{Completion, Started, is_charged_by};
 use super::read::SessionRead;
 use super::refusal::Refusal;
 use super::reply::Reply;
@@ -99,7 +100,7 @@ impl Gateway {
         completion: &Completion,
         read: &SessionRead,
     ) -> Result<Reply, Refusal> {
-        let mut reply = relay(&read.exchange, "charged")?;
+        let mut reply = Reply::relayed(&read.exchange, "charged")?;
         reply.status = StatusCode::OK;
         let kept = completion.operation.seal_answer(&reply)?;
         self.ledger

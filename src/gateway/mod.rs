@@ -6,6 +6,7 @@
 
 mod admit;
 pub mod body;
+mod bracket;
 mod call;
 mod complete;
 mod delegate;

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::Gateway;
+use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
-use super::complete::{owned, owned_mut, refuse_unless_free, relay, unrecorded};
-use super::delegate::held;
 use super::operation::Operation;
 use super::read::{observation_of, unknown};
 use super::refusal::Refusal;
@@ -72,7 +71,7 @@ impl Gateway {
         exchange: &Exchange,
         asked_at: crate::domain::clock::Timestamp,
     ) -> Result<Reply, Refusal> {
-        let reply = relay(exchange, "relayed")?;
+        let reply = Reply::relayed(exchange, "relayed")?;
         if reply.status.is_success() {
             let shown = exchange.answer().and_then(|answer| SessionView::read(&answer.body).ok());
             let id = shown.and_then(|view| view.id).ok_or(Refusal::MerchantAnswer)?;
@@ -124,7 +123,7 @@ impl Gateway {
             })
             .await??;
         let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
-        let reply = relay(&exchange, "relayed");
+        let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = observation_of(&exchange, &id, asked_at);
         let settlement = self

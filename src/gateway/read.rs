@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::Gateway;
+use super::bracket::{deadline, owned};
 use super::call::Call;
-use super::complete::{deadline, owned, relay};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
@@ -84,7 +84,7 @@ impl Gateway {
                 self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
             }
         }
-        relay(&exchange, "relayed")
+        Reply::relayed(&exchange, "relayed")
     }
 
     /// Reads a session for ourselves; `None` when the answer is no evidence.
@@ -132,7 +132,9 @@ impl Gateway {
                 self.note_observation(&address, session.sequence, &observation, merchant, id).await
             }
             SessionReading::Missing => Err(Refusal::SessionUnknown),
-            SessionReading::Unreadable => relay(&exchange, "total_unread").and(Err(Refusal::MerchantAnswer)),
+            SessionReading::Unreadable => {
+                Reply::relayed(&exchange, "total_unread").and(Err(Refusal::MerchantAnswer))
+            }
         }
     }
 

@@ -103,7 +103,7 @@ impl Gateway {
         let asked_at = self.clock.now();
         let exchange = self
             .merchants
-            .send(merchant, self.own_read(session, asked_at), super::complete::deadline(merchant))
+            .send(merchant, self.own_read(session, asked_at), super::bracket::deadline(merchant))
             .await;
         let SessionReading::Shown(shown) = read_session(&exchange, &session.id) else { return Ok(()) };
         let observation = super::read::observation(&shown, asked_at);

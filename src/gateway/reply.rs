@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use crate::acp::header::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, IdempotencyKey, REQUEST_ID};
 use crate::acp::problem::{ErrorDialect, Problem};
 use crate::limit::Quota;
+use crate::merchant::{self, Exchange};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -56,6 +57,27 @@ impl Reply {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
+    }
+
+    /// A merchant's answer as the agent sees it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotSent`] or [`Refusal::Lost`] when the merchant gave no answer: nothing of it can be kept.
+    pub fn relayed(exchange: &Exchange, decision: &'static str) -> Result<Self, Refusal> {
+        match exchange {
+            Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
+            Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
+            Exchange::Answered(_) => {}
+        }
+        Ok(match merchant::relay(exchange) {
+            Ok(passed) => {
+                let mut reply = Self::bytes(passed.status, JSON, passed.body, decision);
+                reply.headers.extend(passed.headers);
+                reply
+            }
+            // Only checkout and carts are forwarded.
+            Err(problem) => Self::problem(&problem.in_dialect(ErrorDialect::Checkout), decision),
+        })
     }
 
     /// Adds a header.

@@ -3,8 +3,9 @@
 use http::StatusCode;
 
 use super::Gateway;
+use super::bracket::{owned_mut, refuse_unless_free};
 use super::call::Call;
-use super::complete::{Completion, owned_mut, refuse_unless_free};
+use super::complete::Completion;
 use super::operation::Operation;
 use super::refusal::Refusal;
 use crate::auth::replay::{self, Replay, ReplayCheck, Use};

@@ -1,0 +1,118 @@
+//! The bracket around every mutation: what a key already stands for, who holds it, and whose the
+//! session is. Peek before the work, lease inside its first transaction, record in its last.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::Gateway;
+use super::call::Call;
+use super::operation::Operation;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::crypto::random;
+use crate::domain::clock::Deadline;
+use crate::domain::session::{Present, Session};
+use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
+use crate::records::{Durability, Purpose, RecordKey, StoreError};
+use crate::registry::Merchant;
+
+/// How long after its merchant's total deadline a lease or attempt is void.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+impl Gateway {
+    /// The answer to a key that already has one, or why it has none yet; `None` when the operation
+    /// is to be done.
+    pub(super) fn replay(
+        &self,
+        operation: &Operation,
+        record: Option<&KeyRecord>,
+        conflict: StatusCode,
+    ) -> Result<Option<Reply>, Refusal> {
+        let metrics = self.observer.metrics();
+        match (idempotency::peek(record, |record| operation.same_body(record), self.ledger.present()), record)
+        {
+            (Peek::Fresh, _) => metrics.idempotency("fresh"),
+            (Peek::Resume, _) => metrics.idempotency("resumed"),
+            (Peek::InFlight, _) => {
+                metrics.idempotency("in_flight");
+                return Err(Refusal::KeyInFlight);
+            }
+            (Peek::Conflict, _) => {
+                metrics.idempotency("conflict");
+                return Err(Refusal::KeyConflict { status: conflict });
+            }
+            (Peek::Replay, Some(KeyRecord { state: KeyState::Recorded(answer), .. })) => {
+                metrics.idempotency("replayed");
+                return operation.open_answer(answer).map(Some);
+            }
+            (Peek::Replay, _) => return Err(Refusal::Internal),
+        }
+        Ok(None)
+    }
+
+    /// A lease for work that is over by the merchant's total deadline.
+    pub(super) fn lease(&self, total: Duration) -> Result<LeaseMark, Refusal> {
+        let number = u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal)?);
+        let present = self.ledger.present();
+        let until = present.now.plus(total).plus(LEASE_MARGIN);
+        Ok(LeaseMark { number, incarnation: present.incarnation, until })
+    }
+
+    /// Gives up a lease whose operation was refused before it did anything.
+    pub(super) async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
+        let forgotten = self
+            .ledger
+            .transact_key(key, Purpose::Finish, Durability::Applied, |record, _| {
+                if held(record, lease).is_some() {
+                    *record = None;
+                }
+                Ok::<_, Refusal>(())
+            })
+            .await;
+        // A lease that cannot be given up now runs out by itself.
+        drop(forgotten);
+    }
+}
+
+/// The record, if `lease` still holds it.
+pub(super) fn held(record: &mut Option<KeyRecord>, lease: LeaseMark) -> Option<&mut KeyRecord> {
+    record.as_mut().filter(|record| matches!(record.state, KeyState::Leased(mark) if mark == lease))
+}
+
+/// The session, if it belongs to the calling agent. To every other agent it does not exist.
+pub(super) fn owned<'a>(session: Option<&'a Session>, call: &Call) -> Result<&'a Session, Refusal> {
+    session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)
+}
+
+/// As [`owned`], to change it.
+pub(super) fn owned_mut<'a>(
+    session: Option<&'a mut Session>,
+    call: &Call,
+) -> Result<&'a mut Session, Refusal> {
+    session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)
+}
+
+/// Inside a transaction: the key must still be free to work on.
+pub(super) fn refuse_unless_free(
+    operation: &Operation,
+    record: Option<&KeyRecord>,
+    present: Present,
+) -> Result<(), Refusal> {
+    match idempotency::peek(record, |record| operation.same_body(record), present) {
+        Peek::Fresh | Peek::Resume => Ok(()),
+        // A winner that has finished meanwhile is found by the next try.
+        Peek::InFlight | Peek::Replay => Err(Refusal::KeyInFlight),
+        Peek::Conflict => Err(Refusal::KeyConflict { status: StatusCode::UNPROCESSABLE_ENTITY }),
+    }
+}
+
+/// By when an exchange that starts now is over.
+pub(super) fn deadline(merchant: &Merchant) -> Deadline {
+    Deadline::after(merchant.deadlines.total)
+}
+
+/// The store failed after the merchant had answered: something was done, and a retry finds it.
+pub(super) const fn unrecorded(_: StoreError) -> Refusal {
+    Refusal::Store(StoreError::Unacknowledged)
+}
