@@ -30,7 +30,7 @@ use toml::de::DeTable;
 
 pub use report::{ConfigErrors, Mistake, Warning};
 
-use crate::crypto::keyset::KeyRings;
+use crate::crypto::rings::KeyRings;
 use crate::registry::Registry;
 use crate::{acp, fraud as fraud_rules, limit, merchant, server, storage};
 use document::{Section, read_root};

@@ -1,9 +1,6 @@
 //! Rings of keys: several live at once, one current. The current key makes new values; every key
 //! of the ring can still check or open old ones.
 
-use super::aead::SealingKey;
-use super::mac::MacKey;
-use super::sign::SigningKey;
 use crate::domain::id::KeyId;
 
 /// Keys with ids, the first of them current. Never empty, ids unique.
@@ -38,21 +35,6 @@ impl<K> Ring<K> {
     pub fn iter(&self) -> impl Iterator<Item = (&KeyId, &K)> {
         std::iter::once(&self.current).chain(&self.previous).map(|(id, key)| (id, key))
     }
-}
-
-/// Every ring the gateway works with, one per purpose: no key serves two.
-pub struct KeyRings {
-    /// Signs countersignatures and grants; its public halves are published.
-    pub signing: Ring<SigningKey>,
-    /// Seals cards at rest.
-    pub sealing: Ring<SealingKey>,
-    /// Fingerprints of request bodies, for idempotency and replay records.
-    pub fingerprint: Ring<MacKey>,
-    /// Fingerprints of cards, for fraud counters. Apart from the others because a counter outlives
-    /// their rotation.
-    pub card_fingerprint: Ring<MacKey>,
-    /// Derives the idempotency keys sent to merchants.
-    pub derivation: Ring<MacKey>,
 }
 
 #[cfg(test)]

@@ -7,4 +7,5 @@ pub mod jwt;
 pub mod keyset;
 pub mod mac;
 pub mod random;
+pub mod rings;
 pub mod sign;

@@ -39,7 +39,7 @@ use self::refusal::Refusal;
 use self::reply::{Echo, Reply};
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::crypto::digest::Sha256;
-use crate::crypto::keyset::KeyRings;
+use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Clock;
 use crate::domain::session::SessionKind;
 use crate::fraud::Velocity;

@@ -13,8 +13,8 @@ use super::exchange::NotSent;
 use super::names;
 use crate::acp::canonical::canonicalize;
 use crate::auth::http_signature::{CONTENT_DIGEST, Component, MessageView, SignatureHeaders, Signing};
-use crate::crypto::keyset::KeyRings;
 use crate::crypto::mac::MacKey;
+use crate::crypto::rings::KeyRings;
 use crate::crypto::sign::SigningKey;
 use crate::domain::clock::Timestamp;
 

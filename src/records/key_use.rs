@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Loaded, Stored, Times};
 use super::{Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
-use crate::crypto::keyset::{KeyRings, Ring};
+use crate::crypto::keyset::Ring;
+use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::PaymentToken;
 use crate::crypto::aead::{SealError, Sealed};
-use crate::crypto::keyset::KeyRings;
+use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::secret::SecretBytes;

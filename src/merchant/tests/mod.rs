@@ -16,8 +16,9 @@ use http::{HeaderValue, Method};
 
 use super::*;
 use crate::crypto::aead::SealingKey;
-use crate::crypto::keyset::{KeyRings, Ring};
+use crate::crypto::keyset::Ring;
 use crate::crypto::mac::MacKey;
+use crate::crypto::rings::KeyRings;
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, KeyId, SessionId, TokenId};

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::crypto::aead::SealingKey;
-use crate::crypto::keyset::{KeyRings, Ring};
+use crate::crypto::keyset::Ring;
 use crate::crypto::mac::MacKey;
+use crate::crypto::rings::KeyRings;
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::{Deadline, ManualClock, Timestamp};
