@@ -281,8 +281,12 @@ impl<'a> Section<'a> {
     }
 }
 
-/// An unknown key as it may be printed: a secret pasted in a key's place is not repeated.
+/// An unknown key as it may be printed: a secret pasted in a key's place is not repeated. Keys are
+/// words, in which capitals and digits are few; in what is drawn at random they are not.
 fn printable(key: &str) -> &str {
     let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-    if plain && !key.is_empty() && key.len() <= 32 { key } else { "(unprintable key)" }
+    let few = |is: fn(&u8) -> bool, most| key.as_bytes().iter().filter(|byte| is(byte)).count() <= most;
+    let is_word =
+        (1..=32).contains(&key.len()) && few(u8::is_ascii_digit, 2) && few(u8::is_ascii_uppercase, 3);
+    if plain && is_word { key } else { "(unprintable key)" }
 }

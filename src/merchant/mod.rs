@@ -8,6 +8,7 @@ mod client;
 mod countersign;
 mod dial;
 mod dictionary;
+mod echo;
 mod envelope;
 mod exchange;
 mod forward;
@@ -127,7 +128,10 @@ impl Merchants {
             return Exchange::NotSent(NotSent::NotConfigured);
         };
         match pool.addressee.write(&self.countersigner, outbound) {
-            Ok(request) => pool.client.exchange(request, deadline).await,
+            Ok(request) => {
+                let exchange = pool.client.exchange(request, deadline).await;
+                echo::without_credential(exchange, &merchant.credential)
+            }
             Err(reason) => Exchange::NotSent(reason),
         }
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::line::loggable;
 use super::log::{AccessRecord, Identifier, Log};
 use super::metrics::{Gauged, Metrics};
 use super::trace::TraceParent;
@@ -148,7 +149,7 @@ impl Drop for Observation {
             agent: self.agent.as_ref().map(|id| Identifier::known(id.as_str())),
             merchant: self.merchant.as_ref().map(|id| Identifier::known(id.as_str())),
             request_id: self.request_id.take(),
-            trace_id: self.trace.map(|trace| trace.trace_id()),
+            trace_id: self.trace.and_then(|trace| loggable(trace.trace_id())),
             gateway_us: micros(gateway),
             upstream_us: self.upstream.map(micros),
             bytes_in: self.bytes_in,

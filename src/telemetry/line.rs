@@ -83,12 +83,47 @@ impl Identifier {
     }
 }
 
-/// Whether a run of 12 to 19 digits, hyphens between them aside, satisfies the Luhn checksum.
+/// Digits of a card number (ISO/IEC 7812-1).
+const CARD_DIGITS: std::ops::RangeInclusive<usize> = 12..=19;
+
+/// Whether groups of digits, with no letter between them, together are a card number: 12 to 19
+/// digits that satisfy the Luhn checksum. A group counts whole, because among the digits of a long
+/// number some would nearly always do.
 fn holds_card_number(text: &str) -> bool {
-    text.as_bytes().split(|b| !b.is_ascii_digit() && *b != b'-').any(|run| {
-        let digits = || run.iter().copied().filter(u8::is_ascii_digit);
-        (12..=19).contains(&digits().count()) && luhn(digits())
+    let mut before = b'-';
+    text.as_bytes().iter().enumerate().any(|(at, byte)| {
+        let begins = byte.is_ascii_digit() && !before.is_ascii_digit();
+        before = *byte;
+        begins && text.as_bytes().get(at..).is_some_and(begins_with_card_number)
     })
+}
+
+fn begins_with_card_number(text: &[u8]) -> bool {
+    let mut digits = Vec::with_capacity(*CARD_DIGITS.end());
+    let mut rest = text.iter().take_while(|byte| !byte.is_ascii_alphabetic()).peekable();
+    while let Some(byte) = rest.next() {
+        if byte.is_ascii_digit() {
+            digits.push(*byte);
+        }
+        let ends = byte.is_ascii_digit() && rest.peek().is_none_or(|next| !next.is_ascii_digit());
+        if ends && CARD_DIGITS.contains(&digits.len()) && luhn(digits.iter().copied()) {
+            return true;
+        }
+        if digits.len() > *CARD_DIGITS.end() {
+            return false;
+        }
+    }
+    false
+}
+
+/// A trace id, unless its digits could hide a card number anywhere among them. Few random ids do:
+/// it takes twelve digits on end. No card begins with a zero, but many ids do.
+pub(super) fn loggable(trace: TraceId) -> Option<TraceId> {
+    let text = trace.to_string();
+    let is_card = |digits: &[u8]| {
+        digits.first() != Some(&b'0') && digits.iter().all(u8::is_ascii_digit) && luhn(digits.iter().copied())
+    };
+    (!CARD_DIGITS.into_iter().any(|length| text.as_bytes().windows(length).any(is_card))).then_some(trace)
 }
 
 /// One request, as logged.
@@ -189,9 +224,26 @@ mod tests {
             "4242424242424242",
             "x4242424242424242y",
             "4242-4242-4242-4242",
+            "4242424242424242-1",
+            "1/4242424242424242",
+            "4242.4242:4242_4242",
             &"x".repeat(129),
         ] {
             assert!(Identifier::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_trace_id_holds_no_card_number_and_nearly_always_is_logged() {
+        let logged = |id: &str| {
+            let header = format!("00-{id}-b7ad6b7169203331-01");
+            loggable(super::super::trace::TraceParent::parse(header.as_bytes()).unwrap().trace_id()).is_some()
+        };
+        for good in ["0af7651916cd43dd8448eb211c80319c", "0000000000000000a3ce929d0e0e4736"] {
+            assert!(logged(good), "{good}");
+        }
+        for bad in ["42424242424242424242424242424242", "a4242424242424242bcdef0123456789"] {
+            assert!(!logged(bad), "{bad}");
         }
     }
 }

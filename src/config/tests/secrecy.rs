@@ -58,6 +58,10 @@ fn a_secret_in_place_of_any_value_is_not_repeated() {
 #[test]
 fn a_secret_in_place_of_a_key_is_not_repeated() {
     let root = workspace();
+    for short in ["ElKal5lPnt2vPg09vNODQQ5fK3G079Ko", "7f3a9c", "k7mq2x4w9zr5"] {
+        let said = everything_said(&format!("{LEAST}\n{short} = 1\n"), root.path());
+        assert!(!said.contains(short), "{short}: {said}");
+    }
     for line in [
         format!("{SECRET} = 1"),
         format!("[{SECRET}]"),

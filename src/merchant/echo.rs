@@ -1,0 +1,92 @@
+//! A merchant that repeats our own credential, as debug pages repeat a request's headers. Apart from
+//! `scrub`, because it is about bytes we know: they are hidden before anything reads the answer.
+
+use bytes::{Bytes, BytesMut};
+
+use super::exchange::{Answer, Exchange};
+use crate::domain::secret::SecretString;
+
+/// Shorter credentials stand in innocent text by chance, and could be guessed anyway.
+const SHORTEST: usize = 16;
+
+/// The exchange, with asterisks for the credential wherever the answer's body holds it: as it is, or
+/// with the slashes escaped that JSON lets writers escape (RFC 8259 §7).
+pub fn without_credential(exchange: Exchange, credential: &SecretString) -> Exchange {
+    let credential = credential.expose();
+    match exchange {
+        Exchange::Answered(answer) if credential.len() >= SHORTEST => {
+            let mut body = hidden(answer.body, credential.as_bytes());
+            if credential.contains('/') {
+                body = hidden(body, credential.replace('/', "\\/").as_bytes());
+            }
+            Exchange::Answered(Answer { body, ..answer })
+        }
+        other => other,
+    }
+}
+
+/// The same length, so that JSON stays JSON.
+fn hidden(body: Bytes, secret: &[u8]) -> Bytes {
+    let Some(first) = find(&body, secret, 0) else { return body };
+    let mut body = BytesMut::from(body);
+    let mut next = Some(first);
+    while let Some(at) = next {
+        let end = at + secret.len();
+        if let Some(found) = body.get_mut(at..end) {
+            found.fill(b'*');
+        }
+        next = find(&body, secret, end);
+    }
+    body.freeze()
+}
+
+/// Where `secret` stands next.
+fn find(body: &[u8], secret: &[u8], mut from: usize) -> Option<usize> {
+    let first = secret.first()?;
+    loop {
+        let at = from + body.get(from..)?.iter().position(|byte| byte == first)?;
+        if body.get(at..)?.starts_with(secret) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(body: &str, credential: &str) -> String {
+        let answer = Answer {
+            status: http::StatusCode::OK,
+            media_type: None,
+            headers: http::HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            elapsed: std::time::Duration::ZERO,
+        };
+        let credential = SecretString::new(credential.to_owned());
+        let exchange = without_credential(Exchange::Answered(answer), &credential);
+        String::from_utf8(exchange.answer().unwrap().body.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_credential_is_hidden_wherever_it_stands() {
+        let secret = "aab/cdefghijklmnop";
+        let hidden = "*".repeat(secret.len());
+        assert_eq!(seen(secret, secret), hidden);
+        assert_eq!(seen(&format!("a{secret}{secret}b"), secret), format!("a{hidden}{hidden}b"));
+        assert_eq!(
+            seen(r#"{"m":"aab\/cdefghijklmnop"}"#, secret),
+            format!(r#"{{"m":"{}"}}"#, "*".repeat(secret.len() + 1))
+        );
+    }
+
+    #[test]
+    fn all_else_stays_as_it_is() {
+        for (body, credential) in
+            [("", "0123456789abcdef"), ("0123456789abcde", "0123456789abcdef"), ("a short b", "short")]
+        {
+            assert_eq!(seen(body, credential), body);
+        }
+    }
+}
