@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Heard, Quiet};
 use super::census::Presence;
-use super::listener::Shared;
+use super::shared::Shared;
 use super::{Peer, Service, Settings, proxy, tls};
 use crate::crypto::digest::sha256;
 

@@ -1,7 +1,7 @@
 //! Accepts connections and, at the end, sees them off. The loop does nothing that a client could
 //! make slow: bounds are checked without waiting, all else happens in the connection's own task.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::census::Census;
 use super::connection::{self, Ending};
+use super::shared::Shared;
 use super::{Service, Settings};
 use crate::gateway::drain::Drain;
 use crate::telemetry::log::{Level, Log, Value};
@@ -21,21 +22,6 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long to leave the listener alone when the process is out of file descriptors or memory.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
-
-/// What every connection needs.
-pub(super) struct Shared {
-    pub(super) settings: Settings,
-    pub(super) tls: TlsAcceptor,
-    pub(super) census: Census,
-    pub(super) metrics: Arc<Metrics>,
-}
-
-impl Shared {
-    /// Whether this address may say who the client is.
-    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
-        self.settings.proxy.networks.iter().any(|network| network.contains(&address))
-    }
-}
 
 /// The public listener.
 pub struct Server {

@@ -8,6 +8,7 @@ mod census;
 mod connection;
 mod listener;
 mod proxy;
+mod shared;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -5,8 +5,8 @@ use std::collections::{HashMap, VecDeque};
 
 use http::{HeaderMap, Method};
 
+use super::basket::Cart;
 use super::behaviour::{CallKind, Orders};
-use super::cart::Cart;
 use super::catalogue::Catalogue;
 use super::gateway::{NotRedeemed, Redeem};
 use super::reply::Reply;

@@ -3,17 +3,11 @@
 
 use serde_json::Value;
 
+use super::basket::Cart;
 use super::catalogue::Line;
 use super::desk::{Call, Desk};
 use super::reply::Reply;
 use super::request;
-
-/// A cart.
-pub(super) struct Cart {
-    pub id: String,
-    pub lines: Vec<Line>,
-    pub buyer: Option<Value>,
-}
 
 impl Desk {
     pub(super) fn create_cart(&self, call: &Call) -> Reply {

@@ -4,6 +4,7 @@
 //!
 //! `desk` takes calls in; `checkout` and `cart` do the business; `trust` verifies.
 
+mod basket;
 mod behaviour;
 mod book;
 mod cart;

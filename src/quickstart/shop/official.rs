@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cart::Cart;
+use super::basket::Cart;
 use super::catalogue::Catalogue;
 use super::session::{Message, Session, Status};
 use super::view::Viewer;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::cart::Cart;
+use super::basket::Cart;
 use super::catalogue::{Catalogue, Line, Shipping, Totals};
 use super::session::{Message, Session, Status};
 use crate::acp::version::Version;
