@@ -187,8 +187,9 @@ impl Refusal {
             Self::Fraud(denied) => {
                 invalid(S::FORBIDDEN, denied.by.code, "The request was declined by risk rules.")
             }
-            Self::TooManyTokens => invalid(
+            Self::TooManyTokens => Problem::new(
                 S::TOO_MANY_REQUESTS,
+                ProblemKind::RateLimitExceeded,
                 "too_many_tokens",
                 "There are as many unspent tokens as allowed; spend, revoke or let one expire.",
             )

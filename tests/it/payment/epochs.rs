@@ -1,0 +1,94 @@
+//! The key of a CVC dies with the last token of its hour, and the CVC with the key.
+
+use std::path::PathBuf;
+
+use countersign::quickstart::shop::Behaviour;
+
+use super::*;
+
+/// How long the background worker may take; it looks every second.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn key_files(world: &World) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(world.directory.path().join("epochs")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "key")).collect()
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(std::time::Instant::now() < deadline, "{what} did not come to be within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Redeems the card of a token in a complete, which is then finished.
+async fn card_of(world: &World, agent: &Agent, session: &str, total: u64, token: &str) -> Value {
+    world.lamps.behave_once(CallKind::Complete, Behaviour::HoldBefore);
+    let (waiting, claim) = under_way(world, agent, complete_call(agent, session, token, "k")).await;
+    let asked = Redeem {
+        token: token.to_owned(),
+        claim,
+        session: session.to_owned(),
+        amount: total,
+        currency: "usd".to_owned(),
+    };
+    let card = redeem(world, &asked).await;
+    assert_eq!(card.status, 200, "{}", card.json());
+    world.lamps.release();
+    let paid = waiting.await.unwrap();
+    assert_eq!(paid.text("/status").as_deref(), Some("completed"), "{}", paid.json());
+    card.json()
+}
+
+/// A token that lives for six hours.
+async fn lasting(world: &World, clock: &ManualClock) -> (String, u64, String) {
+    let alpha = world.alpha();
+    let (session, total) = session(&alpha).await;
+    let mut request = mint_request(GOOD_CARD, "lamps", &session, total);
+    request["allowance"]["expires_at"] = json!(clock.now().plus(6 * HOUR).to_rfc3339());
+    let answer = ask(&alpha, alpha.post(MINT, &request)).await;
+    assert_eq!(answer.status, 201, "{}", answer.json());
+    (session, total, answer.text("/id").unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cvc_outlives_neither_its_token_nor_its_hours_key() {
+    let (mut world, clock) = at_rest(Options::default()).await;
+    let alpha = world.alpha();
+    let (first, total, spent) = lasting(&world, &clock).await;
+    let (second, _, kept) = lasting(&world, &clock).await;
+    assert_eq!(key_files(&world).len(), 1, "one key an hour");
+    assert_eq!(card_of(&world, &alpha, &first, total, &spent).await["payment_method"]["cvc"], "737");
+
+    // Hours later the key is still needed by a token that may yet be spent.
+    clock.advance(2 * HOUR);
+    let (third, _, late) = lasting(&world, &clock).await;
+    let surveyed = r#"countersign_tokens{state="active"} 2"#;
+    until("a survey", || world.app().metrics_text().contains(surveyed)).await;
+    assert_eq!(key_files(&world).len(), 2);
+    assert_eq!(card_of(&world, &alpha, &second, total, &kept).await["payment_method"]["cvc"], "737");
+
+    // Nobody needs it any more: it is destroyed; that of the present hour is not.
+    clock.advance(Duration::from_secs(120));
+    until("the end of the first key", || key_files(&world).len() == 1).await;
+
+    // A store without its epoch keys, as in a backup, gives the card and no CVC.
+    world.close().await;
+    std::fs::remove_file(&key_files(&world)[0]).unwrap();
+    world.open().await;
+    let alpha = world.alpha();
+    let card = card_of(&world, &alpha, &third, total, &late).await;
+    assert_eq!(card["payment_method"]["number"], GOOD_CARD);
+    assert_eq!(card["payment_method"].get("cvc"), None, "{}", card["payment_method"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_last_token_has_expired_is_destroyed() {
+    let (world, clock) = at_rest(Options::default()).await;
+    lasting(&world, &clock).await;
+    assert_eq!(key_files(&world).len(), 1);
+    clock.advance(8 * HOUR);
+    until("the end of the key", || key_files(&world).is_empty()).await;
+}
