@@ -225,6 +225,9 @@ impl Gateway {
         };
         self.note_settlement(settlement, reading.outcome, merchant, completion);
         self.give_back(ended).await;
+        if let Some(shown) = &reading.session {
+            self.note_faults(&merchant.id, &completion.session, shown);
+        }
         self.note_overcharge(reading, started.begun.checked, completion);
         self.note_decline(completion, exchange, reading.outcome).await;
         match settlement {

@@ -9,7 +9,7 @@ use super::Gateway;
 use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
 use super::operation::Operation;
-use super::read::{observation_of, unknown};
+use super::read::unknown;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
@@ -75,7 +75,7 @@ impl Gateway {
         if reply.status.is_success() {
             let shown = exchange.answer().and_then(|answer| SessionView::read(&answer.body).ok());
             let id = shown.and_then(|view| view.id).ok_or(Refusal::MerchantAnswer)?;
-            let observation = observation_of(exchange, &id, asked_at);
+            let observation = self.observation_of(&merchant.id, exchange, &id, asked_at);
             self.own_session(call, merchant, kind, &id, observation.as_ref()).await.map_err(|refusal| {
                 match refusal {
                     Refusal::Store(error) => unrecorded(error),
@@ -125,7 +125,7 @@ impl Gateway {
         let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
         let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
-        let observation = observation_of(&exchange, &id, asked_at);
+        let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
         let settlement = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {

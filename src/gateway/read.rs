@@ -79,6 +79,7 @@ impl Gateway {
         if kind == SessionKind::Checkout
             && let SessionReading::Shown(shown) = read_session(&exchange, id)
         {
+            self.note_faults(&merchant.id, id, &shown);
             let observation = observation(&shown, asked_at);
             if is_news(session, &observation, merchant) {
                 self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
@@ -241,6 +242,34 @@ impl Gateway {
         owned
     }
 
+    /// Counts and logs what a session says against ACP before it is relayed all the same.
+    pub(super) fn note_faults(&self, merchant: &MerchantId, session: &SessionId, shown: &SessionView) {
+        use crate::telemetry::log::{Level, Value};
+        for fault in &shown.faults {
+            self.observer.metrics().session_fault(fault.as_str());
+            let fields = [
+                ("fault", Value::Text(fault.as_str())),
+                ("merchant", Value::from(merchant)),
+                ("session", Value::from(session)),
+            ];
+            self.observer.log().event(Level::Warn, "session_fault", &fields);
+        }
+    }
+
+    /// What a successful answer to a mutation of session `id` proves; `None` when it cannot be read.
+    pub(super) fn observation_of(
+        &self,
+        merchant: &MerchantId,
+        exchange: &Exchange,
+        id: &SessionId,
+        asked_at: Timestamp,
+    ) -> Option<Observation> {
+        let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
+        let shown = read_session_body(&answer.body, id)?;
+        self.note_faults(merchant, id, &shown);
+        Some(observation(&shown, asked_at))
+    }
+
     /// Something a person must look at: one line in the log, at the highest level.
     pub(super) fn alarm(&self, what: &'static str, merchant: &MerchantId, session: &SessionId) {
         use crate::telemetry::log::{Level, Value};
@@ -255,16 +284,6 @@ impl Gateway {
 /// What a session answer proves.
 pub(super) fn observation(shown: &SessionView, asked_at: Timestamp) -> Observation {
     Observation { lifecycle: shown.lifecycle(), total: shown.known_total(), asked_at }
-}
-
-/// What a successful answer to a mutation of session `id` proves; `None` when it cannot be read.
-pub(super) fn observation_of(
-    exchange: &Exchange,
-    id: &SessionId,
-    asked_at: Timestamp,
-) -> Option<Observation> {
-    let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
-    read_session_body(&answer.body, id).map(|shown| observation(&shown, asked_at))
 }
 
 /// Whether an observation is worth a write: it ends something, or the total changed or has aged.

@@ -49,6 +49,7 @@ pub struct Metrics {
     unresolved_oldest_seconds: Ages<1>,
     overcharges: IntCounter,
     ownership_conflicts: IntCounter,
+    session_faults: Counters<1>,
     connections: Counters<1>,
     connections_open: prometheus::IntGauge,
     connections_refused: Counters<1>,
@@ -97,6 +98,7 @@ impl Metrics {
         let unresolved_oldest_seconds = w.ages("unresolved_oldest_seconds", ["kind"], "Age of the oldest unresolved claim; 0 when there is none.")?;
         let overcharges = w.counters("overcharges_total", [], "Answers to a complete that show more than was checked.")?.at([]);
         let ownership_conflicts = w.counters("ownership_conflicts_total", [], "Sessions a merchant handed to a second agent.")?.at([]);
+        let session_faults = w.counters("session_faults_total", ["fault"], "Sessions relayed although they contradict ACP, by what they get wrong.")?;
         let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
         let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
         let connections_refused = w.counters("connections_refused_total", ["reason"], "Connections closed before their handshake, by the bound they met.")?;
@@ -112,7 +114,7 @@ impl Metrics {
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds,
             refusals, signatures, token_events, tokens, idempotency, limited, fraud,
             store_operations, store_operation_seconds,
-            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts,
+            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, session_faults,
             connections, connections_open, connections_refused, handshake_failures, proxy_errors,
             requests_under_way, log_lines_dropped,
             routes: ArcSwap::default(),
@@ -235,6 +237,11 @@ impl Metrics {
     /// A merchant handed an owned session to another agent.
     pub fn ownership_conflict(&self) {
         self.ownership_conflicts.inc();
+    }
+
+    /// A session that contradicts ACP was relayed.
+    pub fn session_fault(&self, fault: &'static str) {
+        self.session_faults.add_one([fault]);
     }
 
     /// A socket was accepted: it is open until the guard is dropped.

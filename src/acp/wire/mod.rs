@@ -5,7 +5,6 @@ pub mod complete;
 pub mod delegate_payment;
 mod fields;
 mod json;
-pub mod mutation;
 pub mod redeem;
 pub mod session;
 pub mod write_only;

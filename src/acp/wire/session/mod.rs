@@ -1,8 +1,10 @@
 //! A merchant's session answer, of every version and of the dialects in use
 //! (`acp/divergences.md` 4): what bears on money, and nothing else. Unknown members never matter.
 
+mod fault;
 mod total;
 
+pub use fault::SessionFault;
 pub use total::Total;
 
 use super::json::{Object, Value};
@@ -28,8 +30,8 @@ pub struct SessionView {
     pub total: Total,
     /// Ways to pay, from wherever the merchant lists them.
     pub handlers: Vec<Handler>,
-    /// Ids of the fulfillment options offered.
-    pub fulfillment_option_ids: Vec<String>,
+    /// What it says against ACP.
+    pub faults: Vec<SessionFault>,
 }
 
 /// A session's status: all of 2026-04-17, a superset of every version.
@@ -101,13 +103,14 @@ impl SessionView {
         let session = Value::of_body(body).and_then(Value::object).ok_or(NotASession)?;
         let id = session.get("id").and_then(Value::text).and_then(|id| SessionId::parse(id.as_str()));
         let status = session.get("status").and_then(Value::text);
+        let status = status.map_or(SessionStatus::Unknown, |status| SessionStatus::parse(status.as_str()));
         Ok(Self {
             order: order(&session, id.as_ref()),
             id,
-            status: status.map_or(SessionStatus::Unknown, |status| SessionStatus::parse(status.as_str())),
+            status,
             total: Total::of_session(&session),
             handlers: handlers(&session),
-            fulfillment_option_ids: ids_of(session.get("fulfillment_options")),
+            faults: SessionFault::of_session(&session, status),
         })
     }
 
@@ -188,13 +191,8 @@ fn inside<'a>(object: &Object<'a>, name: &str) -> Option<Object<'a>> {
     object.get(name)?.object()
 }
 
-/// The most handlers or options taken over from one answer.
+/// The most handlers taken over from one answer.
 const MAX_LISTED: usize = 256;
-
-fn ids_of(list: Option<Value<'_>>) -> Vec<String> {
-    let elements = list.and_then(Value::array).unwrap_or_default().into_iter().take(MAX_LISTED);
-    elements.filter_map(|element| Some(element.object()?.get("id")?.text()?.to_owned())).collect()
-}
 
 #[cfg(test)]
 mod tests {
