@@ -9,6 +9,8 @@ mod keyless;
 mod keys;
 /// Attempts that overlap, and answers that come when the claim has moved on.
 mod late;
+/// Calls that charge nothing.
+mod mutations;
 /// Purchases that wait for a person.
 mod pending;
 /// The outcome table, row by row.

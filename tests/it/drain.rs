@@ -75,7 +75,7 @@ async fn fifty_completes_that_wait_for_their_cards_settle_before_the_process_end
         completes.spawn(async move { complete(&alpha, merchant, &session, &token).await });
     }
     for (_, shop) in shops {
-        shop.received(CallKind::Complete, UNDER_WAY / 2).await;
+        received(shop, CallKind::Complete, UNDER_WAY / 2).await;
     }
 
     gateway.terminate();
@@ -189,7 +189,7 @@ async fn a_shop_that_never_answers_holds_the_process_no_longer_than_the_deadline
         let (alpha, call) = (alpha.clone(), call.clone());
         async move { alpha.send(&call).await }
     });
-    world.lamps.received(CallKind::Complete, 1).await;
+    received(&world.lamps, CallKind::Complete, 1).await;
     gateway.terminate();
     let told = Instant::now();
     let status = gateway.exited(Duration::from_secs(8)).await;

@@ -12,6 +12,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::acp::version::Version;
 use countersign::app::App;
@@ -24,7 +25,7 @@ use countersign::domain::secret::SecretString;
 use countersign::quickstart::agent::{Agent, AgentSettings};
 use countersign::quickstart::certificates::Certificates;
 use countersign::quickstart::client::{Answer, Http};
-use countersign::quickstart::shop::{Charge, Shop, ShopSettings};
+use countersign::quickstart::shop::{CallKind, Charge, Shop, ShopSettings};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -410,6 +411,12 @@ pub async fn complete(agent: &Agent, merchant: &str, session: &str, token: &str)
         .send()
         .await
         .unwrap()
+}
+
+/// Waits until a shop has received this many calls of a kind.
+pub async fn received(shop: &Shop, kind: CallKind, count: usize) {
+    let received = tokio::time::timeout(Duration::from_secs(60), shop.received(kind, count)).await;
+    assert!(received.is_ok(), "the shop has not received {count} of {kind:?}");
 }
 
 /// What a shop took for a session.

@@ -152,7 +152,7 @@ async fn who_wakes_up_to_a_complete_that_was_given_up_gets_no_card() {
     doubt.clock.advance(GRACE + Duration::from_secs(1));
     doubt.shop().behave_once(CallKind::Complete, Behaviour::HoldBefore);
     let (again, ()) = tokio::join!(purchase.complete(), async {
-        doubt.shop().received(CallKind::Complete, 2).await;
+        received(doubt.shop(), CallKind::Complete, 2).await;
         let [first, second] = <[_; 2]>::try_from(purchase.completes()).unwrap();
         assert_ne!(first.idempotency_key, second.idempotency_key, "a claim of its own");
         let redeem = Redeem {

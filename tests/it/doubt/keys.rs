@@ -103,3 +103,47 @@ async fn doubt_outlives_the_process() {
     assert_eq!(sent[0].body, sent[1].body);
     purchase.assert_charged_once().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_withdrawn_in_doubt_is_not_sent_again_and_ends_with_its_claim() {
+    let doubt = Doubt::start().await;
+    for done in [false, true] {
+        let purchase = doubt.purchase().await;
+        let lost = Behaviour::Instead(Canned::status(500));
+        doubt.shop().behave_once(CallKind::Complete, lost);
+        assert_eq!(purchase.complete().await.status, 500);
+        let revoke = format!("/agentic_commerce/issued_tokens/{}/revoke", purchase.token);
+        let revoked = purchase.agent.post(revoke, &json!({})).send().await.unwrap();
+        assert_eq!((revoked.status.as_u16(), &revoked.json()["revoking"]), (200, &json!(true)));
+        assert_unknown(&purchase.complete().await);
+        assert_eq!(purchase.completes().len(), 1, "not sent again");
+        if done {
+            // The merchant had charged after all.
+            let mut shown = Canned::status(200);
+            shown.body = format!(r#"{{"id":"{}","status":"completed"}}"#, purchase.session);
+            doubt.shop().behave_once(CallKind::Read, Behaviour::Instead(shown));
+            purchase.read().await;
+            assert_eq!(purchase.token_status().await, "consumed");
+        } else {
+            doubt.clock.advance(GRACE + Duration::from_secs(1));
+            purchase.read().await;
+            assert_eq!(purchase.token_status().await, "revoked");
+            assert_told(&purchase.complete().await, 422, "token_revoked");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_doubt_does_not_expire() {
+    let doubt = Doubt::start().await;
+    let purchase = doubt.purchase().await;
+    doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetAfter);
+    doubt.shop().behave(CallKind::Read, Behaviour::ResetBefore);
+    assert_told(&purchase.complete().await, 502, "merchant_answer_lost");
+    doubt.clock.advance(Duration::from_secs(48 * 3600));
+    assert_eq!(purchase.token_status().await, "claimed");
+    assert_unknown(&purchase.complete().await);
+    doubt.shop().behave_well();
+    assert_completed(&purchase.complete().await);
+    purchase.assert_charged_once().await;
+}

@@ -16,7 +16,7 @@ async fn underway<'w>(
     let call = call.key(&*purchase.key).prepare().unwrap();
     let agent = purchase.agent.clone();
     let task = tokio::spawn(async move { agent.send(&call).await.unwrap() });
-    shop.received(CallKind::Complete, 1).await;
+    received(shop, CallKind::Complete, 1).await;
     async move { task.await.unwrap() }
 }
 
@@ -112,7 +112,7 @@ async fn evidence_about_one_claim_never_spends_the_token_of_another() {
     // A repeat reads the session, and the read takes long.
     doubt.shop().behave_once(CallKind::Read, Behaviour::HoldBefore);
     let (slow, ()) = tokio::join!(purchase.complete(), async {
-        doubt.shop().received(CallKind::Read, 1).await;
+        received(doubt.shop(), CallKind::Read, 1).await;
         // Meanwhile another read gives the claim up, and a second token pays; that answer is lost.
         purchase.read().await;
         assert_eq!(purchase.token_status().await, "active");
@@ -138,7 +138,7 @@ async fn a_cancel_answered_late_leaves_no_claim_half_ended() {
     let purchase = doubt.purchase().await;
     doubt.shop().behave_once(CallKind::Cancel, Behaviour::HoldBefore);
     let (canceled, ()) = tokio::join!(purchase.cancel(), async {
-        doubt.shop().received(CallKind::Cancel, 1).await;
+        received(doubt.shop(), CallKind::Cancel, 1).await;
         assert_told(&purchase.complete_anew().await, 409, "checkout_session_busy");
         doubt.clock.advance(PAST_ATTEMPT);
         // The cancel is given up by the clock; a complete begins, and its answer is lost.

@@ -35,7 +35,7 @@ async fn a_complete_that_never_arrived_is_given_up_after_the_grace_and_its_token
         doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetBefore);
         assert_told(&purchase.complete().await, 502, "merchant_answer_lost");
         doubt.clock.advance(FIRST_LOOK);
-        doubt.shop().received(CallKind::Read, 1).await;
+        received(doubt.shop(), CallKind::Read, 1).await;
         purchase.assert_held().await;
         doubt.clock.advance(GRACE);
         doubt.until("the release", async || purchase.token_status().await == "active").await;
@@ -55,7 +55,7 @@ async fn what_nobody_can_tell_is_counted_and_looked_at_again_and_again() {
     doubt.shop().behave(CallKind::Read, Behaviour::ResetBefore);
     for look in 1..=4 {
         doubt.clock.advance(GRACE * 4);
-        doubt.shop().received(CallKind::Read, look).await;
+        received(doubt.shop(), CallKind::Read, look).await;
     }
     let gauge = |name: &str| doubt.metric(&format!("countersign_unresolved_{name}{{kind=\"in_doubt\"}}"));
     doubt.until("the gauge", async || gauge("claims") == 1.0).await;

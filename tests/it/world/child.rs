@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::World;
@@ -127,8 +128,20 @@ impl Drop for Gateway {
     }
 }
 
-/// Two ports that nobody listens on now.
+/// Two ports that nobody listens on now, and nobody is given while the process is down: below those
+/// that the system gives to whoever connects or asks for any port.
 fn free_ports() -> [SocketAddr; 2] {
-    let bound = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
-    bound.each_ref().map(|listener| listener.local_addr().unwrap())
+    const FIRST: u16 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    [(); 2].map(|()| {
+        loop {
+            // Test processes that run at once begin at different places.
+            let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+            let address = SocketAddr::from(([127, 0, 0, 1], FIRST + (step % COUNT) as u16));
+            if TcpListener::bind(address).is_ok() {
+                return address;
+            }
+        }
+    })
 }
