@@ -161,6 +161,41 @@ async fn what_an_agent_leaves_out_is_filled_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn odd_values_break_nothing_that_is_signed() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let odd = [
+        ("request-id", r#"a"b\c,d="e""#),
+        ("accept-language", "de"),
+        ("accept-language", "en;q=0.5"),
+        ("traceparent", "00-of-no-trace"),
+        ("user-agent", "agent (\u{fc}nic\u{f6}de)"),
+        ("accept", "application/json;q=0.9, */*"),
+        // HTTP/2 lets the space at the end through, HTTP/1.1 would not.
+        ("content-type", "Application/JSON;  charset=\"UTF-8\" "),
+    ];
+    let call = alpha.post("/m/lamps/checkout_sessions", &lamp_order());
+    let mut call = call.without("accept").without("content-type");
+    for (name, value) in odd {
+        call = call.header(name, value);
+    }
+    let answer = call.send().await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("request-id")), (201, Some(odd[0].1)));
+    let call = only_call(&world.lamps, CallKind::Create);
+    assert_eq!(call.distrust, None);
+    let bytes = |name: &str| call.headers[name].as_bytes().to_vec();
+    assert_eq!(bytes("request-id"), odd[0].1.as_bytes());
+    assert_eq!(bytes("accept-language"), b"de, en;q=0.5");
+    assert_eq!(bytes("accept"), odd[5].1.as_bytes());
+    assert!(bytes("user-agent").starts_with(odd[4].1.as_bytes()), "{:?}", call.headers);
+    assert!(!call.headers.contains_key("traceparent"));
+    assert_eq!(
+        Context::parse(std::str::from_utf8(&bytes("countersign-context")).unwrap()).unwrap().agent,
+        "alpha"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unsigned_request_is_said_to_be_so() {
     let world = World::start().await;
     let alpha = world.alpha();

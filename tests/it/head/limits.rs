@@ -1,6 +1,7 @@
 //! Limits on rates: 429, when to come back, and what is left, in headers.
 
 use countersign::quickstart::client::Answer;
+use countersign::quickstart::shop::{Behaviour, CallKind};
 
 use crate::world::*;
 
@@ -137,4 +138,51 @@ async fn a_limited_mint_is_in_delegate_payments_own_words() {
     assert_eq!(limited.json()["type"], "rate_limit_exceeded");
     assert_eq!(limited.code().as_deref(), Some("too_many_requests"));
     assert!(limited.header("retry-after").is_some());
+}
+
+/// A merchant that takes this many requests at once, and holds every create it gets.
+async fn holding(concurrency: u32) -> World {
+    let amended = format!("concurrency = {concurrency}");
+    let amendment = ("id = \"lamps\"", "concurrency = 4000", amended.as_str());
+    let world = World::amended(Options::default(), &[amendment]).await;
+    world.lamps.behave(CallKind::Create, Behaviour::HoldBefore);
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_gets_a_quarter_of_what_a_merchant_takes_at_once() {
+    let world = holding(4).await;
+    let (alpha, order) = (world.alpha(), lamp_order());
+    let first = alpha.post(SESSIONS, &order).prepare().unwrap();
+    let under_way = tokio::spawn({
+        let alpha = alpha.clone();
+        async move { alpha.send(&first).await.unwrap() }
+    });
+    world.lamps.received(CallKind::Create, 1).await;
+    let limited = alpha.post(SESSIONS, &order).send().await.unwrap();
+    assert_eq!((limited.status.as_u16(), limited.code().as_deref()), (429, Some("rate_limited")));
+    assert!(limited.header("retry-after").is_some());
+    // Another agent, and another merchant, are as free as before.
+    create(&alpha, "books").await;
+    world.lamps.behave_once(CallKind::Create, Behaviour::Good);
+    create(&world.beta(), "lamps").await;
+    world.lamps.release();
+    assert_eq!(under_way.await.unwrap().status, 201);
+    assert_eq!(world.lamps.calls_of(CallKind::Create).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merchant_that_is_busy_with_others_is_503_and_not_the_callers_fault() {
+    let world = holding(1).await;
+    let (alpha, order) = (world.alpha(), lamp_order());
+    let first = alpha.post(SESSIONS, &order).prepare().unwrap();
+    let under_way = tokio::spawn(async move { alpha.send(&first).await.unwrap() });
+    world.lamps.received(CallKind::Create, 1).await;
+    let busy = world.beta().post(SESSIONS, &order).send().await.unwrap();
+    assert_eq!((busy.status.as_u16(), busy.code().as_deref()), (503, Some("service_unavailable")));
+    assert!(busy.header("retry-after").is_some());
+    world.lamps.release();
+    assert_eq!(under_way.await.unwrap().status, 201);
+    world.lamps.behave_well();
+    create(&world.beta(), "lamps").await;
 }

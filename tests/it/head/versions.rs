@@ -1,6 +1,7 @@
 //! `API-Version`, and a purchase in each of them.
 
 use countersign::acp::version::Version;
+use countersign::quickstart::shop::CallKind;
 use http::Method;
 use serde_json::json;
 
@@ -35,6 +36,20 @@ async fn h3_a_missing_api_version_is_400_and_lists_all_newest_first() {
         assert_eq!(answer.code().as_deref(), Some(code), "{path}");
     }
     assert!(world.lamps.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h3_a_configured_version_stands_in_for_a_missing_header() {
+    let agent = "default_version = \"2026-01-30\"".to_owned();
+    let world = World::with(Options { agent, ..Options::default() }).await;
+    let alpha = world.alpha();
+    let call = alpha.post("/m/lamps/checkout_sessions", &lamp_order()).without("api-version");
+    assert_eq!(call.send().await.unwrap().status, 201);
+    create(&alpha, "lamps").await;
+    let received = world.lamps.calls_of(CallKind::Create);
+    assert_eq!(received[0].headers["api-version"], "2026-01-30");
+    assert_eq!(received[1].headers["api-version"], "2026-04-17", "what is sent counts");
+    assert!(received.iter().all(|call| call.distrust.is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
