@@ -23,6 +23,14 @@ pub fn directory() -> Option<&'static Path> {
     DIRECTORY.as_deref()
 }
 
+/// The directory, or a printed reason to skip.
+pub fn directory_or_say() -> Option<&'static Path> {
+    if directory().is_none() {
+        println!("skipped: ACP_SPEC_DIR is not set");
+    }
+    directory()
+}
+
 /// One official file.
 pub fn load(directory: &Path, path: &str) -> Value {
     let path = directory.join(path);
