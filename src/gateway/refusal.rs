@@ -255,12 +255,7 @@ fn claim_problem(refusal: ClaimRefusal) -> Problem {
     use StatusCode as S;
     const TOKEN: &str = "$.payment_data";
     match refusal {
-        ClaimRefusal::SessionBusy => invalid(
-            S::CONFLICT,
-            "checkout_session_busy",
-            "Another operation on this checkout session is under way.",
-        )
-        .with_retry_after(SHORT_WAIT),
+        ClaimRefusal::SessionBusy => Refusal::SessionBusy.problem(),
         ClaimRefusal::AlreadyCharged => {
             invalid(S::CONFLICT, "checkout_session_completed", "This checkout session is already completed.")
         }
@@ -274,12 +269,7 @@ fn claim_problem(refusal: ClaimRefusal) -> Problem {
             "total_unavailable",
             "The merchant states no single total for this checkout session.",
         ),
-        ClaimRefusal::TokenElsewhere => invalid(
-            S::UNPROCESSABLE_ENTITY,
-            "token_unknown",
-            "There is no such token for this checkout session.",
-        )
-        .with_param(TOKEN),
+        ClaimRefusal::TokenElsewhere => Refusal::TokenUnknown.problem().with_param(TOKEN),
         ClaimRefusal::TokenExpired => {
             invalid(S::UNPROCESSABLE_ENTITY, "token_expired", "The token has expired.").with_param(TOKEN)
         }
