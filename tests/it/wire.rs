@@ -1,12 +1,13 @@
 //! Requests as bytes over TLS: what no HTTP library would send, sent, and read as it comes back.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::quickstart::agent::Prepared;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -20,9 +21,18 @@ pub type Socket = TlsStream<TcpStream>;
 
 /// Connects and settles on `h2` or `http/1.1`.
 pub async fn connect(world: &World, protocol: &[u8]) -> Socket {
+    connect_from(world, protocol, Ipv4Addr::LOCALHOST).await
+}
+
+/// Connects from an address of this machine's: another client, to the gateway.
+pub async fn connect_from(world: &World, protocol: &[u8], from: Ipv4Addr) -> Socket {
     let mut tls = world.certificates.client().unwrap();
     tls.alpn_protocols = vec![protocol.to_vec()];
-    let stream = TcpStream::connect(world.app().public_address()).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    // Small, so that what is not read soon fills it.
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let stream = socket.connect(world.alpha().settings().address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let name = ServerName::try_from(GATEWAY).unwrap();
     TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap()
