@@ -7,12 +7,18 @@ mod amended;
 mod canned;
 /// The gateway as a process of its own.
 pub mod child;
+/// What agents send.
+mod requests;
+/// What tests watch and roll.
+mod watching;
+
+pub use requests::*;
+pub use watching::*;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use countersign::acp::version::Version;
 use countersign::app::App;
@@ -24,10 +30,9 @@ use countersign::domain::clock::{Clock, SystemClock};
 use countersign::domain::secret::SecretString;
 use countersign::quickstart::agent::{Agent, AgentSettings};
 use countersign::quickstart::certificates::Certificates;
-use countersign::quickstart::client::{Answer, Http};
-use countersign::quickstart::shop::{CallKind, Charge, Shop, ShopSettings};
+use countersign::quickstart::client::Http;
+use countersign::quickstart::shop::{Shop, ShopSettings};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 
 pub use canned::*;
 
@@ -337,103 +342,4 @@ networks = ["127.0.0.0/8"]
         ));
     }
     text
-}
-
-/// A create request: one lamp, ready to be paid.
-pub fn lamp_order() -> Value {
-    json!({
-        "line_items": [{"id": "item_lamp", "quantity": 1}],
-        "currency": "usd",
-        "capabilities": {"interventions": {"supported": []}},
-        "buyer": {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"},
-        "fulfillment_details": {
-            "name": "Ada Lovelace", "email": "ada@example.com",
-            "address": {"name": "Ada Lovelace", "line_one": "1 Main St", "city": "Springfield", "state": "IL", "country": "US", "postal_code": "62701"}
-        }
-    })
-}
-
-/// A `delegate_payment` request.
-pub fn mint_request(card: &str, merchant: &str, session: &str, amount: u64) -> Value {
-    json!({
-        "payment_method": {
-            "type": "card", "card_number_type": "fpan", "number": card, "exp_month": "11", "exp_year": "2030",
-            "name": "Ada Lovelace", "cvc": "737", "display_card_funding_type": "credit",
-            "display_last4": &card[card.len() - 4..], "virtual": false, "metadata": {}
-        },
-        "allowance": {
-            "reason": "one_time", "max_amount": amount, "currency": "usd", "checkout_session_id": session,
-            "merchant_id": merchant, "expires_at": in_an_hour()
-        },
-        "risk_signals": [{"type": "card_testing", "score": 5, "action": "authorized"}],
-        "metadata": {"campaign": "q4"}
-    })
-}
-
-pub fn in_an_hour() -> String {
-    SystemClock.now().plus(std::time::Duration::from_secs(3600)).to_rfc3339()
-}
-
-/// A complete request of the newest version.
-pub fn payment(token: &str) -> Value {
-    json!({"payment_data": {"handler_id": "card", "instrument": {"type": "card", "credential": {"type": "spt", "token": token}}}})
-}
-
-/// The session-level total of a session.
-pub fn total_of(session: &Value) -> u64 {
-    let totals = session["totals"].as_array().unwrap_or_else(|| panic!("no totals in {session}"));
-    totals.iter().find(|total| total["type"] == "total").and_then(|total| total["amount"].as_u64()).unwrap()
-}
-
-/// Creates a session that is ready for payment; its id and total.
-pub async fn create(agent: &Agent, merchant: &str) -> (String, u64) {
-    let answer = agent.post(format!("/m/{merchant}/checkout_sessions"), &lamp_order()).send().await.unwrap();
-    assert_eq!(answer.status, 201, "{:?}", answer.json());
-    (answer.text("/id").unwrap(), total_of(&answer.json()))
-}
-
-/// Mints a token.
-pub async fn mint(agent: &Agent, merchant: &str, session: &str, card: &str, amount: u64) -> String {
-    let answer = try_mint(agent, merchant, session, card, amount).await;
-    assert_eq!(answer.status, 201, "{:?}", answer.json());
-    answer.text("/id").unwrap()
-}
-
-pub async fn try_mint(agent: &Agent, merchant: &str, session: &str, card: &str, amount: u64) -> Answer {
-    let request = mint_request(card, merchant, session, amount);
-    agent.post("/agentic_commerce/delegate_payment", &request).send().await.unwrap()
-}
-
-/// Completes with a token, under a fresh key.
-pub async fn complete(agent: &Agent, merchant: &str, session: &str, token: &str) -> Answer {
-    agent
-        .post(format!("/m/{merchant}/checkout_sessions/{session}/complete"), &payment(token))
-        .send()
-        .await
-        .unwrap()
-}
-
-/// Waits until a shop has received this many calls of a kind.
-pub async fn received(shop: &Shop, kind: CallKind, count: usize) {
-    let received = tokio::time::timeout(Duration::from_secs(60), shop.received(kind, count)).await;
-    assert!(received.is_ok(), "the shop has not received {count} of {kind:?}");
-}
-
-/// What a shop took for a session.
-pub fn charges_of(shop: &Shop, session: &str) -> Vec<Charge> {
-    let charges = shop.charges().into_iter();
-    charges.filter(|charge| charge.session == session).collect()
-}
-
-/// Numbers that look random and are the same every time (splitmix64).
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % sides
-    }
 }
