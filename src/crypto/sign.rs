@@ -38,6 +38,12 @@ impl Algorithm {
     }
 }
 
+/// What stands before the 32 bytes of an Ed25519 key in PKCS#8 (RFC 8410, section 7), version 1.
+/// ring writes version 2, with the public key as well, which OpenSSL 3 and all that is built on it
+/// cannot read.
+const ED25519_PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
 /// A private key. Cannot be printed.
 pub struct SigningKey {
     pair: Pair,
@@ -92,18 +98,22 @@ impl SigningKey {
     /// # Errors
     /// [`KeyRejected`] when the operating system gives no randomness.
     pub fn generate(algorithm: Algorithm) -> Result<(Self, zeroize::Zeroizing<String>), KeyRejected> {
-        let random = SystemRandom::new();
         let der = match algorithm {
-            Algorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8(&random),
-            Algorithm::EcdsaP256Sha256 => {
-                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            Algorithm::Ed25519 => {
+                let seed = zeroize::Zeroizing::new(super::random::bytes::<32>().map_err(|_| KeyRejected)?);
+                zeroize::Zeroizing::new([ED25519_PKCS8.as_slice(), seed.as_slice()].concat())
             }
-        }
-        .map_err(|_| KeyRejected)?;
-        let key = Self::from_pkcs8_der(der.as_ref())?;
+            Algorithm::EcdsaP256Sha256 => {
+                let random = SystemRandom::new();
+                let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+                    .map_err(|_| KeyRejected)?;
+                zeroize::Zeroizing::new(der.as_ref().to_vec())
+            }
+        };
+        let key = Self::from_pkcs8_der(&der)?;
         let pem = format!(
             "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-            STANDARD.encode(der.as_ref())
+            STANDARD.encode(der.as_slice())
         );
         Ok((key, zeroize::Zeroizing::new(pem)))
     }
@@ -285,6 +295,15 @@ mod tests {
             let read_back = VerifyingKey::from_spki_pem(&key.public().to_spki_pem()).unwrap();
             assert!(read_back == *key.public());
         }
+    }
+
+    #[test]
+    fn an_ed25519_key_is_written_as_rfc8410_section_10_3_writes_its_first() {
+        let (_, pem) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+        let example = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+        let written = pem.lines().nth(1).unwrap();
+        assert_eq!(written.len(), example.len());
+        assert_eq!(written.get(..21), example.get(..21));
     }
 
     #[test]

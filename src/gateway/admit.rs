@@ -75,7 +75,7 @@ impl Gateway {
     pub(super) async fn admit(
         &self,
         head: &Parts,
-        body: Incoming,
+        body: &mut Incoming,
         caller: Caller,
         authority: Authority,
         route: Route,
@@ -169,7 +169,7 @@ impl Gateway {
     /// Reads a body within bounds. A read has none.
     pub(super) async fn read_body(
         &self,
-        body: Incoming,
+        body: &mut Incoming,
         route: &Route,
         observation: &mut Observation,
     ) -> Result<Bytes, Refusal> {

@@ -2,6 +2,7 @@
 //! may read a body any other way.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -58,6 +59,27 @@ async fn read(body: impl Body<Data = Bytes>, max: usize) -> Result<Bytes, BodyEr
         }
     }
     Ok(if gathered.is_empty() { first } else { gathered.freeze() })
+}
+
+/// How long a client may go on sending a body that nobody will read.
+const DISCARDED_FOR: Duration = Duration::from_secs(2);
+
+/// Receives in the background what is left of the body of a request that is answered already, at
+/// most `max` bytes. To reset the stream instead (RFC 9113, section 8.1) would lose the answer: many
+/// a client, curl 7.88 among them, throws it away with the reset.
+pub fn discard_the_rest(mut body: impl Body<Data = Bytes> + Send + Unpin + 'static, max: usize) {
+    if body.is_end_stream() {
+        return;
+    }
+    tokio::spawn(tokio::time::timeout(DISCARDED_FOR, async move {
+        let mut left = max;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    }));
 }
 
 #[cfg(test)]

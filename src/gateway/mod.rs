@@ -109,10 +109,10 @@ impl Gateway {
         caller: Caller,
     ) -> Response<Full<Bytes>> {
         let mut observation = self.observer.begin(caller.address);
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let mut echo = Echo::of(&head.headers);
         observation.request_id(&echo.request_id);
-        let reply = match self.serve(&head, body, caller, &mut observation, &mut echo).await {
+        let reply = match self.serve(&head, &mut body, caller, &mut observation, &mut echo).await {
             Ok(reply) => reply,
             Err(refusal) => {
                 self.note_refusal(&refusal, &mut echo);
@@ -121,6 +121,7 @@ impl Gateway {
         };
         observation.decision(reply.decision);
         observation.finish(reply.status.as_u16(), reply.body.len());
+        body::discard_the_rest(body, self.body_bytes);
         echo.respond(reply)
     }
 
@@ -136,7 +137,7 @@ impl Gateway {
     async fn serve(
         self: &Arc<Self>,
         head: &http::request::Parts,
-        body: Incoming,
+        body: &mut Incoming,
         caller: Caller,
         observation: &mut Observation,
         echo: &mut Echo,

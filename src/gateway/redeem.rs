@@ -31,7 +31,7 @@ impl Gateway {
     pub(super) async fn serve_redeemer(
         self: &std::sync::Arc<Self>,
         head: &Parts,
-        body: Incoming,
+        body: &mut Incoming,
         caller: Caller,
         authority: &Authority,
         route: &Route,

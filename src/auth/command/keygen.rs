@@ -59,10 +59,19 @@ pub fn keygen(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError
     writeln!(out, "wrote {}, readable by you alone", args.out.display())?;
     if let Some(public) = public {
         writeln!(out, "keyid (JWK thumbprint): {}", public.thumbprint())?;
-        writeln!(out, "public key as JWK:\n{}", public.to_jwk())?;
+        let jwk = public.to_jwk();
+        writeln!(out, "public key as JWK:\n{jwk}")?;
+        writeln!(out, "public key in a gateway's configuration:\njwk = {}", toml_table(&jwk))?;
         write!(out, "public key as PEM:\n{}", public.to_spki_pem())?;
     }
     Ok(())
+}
+
+/// What a key is, without the members that change nothing, as a TOML inline table.
+fn toml_table(jwk: &serde_json::Value) -> String {
+    let of_name = |name| jwk.get(name).map(|value| format!("{name} = {value}"));
+    let members: Vec<String> = ["kty", "crv", "x", "y"].into_iter().filter_map(of_name).collect();
+    format!("{{ {} }}", members.join(", "))
 }
 
 fn pair(algorithm: Algorithm) -> Result<(Zeroizing<String>, Option<VerifyingKey>), CommandError> {

@@ -261,3 +261,46 @@ async fn a_head_that_never_ends_is_given_up() {
     assert_eq!(send(&bench, &frames).await, Made::Reset);
     assert!(started.elapsed() < Duration::from_secs(10));
 }
+
+/// Many a client throws an answer away with the reset that follows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_needs_no_body_is_not_followed_by_a_reset() {
+    const PING: u8 = 6;
+    let bench = Bench::start("").await;
+    let target = bench.target(Base::Create).await;
+    let raw = Raw::of(&target.call(&bench, &fresh_key()).prepare().unwrap());
+    let frames = Fields::of(raw).without("api-version").frames();
+    let size = 9 + u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
+    let (head, body) = frames.split_at(size);
+    let mut socket = connect(&bench.world, b"h2").await;
+    let preface = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, &[])].concat();
+    socket.write_all(&[&preface, head].concat()).await.unwrap();
+    socket.flush().await.unwrap();
+    let (mut answered, mut asked) = (false, false);
+    let reading = async {
+        loop {
+            let mut head = [0; 9];
+            socket.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            socket.read_exact(&mut payload).await.unwrap();
+            assert_ne!(head[3], RST_STREAM);
+            if (head[3], head[8]) == (HEADERS, 1) {
+                assert_eq!(status(&payload), 400);
+                answered = true;
+            }
+            if head[3] == PING {
+                return;
+            }
+            if answered && !asked {
+                // The pong comes behind whatever the server has to say of the stream.
+                let mut ping = frame(PING, 0, &[0; 8]);
+                ping[8] = 0;
+                socket.write_all(&[body, ping.as_slice()].concat()).await.unwrap();
+                socket.flush().await.unwrap();
+                asked = true;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("no pong");
+    assert!(answered);
+}
