@@ -140,10 +140,17 @@ pub struct Batch {
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// All of it was written.
-    Applied,
+    /// All of it was written. What the batch put has this revision now.
+    Applied(Revision),
     /// Another writer was first; none of it was written.
     Conflict,
+}
+
+impl Committed {
+    /// Whether the batch was written.
+    pub const fn is_applied(self) -> bool {
+        matches!(self, Self::Applied(_))
+    }
 }
 
 /// The store cannot answer.

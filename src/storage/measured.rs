@@ -56,7 +56,7 @@ impl RecordStore for Measured {
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
         let outcome = |committed: &Committed| match committed {
-            Committed::Applied => "ok",
+            Committed::Applied(_) => "ok",
             Committed::Conflict => "conflict",
         };
         Box::pin(self.measure("commit", self.store.commit(batch), outcome))
