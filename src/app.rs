@@ -27,7 +27,7 @@ use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
 use crate::server::{Peer, Server, Service};
 use crate::storage::epoch::{EpochError, EpochKeys};
-use crate::storage::{self, Notice, OpenError, Opened};
+use crate::storage::{self, Notice, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -106,7 +106,10 @@ impl App {
         metrics.set_merchants(config.registry.merchants().map(|merchant| &merchant.id));
         let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
         let tls = tls::load(&config.server.tls)?;
-        let opened = open_store(&config, &clock, &log).await?;
+        let told = log.clone();
+        let notify = Arc::new(move |notice| report(&told, &notice));
+        let opened = storage::open_engine(config.store, clock, notify).await?;
+        let clock = opened.clock;
         let rings = Arc::new(config.keys);
         let now = clock.now();
         let missing = key_use::missing(&*opened.records, &rings, now).await?;
@@ -131,7 +134,7 @@ impl App {
             allotments: Allotments::new(Arc::clone(&store)),
             velocity: Arc::new(Velocity::new(Arc::clone(&store))),
             vault: Vault::new(Arc::clone(&rings), epochs),
-            limits: Limits::new(config.limits, &registry),
+            limits: Limits::new(config.limits, &registry).shared_through(opened.limits),
             concurrency: Concurrency::new(&registry),
             fraud: config.fraud,
             delegate: config.protocol,
@@ -202,17 +205,6 @@ impl App {
     }
 }
 
-async fn open_store(config: &Config, clock: &Arc<dyn Clock>, log: &Log) -> Result<Opened, StartError> {
-    let (settings, clock, log) = (config.store.clone(), Arc::clone(clock), log.clone());
-    let opened = tokio::task::spawn_blocking(move || {
-        storage::open(&settings, clock, Arc::new(move |notice| report(&log, &notice)))
-    });
-    match opened.await {
-        Ok(opened) => Ok(opened?),
-        Err(_) => Err(StartError::Unreadable(StoreError::Unavailable)),
-    }
-}
-
 fn report(log: &Log, notice: &Notice) {
     match notice {
         Notice::Closed { .. } => log.event(Level::Error, "store_closed", &[]),
@@ -229,6 +221,11 @@ fn report(log: &Log, notice: &Notice) {
         Notice::SpaceBack { free } => {
             log.event(Level::Warn, "store_space_back", &[("free", Value::Number(*free))])
         }
+        Notice::Unreachable => log.event(Level::Error, "store_unreachable", &[]),
+        Notice::ReachableAgain => log.event(Level::Warn, "store_reachable_again", &[]),
+        Notice::PrimaryChanged => log.event(Level::Warn, "store_primary_changed", &[]),
+        Notice::Changed => log.event(Level::Error, "store_changed", &[]),
+        Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
     }
 }
 

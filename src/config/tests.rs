@@ -127,12 +127,13 @@ fn the_documented_example_works_and_states_the_defaults() {
     assert_eq!(config.limits, Default::default());
     assert_eq!(config.fraud, Default::default());
     assert_eq!(config.upstream, Default::default());
+    let crate::storage::Engine::Embedded(configured) = config.store else { panic!("embedded") };
     let store = crate::storage::Settings::default();
     assert_eq!(
         crate::storage::Settings {
             directory: store.directory.clone(),
             epoch_directory: store.epoch_directory.clone(),
-            ..config.store
+            ..configured
         },
         store
     );

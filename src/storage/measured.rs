@@ -35,6 +35,7 @@ impl Measured {
             Err(StoreError::NoSpace) => "no_space",
             Err(StoreError::Unacknowledged) => "unacknowledged",
             Err(StoreError::Corrupt) => "corrupt",
+            Err(StoreError::Changed) => "changed",
         };
         self.metrics.store_operation(self.store.engine(), operation, outcome, started.elapsed());
         result
@@ -85,5 +86,13 @@ impl RecordStore for Measured {
 
     fn health(&self) -> Result<(), StoreError> {
         self.store.health()
+    }
+
+    fn mistrusted(&self) -> bool {
+        self.store.mistrusted()
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.accept()
     }
 }
