@@ -207,8 +207,8 @@ impl App {
 
 fn report(log: &Log, notice: &Notice) {
     match notice {
-        Notice::Closed { .. } => log.event(Level::Error, "store_closed", &[]),
-        Notice::NotReopened { .. } => log.event(Level::Error, "store_not_reopened", &[]),
+        Notice::Closed { cause } => log.event(Level::Error, "store_closed", &[why(cause)]),
+        Notice::NotReopened { cause } => log.event(Level::Error, "store_not_reopened", &[why(cause)]),
         Notice::Reopened { after } => {
             log.event(Level::Warn, "store_reopened", &[("after", Value::Duration(*after))]);
         }
@@ -227,6 +227,11 @@ fn report(log: &Log, notice: &Notice) {
         Notice::Changed => log.event(Level::Error, "store_changed", &[]),
         Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
     }
+}
+
+/// What the disk or its file system said: words of ours and of the system's, never of a record.
+fn why(cause: &str) -> (&'static str, Value) {
+    ("cause", Value::Message(cause.to_owned()))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -269,5 +274,40 @@ impl PerishableKeys for EpochKeys {
     fn destroy_unused(&self, now: Timestamp, in_use: &dyn Fn(&crate::domain::id::KeyId) -> bool) -> usize {
         // A key that cannot be destroyed now is tried again by the next survey.
         self.destroy_due(now, in_use).map_or(0, |destroyed| destroyed.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::domain::clock::SystemClock;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_that_closes_says_why() {
+        let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
+        let log = Log::start(sink.clone(), metrics, Arc::new(SystemClock)).unwrap();
+        report(&log, &Notice::Closed { cause: "no space left".to_owned() });
+        report(&log, &Notice::NotReopened { cause: "read-only file system".to_owned() });
+        assert!(log.flush(Duration::from_secs(20)));
+        let lines: Vec<String> =
+            String::from_utf8(sink.0.lock().clone()).unwrap().lines().map(str::to_owned).collect();
+        assert!(lines[0].contains(r#""event":"store_closed","cause":"no space left""#), "{}", lines[0]);
+        let second = r#""event":"store_not_reopened","cause":"read-only file system""#;
+        assert!(lines[1].contains(second), "{}", lines[1]);
     }
 }

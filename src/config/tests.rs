@@ -190,6 +190,16 @@ fn the_key_marked_current_is_current_wherever_it_stands() {
 }
 
 #[test]
+fn a_key_announced_in_front_of_the_current_one_does_not_sign_yet() {
+    let root = workspace();
+    let announced =
+        "signing = [{ id = \"s2\", secret = \"file:keys/signing-2026-07.pem\", current = false }, ";
+    let config = parse(&LEAST.replace("signing = [", announced), root.path()).unwrap();
+    let ids: Vec<&str> = config.keys.signing.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["s1", "s2"]);
+}
+
+#[test]
 fn a_file_that_is_not_there_or_not_text_is_one_mistake() {
     let root = workspace();
     let errors = |path: &Path| Config::load(path).err().unwrap().mistakes;
