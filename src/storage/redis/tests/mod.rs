@@ -3,7 +3,7 @@
 #[path = "../../../../tests/redis_server/mod.rs"]
 mod redis_server;
 
-use self::redis_server::{Cluster, Options, Server};
+use self::redis_server::{Cluster, Options, Persistence, Server};
 use super::*;
 use crate::domain::clock::ManualClock;
 use crate::storage::contract::{self, Fixture};
@@ -48,4 +48,37 @@ async fn a_cluster_keeps_the_contract() {
         let store = RedisStore::open(settings.clone(), clock.clone(), Arc::new(|_| {})).await.unwrap();
         Fixture { store: Arc::new(store) as Arc<dyn RecordStore>, clock, _guard: () }
     });
+}
+
+mod faults;
+mod fitness;
+mod relay;
+
+/// What an operator is told.
+#[derive(Clone, Default)]
+struct Notices(Arc<parking_lot::Mutex<Vec<Notice>>>);
+
+impl Notices {
+    fn notify(&self) -> Notify {
+        let notices = Arc::clone(&self.0);
+        Arc::new(move |notice| notices.lock().push(notice))
+    }
+
+    fn count(&self, notice: &Notice) -> usize {
+        self.0.lock().iter().filter(|told| *told == notice).count()
+    }
+}
+
+async fn open(settings: Settings, notices: &Notices) -> RedisStore {
+    let clock = Arc::new(crate::domain::clock::SystemClock);
+    RedisStore::open(settings, clock, notices.notify()).await.unwrap()
+}
+
+/// Waits for something that happens by itself.
+async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !happened().await {
+        assert!(std::time::Instant::now() < end, "{what} does not happen");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
