@@ -8,7 +8,7 @@ mod vault;
 use std::time::Duration;
 
 pub use allotment::Allotments;
-pub use ledger::{Address, Ledger, Present, View};
+pub use ledger::{Address, Ledger, Present, Seen, View};
 pub use vault::{OpenError, OpenedCard, PerishableKeys, Vault};
 
 use crate::crypto::aead::Sealed;
