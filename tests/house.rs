@@ -13,7 +13,7 @@ mod reading;
 use reading::{Token, paths, tokens, without_tests};
 
 /// What may be named only in some places, and why there. A place is a folder (ending in `/`) or a file.
-const DOORWAYS: [(&str, &[(&str, &str)]); 9] = [
+const DOORWAYS: [(&str, &[(&str, &str)]); 11] = [
     (
         "ring",
         &[
@@ -23,6 +23,8 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 9] = [
             ("src/quickstart/", "rustls is told which cryptography to use"),
         ],
     ),
+    ("aws_lc_rs", &[("src/crypto/", "cryptography has one home")]),
+    ("ed25519_dalek", &[("src/crypto/", "cryptography has one home")]),
     ("jsonwebtoken", &[("src/crypto/", "signs through ring")]),
     ("fjall", &[("src/storage/embedded/", "the engine behind the storage contract")]),
     ("governor", &[("src/limit/", "the algorithm behind the limits")]),
