@@ -235,7 +235,8 @@ pub(super) async fn due_names_records_oldest_first_until_they_are_changed(
     assert_eq!(store.due(at(3), 1).await.unwrap(), [(at(1), b.clone())]);
     write(store, vec![put_due(&b, at(4))]).await;
     assert_eq!(store.due(at(4), 10).await.unwrap(), [(at(3), a.clone()), (at(4), b.clone())]);
-    write(store, vec![put(&a, "asks for nothing"), Write::Delete { key: b.clone() }]).await;
+    write(store, vec![put(&a, "asks for nothing")]).await;
+    write(store, vec![Write::Delete { key: b.clone() }]).await;
     assert_eq!(store.due(at(8), 10).await.unwrap(), []);
     write(store, vec![put_due(&b, at(2))]).await;
     assert_eq!(store.due(at(9), 10).await.unwrap(), [(at(2), b), (at(9), c)]);
