@@ -56,7 +56,7 @@ use crate::records::StoreError;
 use crate::token::{Ledger, Present};
 
 /// Histories an engine is put through, unless `PROPTEST_CASES` says otherwise.
-const HISTORIES: u32 = 48;
+const HISTORIES: u32 = 32;
 
 /// An engine under test.
 pub(super) struct Engine<Open, Reopen> {

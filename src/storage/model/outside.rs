@@ -142,6 +142,9 @@ impl Outside {
                     Some(record) => record.upstream_key.clone(),
                     None => format!("derived-{slot:?}-{agent:?}-{}", key.number),
                 };
+                // A key stands for one body, and a body names one token.
+                let known = self.tokens.iter().position(|known| Some(known) == token.as_ref());
+                let body = body + 2 * known.map_or(0, |place| u8::try_from(place + 1).unwrap());
                 let limit = token.is_none().then_some(dollars(1000));
                 let claim = ClaimId::parse(&claim).unwrap();
                 let what = What::Begin { agent, claim, lease, body, limit };

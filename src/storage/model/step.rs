@@ -10,7 +10,7 @@ use crate::domain::money::Money;
 use crate::domain::session::{Evidence, Lifecycle, Outcome, SessionTotal};
 
 /// Steps of a history at most.
-const LONGEST: usize = 60;
+const LONGEST: usize = 80;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ fn lifecycle() -> impl Strategy<Value = Lifecycle> {
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        2 => Just(Outcome::NotCharged { recorded: true }),
+        4 => Just(Outcome::NotCharged { recorded: true }),
         1 => Just(Outcome::NotCharged { recorded: false }),
         1 => Just(Outcome::Pending),
         2 => Just(Outcome::InDoubt),
@@ -194,11 +194,11 @@ fn key_action() -> BoxedStrategy<Action> {
 fn claim_action() -> BoxedStrategy<Action> {
     let mostly_a_token = prop::option::weighted(0.9, back());
     prop_oneof![
-        6 => (checkout(), agent(), mostly_a_token, 0..3_u8, body(), any::<bool>()).prop_map(
+        8 => (checkout(), agent(), mostly_a_token, 0..5_u8, body(), any::<bool>()).prop_map(
             |(slot, agent, token, key, body, drawn)| Action::Begin { slot, agent, token, key, body, drawn }
         ),
         1 => (back(), shown_total()).prop_map(|(attempt, shown)| Action::Reenter { attempt, shown }),
-        5 => (back(), outcome(), shown_total(), any::<bool>())
+        6 => (back(), outcome(), shown_total(), any::<bool>())
             .prop_map(|(attempt, outcome, total, keep)| Action::Settle { attempt, outcome, total, keep }),
         1 => back().prop_map(|attempt| Action::Synthesise { attempt }),
         2 => (checkout(), lifecycle()).prop_map(|(slot, lifecycle)| Action::Check { slot, lifecycle }),

@@ -51,8 +51,8 @@ impl Trace {
             }
             self.follow_done(before, operation, slot, done, now)?;
         }
-        self.hold_sessions(before, after, now)?;
         self.hold_tokens(after, now)?;
+        self.hold_sessions(before, after, now)?;
         hold_answers(before, after, now)
     }
 
@@ -117,6 +117,7 @@ impl Trace {
                 && let Some(token) = after.token(id, now)
             {
                 let holds = matches!(&token.state, TokenState::Claimed { claim: by } if *by == claim.id);
+                // A charge that is learned late spends the token of whichever claim holds it now.
                 prop_assert!(holds || self.consumed.contains(id), "a claim over {:?}", token);
             }
             let living = session.tokens.iter().filter(|(_, expiry)| now < *expiry).count();
