@@ -9,6 +9,9 @@
 #[cfg(test)]
 #[macro_use]
 mod contract;
+#[cfg(test)]
+#[macro_use]
+mod model;
 pub mod directory;
 pub mod embedded;
 pub mod epoch;

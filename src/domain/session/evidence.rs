@@ -60,7 +60,8 @@ pub fn observe<S>(
         // While an attempt is out, its own answer is still to come.
         Lifecycle::Closed if !waiting => {
             let settlement = release(session, token, false, present.now);
-            session.ending = Some(Ending::Closed);
+            // An earlier claim's charge may have been learned meanwhile: that stays.
+            session.ending.get_or_insert(Ending::Closed);
             settlement
         }
         Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.now),

@@ -406,6 +406,17 @@ fn a_late_charge_under_another_claim_keeps_the_open_claims_card_in_and_sends_not
 }
 
 #[test]
+fn a_late_charge_stays_though_the_open_claims_session_shows_as_closed() {
+    let mut world = World::claimed();
+    world.settle("c1", 1, REFUSED, 2);
+    world.begin("c2", 3).unwrap();
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 4), Settlement::ChargedLate);
+    world.settle("c2", 1, Outcome::Pending, 5);
+    assert_eq!(world.observe(Lifecycle::Closed, 6), Settlement::Released);
+    assert_eq!(world.session.ending, Some(Ending::Charged { claim: Some(claim_id("c1")) }));
+}
+
+#[test]
 fn an_observation_beside_another_token_than_the_claims_changes_neither() {
     for lifecycle in [Lifecycle::Completed, Lifecycle::Closed, Lifecycle::Open] {
         let mut world = World::in_doubt();
