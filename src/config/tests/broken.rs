@@ -73,6 +73,7 @@ const STORE_AND_KEYS: &[Case] = &[
      { id = \"s1\", secret = \"file:keys/signing-2026-07.pem\" } #!\n", "keys.signing[1].id", "already used on line 9"),
     (SIGNING, "{ id = \"s1\", secret = \"file:keys/signing-2026-01.pem\", current = true },\n\
      { id = \"s2\", secret = \"file:keys/signing-2026-07.pem\", current = true }\n", "keys.signing", "only one key of a ring"),
+    (SIGNING, "{ id = \"s1\", secret = \"file:keys/signing-2026-01.pem\", current = false }", "keys.signing", "no key of the ring is current"),
 ];
 
 #[rustfmt::skip]
