@@ -51,6 +51,9 @@ fn story() -> Facts {
         sessions: [("cs_1".to_owned(), Session { agent: 0, merchant, known: true })].into(),
         operations: [
             ("create".to_owned(), operation(Verb::Create, None, None, told(201, None))),
+            ("update".to_owned(), operation(Verb::Update, Some("cs_1"), None, told(200, None))),
+            ("cancel".to_owned(), operation(Verb::Cancel, Some("cs_1"), None, told(405, None))),
+            ("revoke".to_owned(), operation(Verb::Revoke, None, Some("vt_1"), told(409, None))),
             ("mint".to_owned(), operation(Verb::Mint, Some("cs_1"), None, told(202, None))),
             (
                 "complete".to_owned(),

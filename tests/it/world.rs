@@ -40,6 +40,8 @@ pub use canned::*;
 pub const GATEWAY: &str = "gateway.test";
 /// The authority of the first shop behind the gateway.
 pub const SHOP_HOST: &str = "lamps.gateway.test";
+/// The lines of `[store]` for a directory of the world.
+const EMBEDDED: &str = "directory = \"store\"\nepoch_directory = \"epochs\"\nmin_free_bytes = \"16MiB\"";
 /// A card that is accepted.
 pub const GOOD_CARD: &str = "4242424242424242";
 /// A card that is declined.
@@ -62,6 +64,8 @@ pub struct Options {
     pub careless_shops: bool,
     /// The clock; the system's by default.
     pub clock: Option<Arc<dyn Clock>>,
+    /// The lines of `[store]` instead of those for the embedded engine.
+    pub store: Option<String>,
 }
 
 /// Everything a test needs.
@@ -76,6 +80,8 @@ pub struct World {
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
     app: Option<App>,
+    /// Further replicas of the gateway, on the same store.
+    replicas: Vec<App>,
     address: Option<SocketAddr>,
     agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
 }
@@ -168,6 +174,7 @@ impl World {
             text,
             redeemer: lamp_settings.redeemer_credential,
             app: None,
+            replicas: Vec::new(),
             address: None,
             agents,
         }
@@ -175,11 +182,23 @@ impl World {
 
     /// Starts the gateway (again).
     pub async fn open(&mut self) {
-        let config =
-            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
-        let app = App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap();
+        let app = self.start_app().await;
         self.meet(app.public_address());
         self.app = Some(app);
+    }
+
+    /// Starts another replica of the gateway on the same store: where agents may call it.
+    pub async fn open_replica(&mut self) -> SocketAddr {
+        let app = self.start_app().await;
+        let address = app.public_address();
+        self.replicas.push(app);
+        address
+    }
+
+    async fn start_app(&self) -> App {
+        let config =
+            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
+        App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap()
     }
 
     /// Tells the shops, and agents from now on, where the gateway is.
@@ -268,9 +287,7 @@ key_file = "{key_file}"
 [admin]
 listen = "127.0.0.1:0"
 [store]
-directory = "store"
-epoch_directory = "epochs"
-min_free_bytes = "16MiB"
+{store}
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000
@@ -283,6 +300,7 @@ id = "signing-1"
 secret = "{signing}"
 "#,
         server = options.server,
+        store = options.store.as_deref().unwrap_or(EMBEDDED),
         certificate = certificates.certificate_file.display(),
         key_file = certificates.key_file.display(),
         signing = write(directory, "signing.pem", &signing),

@@ -52,6 +52,8 @@ pub struct Findings {
     pub violations: Vec<Violation>,
     /// Acknowledged writes that are gone, where that may be.
     pub lost: Vec<Violation>,
+    /// Sessions charged more than once.
+    pub twice: usize,
     /// Charges in the ledgers.
     pub charges: usize,
     /// Operations whose outcome was in doubt and is known now.
@@ -99,6 +101,8 @@ pub fn audit(facts: &Facts) -> Findings {
         }
     }
     facts.oddities.iter().for_each(|oddity| note(Violation::Odd(oddity.clone())));
+    let is_twice = |one: &&Violation| matches!(one, Violation::SessionChargedTwice(_));
+    found.twice = found.violations.iter().filter(is_twice).count();
     found.resolved = facts.operations.values().filter(|one| one.doubted && one.settled).count();
     found
 }

@@ -80,8 +80,19 @@ impl Store {
     }
 
     /// Kills the primary (of a slot) and lets a replica take over; the old one comes back as its
-    /// replica. Returns when all is well again.
-    pub fn fail_over(&mut self, slot: u16) {
+    /// replica. What it acknowledged in the last moments, for so long, is on no replica. Returns when
+    /// all is well again.
+    pub fn fail_over(&mut self, slot: u16, alone: Duration) {
+        let primary = match self {
+            Self::Embedded(_) => return,
+            Self::Redis(replicated, _) => replicated.primary(),
+            Self::Cluster(cluster, _) => cluster.node_of(slot),
+        };
+        if !alone.is_zero() {
+            // Replicas come back once a second.
+            primary.command(&["CLIENT", "KILL", "TYPE", "replica"]);
+            std::thread::sleep(alone);
+        }
         match self {
             Self::Embedded(_) => {}
             Self::Redis(replicated, _) => {

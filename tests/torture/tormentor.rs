@@ -109,8 +109,9 @@ impl Tormentor {
                 disk.fill(free, time).await;
             }
             Fault::Failover => {
+                let alone = Duration::from_millis(self.dice.roll(2) * self.dice.roll(500));
                 let mut store = town.store.lock().await;
-                tokio::task::block_in_place(|| store.fail_over(slot));
+                tokio::task::block_in_place(|| store.fail_over(slot, alone));
             }
             Fault::Cut => {
                 let store = town.store.lock().await;
