@@ -13,6 +13,10 @@
     reason = "tests"
 )]
 
+/// Redis servers.
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
+
 /// The world of a test: a gateway, shops, agents.
 #[allow(dead_code, reason = "what one test file does not need another does")]
 mod world;

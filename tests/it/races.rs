@@ -1,5 +1,5 @@
-//! Many at once: one token, one key, one session. Whoever wins, there is one order and one charge,
-//! and everybody else is told why with a stable code.
+//! Many at once: one token, one key, one session, at one gateway or at two replicas of it. Whoever
+//! wins, there is one order and one charge, and everybody else is told why with a stable code.
 //!
 //! Each race is run 25 times, or as often as `COUNTERSIGN_RACE_ROUNDS` says; `tests/run` says 200.
 
@@ -13,6 +13,7 @@ use countersign::quickstart::shop::CallKind;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use crate::redis_server::{self, Cluster, Server};
 use crate::world::*;
 
 /// Clients in one race.
@@ -27,14 +28,61 @@ fn rounds() -> usize {
 /// How the losers of all rounds were answered: status, code, how often.
 type Losers = BTreeMap<(u16, String), usize>;
 
-/// A world in which 64 tokens for one session and thousands for one card are nothing unusual, and
-/// agents that share their connections. The shops charge whatever is sent, however often.
-async fn start() -> (World, Vec<Agent>) {
-    let agent = "live_tokens = 1000000\nlive_tokens_per_session = 1000".to_owned();
-    let options = Options { agent, keyless_shops: true, careless_shops: true, ..Options::default() };
-    let world = World::with(options).await;
-    let agents = (0..CONNECTIONS).map(|_| world.alpha()).collect();
-    (world, agents)
+/// Where the races are run.
+enum Place {
+    /// One gateway with the embedded engine.
+    Alone,
+    /// Two replicas on one Redis.
+    Redis(Server),
+    /// Two replicas on a Redis Cluster.
+    Cluster(Cluster),
+}
+
+/// What a race needs. The store is the last to go.
+struct Arena {
+    world: World,
+    /// Clients that share their connections, each replica's in turn.
+    agents: Vec<Agent>,
+    _place: Place,
+}
+
+impl Place {
+    fn redis() -> Self {
+        Self::Redis(tokio::task::block_in_place(|| Server::start(redis_server::Options::default())))
+    }
+
+    fn cluster() -> Self {
+        Self::Cluster(tokio::task::block_in_place(|| Cluster::start(&redis_server::Options::default())))
+    }
+
+    /// The lines of `[store]`, where it is shared.
+    fn store(&self) -> Option<String> {
+        let nodes = match self {
+            Self::Alone => return None,
+            Self::Redis(server) => vec![server.url()],
+            Self::Cluster(cluster) => cluster.urls(),
+        };
+        let shared = "engine = \"redis\"\naccept_loss = true\nepoch_directory = \"epochs\"";
+        Some(format!("{shared}\nnodes = {nodes:?}"))
+    }
+
+    /// A world in which 64 tokens for one session and thousands for one card are nothing unusual.
+    /// The shops charge whatever is sent, however often.
+    async fn open(self) -> Arena {
+        let agent = "live_tokens = 1000000\nlive_tokens_per_session = 1000".to_owned();
+        let store = self.store();
+        let options =
+            Options { agent, store, keyless_shops: true, careless_shops: true, ..Options::default() };
+        let mut world = World::with(options).await;
+        let mut addresses = vec![world.app().public_address()];
+        if !matches!(self, Self::Alone) {
+            addresses.push(world.open_replica().await);
+        }
+        let addresses = addresses.iter().cycle().take(CONNECTIONS);
+        let agents =
+            addresses.map(|address| world.agent(0, |settings| settings.address = *address)).collect();
+        Arena { world, agents, _place: self }
+    }
 }
 
 /// Sends all at once.
@@ -94,9 +142,8 @@ fn assert_told(world: &World, losers: &Losers, allowed: &[(u16, &str)]) {
     assert_eq!(losers.values().sum::<usize>(), rounds * (CLIENTS - 1), "one winner a round");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_token_raced_by_64_clients_pays_once() {
-    let (world, agents) = start().await;
+async fn one_token(place: Place) {
+    let Arena { world, agents, _place } = place.open().await;
     let mut losers = Losers::new();
     for _ in 0..rounds() {
         let (session, total) = create(&agents[0], "lamps").await;
@@ -109,9 +156,8 @@ async fn one_token_raced_by_64_clients_pays_once() {
     assert_told(&world, &losers, &[(409, "token_in_use"), (409, "token_consumed")]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_key_raced_by_64_clients_is_one_order() {
-    let (world, agents) = start().await;
+async fn one_key(place: Place) {
+    let Arena { world, agents, _place } = place.open().await;
     let mut losers = Losers::new();
     for round in 0..rounds() {
         let (session, total) = create(&agents[0], "lamps").await;
@@ -127,9 +173,8 @@ async fn one_key_raced_by_64_clients_is_one_order() {
     assert_told(&world, &losers, &[(409, "idempotency_in_flight"), (200, "replayed")]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_session_raced_with_64_tokens_and_keys_is_charged_once() {
-    let (world, agents) = start().await;
+async fn one_session(place: Place) {
+    let Arena { world, agents, _place } = place.open().await;
     let mut losers = Losers::new();
     for _ in 0..rounds() {
         let (session, total) = create(&agents[0], "lamps").await;
@@ -152,4 +197,49 @@ async fn one_session_raced_with_64_tokens_and_keys_is_charged_once() {
     }
     let busy = [(409, "checkout_session_busy"), (409, "checkout_session_completed")];
     assert_told(&world, &losers, &busy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_raced_by_64_clients_pays_once() {
+    one_token(Place::Alone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_raced_over_two_replicas_on_redis_pays_once() {
+    one_token(Place::redis()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_raced_over_two_replicas_on_a_cluster_pays_once() {
+    one_token(Place::cluster()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_raced_by_64_clients_is_one_order() {
+    one_key(Place::Alone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_raced_over_two_replicas_on_redis_is_one_order() {
+    one_key(Place::redis()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_raced_over_two_replicas_on_a_cluster_is_one_order() {
+    one_key(Place::cluster()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_session_raced_with_64_tokens_and_keys_is_charged_once() {
+    one_session(Place::Alone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_session_raced_over_two_replicas_on_redis_is_charged_once() {
+    one_session(Place::redis()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_session_raced_over_two_replicas_on_a_cluster_is_charged_once() {
+    one_session(Place::cluster()).await;
 }

@@ -5,9 +5,6 @@
 mod amended;
 /// Answers that a shop is told to give.
 mod canned;
-/// Real Redis servers.
-#[path = "../redis_server/mod.rs"]
-pub mod redis_server;
 /// The gateway as a process of its own.
 pub mod child;
 /// What agents send.
@@ -38,12 +35,14 @@ use countersign::quickstart::shop::{Shop, ShopSettings};
 use parking_lot::Mutex;
 
 pub use canned::*;
-use redis_server::Server;
+use crate::redis_server::{self, Server};
 
 /// The gateway's own authority; the sockets are elsewhere.
 pub const GATEWAY: &str = "gateway.test";
 /// The authority of the first shop behind the gateway.
 pub const SHOP_HOST: &str = "lamps.gateway.test";
+/// The lines of `[store]` for a directory of the world.
+const EMBEDDED: &str = "directory = \"store\"\nepoch_directory = \"epochs\"\nmin_free_bytes = \"16MiB\"";
 /// A card that is accepted.
 pub const GOOD_CARD: &str = "4242424242424242";
 /// A card that is declined.
@@ -66,9 +65,9 @@ pub struct Options {
     pub careless_shops: bool,
     /// The clock; the system's by default.
     pub clock: Option<Arc<dyn Clock>>,
-    /// Nodes of a Redis to keep the records in. Without it they are in a directory, or, where
+    /// The lines of `[store]`. Without them records are in a directory, or, where
     /// `COUNTERSIGN_TEST_STORE` says `redis`, in a Redis of the world's own.
-    pub redis: Vec<String>,
+    pub store: Option<String>,
 }
 
 /// Everything a test needs.
@@ -83,10 +82,10 @@ pub struct World {
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
     app: Option<App>,
+    /// Further replicas of the gateway, on the same store.
+    replicas: Vec<App>,
     address: Option<SocketAddr>,
     agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
-    /// Further gateways on the same store.
-    replicas: Vec<App>,
     _redis: Option<Server>,
 }
 
@@ -155,10 +154,14 @@ impl World {
             settings.careless = options.careless_shops;
             settings
         };
-        let own_redis = options.redis.is_empty()
+        let wanted = options.store.is_none()
             && std::env::var("COUNTERSIGN_TEST_STORE").is_ok_and(|engine| engine == "redis");
-        let own_redis = own_redis.then(|| Server::start(redis_server::Options::default()));
-        let nodes = own_redis.as_ref().map_or(options.redis.clone(), |server| vec![server.url()]);
+        let redis = wanted.then(|| Server::start(redis_server::Options::default()));
+        let store = match (&options.store, &redis) {
+            (Some(lines), _) => lines.clone(),
+            (None, Some(server)) => own_redis(server, options.clock.is_none()),
+            (None, None) => EMBEDDED.to_owned(),
+        };
         let (lamp_settings, book_settings) = (shop("lamps"), shop("books"));
         let lamps = Shop::start(lamp_settings.clone()).await.unwrap();
         let books = Shop::start(book_settings.clone()).await.unwrap();
@@ -169,7 +172,7 @@ impl World {
             directory.path(),
             &certificates,
             &options,
-            &store(&nodes, options.clock.is_none()),
+            &store,
             &agents,
             &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
         );
@@ -183,30 +186,32 @@ impl World {
             text,
             redeemer: lamp_settings.redeemer_credential,
             app: None,
+            replicas: Vec::new(),
             address: None,
             agents,
-            replicas: Vec::new(),
-            _redis: own_redis,
+            _redis: redis,
         }
     }
 
     /// Starts the gateway (again).
     pub async fn open(&mut self) {
-        let config =
-            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
-        let app = App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap();
+        let app = self.start_app().await;
         self.meet(app.public_address());
         self.app = Some(app);
     }
 
-    /// Starts another gateway on the same store; where it is reached.
-    pub async fn replicate(&mut self) -> SocketAddr {
-        let config =
-            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
-        let app = App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap();
+    /// Starts another replica of the gateway on the same store: where agents may call it.
+    pub async fn open_replica(&mut self) -> SocketAddr {
+        let app = self.start_app().await;
         let address = app.public_address();
         self.replicas.push(app);
         address
+    }
+
+    async fn start_app(&self) -> App {
+        let config =
+            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
+        App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap()
     }
 
     /// Tells the shops, and agents from now on, where the gateway is.
@@ -274,15 +279,13 @@ impl World {
     }
 }
 
-/// Lines for `[store]`; where a test rolls the clock, the server's is not asked.
-fn store(nodes: &[String], real_clock: bool) -> String {
-    if nodes.is_empty() {
-        return "directory = \"store\"\nmin_free_bytes = \"16MiB\"".to_owned();
-    }
-    let nodes: Vec<String> = nodes.iter().map(|node| format!("\"{node}\"")).collect();
+/// The lines of `[store]` for a Redis of the world's own; where a test rolls the clock, the server's is
+/// not asked.
+fn own_redis(server: &Server, real_clock: bool) -> String {
     format!(
-        "engine = \"redis\"\nnodes = [{}]\naccept_loss = true\nserver_clock = {real_clock}",
-        nodes.join(", ")
+        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true\n\
+         server_clock = {real_clock}",
+        server.url()
     )
 }
 
@@ -311,7 +314,6 @@ key_file = "{key_file}"
 [admin]
 listen = "127.0.0.1:0"
 [store]
-epoch_directory = "epochs"
 {store}
 [limits]
 address_requests_per_second = 1000000

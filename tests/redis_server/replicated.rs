@@ -1,7 +1,7 @@
 //! A primary and its replicas, without anything that decides by itself who is primary: the test
 //! does.
 
-use super::{Options, Server, until};
+use super::{Options, Reply, Server, until};
 
 /// One primary, and replicas of it.
 pub struct Replicated {
@@ -93,25 +93,24 @@ impl Replicated {
         self.nodes[replica].command(&["REPLICAOF", "127.0.0.1", &port]);
     }
 
-    /// Waits until every replica that runs has caught up with the primary.
+    /// Waits until every replica that runs has all that the primary holds now.
     pub fn wait_until_in_sync(&self) {
-        let count = self.replicas().count();
-        let told = || {
-            let role = self.primary().try_command(&["ROLE"]).ok()?;
-            let parts = role.parts();
-            // The offset of the primary, and of each replica it knows.
-            let own = parts.get(1)?.integer()?;
-            let of_replicas = parts.get(2)?.parts();
-            let caught_up = |replica: &&super::Reply| {
-                let offset = replica.parts().get(2).map(super::Reply::text);
-                offset.and_then(|offset| offset.parse().ok()).is_some_and(|offset: i64| offset >= own)
-            };
-            (of_replicas.iter().filter(caught_up).count() >= count).then_some(())
-        };
-        until(|| format!("the replicas do not catch up:\n{}", self.primary().log()), told);
         for replica in self.replicas() {
             let linked = || (self.nodes[replica].info("master_link_status")? == "up").then_some(());
             until(|| format!("no link to the primary:\n{}", self.nodes[replica].log()), linked);
         }
+        let role = self.primary().command(&["ROLE"]);
+        let now = role.parts().get(1).and_then(Reply::integer).unwrap();
+        let has_it = |replica: &Reply| {
+            let offset = replica.parts().get(2).map(Reply::text);
+            offset.and_then(|offset| offset.parse().ok()).is_some_and(|offset: i64| offset >= now)
+        };
+        let in_sync = || {
+            let role = self.primary().try_command(&["ROLE"]).ok()?;
+            let replicas = role.parts().get(2)?.parts();
+            (replicas.iter().filter(|replica| has_it(replica)).count() >= self.replicas().count())
+                .then_some(())
+        };
+        until(|| format!("the replicas do not catch up:\n{}", self.primary().log()), in_sync);
     }
 }

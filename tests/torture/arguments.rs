@@ -1,0 +1,111 @@
+//! The program's arguments, and the runs they ask for.
+
+use clap::{Parser, ValueEnum as _};
+
+use crate::redis_server::Persistence;
+use crate::run::Run;
+use crate::store::{Engine, RedisSettings};
+use crate::tormentor::Fault;
+
+/// Tortures the gateway and audits what is left.
+#[derive(Parser)]
+#[command(name = "torture")]
+pub struct Arguments {
+    /// The store; without it, a short run on each.
+    #[arg(long)]
+    engine: Option<Engine>,
+    /// Checkouts, at least.
+    #[arg(long, default_value_t = 20_000)]
+    checkouts: usize,
+    /// Faults.
+    #[arg(long, default_value_t = 200)]
+    faults: usize,
+    /// What chance begins with.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Kinds of faults; those usual for the engine by default.
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<Fault>,
+    /// Of a hundred completes, how many the merchants spoil.
+    #[arg(long, default_value_t = 10)]
+    mischief: u64,
+    /// So many failovers and no other faults.
+    #[arg(long, conflicts_with_all = ["faults", "kinds"])]
+    failovers: Option<usize>,
+    /// Ten seconds without a store, with merchants that behave, and no other faults: only 503 may be
+    /// answered meanwhile.
+    #[arg(long, conflicts_with_all = ["faults", "kinds", "mischief", "failovers"])]
+    outage: bool,
+    /// `store.wait_replicas`
+    #[arg(long, default_value_t = 1)]
+    wait_replicas: u8,
+    /// Redis keeps an append-only file.
+    #[arg(long)]
+    append_only: bool,
+    /// The store forgets what it acknowledged, behind the gateway's back: the audit must find
+    /// charges made twice.
+    #[arg(long)]
+    forget: bool,
+    /// Purchases under way at once.
+    #[arg(long, default_value_t = 64)]
+    buyers: usize,
+    /// What `cargo test NAME` hands to every test program.
+    #[arg(hide = true)]
+    filters: Vec<String>,
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    #[arg(long, hide = true)]
+    test_threads: Option<usize>,
+}
+
+impl Arguments {
+    /// Reads them, and ends the program when they are wrong.
+    pub fn read() -> Self {
+        Self::parse()
+    }
+
+    /// What is to be run; nothing when other tests were asked for.
+    pub fn runs(&self) -> Option<Vec<Run>> {
+        if !self.filters.is_empty() && !self.filters.iter().any(|filter| "torture".contains(filter.as_str()))
+        {
+            return None;
+        }
+        let Some(engine) = self.engine else { return Some(self.short()) };
+        let mut run = self.run(engine, self.checkouts, self.faults);
+        if !self.kinds.is_empty() {
+            run.kinds.clone_from(&self.kinds);
+        }
+        if let Some(failovers) = self.failovers {
+            (run.kinds, run.faults) = (vec![Fault::Failover], failovers);
+        }
+        if self.outage {
+            (run.kinds, run.faults, run.mischief, run.outage) = (vec![Fault::Outage], 1, 0, true);
+        }
+        run.forget = self.forget;
+        Some(vec![run])
+    }
+
+    /// A run on each engine, and one that must not pass.
+    fn short(&self) -> Vec<Run> {
+        let mut runs: Vec<Run> =
+            Engine::value_variants().iter().map(|engine| self.run(*engine, 400, 8)).collect();
+        runs.push(Run { forget: true, mischief: 0, ..self.run(Engine::Embedded, 200, 0) });
+        runs
+    }
+
+    fn run(&self, engine: Engine, checkouts: usize, faults: usize) -> Run {
+        let persistence = if self.append_only { Persistence::EverySecond } else { Persistence::None };
+        Run {
+            engine,
+            redis: RedisSettings { wait_replicas: self.wait_replicas, persistence },
+            checkouts,
+            faults,
+            seed: self.seed,
+            kinds: Fault::usual(engine),
+            mischief: self.mischief,
+            outage: false,
+            forget: false,
+            buyers: self.buyers,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The merchants: two sample shops that charge whatever they are asked to charge, one honouring
+//! idempotency keys and one ignoring them, and how they misbehave.
+
+use std::time::Duration;
+
+use countersign::quickstart::shop::{Behaviour, CallKind, Canned, Change, Shop};
+
+use crate::dice::Dice;
+use crate::facts::Charge;
+
+/// How long the gateway waits for a merchant's answer: the shortest there is, for the sake of time,
+/// plus what a busy machine needs.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+/// Longer than the gateway waits.
+pub const TOO_LONG: Duration = Duration::from_secs(3);
+
+/// A merchant.
+pub struct Merchant {
+    /// Its id at the gateway.
+    pub id: &'static str,
+    /// The merchant itself.
+    pub shop: Shop,
+}
+
+impl Merchant {
+    /// Perhaps spoils the next call of a kind, so many times in a hundred.
+    pub fn misbehave(&self, kind: CallKind, percent: u64, dice: &mut Dice) {
+        let behaviour = if dice.chance(percent) { mischief(kind, dice) } else { Behaviour::Good };
+        self.shop.behave_once(kind, behaviour);
+    }
+
+    /// The ledger.
+    pub fn charges(&self) -> Vec<Charge> {
+        let charges = self.shop.charges().into_iter();
+        charges
+            .map(|charge| Charge {
+                merchant: self.id.to_owned(),
+                session: charge.session,
+                token: charge.token,
+                amount: charge.amount,
+                currency: charge.currency,
+                order: charge.order,
+            })
+            .collect()
+    }
+}
+
+/// One of the ways in which a merchant can make it hard to tell what has happened. It never lies: an
+/// answer that denies a charge it has made is beyond any gateway.
+fn mischief(kind: CallKind, dice: &mut Dice) -> Behaviour {
+    let mut common = vec![
+        Behaviour::ResetBefore,
+        Behaviour::ResetAfter,
+        Behaviour::Instead(Canned::status(503)),
+        Behaviour::Changed(Change::Truncated),
+        Behaviour::Delay(Duration::from_millis(200)),
+    ];
+    if kind != CallKind::Read {
+        common.extend([Behaviour::After(Canned::status(500)), Behaviour::Instead(Canned::status(500))]);
+    }
+    if kind == CallKind::Complete {
+        common.extend([
+            // It begins when nobody waits any more.
+            Behaviour::Delay(TOO_LONG),
+            // It has charged, and its answer takes too long.
+            Behaviour::Changed(Change::Dripping(Duration::from_millis(500))),
+            Behaviour::ResetAfter,
+            Behaviour::After(Canned::status(502)),
+            Behaviour::After(Canned::status(408)),
+            Behaviour::After(Canned::redirect(303)),
+            Behaviour::After(Canned::html(200)),
+            Behaviour::Changed(Change::OtherSession),
+            Behaviour::Changed(Change::ConflictingTotals),
+            Behaviour::Instead(Canned::status(402)),
+            Behaviour::Instead(Canned::too_many_requests(1)),
+            Behaviour::Instead(Canned::redirect(307)),
+            Behaviour::DeclineUnseen,
+            Behaviour::PendingApproval,
+            Behaviour::RedeemMore(1),
+        ]);
+    }
+    dice.pick(&common).clone()
+}

@@ -1,0 +1,140 @@
+//! When all is over: every operation is repeated until it is answered for good, nothing is held any
+//! more, and the gateway is asked what it knows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::buyers::Buyers;
+use crate::merchants::TOO_LONG;
+use crate::notebook::{Meaning, Request};
+
+/// How long it may take: more than the grace period, after which a complete that never arrived is
+/// given up, and the pauses between looks at it.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// How long an answer may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// Pause before a repeat.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Requests under way at once.
+const AT_ONCE: usize = 64;
+
+impl Buyers {
+    /// Settles everything.
+    pub async fn settle(&self) {
+        for merchant in &self.town.merchants {
+            merchant.shop.behave_well();
+        }
+        for gateway in self.town.gateways.lock().await.iter_mut() {
+            if let Err(problem) = gateway.ready().await {
+                self.notebook.odd(problem);
+            }
+        }
+        let mut clerks = std::mem::take(&mut *self.clerks.lock());
+        while clerks.join_next().await.is_some() {}
+        // What a merchant does when nobody waits for it any more it has done by then.
+        tokio::time::sleep(TOO_LONG).await;
+        self.for_all(self.notebook.requests(), |buyers, request| async move {
+            buyers.repeat(&request).await;
+        })
+        .await;
+        self.look_at_sessions().await;
+        self.look_at_tokens().await;
+        let charges = self.town.merchants.iter().flat_map(|merchant| merchant.charges()).collect();
+        self.notebook.change(|facts| facts.charges = charges);
+        for gateway in self.town.gateways.lock().await.iter_mut() {
+            if let Some(status) = gateway.exited() {
+                self.notebook.odd(format!("a gateway ended by itself, {status}"));
+            }
+        }
+    }
+
+    /// Repeats an operation until it is answered for good.
+    async fn repeat(&self, request: &Request) {
+        let end = Instant::now() + PATIENCE;
+        let mut gateway = request.key.len() % self.town.agents.len();
+        while Instant::now() < end {
+            gateway = (gateway + 1) % self.town.agents.len();
+            if let Some(answer) = self.send(request, gateway, ANSWERS_WITHIN).await
+                && let Meaning::Settled(_) = self.notebook.answered(request, &answer, true)
+            {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn look_at_sessions(&self) {
+        let sessions: Vec<_> = self.notebook.change(|facts| {
+            facts.sessions.iter().map(|(id, session)| (id.clone(), session.clone())).collect()
+        });
+        self.for_all(sessions, |buyers, (id, session)| async move {
+            let path = format!("/m/{}/checkout_sessions/{id}", session.merchant);
+            let known = buyers.read(session.agent, &path).await.is_some();
+            buyers.notebook.change(|facts| facts.sessions.get_mut(&id).unwrap().known = known);
+        })
+        .await;
+    }
+
+    /// Asks for each token until it is not held any more.
+    async fn look_at_tokens(&self) {
+        let tokens: Vec<_> = self
+            .notebook
+            .change(|facts| facts.tokens.iter().map(|(id, token)| (id.clone(), token.clone())).collect());
+        self.for_all(tokens, |buyers, (id, token)| async move {
+            let end = Instant::now() + PATIENCE;
+            let standing = loop {
+                let standing =
+                    buyers.read(token.agent, &format!("/agentic_commerce/issued_tokens/{id}")).await;
+                if standing.as_deref() != Some("claimed") || Instant::now() > end {
+                    break standing;
+                }
+                // What the session shows may end the claim.
+                let session = format!("/m/{}/checkout_sessions/{}", token.merchant, token.session);
+                buyers.read(token.agent, &session).await;
+                tokio::time::sleep(PAUSE).await;
+            };
+            buyers.notebook.change(|facts| facts.tokens.get_mut(&id).unwrap().standing = standing);
+        })
+        .await;
+    }
+
+    /// The `status` that a GET shows; `None` when there is no such thing.
+    async fn read(&self, agent: usize, path: &str) -> Option<String> {
+        let end = Instant::now() + PATIENCE;
+        let mut gateways = self.town.agents.iter().cycle();
+        loop {
+            let agent = &gateways.next()?[agent];
+            let sent = tokio::time::timeout(ANSWERS_WITHIN, agent.get(path).send()).await;
+            match sent {
+                Ok(Ok(answer)) if answer.status == 200 => return answer.text("/status"),
+                Ok(Ok(answer)) if answer.status == 404 => return None,
+                _ if Instant::now() > end => return None,
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Does something with each, many at once.
+    async fn for_all<T, F>(&self, all: Vec<T>, each: impl Fn(Self, T) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let mut tasks = JoinSet::new();
+        for one in all {
+            let permit = Arc::clone(&room).acquire_owned().await.unwrap();
+            let work = each(self.clone(), one);
+            tasks.spawn(async move {
+                work.await;
+                drop(permit);
+            });
+            while tasks.try_join_next().is_some() {}
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    }
+}

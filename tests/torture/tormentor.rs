@@ -1,0 +1,186 @@
+//! What happens to gateways and their store while agents buy.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::buyers::Buyers;
+use crate::dice::Dice;
+use crate::store::{Engine, Store};
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Fault {
+    /// `kill -9` for a gateway, which is started again, and sometimes killed while it starts.
+    Kill,
+    /// `kill -9` for all gateways.
+    KillAll,
+    /// A gateway is stopped (SIGSTOP) for longer or shorter than its leases last, and goes on.
+    Pause,
+    /// The embedded store's disk is full for a while.
+    DiskFull,
+    /// The store's primary is killed, a replica takes over, the old one comes back as its replica.
+    Failover,
+    /// Every connection to the store is closed.
+    Cut,
+    /// The store answers nothing for a moment.
+    StorePause,
+    /// A cluster's primary is silent until another has taken over, and wakes up before it knows.
+    WakeLate,
+    /// The store answers nothing for ten seconds.
+    Outage,
+    /// The store is restarted without what it held, and operators accept that.
+    Empty,
+}
+
+/// How long an outage lasts.
+const OUTAGE: Duration = Duration::from_secs(10);
+/// Hash slots of a cluster.
+const SLOTS: u64 = 16_384;
+
+impl Fault {
+    /// What happens to an engine when nothing else is asked for, some of it more often.
+    pub fn usual(engine: Engine) -> Vec<Self> {
+        use Fault::{Cut, DiskFull, Failover, Kill, KillAll, Pause, StorePause, WakeLate};
+        match engine {
+            Engine::Embedded => vec![Kill, Kill, Kill, Kill, Kill, Pause, Pause, DiskFull],
+            Engine::Redis => vec![Kill, Kill, KillAll, Pause, Failover, Failover, Cut, Cut, StorePause],
+            Engine::Cluster => {
+                vec![Kill, Kill, Kill, KillAll, Pause, Pause, Failover, Cut, Cut, Cut, WakeLate]
+            }
+        }
+    }
+}
+
+/// The tormentor.
+pub struct Tormentor {
+    pub buyers: Buyers,
+    pub kinds: Vec<Fault>,
+    pub dice: Dice,
+    /// What was done, how often.
+    pub done: BTreeMap<Fault, usize>,
+}
+
+impl Tormentor {
+    /// Inflicts so many faults, spread over so many checkouts.
+    pub async fn torment(&mut self, faults: usize, checkouts: usize) {
+        for number in 0..faults {
+            let share = checkouts / (faults + 1);
+            let moment = share * number + self.dice.roll(share.max(1) as u64) as usize;
+            while self.buyers.done.load(Ordering::Relaxed) < moment {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let fault = *self.dice.pick(&self.kinds);
+            if self.inflict(fault).await {
+                *self.done.entry(fault).or_default() += 1;
+            }
+            // Merchants redeem now here, now there.
+            let gateway = self.dice.roll(self.buyers.town.agents.len() as u64) as usize;
+            self.buyers.town.meet(gateway);
+        }
+    }
+
+    /// Whether it could be.
+    async fn inflict(&mut self, fault: Fault) -> bool {
+        let town = std::sync::Arc::clone(&self.buyers.town);
+        let slot = u16::try_from(self.dice.roll(SLOTS)).unwrap();
+        match fault {
+            Fault::Kill => {
+                let gateways = town.agents.len() as u64;
+                let which = self.dice.roll(gateways) as usize;
+                self.kill(&[which]).await;
+            }
+            Fault::KillAll => self.kill(&(0..town.agents.len()).collect::<Vec<_>>()).await,
+            Fault::Pause => {
+                let which = self.dice.roll(town.agents.len() as u64) as usize;
+                let time = Duration::from_millis(200 + self.dice.roll(5_000));
+                town.gateways.lock().await[which].pause();
+                tokio::time::sleep(time).await;
+                town.gateways.lock().await[which].resume();
+            }
+            Fault::DiskFull => {
+                let Store::Embedded(disk) = &*town.store.lock().await else { return false };
+                if !disk.can_fill() {
+                    return false;
+                }
+                // Either so little that nothing is admitted, or so little that writes fail.
+                let free = *self.dice.pick(&[0, 64 << 10, 8 << 20]);
+                let time = Duration::from_millis(200 + self.dice.roll(1_500));
+                disk.fill(free, time).await;
+            }
+            Fault::Failover => {
+                let alone = Duration::from_millis(self.dice.roll(2) * self.dice.roll(500));
+                let mut store = town.store.lock().await;
+                tokio::task::block_in_place(|| store.fail_over(slot, alone));
+            }
+            Fault::Cut => {
+                let store = town.store.lock().await;
+                tokio::task::block_in_place(|| store.cut());
+            }
+            Fault::StorePause => {
+                let time = Duration::from_millis(200 + self.dice.roll(2_500));
+                town.store.lock().await.pause(time).await;
+            }
+            Fault::Outage => town.store.lock().await.pause(OUTAGE).await,
+            Fault::WakeLate => town.store.lock().await.wake_late(slot).await,
+            Fault::Empty => {
+                let mut store = town.store.lock().await;
+                tokio::task::block_in_place(|| store.restart_empty());
+                drop(store);
+                self.accept().await;
+            }
+        }
+        true
+    }
+
+    async fn kill(&mut self, which: &[usize]) {
+        let town = std::sync::Arc::clone(&self.buyers.town);
+        let mut gateways = town.gateways.lock().await;
+        // Somewhere within the next few requests.
+        tokio::time::sleep(Duration::from_micros(self.dice.roll(20_000))).await;
+        which.iter().for_each(|index| gateways[*index].kill());
+        tokio::time::sleep(Duration::from_millis(self.dice.roll(300))).await;
+        which.iter().for_each(|index| gateways[*index].start());
+        if self.dice.chance(33) {
+            tokio::time::sleep(Duration::from_millis(self.dice.roll(200))).await;
+            which.iter().for_each(|index| gateways[*index].kill());
+            which.iter().for_each(|index| gateways[*index].start());
+        }
+        for index in which {
+            if let Err(problem) = gateways[*index].ready().await {
+                self.buyers.notebook.odd(problem);
+            }
+        }
+    }
+
+    /// Operators accept that the store holds nothing any more.
+    async fn accept(&self) {
+        for gateway in self.buyers.town.gateways.lock().await.iter() {
+            let header = format!("Authorization: Bearer {}\r\n", crate::town::OPERATOR);
+            let _ = gateway.ask("POST /store/accept", &header).await;
+        }
+    }
+}
+
+impl Tormentor {
+    /// Makes the embedded store forget what it acknowledged between a third and two thirds of the
+    /// checkouts: it is put back as it was, behind the gateway's back.
+    pub async fn forget(&mut self, checkouts: usize) {
+        const COPY: &str = "copy";
+        let town = std::sync::Arc::clone(&self.buyers.town);
+        for (share, forget) in [(1, false), (2, true)] {
+            while self.buyers.done.load(Ordering::Relaxed) < checkouts * share / 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let mut gateways = town.gateways.lock().await;
+            gateways.iter_mut().for_each(crate::gateway::Gateway::kill);
+            if let Store::Embedded(disk) = &*town.store.lock().await {
+                if forget { disk.restore(COPY) } else { disk.copy(COPY) }
+            }
+            for gateway in gateways.iter_mut() {
+                gateway.start();
+                gateway.ready().await.unwrap_or_else(|problem| panic!("{problem}"));
+            }
+        }
+    }
+}

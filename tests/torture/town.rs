@@ -1,0 +1,234 @@
+//! Everything that runs: a store, one or two gateways on it, two merchants, and what they need to
+//! know of each other.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign::acp::version::Version;
+use countersign::crypto::digest::sha256;
+use countersign::crypto::random;
+use countersign::crypto::sign::{Algorithm, SigningKey};
+use countersign::domain::clock::{Clock, SystemClock};
+use countersign::domain::secret::SecretString;
+use countersign::quickstart::agent::{Agent, AgentSettings};
+use countersign::quickstart::certificates::Certificates;
+use countersign::quickstart::client::Http;
+use countersign::quickstart::shop::{Shop, ShopSettings};
+use tokio::sync::Mutex;
+
+use crate::gateway::Gateway;
+use crate::merchants::{DEADLINE, Merchant};
+use crate::store::{Engine, RedisSettings, Store};
+
+/// The gateways' own authority; the sockets are elsewhere.
+const AUTHORITY: &str = "gateway.test";
+/// Agents, and the connections of each to each gateway.
+pub const AGENTS: [&str; 2] = ["alpha", "beta"];
+const CONNECTIONS: usize = 4;
+/// The operators' credential.
+pub const OPERATOR: &str = "operator-credential-of-the-torture";
+/// More than is ever sold.
+const STOCK: u64 = 1_000_000_000;
+
+/// The town. What it is torn down in is the order of its fields.
+pub struct Town {
+    /// Agents by gateway, several connections each.
+    pub agents: Vec<Vec<Agent>>,
+    pub merchants: Vec<Merchant>,
+    /// One or two processes; the tormentor's.
+    pub gateways: Mutex<Vec<Gateway>>,
+    pub store: Mutex<Store>,
+    _directory: tempfile::TempDir,
+}
+
+fn secret() -> Arc<SecretString> {
+    Arc::new(SecretString::new(random::base62(32).unwrap()))
+}
+
+fn digest(secret: &SecretString) -> String {
+    let hex: String =
+        sha256(&[secret.expose().as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+fn write(directory: &Path, name: &str, content: &str) -> String {
+    let path = directory.join(name);
+    let mut file = std::fs::OpenOptions::new().create(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(content.as_bytes()).unwrap();
+    format!("file:{name}")
+}
+
+impl Town {
+    /// Starts it and waits until it is ready.
+    pub async fn open(engine: Engine, settings: RedisSettings) -> Self {
+        let directory = tempfile::Builder::new().prefix("countersign-torture-").tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let certificates =
+            Certificates::ensure(&directory.path().join("certs"), &[AUTHORITY], clock.now()).unwrap();
+        let store = {
+            let path = directory.path().to_owned();
+            tokio::task::spawn_blocking(move || Store::start(engine, settings, &path)).await.unwrap()
+        };
+        let mut entries = String::new();
+        let mut merchants = Vec::new();
+        for (id, keys) in [("keyed", true), ("keyless", false)] {
+            let mut settings =
+                ShopSettings::new(id, certificates.clone(), secret(), secret(), Arc::clone(&clock));
+            settings.idempotency = keys;
+            // A second complete that reaches it is a second charge.
+            settings.careless = true;
+            // A broken connection takes everything on it along, or one request.
+            settings.http2 = keys;
+            settings.catalogue.items.values_mut().for_each(|item| item.stock = STOCK);
+            let shop = Shop::start(settings.clone()).await.unwrap();
+            entries.push_str(&about_merchant(directory.path(), &certificates, &shop, &settings));
+            merchants.push(Merchant { id, shop });
+        }
+        let identities =
+            AGENTS.map(|_| (secret(), Arc::new(SigningKey::generate(Algorithm::Ed25519).unwrap().0)));
+        for (name, (credential, key)) in AGENTS.into_iter().zip(&identities) {
+            entries.push_str(&about_agent(name, credential, key));
+        }
+        let rings = keys(directory.path());
+        let mut gateways = Vec::new();
+        for number in 0..store.gateways() {
+            let mut gateway = Gateway::new(directory.path(), number);
+            let head = about_gateway(&gateway, &certificates);
+            gateway.configure(&[&head, &store.section(), &rings, &entries].map(String::as_str).concat());
+            gateway.start();
+            gateways.push(gateway);
+        }
+        for gateway in &mut gateways {
+            gateway.ready().await.unwrap_or_else(|problem| panic!("{problem}"));
+        }
+        let agents = gateways.iter().map(|gateway| {
+            let agent = |index: usize| {
+                let (credential, key) = &identities[index % AGENTS.len()];
+                Agent::new(AgentSettings {
+                    address: gateway.public,
+                    authority: AUTHORITY.to_owned(),
+                    tls: certificates.client().unwrap(),
+                    http: Http::Two,
+                    credential: Arc::clone(credential),
+                    key: Arc::clone(key),
+                    key_id: "key-1".to_owned(),
+                    version: Version::LATEST,
+                    clock: Arc::clone(&clock),
+                })
+            };
+            (0..AGENTS.len() * CONNECTIONS).map(agent).collect()
+        });
+        let town = Self {
+            agents: agents.collect(),
+            merchants,
+            gateways: Mutex::new(gateways),
+            store: Mutex::new(store),
+            _directory: directory,
+        };
+        town.meet(0);
+        town
+    }
+
+    /// Tells the merchants to redeem at this gateway from now on.
+    pub fn meet(&self, gateway: usize) {
+        let address = self.agents[gateway][0].settings().address;
+        for merchant in &self.merchants {
+            merchant.shop.connect(address, AUTHORITY).unwrap();
+        }
+    }
+}
+
+fn about_gateway(gateway: &Gateway, certificates: &Certificates) -> String {
+    format!(
+        r#"
+[server]
+listen = "{listen}"
+hosts = ["{AUTHORITY}"]
+tls = {{ certificate_file = "{certificate}", key_file = "{key}" }}
+[admin]
+listen = "{admin}"
+[limits]
+address_requests_per_second = 1000000
+address_request_burst = 1000000
+# So many cards are declined here on purpose.
+[fraud]
+declines = {{ shadow = true }}
+card_testing = {{ shadow = true }}
+"#,
+        listen = gateway.public,
+        admin = gateway.admin,
+        certificate = certificates.certificate_file.display(),
+        key = certificates.key_file.display(),
+    )
+}
+
+fn keys(directory: &Path) -> String {
+    let (_, signing) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+    let signing = write(directory, "signing.pem", &signing);
+    let mut text = format!("[[keys.signing]]\nid = \"signing-1\"\nsecret = \"{signing}\"\n");
+    for ring in ["sealing", "fingerprint", "card_fingerprint", "derivation"] {
+        let bytes: [u8; 32] = random::bytes().unwrap();
+        let key: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = write(directory, &format!("{ring}.key"), &key);
+        text.push_str(&format!("[[keys.{ring}]]\nid = \"{ring}-1\"\nsecret = \"{secret}\"\n"));
+    }
+    text
+}
+
+fn about_agent(name: &str, credential: &SecretString, key: &SigningKey) -> String {
+    format!(
+        r#"
+[[agents]]
+id = "{name}"
+credentials = ["{credential}"]
+requests_per_second = 1000000
+request_burst = 1000000
+live_tokens = 1000000
+live_tokens_per_session = 1000
+[[agents.keys]]
+id = "key-1"
+jwk = {{ kty = "OKP", crv = "Ed25519", x = {x} }}
+"#,
+        credential = digest(credential),
+        x = key.public().to_jwk()["x"],
+    )
+}
+
+/// The grace period is the shortest there is.
+fn about_merchant(
+    directory: &Path,
+    certificates: &Certificates,
+    shop: &Shop,
+    settings: &ShopSettings,
+) -> String {
+    let id = &settings.merchant;
+    format!(
+        r#"
+[[merchants]]
+id = "{id}"
+base_url = "{base_url}"
+credential = "{credential}"
+versions = ["2026-04-17"]
+idempotency = "{idempotency}"
+ca_file = "{ca}"
+allow_private_addresses = true
+concurrency = 4000
+requests_per_second = 1000000
+request_burst = 1000000
+doubt_grace = "1m"
+deadlines = {{ connect = "1s", first_byte = "{deadline}ms", total = "{deadline}ms" }}
+[[merchants.redeemers]]
+name = "{id}-itself"
+credentials = ["{redeemer}"]
+networks = ["127.0.0.0/8"]
+"#,
+        base_url = shop.base_url(),
+        credential = write(directory, &format!("{id}.credential"), settings.credential.expose()),
+        idempotency = if settings.idempotency { "keys" } else { "none" },
+        ca = certificates.authority_file.display(),
+        deadline = DEADLINE.as_millis(),
+        redeemer = digest(&settings.redeemer_credential),
+    )
+}
