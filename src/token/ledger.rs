@@ -239,45 +239,47 @@ impl Ledger {
         Ok(Loaded::decode(key, record)?.value)
     }
 
-    /// Reads the record of a key that is not in a session's partition.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn read_key(&self, key: &RecordKey) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(self.load_key(key).await?.value)
-    }
-
-    /// As [`Self::transact`], for the record of a key alone.
+    /// As [`Self::transact`], for the record of a key that is not in a session's partition, beginning
+    /// with what was seen before; answers what is seen afterwards.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn transact_key<T, E>(
         &self,
-        key: &RecordKey,
+        mut seen: Loaded<KeyRecord>,
         purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
-    ) -> Result<Result<T, E>, StoreError> {
+    ) -> Result<Result<(T, Loaded<KeyRecord>), E>, StoreError> {
+        let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
-            let mut loaded = self.load_key(key).await?;
             let present = self.present();
-            let decided = match decide(&mut loaded.value, present) {
-                Ok(decided) => decided,
-                Err(refused) => return Ok(Err(refused)),
-            };
-            let Some(write) = loaded.change(|record| key_times(record, present))? else {
-                return Ok(Ok(decided));
-            };
-            let batch =
-                Batch { expect: vec![loaded.expectation()], writes: vec![write], durability, purpose };
-            if self.store.commit(batch).await?.is_applied() {
-                return Ok(Ok(decided));
+            match decide(&mut seen.value, present) {
+                Ok(decided) => {
+                    let Some(write) = seen.change(|record| key_times(record, present))? else {
+                        return Ok(Ok((decided, seen)));
+                    };
+                    let expect = vec![seen.expectation()];
+                    let batch = Batch { expect, writes: vec![write.clone()], durability, purpose };
+                    if let Committed::Applied(revision) = self.store.commit(batch).await? {
+                        seen.written(&write, revision);
+                        return Ok(Ok((decided, seen)));
+                    }
+                }
+                Err(refused) if is_fresh => return Ok(Err(refused)),
+                Err(_) => {}
             }
+            seen = self.look_key(&seen.key).await?;
+            is_fresh = true;
         }
         Err(StoreError::Unavailable)
     }
 
-    async fn load_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
+    /// Reads the record of a key that is not in a session's partition.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn look_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
         let record = self.store.read(std::slice::from_ref(key)).await?.pop().flatten();
         Loaded::decode(key.clone(), record)
     }

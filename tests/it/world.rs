@@ -34,8 +34,8 @@ use countersign::quickstart::client::Http;
 use countersign::quickstart::shop::{Shop, ShopSettings};
 use parking_lot::Mutex;
 
-pub use canned::*;
 use crate::redis_server::{self, Server};
+pub use canned::*;
 
 /// The gateway's own authority; the sockets are elsewhere.
 pub const GATEWAY: &str = "gateway.test";

@@ -137,7 +137,9 @@ impl Operation {
                 *record = view.key;
                 decided
             };
-            return ledger.transact_key(&key, purpose, durability, decide).await;
+            let seen = ledger.look_key(&key).await?;
+            let done = ledger.transact_key(seen, purpose, durability, decide).await?;
+            return Ok(done.map(|(done, _)| done));
         };
         let mut address = slot.address(ledger);
         if let Some(token) = &self.token {

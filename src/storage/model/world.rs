@@ -134,13 +134,19 @@ impl World {
         let mut due: Vec<_> =
             self.sessions.iter().filter(|(_, kept)| kept.lives(now)).filter_map(due).collect();
         due.sort();
+        let all = walks_all_kinds(ledger);
         Snapshot {
             sessions: self
                 .sessions(now)
+                .filter(|_| all)
                 .map(|(slot, value)| (slot.address(ledger).session_key().clone(), value.clone()))
                 .collect(),
             tokens: self.tokens(now).map(|(id, value)| (token::record_key(id), value.clone())).collect(),
-            keys: self.keys(now).map(|(name, value)| (name.record_key(ledger), value.clone())).collect(),
+            keys: self
+                .keys(now)
+                .filter(|_| all)
+                .map(|(name, value)| (name.record_key(ledger), value.clone()))
+                .collect(),
             due,
         }
     }
@@ -159,7 +165,7 @@ impl World {
         for name in self.keys.keys() {
             let read = match name.slot {
                 Some(slot) => said(ledger.read(&slot.address(ledger).with_key(&name.scope())).await)?.key,
-                None => said(ledger.read_key(&name.record_key(ledger)).await)?,
+                None => said(ledger.look_key(&name.record_key(ledger)).await)?.value,
             };
             prop_assert_eq!(read.as_ref(), self.key(name, now));
         }
@@ -189,8 +195,16 @@ impl Snapshot {
     }
 }
 
+/// Of every engine only tokens and the registry must be walked through; the rest is looked up.
+fn walks_all_kinds(ledger: &Ledger) -> bool {
+    ledger.store().engine() != "redis"
+}
+
 async fn walk<T: Stored>(ledger: &Ledger) -> Result<BTreeMap<RecordKey, T>, TestCaseError> {
     let mut found = BTreeMap::new();
+    if T::KIND != Kind::Token && !walks_all_kinds(ledger) {
+        return Ok(found);
+    }
     let mut last: Option<RecordKey> = None;
     loop {
         let page = said(ledger.store().scan(T::KIND, last.as_ref(), PAGE).await)?;

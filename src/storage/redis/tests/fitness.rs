@@ -58,8 +58,8 @@ async fn an_acl_user_over_tls_is_all_it_needs() {
         authority: certificate.clone(),
         mutual: false,
     };
-    let user = "gateway on >secret-of-redis ~cs:* &* +@read +@write +@scripting +info +ping +time +wait \
-                +client +cluster|slots -@dangerous +info";
+    let user = "gateway on >secret-of-redis ~cs:* +@read +@write +@scripting +info +ping +time +wait +config|get \
+                +client +cluster|slots";
     let server = Server::start(Options { tls: Some(tls), users: vec![user.into()], ..options() });
     let settings = Settings {
         nodes: vec![NodeAddress { host: "localhost".into(), port: server.tls_port.unwrap() }],

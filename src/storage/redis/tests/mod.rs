@@ -9,6 +9,7 @@ use crate::domain::clock::ManualClock;
 use crate::storage::contract::{self, Fixture};
 
 storage_contract!(new_store);
+ledger_model!(new_store);
 
 fn options() -> Options {
     Options::default()
@@ -33,6 +34,28 @@ async fn new_store() -> Fixture<Server> {
     let clock = Arc::new(ManualClock::new(contract::START));
     let store = RedisStore::open(settings(&[server.url()]), clock.clone(), Arc::new(|_| {})).await.unwrap();
     Fixture { store: Arc::new(store), clock, _guard: server }
+}
+
+/// The cluster of the test below.
+static CLUSTER: parking_lot::Mutex<std::sync::Weak<Cluster>> =
+    parking_lot::Mutex::new(std::sync::Weak::new());
+
+async fn emptied_cluster_store() -> Fixture<Arc<Cluster>> {
+    let cluster = CLUSTER.lock().upgrade().unwrap();
+    let primaries = cluster.nodes.iter().filter(|node| node.role().as_deref() == Some("master"));
+    primaries.for_each(|node| drop(node.command(&["FLUSHALL"])));
+    let clock = Arc::new(ManualClock::new(contract::START));
+    let settings = settings(&cluster.urls());
+    let store = RedisStore::open(settings, clock.clone(), Arc::new(|_| {})).await.unwrap();
+    Fixture { store: Arc::new(store), clock, _guard: cluster }
+}
+
+#[test]
+fn any_history_over_a_cluster_goes_as_the_domain_decides() {
+    use crate::storage::model::{Engine, check, kept_open};
+    let cluster = Arc::new(Cluster::start(&options()));
+    *CLUSTER.lock() = Arc::downgrade(&cluster);
+    check(&Engine { open: emptied_cluster_store, reopen: kept_open, ends: false });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
