@@ -8,6 +8,7 @@
 #[cfg(test)]
 #[macro_use]
 mod contract;
+pub mod backup;
 pub mod directory;
 pub mod embedded;
 pub mod epoch;
@@ -62,6 +63,8 @@ impl Default for Settings {
 pub struct Opened {
     /// The records.
     pub records: Arc<dyn RecordStore>,
+    /// Copies them, where the engine can.
+    pub backup: Option<Arc<dyn backup::Backup>>,
     /// The epoch keys.
     pub epochs: EpochKeys,
 }
@@ -106,7 +109,8 @@ pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Resul
     if keys.starts_with(&store) {
         return Err(OpenError::EpochsInsideStore { records: store, epochs: keys });
     }
-    Ok(Opened { records: Arc::new(records), epochs })
+    let records = Arc::new(records);
+    Ok(Opened { backup: Some(records.clone()), records, epochs })
 }
 
 /// Something an operator should know of the store.

@@ -7,11 +7,14 @@ mod amended;
 mod canned;
 /// The gateway as a process of its own.
 pub mod child;
+/// What operators ask.
+mod operating;
 /// What agents send.
 mod requests;
 /// What tests watch and roll.
 mod watching;
 
+pub use operating::*;
 pub use requests::*;
 pub use watching::*;
 
@@ -75,6 +78,8 @@ pub struct World {
     pub text: String,
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
+    /// What the operator presents.
+    pub operator: Arc<SecretString>,
     app: Option<App>,
     address: Option<SocketAddr>,
     agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
@@ -151,10 +156,12 @@ impl World {
         let agents: Vec<_> = (0..2)
             .map(|_| (secret(), Arc::new(SigningKey::generate(Algorithm::Ed25519).unwrap().0)))
             .collect();
+        let operator = secret();
         let text = configuration(
             directory.path(),
             &certificates,
             &options,
+            &operator,
             &agents,
             &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
         );
@@ -167,6 +174,7 @@ impl World {
             clock,
             text,
             redeemer: lamp_settings.redeemer_credential,
+            operator,
             app: None,
             address: None,
             agents,
@@ -240,7 +248,8 @@ impl World {
 
     /// The secrets of the world, for tests that look for them where they must not be.
     pub fn credentials(&self) -> Vec<String> {
-        self.agents.iter().map(|(credential, _)| credential.expose().to_owned()).collect()
+        let agents = self.agents.iter().map(|(credential, _)| credential.expose().to_owned());
+        agents.chain([self.operator.expose().to_owned()]).collect()
     }
 }
 
@@ -248,6 +257,7 @@ fn configuration(
     directory: &Path,
     certificates: &Certificates,
     options: &Options,
+    operator: &SecretString,
     agents: &[(Arc<SecretString>, Arc<SigningKey>)],
     shops: &[(&str, &Shop, &ShopSettings)],
 ) -> String {
@@ -267,6 +277,9 @@ certificate_file = "{certificate}"
 key_file = "{key_file}"
 [admin]
 listen = "127.0.0.1:0"
+[[admin.operators]]
+name = "on-call"
+credentials = ["{operator}"]
 [store]
 directory = "store"
 epoch_directory = "epochs"
@@ -283,6 +296,7 @@ id = "signing-1"
 secret = "{signing}"
 "#,
         server = options.server,
+        operator = digest(operator),
         certificate = certificates.certificate_file.display(),
         key_file = certificates.key_file.display(),
         signing = write(directory, "signing.pem", &signing),

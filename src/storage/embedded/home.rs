@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::directory::{DirectoryError, PrivateDirectory, replace_file};
 
-const FORMAT_FILE: &str = "FORMAT";
+/// The file that marks a store.
+pub(super) const FORMAT_FILE: &str = "FORMAT";
 const DATA_DIRECTORY: &str = "data";
 const FORMAT_PREFIX: &str = "countersign store ";
 /// The format this program writes and reads.
@@ -35,6 +36,12 @@ pub enum OpenError {
         file: PathBuf,
         /// What it says.
         found: u32,
+    },
+    /// Nothing is there that marks a store.
+    #[error("{} holds no store: name the directory of one", directory.display())]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
     },
     /// The file that marks a store does not read as one.
     #[error("{} does not mark a store: choose another directory, or restore it from a backup", file.display())]

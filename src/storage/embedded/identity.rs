@@ -55,6 +55,16 @@ pub(super) fn remember(
     Ok((Identity { incarnation: memory.incarnation, tag_key: memory.tag_key }, revisions))
 }
 
+/// Who the store is, without counting an opening.
+pub(super) fn peek(live: &Live, directory: &Path) -> Result<Identity, OpenError> {
+    let failed = OpenError::of_database(directory);
+    let corrupt =
+        || OpenError::Corrupt { file: directory.to_owned(), cause: "the store's identity is missing".into() };
+    let stored = live.meta().map_err(&failed)?.get(IDENTITY_KEY).map_err(&failed)?;
+    let memory = stored.and_then(|bytes| Memory::decode(&bytes)).ok_or_else(corrupt)?;
+    Ok(Identity { incarnation: memory.incarnation, tag_key: memory.tag_key })
+}
+
 impl Memory {
     fn encode(&self) -> Vec<u8> {
         let counts = [self.incarnation.to_be_bytes(), self.openings.to_be_bytes()];

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -101,6 +101,21 @@ impl Live {
     /// An empty batch that is synced before it becomes visible.
     pub(super) fn batch(&self) -> OwnedWriteBatch {
         self.database.batch().durability(Some(PersistMode::SyncData))
+    }
+
+    /// An empty batch that is on stable storage only after [`Self::persist`].
+    pub(super) fn unsynced_batch(&self) -> OwnedWriteBatch {
+        self.database.batch()
+    }
+
+    /// Puts all that was written on stable storage.
+    pub(super) fn persist(&self, mode: PersistMode) -> fjall::Result<()> {
+        self.database.persist(mode)
+    }
+
+    /// All of it as it is now: each group of writes is in it whole or not at all.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.database.snapshot()
     }
 
     /// The keyspace of a kind's records.
@@ -252,7 +267,7 @@ impl Stored {
 }
 
 /// An error of reading.
-fn unreadable(error: fjall::Error) -> StoreError {
+pub(super) fn unreadable(error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Io(_) | fjall::Error::Storage(fjall::LsmError::Io(_)) => StoreError::Unavailable,
         _ => StoreError::Corrupt,

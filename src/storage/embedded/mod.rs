@@ -7,6 +7,8 @@
 //! A [`RecordStore::commit`] that is dropped before it answers may still be applied: the writer does
 //! not know that nobody listens.
 
+mod closed;
+mod copy;
 mod disk;
 mod encoding;
 mod floor;
@@ -20,6 +22,7 @@ mod queue;
 mod tests;
 mod writer;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,6 +31,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
+pub use self::closed::{ClosedStore, StoredRecord, TimeIndex};
 pub use self::home::OpenError;
 
 use self::disk::{Disk, SystemDisk};
@@ -38,6 +42,7 @@ use self::identity::Opening;
 use self::live::{Attempt, Index, Live};
 use self::queue::Queue;
 use self::writer::{Request, Writer};
+use super::backup::{Backup, BackupError, Copied};
 use super::{Notify, Settings};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{
@@ -53,6 +58,8 @@ pub struct EmbeddedStore {
     shared: Arc<Shared>,
     identity: Identity,
     writer: Option<JoinHandle<()>>,
+    /// The store's own directory and that of the epoch keys: no copy goes there.
+    kept: [PathBuf; 2],
     /// [`HANGING`], or less where a test cannot wait that long.
     patience: Duration,
 }
@@ -106,7 +113,8 @@ impl EmbeddedStore {
         writer.look_at_space();
         let thread = std::thread::Builder::new().name("store-writer".into());
         let writer = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
-        Ok(Self { shared, identity, writer: Some(writer), patience: HANGING })
+        let kept = [settings.directory.clone(), settings.epoch_directory.clone()];
+        Ok(Self { shared, identity, writer: Some(writer), kept, patience: HANGING })
     }
 
     fn live(&self) -> Result<Arc<Live>, StoreError> {
@@ -227,6 +235,19 @@ impl RecordStore for EmbeddedStore {
     fn health(&self) -> Result<(), StoreError> {
         self.serves()?;
         if self.shared.short_of_space.load(Ordering::Relaxed) { Err(StoreError::NoSpace) } else { Ok(()) }
+    }
+}
+
+impl Backup for EmbeddedStore {
+    fn copy_to(&self, directory: &Path, going_on: &dyn Fn() -> bool) -> Result<Copied, BackupError> {
+        let live = self.live()?;
+        let [store, epochs] = &self.kept;
+        let going_on = || {
+            // A database that failed must be free to go: nobody may hold it for long.
+            self.live()?;
+            going_on().then_some(()).ok_or(BackupError::Interrupted)
+        };
+        copy::copy(&live, directory, &[store, epochs], &going_on)
     }
 }
 

@@ -55,13 +55,26 @@ pub(super) struct Writer {
     pub(super) space_looked_at: Option<Instant>,
 }
 
-/// Opens what is in the store's directory, mending what a crash left.
+/// Opens what is in the store's directory, mending what a crash left, and counts the opening.
 pub(super) fn open(
     home: &Home,
     cache_bytes: u64,
     opening: Opening,
     notify: &Notify,
 ) -> Result<(Live, Identity, Revisions), OpenError> {
+    let live = recover(home, cache_bytes, opening, &**notify)?;
+    let (identity, revisions) = remember(&live, &home.data(), opening)?;
+    home.mark()?;
+    Ok((live, identity, revisions))
+}
+
+/// Opens the database, mending what a crash left.
+pub(super) fn recover(
+    home: &Home,
+    cache_bytes: u64,
+    opening: Opening,
+    notify: &(dyn Fn(Notice) + Send + Sync),
+) -> Result<Live, OpenError> {
     let data = home.data();
     if let Some(bytes) = journal::mend(&data)? {
         notify(Notice::TornWriteDropped { bytes });
@@ -69,10 +82,7 @@ pub(super) fn open(
     if opening == Opening::AfterFailure {
         journal::rewrite(&data)?;
     }
-    let live = Live::open(&data, cache_bytes)?;
-    let (identity, revisions) = remember(&live, &data, opening)?;
-    home.mark()?;
-    Ok((live, identity, revisions))
+    Live::open(&data, cache_bytes)
 }
 
 impl Writer {
