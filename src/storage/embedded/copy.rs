@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Readable};
 
 use super::home::Home;
-use super::live::{Live, unreadable};
+use super::live::{Index, Live, unreadable};
 use crate::records::Kind;
 use crate::storage::backup::{BackupError, Copied, Draft};
 
@@ -30,17 +30,17 @@ pub(super) fn copy(
     let began = Instant::now();
     let draft = Draft::begin(place, outside)?;
     let home = Home::take(draft.path())?;
-    let target = Live::open(&home.data(), CACHE_BYTES)?;
+    let target = Live::open(&home.data(), CACHE_BYTES, false)?;
     let snapshot = live.snapshot();
     let mut copied = Copied::default();
-    for (from, to, counts) in keyspaces(live, &target)? {
+    for (from, to, counts) in keyspaces(live, &target) {
         let mut writing = Writing { target: &target, batch: target.unsynced_batch(), waiting: 0 };
-        for entry in snapshot.iter(&from) {
+        for entry in snapshot.iter(from) {
             let (key, value) = entry.into_inner().map_err(unreadable)?;
             copied.records += u64::from(counts);
             let size = key.len().saturating_add(value.len());
             copied.bytes += u64::try_from(size).unwrap_or(u64::MAX);
-            writing.batch.insert(&to, key, value);
+            writing.batch.insert(to, key, value);
             writing.waiting += 1;
             if writing.waiting == GROUP {
                 going_on()?;
@@ -60,16 +60,13 @@ pub(super) fn copy(
 }
 
 /// Each keyspace, its counterpart, and whether what is in it are records.
-fn keyspaces(live: &Live, target: &Live) -> Result<Vec<(Keyspace, Keyspace, bool)>, BackupError> {
-    let own = |live: &Live| -> Result<Vec<(Keyspace, bool)>, BackupError> {
-        let records = Kind::ALL.iter().filter_map(|kind| Some((live.keyspace(*kind)?.clone(), true)));
-        let indexes = [super::live::Index::Due, super::live::Index::Expiry]
-            .map(|index| (live.index(index).clone(), false));
-        let meta = (live.meta().map_err(unreadable)?, false);
-        Ok(records.chain(indexes).chain([meta]).collect())
-    };
-    let pairs = own(live)?.into_iter().zip(own(target)?);
-    Ok(pairs.map(|((from, counts), (to, _))| (from, to, counts)).collect())
+fn keyspaces<'a>(live: &'a Live, target: &'a Live) -> Vec<(&'a Keyspace, &'a Keyspace, bool)> {
+    fn own(live: &Live) -> impl Iterator<Item = (&Keyspace, bool)> {
+        let records = Kind::ALL.into_iter().filter_map(|kind| Some((live.keyspace(kind)?, true)));
+        let indexes = [Index::Due, Index::Expiry].map(|index| (live.index(index), false));
+        records.chain(indexes).chain([(live.meta(), false)])
+    }
+    own(live).zip(own(target)).map(|((from, counts), (to, _))| (from, to, counts)).collect()
 }
 
 struct Writing<'a> {

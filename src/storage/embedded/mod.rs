@@ -18,6 +18,7 @@ mod identity;
 mod journal;
 mod live;
 mod queue;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -52,6 +53,10 @@ use crate::records::{
 /// A write that takes longer is a disk that hangs. Nobody waits longer for an answer, and nothing
 /// new is taken in.
 const HANGING: Duration = Duration::from_secs(10);
+
+/// Expired records deleted in one group: what a commit that comes along may have to wait for, below a
+/// millisecond.
+const SWEPT_AT_ONCE: usize = 128;
 
 /// A store in a directory of this process. Dropping it writes what waits and closes it.
 pub struct EmbeddedStore {
@@ -223,12 +228,21 @@ impl RecordStore for EmbeddedStore {
 
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
-            let candidates =
-                self.walk(move |live, _| live.entries(Index::Expiry, now, limit, |_| Ok(true))).await?;
-            if candidates.is_empty() {
-                return Ok(0);
+            let walk = move |live: &Live, _| {
+                live.entries(Index::Expiry, now, limit, |entry| {
+                    // Looked at here, so that the writer finds it in memory.
+                    live.get(&entry.key)?;
+                    Ok(true)
+                })
+            };
+            let mut candidates = self.walk(walk).await?;
+            let mut swept = 0;
+            while !candidates.is_empty() {
+                let rest = candidates.split_off(candidates.len().min(SWEPT_AT_ONCE));
+                let portion = std::mem::replace(&mut candidates, rest);
+                swept += self.ask(|answer| Request::Sweep { candidates: portion, now, answer }).await?;
             }
-            self.ask(|answer| Request::Sweep { candidates, now, answer }).await
+            Ok(swept)
         })
     }
 

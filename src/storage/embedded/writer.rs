@@ -20,6 +20,7 @@ use super::identity::{Opening, remember};
 use super::journal;
 use super::live::Live;
 use super::queue::Taken;
+use super::tables;
 use crate::domain::clock::Timestamp;
 use crate::records::{Committed, Identity, StoreError};
 use crate::storage::{Notice, Notify};
@@ -76,13 +77,18 @@ pub(super) fn recover(
     notify: &(dyn Fn(Notice) + Send + Sync),
 ) -> Result<Live, OpenError> {
     let data = home.data();
+    let complete = home.is_marked();
+    // After a failure of this process they have been looked through already.
+    if complete && opening == Opening::ByProcess {
+        tables::verify(&data)?;
+    }
     if let Some(bytes) = journal::mend(&data)? {
         notify(Notice::TornWriteDropped { bytes });
     }
     if opening == Opening::AfterFailure {
         journal::rewrite(&data)?;
     }
-    Live::open(&data, cache_bytes)
+    Live::open(&data, cache_bytes, complete)
 }
 
 impl Writer {
