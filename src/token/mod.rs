@@ -1,7 +1,7 @@
 //! Payment tokens in the store: minting, sealing, and the one place where session, token and key
 //! records change together. The rules are in [`crate::domain::session`].
 
-mod allotment;
+pub mod allotment;
 mod ledger;
 mod vault;
 

@@ -7,11 +7,14 @@ mod amended;
 mod canned;
 /// The gateway as a process of its own.
 pub mod child;
+/// What operators ask.
+mod operating;
 /// What agents send.
 mod requests;
 /// What tests watch and roll.
 mod watching;
 
+pub use operating::*;
 pub use requests::*;
 pub use watching::*;
 
@@ -81,6 +84,8 @@ pub struct World {
     pub text: String,
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
+    /// What the operator presents.
+    pub operator: Arc<SecretString>,
     app: Option<App>,
     /// Further replicas of the gateway, on the same store.
     replicas: Vec<App>,
@@ -168,11 +173,13 @@ impl World {
         let agents: Vec<_> = (0..2)
             .map(|_| (secret(), Arc::new(SigningKey::generate(Algorithm::Ed25519).unwrap().0)))
             .collect();
+        let operator = secret();
         let text = configuration(
             directory.path(),
             &certificates,
             &options,
             &store,
+            &operator,
             &agents,
             &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
         );
@@ -185,6 +192,7 @@ impl World {
             clock,
             text,
             redeemer: lamp_settings.redeemer_credential,
+            operator,
             app: None,
             replicas: Vec::new(),
             address: None,
@@ -275,7 +283,8 @@ impl World {
 
     /// The secrets of the world, for tests that look for them where they must not be.
     pub fn credentials(&self) -> Vec<String> {
-        self.agents.iter().map(|(credential, _)| credential.expose().to_owned()).collect()
+        let agents = self.agents.iter().map(|(credential, _)| credential.expose().to_owned());
+        agents.chain([self.operator.expose().to_owned()]).collect()
     }
 }
 
@@ -294,6 +303,7 @@ fn configuration(
     certificates: &Certificates,
     options: &Options,
     store: &str,
+    operator: &SecretString,
     agents: &[(Arc<SecretString>, Arc<SigningKey>)],
     shops: &[(&str, &Shop, &ShopSettings)],
 ) -> String {
@@ -313,6 +323,9 @@ certificate_file = "{certificate}"
 key_file = "{key_file}"
 [admin]
 listen = "127.0.0.1:0"
+[[admin.operators]]
+name = "on-call"
+credentials = ["{operator}"]
 [store]
 {store}
 [limits]
@@ -327,6 +340,7 @@ id = "signing-1"
 secret = "{signing}"
 "#,
         server = options.server,
+        operator = digest(operator),
         certificate = certificates.certificate_file.display(),
         key_file = certificates.key_file.display(),
         signing = write(directory, "signing.pem", &signing),

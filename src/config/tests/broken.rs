@@ -47,6 +47,11 @@ const SERVER: &[Case] = &[
     ("[store]", "[server.proxy]\nnetworks = [\"0.0.0.0/0\"] #!\n[store]", "server.proxy.networks[0]", "too wide"),
     ("[store]", "[server.proxy]\nrequired = true #!\n[store]", "server.proxy.required", "has no effect without `networks`"),
     ("[store]", "[admin]\nlisten = \"0.0.0.0:8443\" #!\n[store]", "admin.listen", "the same as `server.listen`"),
+    ("[store]", "[[admin.operators]]\ncredentials = [\"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\"]\n[store]", "admin.operators[0].name", "missing"),
+    ("[store]", "[[admin.operators]]\nname = \"on call\" #!\ncredentials = [\"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\"]\n[store]", "admin.operators[0].name", "expected 1 to 128 characters"),
+    ("[store]", "[[admin.operators]] #!\nname = \"on-call\"\n[store]", "admin.operators[0].credentials", "at least one is needed"),
+    ("[store]", "[[admin.operators]]\nname = \"on-call\"\ncredentials = [\"hunter2\"] #!\n[store]", "admin.operators[0].credentials[0]", "a credential in clear is refused"),
+    ("[store]", "[[admin.operators]]\nname = \"on-call\"\ncredentials = [\"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"] #!\n[store]", "admin.operators[0].credentials[0]", "operators need their own"),
 ];
 
 #[rustfmt::skip]

@@ -321,7 +321,11 @@ impl Operation {
                 if held != view.token.as_ref().map(|token| &token.id) {
                     return Err(Refused::NoClaim);
                 }
-                resolve(session, view.token.as_mut(), *evidence, present)
+                let Some(claim) = session.claim.as_ref().map(|open| open.id.clone()) else {
+                    return Err(Refused::NoClaim);
+                };
+                resolve(session, view.token.as_mut(), &claim, *evidence, present)
+                    .map_err(|_| Refused::NoClaim)?
             }
             What::Postpone => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;

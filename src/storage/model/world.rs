@@ -11,8 +11,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::Session;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
-use crate::records::RecordKey;
 use crate::records::codec::{Stored, Times, decode};
+use crate::records::{Kind, RecordKey};
 use crate::token::{Ledger, PaymentToken, Present, View};
 use crate::{session, token};
 

@@ -1,8 +1,10 @@
 //! The embedded engine: the contract of every engine, then what is its own.
 
 mod crash;
+mod damage;
 mod faults;
 mod model;
+mod pace;
 
 use std::path::Path;
 use std::sync::Arc;
