@@ -228,6 +228,7 @@ fn report(log: &Log, notice: &Notice) {
         Notice::ReachableAgain => log.event(Level::Warn, "store_reachable_again", &[]),
         Notice::PrimaryChanged => log.event(Level::Warn, "store_primary_changed", &[]),
         Notice::Changed => log.event(Level::Error, "store_changed", &[]),
+        Notice::ClockRefused => log.event(Level::Error, "store_clock_refused", &[]),
         Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
     }
 }

@@ -33,7 +33,13 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 12] = [
     ("std::env", &[("src/config/", "`env:` references"), ("src/main.rs", "the process's own arguments")]),
     ("SystemTime", &[("src/domain/clock.rs", "every other place is given a clock")]),
     ("jiff", &[("src/domain/clock.rs", "it too can read the clock")]),
-    ("redis", &[("src/storage/redis/", "the shared engine behind the storage contract")]),
+    (
+        "redis",
+        &[
+            ("src/storage/redis/", "the shared engine behind the storage contract"),
+            ("src/storage/mod.rs", "declares the engine of that name"),
+        ],
+    ),
 ];
 
 /// Lines of a file of `src` that is not a test.

@@ -11,8 +11,7 @@ use super::report::Problem;
 use super::secrets::Sources;
 use super::values::{bytes, choice, count, duration, flag, path, text};
 use crate::domain::secret::SecretBytes;
-use crate::storage::redis::{self, NodeAddress};
-use crate::storage::{Engine, Settings};
+use crate::storage::{Engine, NodeAddress, RedisSettings, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,7 +46,7 @@ pub(super) fn store(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<
     let kind = section.or("engine", Kind::Embedded, choice(&engines));
     let epoch_directory = section.required("epoch_directory", path(sources.base));
     let embedded = embedded(section, sources.base, kind, epoch_directory.as_deref());
-    let redis = redis(section, sources, kind);
+    let shared = shared(section, sources, kind);
     let (foreign, engine) = match kind {
         Kind::Embedded => (&OF_REDIS[..], "redis"),
         Kind::Redis => (&OF_EMBEDDED[..], "embedded"),
@@ -57,7 +56,7 @@ pub(super) fn store(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<
     }
     match kind {
         Kind::Embedded => embedded.map(Engine::Embedded),
-        Kind::Redis => Some(Engine::Redis { settings: redis?, epoch_directory: epoch_directory? }),
+        Kind::Redis => Some(Engine::Redis { settings: shared?, epoch_directory: epoch_directory? }),
     }
 }
 
@@ -92,8 +91,8 @@ fn embedded(
     Some(settings)
 }
 
-fn redis(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Option<redis::Settings> {
-    let default = redis::Settings::default();
+fn shared(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Option<RedisSettings> {
+    let default = RedisSettings::default();
     let nodes = section.list("nodes", node);
     if kind == Kind::Redis && section.lacks("nodes") {
         section.wrong("nodes", "at least one is needed, such as [\"redis://10.0.0.5:6379\"]");
@@ -108,7 +107,7 @@ fn redis(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Option
         section.wrong("ca_file", "has no effect: the nodes are not \"rediss://\"");
     }
     let password = sources.optional(section, "password");
-    let settings = redis::Settings {
+    let settings = RedisSettings {
         tls,
         ca,
         username: section.optional("username", text),
@@ -122,9 +121,14 @@ fn redis(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Option
             duration(Duration::ZERO, DAY),
         ),
         accept_loss: section.or("accept_loss", default.accept_loss, flag),
+        may_create: default.may_create,
         follow_server_clock: section.or("server_clock", default.follow_server_clock, flag),
         nodes: nodes.into_iter().map(|(_, node)| node).collect(),
     };
+    if settings.wait_replicas > 0 && settings.call_timeout < settings.wait_timeout.saturating_mul(2) {
+        section
+            .wrong("wait_timeout", "must be at most half of `call_timeout`: a commit waits for its turn too");
+    }
     if kind == Kind::Redis && settings.wait_replicas == 0 {
         section.warn(
             "wait_replicas",

@@ -232,6 +232,12 @@ pub trait RecordStore: Send + Sync {
         false
     }
 
+    /// Whether what reads show has been acknowledged like a commit. Where not, a decision that writes
+    /// nothing commits what it rests on, before anybody hears of it.
+    fn reads_are_acknowledged(&self) -> bool {
+        true
+    }
+
     /// Takes the store as it is after [`StoreError::Changed`]: an operator has looked. Fine when
     /// nothing has changed.
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {

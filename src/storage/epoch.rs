@@ -18,13 +18,15 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
-use super::directory::{DirectoryError, PrivateDirectory};
+use super::directory::{DirectoryError, PrivateDirectory, replace_file};
 use crate::crypto::aead::{SealError, Sealed, SealingKey};
 use crate::crypto::random;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::KeyId;
 use crate::domain::secret::SecretBytes;
 
+/// Names the store that the keys belong to.
+const STORE_MARK: &str = "STORE";
 const HOUR: Duration = Duration::from_secs(3600);
 /// How long after its hour a key is left alone: a value sealed in the hour's last moment may still
 /// be on its way into its record, where a scan does not see it yet.
@@ -122,6 +124,35 @@ impl EpochKeys {
         Ok(keys)
     }
 
+    /// The same keys by another clock.
+    #[must_use]
+    pub fn by(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Which store these keys belong to, where that was noted.
+    ///
+    /// # Errors
+    /// When the note cannot be read.
+    pub fn store_mark(&self) -> Result<Option<String>, EpochError> {
+        let file = self.directory.path().join(STORE_MARK);
+        match fs::read_to_string(&file) {
+            Ok(mark) => Ok(Some(mark.trim_end().to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(DirectoryError::at(&file)(error).into()),
+        }
+    }
+
+    /// Notes which store these keys belong to.
+    ///
+    /// # Errors
+    /// When the note cannot be put on stable storage.
+    pub fn mark_store(&self, mark: &str) -> Result<(), EpochError> {
+        let path = self.directory.path();
+        replace_file(path, STORE_MARK, mark.as_bytes()).map_err(DirectoryError::at(path))?;
+        Ok(())
+    }
+
     /// Reads what other processes have made, forgets what they have destroyed, and erases what they
     /// left unfinished.
     fn look_again(&self) -> Result<(), EpochError> {
@@ -138,14 +169,30 @@ impl EpochKeys {
                     Ok(Some((id, epoch))) => drop(found.insert(id, epoch)),
                     Ok(None) => file::erase(&file).map_err(DirectoryError::at(&file))?,
                     Err(EpochError::Directory(error)) if error.is_absence() => {}
+                    // Somebody is destroying it right now.
+                    Err(EpochError::Corrupt { .. }) => {}
                     Err(error) => return Err(error),
                 },
                 _ => {}
             }
         }
+        let now = self.clock.now();
         let mut epochs = self.epochs.write();
         for (id, epoch) in &mut found {
-            epoch.ours = epochs.get(id).is_some_and(|known| known.ours);
+            let known = epochs.get(id);
+            epoch.ours = known.is_some_and(|known| known.ours);
+            epoch.until = known.map_or(epoch.until, |known| known.until.max(epoch.until));
+        }
+        // One of ours may have been made since the directory was listed.
+        let made: Vec<KeyId> = epochs
+            .iter()
+            .filter(|(id, epoch)| epoch.ours && !epoch.is_over(now) && !found.contains_key(*id))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in made {
+            if let Some(epoch) = epochs.remove(&id) {
+                found.insert(id, epoch);
+            }
         }
         *epochs = found;
         Ok(())
@@ -175,12 +222,35 @@ impl EpochKeys {
     /// [`SealError::UnknownKey`] once the key was destroyed, [`SealError::DoesNotOpen`] when the
     /// value or its record's name was changed.
     pub fn open_perishable(&self, associated: &[u8], sealed: &Sealed) -> Result<SecretBytes, SealError> {
-        let known = || self.epochs.read().get(&sealed.key).map(|epoch| epoch.key.clone());
-        let mut key = known();
-        if key.is_none() && self.is_shared && self.look_again().is_ok() {
-            key = known();
+        let known = self.epochs.read().get(&sealed.key).map(|epoch| epoch.key.clone());
+        let key = match known {
+            None if self.is_shared => self.of_another(&sealed.key)?,
+            known => known.ok_or(SealError::UnknownKey)?,
+        };
+        key.open(associated, &sealed.bytes)
+    }
+
+    /// A key that another process made. That it is gone is believed only once its hour is over: a
+    /// directory that cannot be read, or does not show it yet, is no reason to do without it.
+    fn of_another(&self, id: &KeyId) -> Result<Arc<SealingKey>, SealError> {
+        match file::read(&self.file(id)) {
+            Ok(Some((id, epoch))) => {
+                let epoch = Epoch { ours: false, ..epoch };
+                let key = epoch.key.clone();
+                self.epochs.write().entry(id).or_insert(epoch);
+                Ok(key)
+            }
+            Ok(None) => Err(SealError::UnknownKey),
+            Err(EpochError::Directory(error)) if error.is_absence() && self.hour_is_over(id) => {
+                Err(SealError::UnknownKey)
+            }
+            Err(_) => Err(SealError::DoesNotOpen),
         }
-        key.ok_or(SealError::UnknownKey)?.open(associated, &sealed.bytes)
+    }
+
+    fn hour_is_over(&self, id: &KeyId) -> bool {
+        let hour = file::hour_of_id(id).unwrap_or(i64::MIN);
+        self.clock.now() >= start_of(hour.saturating_add(1)).plus(GRACE)
     }
 
     /// The keys whose hour is over (by five minutes, for values on their way into a record): those
@@ -296,135 +366,4 @@ fn whole_hour_after(instant: Timestamp) -> Timestamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::OpenOptions;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::domain::clock::ManualClock;
-
-    struct Fixture {
-        directory: tempfile::TempDir,
-        clock: Arc<ManualClock>,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let clock = ManualClock::new(Timestamp::from_unix_seconds(1_800_000_000));
-            Self { directory: tempfile::tempdir().unwrap(), clock: Arc::new(clock) }
-        }
-
-        fn open(&self) -> EpochKeys {
-            EpochKeys::open(self.directory.path(), self.clock.clone()).unwrap()
-        }
-        fn files(&self) -> Vec<PathBuf> {
-            let entries = fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
-            entries.filter(|path| path.file_name().unwrap() != "LOCK").collect()
-        }
-        fn in_hours(&self, hours: u32) -> Timestamp {
-            self.clock.now().plus(HOUR * hours)
-        }
-    }
-
-    #[test]
-    fn a_value_opens_for_its_record_also_after_a_restart() {
-        let fixture = Fixture::new();
-        let sealed = fixture.open().seal_perishable(b"vt_1", b"123", fixture.in_hours(1)).unwrap();
-        let keys = fixture.open();
-        assert_eq!(keys.open_perishable(b"vt_1", &sealed).unwrap().expose(), b"123");
-        assert_eq!(keys.open_perishable(b"vt_2", &sealed).err(), Some(SealError::DoesNotOpen));
-        let again = keys.seal_perishable(b"vt_2", b"456", fixture.in_hours(1)).unwrap();
-        assert_eq!(again.key, sealed.key, "one key an hour");
-    }
-
-    #[test]
-    fn replicas_that_share_a_directory_open_what_any_of_them_sealed_and_forget_together() {
-        let fixture = Fixture::new();
-        let open = || EpochKeys::open_shared(fixture.directory.path(), fixture.clock.clone()).unwrap();
-        let [one, other] = [(); 2].map(|()| open());
-        let mine = one.seal_perishable(b"vt_1", b"123", fixture.in_hours(1)).unwrap();
-        let theirs = other.seal_perishable(b"vt_2", b"456", fixture.in_hours(40)).unwrap();
-        assert_ne!(mine.key, theirs.key, "each extends the life of its own keys only");
-        assert_eq!(other.open_perishable(b"vt_1", &mine).unwrap().expose(), b"123");
-        assert_eq!(one.open_perishable(b"vt_2", &theirs).unwrap().expose(), b"456");
-        // A later expiry that only its owner knows of is read before anything is destroyed.
-        other.seal_perishable(b"vt_3", b"789", fixture.in_hours(60)).unwrap();
-        fixture.clock.advance(HOUR * 41);
-        let destroyed = one.destroy_due(fixture.clock.now(), |key| *key == theirs.key).unwrap();
-        assert_eq!(destroyed, vec![mine.key.clone()]);
-        assert_eq!(other.epochs(), vec![theirs.key]);
-        assert_eq!(other.open_perishable(b"vt_1", &mine).err(), Some(SealError::UnknownKey));
-    }
-
-    #[test]
-    fn key_files_are_their_owners_alone_and_each_hour_has_its_own() {
-        let fixture = Fixture::new();
-        let keys = fixture.open();
-        let first = keys.seal_perishable(b"a", b"1", fixture.in_hours(1)).unwrap();
-        fixture.clock.advance(HOUR);
-        let second = keys.seal_perishable(b"a", b"1", fixture.in_hours(1)).unwrap();
-        assert_ne!(first.key, second.key);
-        assert_eq!(fixture.files().len(), 2);
-        for file in fixture.files() {
-            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-    }
-
-    #[test]
-    fn a_key_dies_with_the_last_value_in_use_but_not_before_its_hour_is_over() {
-        let fixture = Fixture::new();
-        let keys = fixture.open();
-        let sealed = keys.seal_perishable(b"a", b"1", fixture.in_hours(48)).unwrap();
-        assert!(keys.destroy_due(fixture.clock.now(), |_| false).unwrap().is_empty());
-        assert!(matches!(keys.destroy(&sealed.key), Err(EpochError::NotOver(_))));
-        assert!(keys.epochs().is_empty());
-
-        fixture.clock.advance(HOUR + GRACE);
-        assert_eq!(keys.epochs(), vec![sealed.key.clone()]);
-        assert!(keys.destroy_due(fixture.clock.now(), |_| true).unwrap().is_empty());
-        assert!(keys.open_perishable(b"a", &sealed).is_ok());
-
-        assert_eq!(keys.destroy_due(fixture.clock.now(), |_| false).unwrap(), vec![sealed.key.clone()]);
-        assert_eq!(keys.open_perishable(b"a", &sealed).err(), Some(SealError::UnknownKey));
-        assert!(fixture.files().is_empty());
-        drop(keys);
-        assert_eq!(fixture.open().open_perishable(b"a", &sealed).err(), Some(SealError::UnknownKey));
-    }
-
-    #[test]
-    fn a_key_dies_when_its_last_value_has_expired_even_if_a_record_still_names_it() {
-        let fixture = Fixture::new();
-        let keys = fixture.open();
-        keys.seal_perishable(b"a", b"1", fixture.in_hours(1)).unwrap();
-        let last = keys.seal_perishable(b"a", b"1", fixture.in_hours(10)).unwrap();
-        drop(keys);
-        let keys = fixture.open();
-        fixture.clock.advance(HOUR * 10 - Duration::from_millis(1));
-        assert!(keys.destroy_due(fixture.clock.now(), |_| true).unwrap().is_empty());
-        fixture.clock.advance(HOUR);
-        assert_eq!(keys.destroy_due(fixture.clock.now(), |_| true).unwrap(), vec![last.key]);
-    }
-
-    #[test]
-    fn a_destruction_or_creation_cut_short_is_tidied_at_the_next_start() {
-        let fixture = Fixture::new();
-        let sealed = fixture.open().seal_perishable(b"a", b"1", fixture.in_hours(1)).unwrap();
-        fs::write(&fixture.files()[0], [0; file::FILE_BYTES]).unwrap();
-        fs::write(fixture.directory.path().join("e1-abc.new"), b"half").unwrap();
-        let keys = fixture.open();
-        assert_eq!(keys.open_perishable(b"a", &sealed).err(), Some(SealError::UnknownKey));
-        assert!(fixture.files().is_empty());
-    }
-
-    #[test]
-    fn a_damaged_key_file_is_named() {
-        let fixture = Fixture::new();
-        fixture.open().seal_perishable(b"a", b"1", fixture.in_hours(1)).unwrap();
-        let file = fixture.files().remove(0);
-        let length = fs::metadata(&file).unwrap().len();
-        OpenOptions::new().write(true).open(&file).unwrap().set_len(length - 1).unwrap();
-        let opened = EpochKeys::open(fixture.directory.path(), fixture.clock.clone());
-        let Err(error @ EpochError::Corrupt { .. }) = opened else { panic!("opened") };
-        assert!(error.to_string().contains(file.to_str().unwrap()));
-    }
-}
+mod tests;

@@ -92,6 +92,10 @@ impl RecordStore for Measured {
         self.store.mistrusted()
     }
 
+    fn reads_are_acknowledged(&self) -> bool {
+        self.store.reads_are_acknowledged()
+    }
+
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.accept()
     }

@@ -17,7 +17,7 @@ pub mod directory;
 pub mod embedded;
 pub mod epoch;
 pub mod measured;
-pub mod redis;
+mod redis;
 
 use std::fmt;
 use std::fs;
@@ -28,6 +28,8 @@ use std::time::Duration;
 use self::directory::DirectoryError;
 use self::embedded::EmbeddedStore;
 use self::epoch::{EpochError, EpochKeys};
+pub use self::redis::{NodeAddress, OpenError as RedisOpenError, RedisStore, Settings as RedisSettings};
+use crate::crypto::digest::sha256;
 use crate::crypto::random::RandomUnavailable;
 use crate::domain::clock::Clock;
 use crate::limit::shared::SharedLimits;
@@ -74,7 +76,7 @@ pub enum Engine {
     /// Redis, for several replicas of the gateway.
     Redis {
         /// How it is reached.
-        settings: redis::Settings,
+        settings: RedisSettings,
         /// Where epoch keys live: one directory for all replicas, outside Redis and its backups.
         epoch_directory: PathBuf,
     },
@@ -112,7 +114,13 @@ pub enum OpenError {
     Records(#[from] embedded::OpenError),
     /// The records in Redis.
     #[error("the store does not open: {0}")]
-    Redis(#[from] redis::OpenError),
+    Redis(#[from] RedisOpenError),
+    /// The records are not those that the epoch keys belong to.
+    #[error(
+        "this is another store than the one that epoch_directory belongs to: point `store.nodes` at that one, \
+         or remove the file STORE from epoch_directory"
+    )]
+    AnotherStore,
     /// The epoch keys.
     #[error("the epoch keys do not open: {0}")]
     Epochs(#[from] EpochError),
@@ -140,14 +148,29 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
             let opening = tokio::task::spawn_blocking(move || open(&settings, clock, notify));
             opening.await.unwrap_or_else(|_| Err(EpochError::from(RandomUnavailable).into()))
         }
-        Engine::Redis { settings, epoch_directory } => {
-            let store = Arc::new(redis::RedisStore::open(settings, clock, notify).await?);
-            let clock = store.clock();
+        Engine::Redis { mut settings, epoch_directory } => {
             let epochs = EpochKeys::open_shared(&epoch_directory, Arc::clone(&clock))?;
+            let known = epochs.store_mark()?;
+            settings.may_create = known.is_none();
+            let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
+            let mark = mark_of(&*store);
+            match known {
+                None => epochs.mark_store(&mark)?,
+                Some(known) if known == mark => {}
+                Some(_) => return Err(OpenError::AnotherStore),
+            }
+            let clock = store.clock();
+            let epochs = epochs.by(Arc::clone(&clock));
             let limits: Arc<dyn SharedLimits> = Arc::clone(&store) as _;
             Ok(Opened { records: store, backup: None, epochs, clock, limits: Some(limits) })
         }
     }
+}
+
+/// Tells one shared store from another, in a file beside the epoch keys.
+fn mark_of(store: &RedisStore) -> String {
+    let digest = sha256(&[b"store", &store.identity().tag_key]);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Opens the embedded records and the epoch keys; blocks for as long as recovery takes. Dropping the records
@@ -212,6 +235,8 @@ pub enum Notice {
     PrimaryChanged,
     /// The shared store is not the one it was: no money moves until an operator accepts it.
     Changed,
+    /// The clock of the shared store's server has jumped; ours goes on as it was.
+    ClockRefused,
     /// An operator has accepted it.
     Accepted,
 }
@@ -231,6 +256,7 @@ impl fmt::Display for Notice {
             Self::ReachableAgain => f.write_str("every server of the store answers again"),
             Self::PrimaryChanged => f.write_str("another process serves a part of the store"),
             Self::Changed => f.write_str("the store is not the one it was"),
+            Self::ClockRefused => f.write_str("the clock of the store's server has jumped"),
             Self::Accepted => f.write_str("the store was accepted as it is"),
         }
     }

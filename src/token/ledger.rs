@@ -212,7 +212,8 @@ impl Ledger {
     ) -> Result<bool, StoreError> {
         let Changes { session, token, key } = seen.changes(present)?;
         let writes: Vec<Write> = [&session, &token, &key].into_iter().flatten().cloned().collect();
-        if writes.is_empty() {
+        let rests_on_reads = durability == Durability::Synced && !self.store.reads_are_acknowledged();
+        if writes.is_empty() && !rests_on_reads {
             return Ok(true);
         }
         let batch = Batch { expect: seen.expectations(), writes, durability, purpose };

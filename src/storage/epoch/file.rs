@@ -44,12 +44,17 @@ pub(super) fn read(file: &Path) -> Result<Option<(KeyId, Epoch)>, EpochError> {
     }
     let parse = || {
         let id = KeyId::parse(file.file_stem()?.to_str()?)?;
-        let hour = id.as_str().strip_prefix('e')?.split_once('-')?.0.parse().ok()?;
+        let hour = hour_of_id(&id)?;
         let key = SealingKey::new(content.strip_prefix(MAGIC)?.get(..KEY_BYTES)?)?;
         let until = i64::from_be_bytes(content.get(UNTIL_OFFSET..)?.try_into().ok()?);
         Some((id, Epoch { hour, key: Arc::new(key), until: Timestamp::from_unix_millis(until), ours: true }))
     };
     parse().map(Some).ok_or_else(|| EpochError::Corrupt { file: file.to_owned() })
+}
+
+/// The hour a key's id tells.
+pub(super) fn hour_of_id(id: &KeyId) -> Option<i64> {
+    id.as_str().strip_prefix('e')?.split_once('-')?.0.parse().ok()
 }
 
 /// Records a later expiry. Eight bytes in place: they share a sector, so a crash leaves either.

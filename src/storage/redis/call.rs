@@ -89,8 +89,11 @@ impl Shared {
                 Failure::Moved | Failure::NotNow => {}
             }
             // Who asked for it learns from the next attempt whether it helped.
-            if failure != Failure::NotNow && self.topology.refresh().await.is_err() {
-                self.note_down();
+            if failure != Failure::NotNow {
+                let looking = tokio::time::timeout_at(deadline.into(), self.topology.refresh()).await;
+                if matches!(looking, Ok(Err(_))) {
+                    self.note_down();
+                }
             }
             let wait = pause + jitter(pause);
             if Instant::now() + wait >= deadline {
@@ -145,7 +148,8 @@ impl Shared {
             }
             // It hangs, if it has not answered for so long.
             Err(_) => {
-                if sent_at.elapsed() >= self.settings.call_timeout / 2 {
+                let waits = matches!(request, Request::Script { waits: true, .. });
+                if !waits && sent_at.elapsed() >= self.settings.call_timeout / 2 {
                     link.lost(&live);
                 }
                 Err(Failure::Lost)

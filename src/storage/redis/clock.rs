@@ -2,7 +2,7 @@
 //! out, whatever their own clocks say.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::domain::clock::{Clock, Timestamp};
@@ -11,18 +11,38 @@ use crate::domain::clock::{Clock, Timestamp};
 pub(super) struct ServerClock {
     ours: Arc<dyn Clock>,
     ahead_millis: AtomicI64,
+    is_set: AtomicBool,
+    /// A refusal was told.
+    refuses: AtomicBool,
 }
+
+/// A server whose clock is suddenly this far from what it was, or from its predecessor's, is not
+/// believed: time that jumps would end caution, grace and leases early.
+const MOST_JUMP_MILLIS: u64 = 2_000;
 
 impl ServerClock {
     pub(super) fn new(ours: Arc<dyn Clock>) -> Self {
-        Self { ours, ahead_millis: AtomicI64::new(0) }
+        Self {
+            ours,
+            ahead_millis: AtomicI64::new(0),
+            is_set: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
+        }
     }
 
-    /// The server said `theirs` (ms) in an answer that took `round_trip`.
-    pub(super) fn set_by(&self, theirs: i64, round_trip: Duration) {
+    /// The server said `theirs` (ms) in an answer that took `round_trip`. False when it is not believed
+    /// and nobody was told yet.
+    pub(super) fn set_by(&self, theirs: i64, round_trip: Duration) -> bool {
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or_default();
         let ahead = theirs.saturating_add(half).saturating_sub(self.ours.now().unix_millis());
+        let jump = ahead.abs_diff(self.ahead_millis.load(Ordering::Relaxed));
+        if self.is_set.load(Ordering::Relaxed) && jump > MOST_JUMP_MILLIS {
+            return self.refuses.swap(true, Ordering::Relaxed);
+        }
+        self.refuses.store(false, Ordering::Relaxed);
+        self.is_set.store(true, Ordering::Relaxed);
         self.ahead_millis.store(ahead, Ordering::Relaxed);
+        true
     }
 }
 
@@ -43,9 +63,15 @@ mod tests {
         let ours = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_000)));
         let clock = ServerClock::new(ours.clone());
         assert_eq!(clock.now().unix_seconds(), 1_000);
-        clock.set_by(1_060_000, Duration::from_millis(10));
+        assert!(clock.set_by(1_060_000, Duration::from_millis(10)));
         assert_eq!(clock.now().unix_millis(), 1_060_005);
         ours.advance(Duration::from_secs(1));
         assert_eq!(clock.now().unix_millis(), 1_061_005);
+        // A successor 20 minutes ahead is refused, and told of once; a small drift is followed.
+        assert!(!clock.set_by(2_261_000, Duration::ZERO));
+        assert!(clock.set_by(2_261_000, Duration::ZERO));
+        assert_eq!(clock.now().unix_millis(), 1_061_005);
+        assert!(clock.set_by(1_062_000, Duration::ZERO));
+        assert_eq!(clock.now().unix_millis(), 1_062_000);
     }
 }

@@ -7,7 +7,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 pub(super) enum Failure {
     /// Nothing was done: the server does not know the script.
     ScriptUnknown,
-    /// Nothing was done: the slot lies elsewhere, for this call only or from now on.
+    /// Nothing was done: another server may have the slot.
     Moved,
     /// Nothing was done, and it may be tried again: loading, electing, migrating.
     NotNow,
@@ -26,11 +26,14 @@ impl Failure {
         match error.kind() {
             ErrorKind::Server(kind) => match kind {
                 ServerErrorKind::NoScript => Self::ScriptUnknown,
-                ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::ReadOnly => Self::Moved,
-                ServerErrorKind::BusyLoading
-                | ServerErrorKind::TryAgain
+                ServerErrorKind::Moved
+                | ServerErrorKind::ReadOnly
                 | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown => Self::NotNow,
+                | ServerErrorKind::MasterDown => Self::Moved,
+                // A slot on its way elsewhere: it is served again when it has arrived.
+                ServerErrorKind::Ask | ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading => {
+                    Self::NotNow
+                }
                 _ => Self::Refused,
             },
             ErrorKind::Io | ErrorKind::Parse => Self::Lost,

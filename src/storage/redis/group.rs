@@ -46,7 +46,9 @@ impl Groups {
         let wait = Wait {
             replicas: settings.wait_replicas,
             millis: settings.wait_timeout.as_millis().to_string(),
-            disks: server.waits_for_disks(),
+            disks: server
+                .waits_for_disks(&mut connector.connect(address, settings.call_timeout).await?)
+                .await,
         };
         let patience = settings.call_timeout + settings.wait_timeout;
         for _ in 0..CONNECTIONS {

@@ -38,6 +38,12 @@ pub enum IdentityError {
          restore it from a backup, or empty it to begin anew"
     )]
     Lost,
+    /// There is none, though there was one.
+    #[error(
+        "the store is empty, but this gateway has used one before: restore it, \
+         or remove the file STORE from epoch_directory to begin anew"
+    )]
+    Gone,
     /// A newer program made it, or somebody changed it.
     #[error("the store was made by a newer program, or its identity was changed: {0:?}")]
     Unreadable(String),
@@ -91,6 +97,7 @@ impl Shared {
                 None if self.generations().await?.iter().any(Option::is_some) => {
                     return Err(IdentityError::Lost);
                 }
+                None if !self.settings.may_create => return Err(IdentityError::Gone),
                 None => {
                     let mut command = redis::cmd("SET");
                     command.arg(identity_key()).arg(StoreIdentity::draw()?.write()).arg("NX");
@@ -132,6 +139,12 @@ impl Shared {
                 command.arg("NX");
             }
             self.call(bucket, &Request::Plain(&command)).await?;
+            if matches!(mark, Mark::All) {
+                // Whoever connects from now on finds another process than this, and is cautious.
+                let mut command = redis::cmd("SET");
+                command.arg(bucket.primary()).arg("accepted 0");
+                self.call(bucket, &Request::Plain(&command)).await?;
+            }
         }
         self.write_identity(&StoreIdentity { complete: true, ..identity }).await
     }

@@ -11,7 +11,7 @@ use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
 use super::encoding::Bucket;
 use super::group::Groups;
 use super::primaries::Primaries;
-use super::server::{self, Server};
+use super::server::{self, Server, Unfit};
 use super::settings::{NodeAddress, Settings};
 
 /// Between attempts to connect: the first pause and the longest; it doubles, and a random half of it
@@ -108,6 +108,9 @@ pub(super) enum LinkError {
     /// The server is not the primary.
     #[error("{0} is not a primary")]
     NotPrimary(NodeAddress),
+    /// It may not keep money.
+    #[error("{address}: {why}")]
+    Unfit { address: NodeAddress, why: Unfit },
     /// It was refused.
     #[error("{address}: {error}")]
     Refused { address: NodeAddress, error: RedisError },
@@ -185,6 +188,9 @@ impl Link {
         if !server.is_primary {
             return Err(LinkError::NotPrimary(self.address.clone()));
         }
+        server
+            .fitness(settings.accept_loss)
+            .map_err(|why| LinkError::Unfit { address: self.address.clone(), why })?;
         let groups = match settings.wait_replicas {
             0 => None,
             _ => Some(Groups::connect(&self.connector, &self.address, &server).await.map_err(refused)?),

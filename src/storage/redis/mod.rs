@@ -8,12 +8,14 @@
 //! Reads are of the primary. They may show what has not reached a replica yet: an answer given
 //! twice rests on it, never a charge, because whatever moves money commits first.
 
+mod batch;
 mod call;
 mod clock;
 mod encoding;
 mod failure;
 mod group;
 mod identity;
+mod indexes;
 mod link;
 mod primaries;
 mod rate;
@@ -25,7 +27,7 @@ mod tests;
 mod topology;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,9 +38,9 @@ pub use self::settings::{NodeAddress, Settings};
 
 use self::call::{Answered, CallError, Request};
 use self::clock::ServerClock;
-use self::encoding::{Bucket, Place, Stored, encode, name_of};
+use self::encoding::{Bucket, Place, Stored};
 use self::identity::IdentityError;
-use self::link::Connector;
+use self::link::{Connector, LinkError};
 use self::primaries::Primaries;
 use self::script::{Revisions, Scripts};
 use self::server::Unfit;
@@ -48,13 +50,8 @@ use crate::crypto::random::RandomUnavailable;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{
     Batch, BoxFuture, Committed, Durability, Identity, Kind, Purpose, Record, RecordKey, RecordStore,
-    Revision, StoreError, Write,
+    StoreError,
 };
-
-/// Buckets whose indexes are read in one go.
-const MOST_BUCKETS: usize = 64;
-/// Entries of one index read in one go.
-const MOST_ENTRIES: usize = 10_000;
 
 /// The shared store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -160,14 +157,10 @@ impl RedisStore {
 impl Shared {
     async fn refuse_unfit_servers(&self) -> Result<(), OpenError> {
         for link in &self.topology.map().links {
-            let unreachable = || OpenError::Unreachable(link.address.clone());
-            let live = link.connected().await.map_err(|_| unreachable())?;
-            let mut connection = live.connection.clone();
-            let fitness = live.server.fitness(&mut connection, self.settings.accept_loss).await;
-            let why = fitness.map_err(|_| unreachable())?.err();
-            if let Some(why) = why {
-                return Err(OpenError::Unfit { node: link.address.clone(), why });
-            }
+            link.connected().await.map_err(|error| match error {
+                LinkError::Unfit { address, why } => OpenError::Unfit { node: address, why },
+                _ => OpenError::Unreachable(link.address.clone()),
+            })?;
         }
         Ok(())
     }
@@ -262,6 +255,9 @@ impl Shared {
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
+        if self.has_lost_generation() {
+            return Err(StoreError::Changed);
+        }
         let revision = self.revisions.next();
         let now = self.clock.now();
         let Some((bucket, keys, arguments)) = self.prepare(&batch, revision, now) else {
@@ -284,191 +280,6 @@ impl Shared {
             _ => Err(StoreError::Unacknowledged),
         }
     }
-
-    /// The bucket, keys and arguments of a batch's script; `None` when a key is out of bounds or
-    /// another bucket's.
-    #[allow(clippy::type_complexity, reason = "what one script takes")]
-    fn prepare(
-        &self,
-        batch: &Batch,
-        revision: Revision,
-        now: Timestamp,
-    ) -> Option<(Bucket, Vec<Vec<u8>>, Vec<Vec<u8>>)> {
-        let expected: Vec<(Place, Revision)> = batch
-            .expect
-            .iter()
-            .map(|(key, revision)| Some((Place::of(key)?, *revision)))
-            .collect::<Option<_>>()?;
-        // The last write of a key is the one that counts.
-        let mut writes: Vec<(Place, &Write)> = Vec::with_capacity(batch.writes.len());
-        for write in &batch.writes {
-            let (Write::Put { key, .. } | Write::Delete { key }) = write;
-            let place = Place::of(key)?;
-            writes.retain(|(known, _)| *known != place);
-            writes.push((place, write));
-        }
-        let places = || expected.iter().map(|(place, _)| place).chain(writes.iter().map(|(place, _)| place));
-        let bucket = places().next().map_or(Bucket::FIRST, |place| place.bucket);
-        places().all(|place| place.bucket == bucket).then_some(())?;
-        let own = [
-            bucket.generation(),
-            bucket.due(),
-            bucket.index_of(Kind::Token),
-            bucket.index_of(Kind::Registry),
-        ];
-        let keys = own.into_iter().chain(places().map(|place| place.key.clone()));
-        let keys = keys.map(String::into_bytes).collect();
-        let mut arguments = vec![
-            self.identity.load().generation.clone(),
-            now.unix_millis().to_string().into_bytes(),
-            revision.0.to_be_bytes().to_vec(),
-            expected.len().to_string().into_bytes(),
-        ];
-        arguments.extend(expected.iter().map(|(_, revision)| revision.0.to_be_bytes().to_vec()));
-        for (place, write) in &writes {
-            let (value, life) = match write {
-                Write::Put { bytes, expires_at, due, .. } => {
-                    (encode(revision, *expires_at, *due, bytes), life(*expires_at, now))
-                }
-                Write::Delete { .. } => (Vec::new(), 0),
-            };
-            arguments.extend([value, life.to_string().into_bytes(), place.name().as_bytes().to_vec()]);
-        }
-        Some((bucket, keys, arguments))
-    }
-
-    /// Entries of the same index of several buckets.
-    async fn entries(
-        &self,
-        buckets: &[Bucket],
-        command: impl Fn(Bucket) -> redis::Cmd,
-    ) -> Result<Vec<Vec<Vec<u8>>>, StoreError> {
-        let reads = buckets.iter().map(|bucket| {
-            let command = command(*bucket);
-            async move {
-                let answered = self.call(*bucket, &Request::Plain(&command)).await.map_err(read_error)?;
-                redis::from_redis_value(answered.value).map_err(|_| StoreError::Corrupt)
-            }
-        });
-        futures_util::future::join_all(reads).await.into_iter().collect()
-    }
-
-    /// The records that an index of a bucket names, with what is wrong with those that are not there
-    /// (any more, or not as the index says) tidied away.
-    async fn indexed(
-        &self,
-        bucket: Bucket,
-        index: &str,
-        names: &[Vec<u8>],
-        wants_due: bool,
-    ) -> Result<Vec<(Place, Stored)>, StoreError> {
-        let places: Vec<Place> =
-            names.iter().map(|name| Place::indexed(bucket, &String::from_utf8_lossy(name))).collect();
-        if places.is_empty() {
-            return Ok(Vec::new());
-        }
-        let values = self.values(bucket, &places.iter().collect::<Vec<_>>()).await?;
-        let mut found = Vec::with_capacity(places.len());
-        for (place, value) in places.into_iter().zip(values) {
-            match value {
-                Some(stored) if !wants_due || stored.due.is_some() => found.push((place, stored)),
-                _ => self.forget(bucket, index, &place, wants_due).await?,
-            }
-        }
-        Ok(found)
-    }
-
-    async fn forget(&self, bucket: Bucket, index: &str, place: &Place, due: bool) -> Result<(), StoreError> {
-        let request = Request::Script {
-            script: &self.scripts.forget,
-            keys: vec![index.as_bytes().to_vec(), place.key.clone().into_bytes()],
-            arguments: vec![
-                place.name().as_bytes().to_vec(),
-                if due { b"due".to_vec() } else { b"index".to_vec() },
-            ],
-            waits: false,
-        };
-        self.call(bucket, &request).await.map(drop).map_err(read_error)
-    }
-
-    async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<(Timestamp, RecordKey)>, StoreError> {
-        let buckets: Vec<Bucket> = Bucket::all().collect();
-        let most = limit.min(MOST_ENTRIES);
-        let names = self
-            .entries(&buckets, |bucket| {
-                let mut command = redis::cmd("ZRANGE");
-                command.arg(bucket.due()).arg("-inf").arg(now.unix_millis()).arg("BYSCORE");
-                command.arg("LIMIT").arg(0).arg(most);
-                command
-            })
-            .await?;
-        let mut due = Vec::new();
-        for (bucket, names) in buckets.into_iter().zip(names) {
-            for (place, stored) in self.indexed(bucket, &bucket.due(), &names, true).await? {
-                if let Some(at) = stored.due.filter(|at| *at <= now) {
-                    due.push((at, place.decode().ok_or(StoreError::Corrupt)?));
-                }
-            }
-        }
-        due.sort();
-        due.truncate(limit);
-        Ok(due)
-    }
-
-    async fn scan(
-        &self,
-        kind: Kind,
-        after: Option<&RecordKey>,
-        limit: usize,
-    ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
-        if !matches!(kind, Kind::Token | Kind::Registry) {
-            return Err(StoreError::Unavailable);
-        }
-        let most = limit.min(MOST_ENTRIES);
-        let mut after = after.map(|key| (Bucket::of(&key.partition), name_of(key)));
-        let first = after.as_ref().map_or(Bucket::FIRST, |(bucket, _)| *bucket);
-        let mut buckets: VecDeque<Bucket> = first.and_later().collect();
-        let mut found = Vec::new();
-        // A large store fills a page from one bucket; a small one is looked through in a few strides.
-        let mut stride = 1;
-        while found.len() < limit && !buckets.is_empty() {
-            let open: Vec<Bucket> = buckets.iter().take(stride).copied().collect();
-            stride = MOST_BUCKETS.min(stride * 2);
-            let names = self
-                .entries(&open, |bucket| {
-                    let from = after.as_ref().filter(|(at, _)| *at == bucket);
-                    let from = from.map_or_else(|| "-".to_owned(), |(_, name)| format!("({name}"));
-                    let mut command = redis::cmd("ZRANGE");
-                    command.arg(bucket.index_of(kind)).arg(from).arg("+").arg("BYLEX");
-                    command.arg("LIMIT").arg(0).arg(most);
-                    command
-                })
-                .await?;
-            for (bucket, names) in open.into_iter().zip(names) {
-                for (place, stored) in self.indexed(bucket, &bucket.index_of(kind), &names, false).await? {
-                    found.push((place.decode().ok_or(StoreError::Corrupt)?, stored.record()));
-                }
-                // A bucket is read until its index has no more: names without records end no page.
-                if names.len() == most {
-                    after = names.last().map(|name| (bucket, String::from_utf8_lossy(name).into_owned()));
-                    break;
-                }
-                buckets.pop_front();
-                if found.len() >= limit {
-                    break;
-                }
-            }
-        }
-        found.truncate(limit);
-        Ok(found)
-    }
-}
-
-/// How long the server keeps a record (ms), by its own clock: whoever reads it decides by ours, so a
-/// little longer. 0 for ever.
-fn life(expires_at: Option<Timestamp>, now: Timestamp) -> u64 {
-    const LINGERS: u64 = 5_000;
-    expires_at.map_or(0, |at| u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX / 2) + LINGERS)
 }
 
 fn read_error(error: CallError) -> StoreError {
@@ -535,10 +346,19 @@ impl RecordStore for RedisStore {
         self.shared.primaries.mistrusted()
     }
 
+    fn reads_are_acknowledged(&self) -> bool {
+        self.shared.settings.wait_replicas == 0
+    }
+
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let begun = self.shared.begin_generation(self.shared.tag_key()).await;
             let identity = begun.map_err(|_| StoreError::Unavailable)?;
+            let whole = self.shared.is_whole(&identity.generation).await.unwrap_or(false);
+            // Somebody else accepted it at the same time: one of the two follows the other.
+            if !whole {
+                return Err(StoreError::Unacknowledged);
+            }
             self.shared.adopt(&identity.generation);
             Ok(())
         })

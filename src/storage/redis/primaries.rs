@@ -5,9 +5,9 @@
 //! session was charged ([`crate::records::RecordStore::mistrusted`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redis::{Pipeline, RedisResult};
 
 use super::encoding::Bucket;
@@ -20,18 +20,18 @@ pub(super) struct Primaries {
     clock: Arc<dyn Clock>,
     caution: Duration,
     notify: Notify,
-    /// Until when the store is not believed, in ms.
-    mistrusted_until: AtomicI64,
+    /// Until when the store is not believed: by a clock that nobody sets.
+    mistrusted_until: Mutex<Option<Instant>>,
 }
 
 impl Primaries {
     pub(super) fn new(clock: Arc<dyn Clock>, caution: Duration, notify: Notify) -> Self {
-        Self { clock, caution, notify, mistrusted_until: AtomicI64::new(i64::MIN) }
+        Self { clock, caution, notify, mistrusted_until: Mutex::default() }
     }
 
     /// Whether a change is so recent that the store is not believed.
     pub(super) fn mistrusted(&self) -> bool {
-        self.clock.now().unix_millis() < self.mistrusted_until.load(Ordering::Relaxed)
+        self.mistrusted_until.lock().is_some_and(|until| Instant::now() < until)
     }
 
     /// A change that was learned of otherwise.
@@ -40,8 +40,10 @@ impl Primaries {
     }
 
     fn mistrust_from(&self, changed_at: Timestamp) {
-        let until = changed_at.plus(self.caution).unix_millis();
-        self.mistrusted_until.fetch_max(until, Ordering::Relaxed);
+        let left = changed_at.plus(self.caution).since(self.clock.now()).min(self.caution);
+        let until = Instant::now().checked_add(left).filter(|_| !left.is_zero());
+        let mut mistrusted = self.mistrusted_until.lock();
+        *mistrusted = (*mistrusted).max(until);
     }
 
     /// Compares the process at the other end with the one that served each bucket last, and
@@ -84,6 +86,10 @@ impl Primaries {
         if writes.is_empty() {
             return Ok(());
         }
-        writes.query_async(&mut connection).await
+        // Without memory it is not noted now, and found again: that errs to caution.
+        match writes.query_async(&mut connection).await {
+            Err(error) if error.code() == Some("OOM") => Ok(()),
+            noted => noted,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, RedisResult, Value};
+use redis::{RedisResult, Value};
 
 /// The oldest version whose scripts can say that they may run when memory is short.
 const OLDEST: (u32, u32) = (7, 0);
@@ -37,9 +37,9 @@ pub enum Unfit {
          set `maxmemory-policy noeviction`"
     )]
     Evicts(String),
-    /// It forgets everything when it restarts.
+    /// It forgets what it acknowledged when it restarts; snapshots are minutes old.
     #[error(
-        "it keeps nothing on disk: a restart forgets every claim; set `appendonly yes`, \
+        "it has no append-only file: a restart forgets claims; set `appendonly yes`, \
          or `store.accept_loss = true` here"
     )]
     Forgets,
@@ -66,38 +66,29 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<S
 }
 
 impl Server {
-    /// Whether an acknowledgement can include the disks of primary and replicas.
-    pub(super) fn waits_for_disks(&self) -> bool {
-        self.version >= WAITS_FOR_DISKS && self.appends_to_file
+    /// Whether an acknowledgement can include the disks of primary and replicas. Where they are synced
+    /// once a second, waiting for them would take as long.
+    pub(super) async fn waits_for_disks(&self, connection: &mut MultiplexedConnection) -> bool {
+        if self.version < WAITS_FOR_DISKS || !self.appends_to_file {
+            return false;
+        }
+        let asked: RedisResult<Vec<String>> =
+            redis::cmd("CONFIG").arg("GET").arg("appendfsync").query_async(connection).await;
+        asked.is_ok_and(|pair| pair.get(1).is_some_and(|when| when == "always"))
     }
 
     /// Whether it may keep money.
-    pub(super) async fn fitness(
-        &self,
-        connection: &mut MultiplexedConnection,
-        accept_loss: bool,
-    ) -> RedisResult<Result<(), Unfit>> {
+    pub(super) fn fitness(&self, accept_loss: bool) -> Result<(), Unfit> {
         if self.version < OLDEST {
-            return Ok(Err(Unfit::Version(self.version_text.clone())));
+            return Err(Unfit::Version(self.version_text.clone()));
         }
         if self.eviction != "noeviction" {
-            return Ok(Err(Unfit::Evicts(self.eviction.clone())));
+            return Err(Unfit::Evicts(self.eviction.clone()));
         }
-        if !accept_loss && !self.appends_to_file && !saves_snapshots(connection).await? {
-            return Ok(Err(Unfit::Forgets));
+        if !accept_loss && !self.appends_to_file {
+            return Err(Unfit::Forgets);
         }
-        Ok(Ok(()))
-    }
-}
-
-/// Whether it writes snapshots. Where it may not be asked (a managed service), it is taken not to.
-async fn saves_snapshots(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
-    let asked: Result<Vec<String>, RedisError> =
-        redis::cmd("CONFIG").arg("GET").arg("save").query_async(connection).await;
-    match asked {
-        Ok(pair) => Ok(pair.get(1).is_some_and(|rule| !rule.is_empty())),
-        Err(error) if error.is_io_error() => Err(error),
-        Err(_) => Ok(false),
+        Ok(())
     }
 }
 

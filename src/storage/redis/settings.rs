@@ -50,6 +50,8 @@ pub struct Settings {
     pub failover_caution: Duration,
     /// Use a server that keeps nothing on disk.
     pub accept_loss: bool,
+    /// Make a store where there is none.
+    pub may_create: bool,
     /// Go by the server's clock, so that replicas agree when something expires; otherwise by each
     /// machine's own, which must then agree.
     pub follow_server_clock: bool,
@@ -68,6 +70,7 @@ impl Default for Settings {
             call_timeout: Duration::from_secs(1),
             failover_caution: Duration::from_secs(600),
             accept_loss: false,
+            may_create: true,
             follow_server_clock: true,
         }
     }

@@ -15,7 +15,7 @@ use super::server;
 use super::settings::NodeAddress;
 
 /// Between two looks at the topology, however many ask for one.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(200);
 
 /// Why no topology is known.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,16 @@ impl Topology {
         }
         let found = self.look().await;
         *looked = Some(Instant::now());
-        let addresses = found?;
+        let addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                // Nobody knows which of two has what was acknowledged: neither is used.
+                if matches!(error, TopologyError::TwoPrimaries(..)) {
+                    self.map.store(Arc::new(Map { links: Vec::new(), owners: Vec::new() }));
+                }
+                return Err(error);
+            }
+        };
         let known = self.map();
         let mut links: Vec<Arc<Link>> = Vec::new();
         let mut owners = Vec::with_capacity(addresses.len());
@@ -122,20 +131,19 @@ impl Topology {
         let answers = futures_util::future::join_all(asked.iter().map(|address| self.ask(address))).await;
         let mut primaries: Vec<NodeAddress> = Vec::new();
         let mut failures = Vec::new();
-        let mut incomplete = false;
+        let mut views = Vec::new();
         for (address, answer) in asked.into_iter().zip(answers) {
             match answer {
-                Ok(Word::Cluster(owners)) => match owners.into_iter().collect::<Option<Vec<_>>>() {
-                    Some(owners) => return Ok(owners),
-                    None => incomplete = true,
-                },
+                Ok(Word::Cluster(owners)) => views.push(owners),
                 Ok(Word::Primary) => primaries.push(address.clone()),
                 Ok(Word::Replica) => {}
                 Err(error) => failures.push(format!("{address}: {error}")),
             }
         }
+        if !views.is_empty() {
+            return most_say(&views).ok_or(TopologyError::Incomplete);
+        }
         match primaries.as_slice() {
-            [] if incomplete => Err(TopologyError::Incomplete),
             [] if failures.is_empty() => Err(TopologyError::NoPrimary),
             [] => Err(TopologyError::Unreachable(failures.join("; "))),
             [primary] => Ok(vec![primary.clone(); Bucket::COUNT]),
@@ -151,6 +159,17 @@ impl Topology {
         }
         Ok(if server.is_primary { Word::Primary } else { Word::Replica })
     }
+}
+
+/// For each bucket, the primary that most nodes name: one that is cut off from the others still tells
+/// what was.
+fn most_say(views: &[Vec<Option<NodeAddress>>]) -> Option<Vec<NodeAddress>> {
+    Bucket::all()
+        .map(|bucket| {
+            let named = || views.iter().filter_map(|view| view.get(bucket.index())?.as_ref());
+            named().max_by_key(|address| named().filter(|other| other == address).count()).cloned()
+        })
+        .collect()
 }
 
 /// What a server says of itself.

@@ -50,7 +50,7 @@ impl Shared {
         });
         let down: Vec<String> =
             futures_util::future::join_all(looks).await.into_iter().filter_map(Result::err).collect();
-        if down.is_empty() {
+        if down.is_empty() && !map.links.is_empty() {
             self.note_up();
         } else {
             self.note_down();
@@ -73,8 +73,8 @@ impl Shared {
         let asked = Instant::now();
         let Ok(theirs) = server::time(&mut connection).await else { return };
         let round_trip = asked.elapsed();
-        if round_trip <= CLOCK_PATIENCE && theirs > 0 {
-            self.clock.set_by(theirs, round_trip);
+        if round_trip <= CLOCK_PATIENCE && theirs > 0 && !self.clock.set_by(theirs, round_trip) {
+            (self.notify)(Notice::ClockRefused);
         }
     }
 

@@ -8,6 +8,8 @@
 --       then for each record to write: its value (empty: delete), its life (ms, 0: no end), its name in the indexes
 -- A value begins with revision, expiry (ms) and due instant (ms), 8 bytes big-endian each, 0 for none.
 -- Answers 1 applied, 2 applied before (a batch sent again after its answer was lost), 0 conflict.
+-- What is answered as applied has always written something: a WAIT that follows on a connection that has
+-- written nothing would be satisfied at once, whoever has what is answered.
 local ABSENT = string.rep('\0', 8)
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return redis.error_reply('GENERATION the generation of this store is not the one expected')
@@ -16,6 +18,7 @@ local now = tonumber(ARGV[2])
 local revision = ARGV[3]
 local expected = tonumber(ARGV[4])
 local records = #KEYS - 4
+local function barrier() redis.call('SET', KEYS[1], ARGV[1]) end
 if records == 0 then return 1 end
 local stored = redis.call('MGET', unpack(KEYS, 5))
 
@@ -42,10 +45,13 @@ end
 
 for i = 1, expected do
   if revision_of(stored[i]) ~= ARGV[4 + i] then
-    return applied_before() and 2 or 0
+    if not applied_before() then return 0 end
+    barrier()
+    return 2
   end
 end
 
+if records == expected then barrier() end
 for i = expected + 1, records do
   local at = 4 + expected + (i - expected - 1) * 3
   local value, life, name = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]

@@ -10,8 +10,11 @@ local now = time[1] * 1000000 + time[2]
 local interval = tonumber(ARGV[1])
 local tolerance = interval * tonumber(ARGV[2])
 local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+-- Further ahead than any burst: the clock was set back.
+if arrival - now > tolerance + interval then arrival = now end
 local following = arrival + interval
-if following - now > tolerance then
+-- A double has a grain of a quarter of a microsecond at such times.
+if following - now > tolerance + 1 then
   return {0, 0, math.ceil(following - tolerance - now)}
 end
 redis.call('SET', KEYS[1], string.format('%.0f', following), 'PX', math.ceil((following - now) / 1000))

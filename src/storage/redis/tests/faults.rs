@@ -6,6 +6,7 @@ use super::redis_server::Replicated;
 use super::relay::Relay;
 use super::*;
 use crate::limit::shared::{SharedLimit, SharedLimits};
+use crate::records::{Revision, Write};
 use crate::storage::contract::{batch, put, read, token, write};
 
 fn durable(store: RedisStore) -> Arc<dyn RecordStore> {
@@ -165,6 +166,47 @@ async fn two_primaries_are_one_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_primary_that_appears_stops_money_until_one_is_left() {
+    let servers = Replicated::start(&options());
+    let store = durable(open(settings(&servers.urls()), &Notices::default()).await);
+    assert!(put_once(&store, "a").await.unwrap().is_applied());
+    let replica = servers.replicas().next().unwrap();
+    servers.nodes[replica].command(&["REPLICAOF", "NO", "ONE"]);
+    until("it is noticed", async || store.health() == Err(StoreError::Unavailable)).await;
+    assert_eq!(put_once(&store, "b").await, Err(StoreError::Unavailable));
+    let port = servers.primary().port.to_string();
+    servers.nodes[replica].command(&["REPLICAOF", "127.0.0.1", &port]);
+    until("one is left", async || put_once(&store, "c").await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_again_waits_for_replicas_too() {
+    let servers = Replicated::start(&options());
+    servers.wait_until_in_sync();
+    let waiting = Settings { wait_replicas: 2, ..settings(&servers.urls()) };
+    let store = durable(open(waiting, &Notices::default()).await);
+    until("replication", async || put_once(&store, "a").await.is_ok()).await;
+    assert!(!store.reads_are_acknowledged());
+    let revision = read(&store, &token("a")).await.unwrap().revision;
+    let rests_on_it = || batch(&[(&token("a"), revision)], vec![]);
+    until("an answer", async || store.commit(rests_on_it()).await.is_ok()).await;
+    let replica = servers.replicas().next().unwrap();
+    servers.nodes[replica].pause();
+    assert_eq!(store.commit(rests_on_it()).await, Err(StoreError::Unacknowledged));
+    servers.nodes[replica].resume();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_used_before_is_not_made_anew_by_whoever_starts_first() {
+    let server = Server::start(options());
+    let careful = Settings { may_create: false, ..settings(&[server.url()]) };
+    let clock = Arc::new(crate::domain::clock::SystemClock);
+    let opened = RedisStore::open(careful, clock, Arc::new(|_| {})).await;
+    let told = opened.err().unwrap().to_string();
+    assert!(told.contains("restore it") && told.contains("STORE"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_refuses_in_time_and_resumes_by_itself() {
     let server = Server::start(options());
     let told = Notices::default();
@@ -252,6 +294,17 @@ async fn a_rate_holds_across_replicas_and_refills() {
     server.pause();
     assert_eq!(replicas[1].take(&limit).await, None, "the local gate then stands alone");
     server.resume();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_at_a_time_is_allowed_at_every_rate() {
+    let server = Server::start(options());
+    let store = open(settings(&[server.url()]), &Notices::default()).await;
+    for rate in [1, 6, 7, 15, 24, 60, 333, 997] {
+        let limit =
+            SharedLimit { name: format!("agent/{rate}"), interval: Duration::from_secs(1) / rate, burst: 1 };
+        assert!(store.take(&limit).await.unwrap().allowed, "{rate} a second");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

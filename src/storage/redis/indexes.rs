@@ -1,0 +1,149 @@
+//! Finding records without their names: those that are due, and those of a kind. Each bucket has its
+//! own indexes, beside the records they name. An index that is empty may be one that was lost, so
+//! each is believed only with the bucket's generation.
+
+use std::collections::VecDeque;
+
+use super::call::Request;
+use super::encoding::{Bucket, Place, Stored, name_of};
+use super::{Shared, read_error};
+use crate::domain::clock::Timestamp;
+use crate::records::{Kind, Record, RecordKey, StoreError};
+
+/// Buckets whose indexes are read in one go.
+const MOST_BUCKETS: usize = 64;
+/// Entries of one index read in one go.
+const MOST_ENTRIES: usize = 10_000;
+
+impl Shared {
+    /// Entries of the same index of several buckets.
+    async fn entries(
+        &self,
+        buckets: &[Bucket],
+        command: impl Fn(Bucket) -> redis::Cmd,
+    ) -> Result<Vec<Vec<Vec<u8>>>, StoreError> {
+        let reads = buckets.iter().map(|bucket| {
+            let command = command(*bucket);
+            async move {
+                let answered = self.call(*bucket, &Request::Plain(&command)).await.map_err(read_error)?;
+                self.values(*bucket, &[]).await?;
+                redis::from_redis_value(answered.value).map_err(|_| StoreError::Corrupt)
+            }
+        });
+        futures_util::future::join_all(reads).await.into_iter().collect()
+    }
+
+    /// The records that an index of a bucket names, with what is wrong with those that are not there
+    /// (any more, or not as the index says) tidied away.
+    async fn indexed(
+        &self,
+        bucket: Bucket,
+        index: &str,
+        names: &[Vec<u8>],
+        wants_due: bool,
+    ) -> Result<Vec<(Place, Stored)>, StoreError> {
+        let places: Vec<Place> =
+            names.iter().map(|name| Place::indexed(bucket, &String::from_utf8_lossy(name))).collect();
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = self.values(bucket, &places.iter().collect::<Vec<_>>()).await?;
+        let mut found = Vec::with_capacity(places.len());
+        for (place, value) in places.into_iter().zip(values) {
+            match value {
+                Some(stored) if !wants_due || stored.due.is_some() => found.push((place, stored)),
+                _ => self.forget(bucket, index, &place, wants_due).await?,
+            }
+        }
+        Ok(found)
+    }
+
+    async fn forget(&self, bucket: Bucket, index: &str, place: &Place, due: bool) -> Result<(), StoreError> {
+        let request = Request::Script {
+            script: &self.scripts.forget,
+            keys: vec![index.as_bytes().to_vec(), place.key.clone().into_bytes()],
+            arguments: vec![
+                place.name().as_bytes().to_vec(),
+                if due { b"due".to_vec() } else { b"index".to_vec() },
+            ],
+            waits: false,
+        };
+        self.call(bucket, &request).await.map(drop).map_err(read_error)
+    }
+
+    pub(super) async fn due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RecordKey)>, StoreError> {
+        let buckets: Vec<Bucket> = Bucket::all().collect();
+        let most = limit.min(MOST_ENTRIES);
+        let names = self
+            .entries(&buckets, |bucket| {
+                let mut command = redis::cmd("ZRANGE");
+                command.arg(bucket.due()).arg("-inf").arg(now.unix_millis()).arg("BYSCORE");
+                command.arg("LIMIT").arg(0).arg(most);
+                command
+            })
+            .await?;
+        let mut due = Vec::new();
+        for (bucket, names) in buckets.into_iter().zip(names) {
+            for (place, stored) in self.indexed(bucket, &bucket.due(), &names, true).await? {
+                if let Some(at) = stored.due.filter(|at| *at <= now) {
+                    due.push((at, place.decode().ok_or(StoreError::Corrupt)?));
+                }
+            }
+        }
+        due.sort();
+        due.truncate(limit);
+        Ok(due)
+    }
+
+    pub(super) async fn scan(
+        &self,
+        kind: Kind,
+        after: Option<&RecordKey>,
+        limit: usize,
+    ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
+        if !matches!(kind, Kind::Token | Kind::Registry) {
+            return Err(StoreError::Unavailable);
+        }
+        let most = limit.min(MOST_ENTRIES);
+        let mut after = after.map(|key| (Bucket::of(&key.partition), name_of(key)));
+        let first = after.as_ref().map_or(Bucket::FIRST, |(bucket, _)| *bucket);
+        let mut buckets: VecDeque<Bucket> = first.and_later().collect();
+        let mut found = Vec::new();
+        // A large store fills a page from one bucket; a small one is looked through in a few strides.
+        let mut stride = 1;
+        while found.len() < limit && !buckets.is_empty() {
+            let open: Vec<Bucket> = buckets.iter().take(stride).copied().collect();
+            stride = MOST_BUCKETS.min(stride * 2);
+            let names = self
+                .entries(&open, |bucket| {
+                    let from = after.as_ref().filter(|(at, _)| *at == bucket);
+                    let from = from.map_or_else(|| "-".to_owned(), |(_, name)| format!("({name}"));
+                    let mut command = redis::cmd("ZRANGE");
+                    command.arg(bucket.index_of(kind)).arg(from).arg("+").arg("BYLEX");
+                    command.arg("LIMIT").arg(0).arg(most);
+                    command
+                })
+                .await?;
+            for (bucket, names) in open.into_iter().zip(names) {
+                for (place, stored) in self.indexed(bucket, &bucket.index_of(kind), &names, false).await? {
+                    found.push((place.decode().ok_or(StoreError::Corrupt)?, stored.record()));
+                }
+                // A bucket is read until its index has no more: names without records end no page.
+                if names.len() == most {
+                    after = names.last().map(|name| (bucket, String::from_utf8_lossy(name).into_owned()));
+                    break;
+                }
+                buckets.pop_front();
+                if found.len() >= limit {
+                    break;
+                }
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+}
