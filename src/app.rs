@@ -21,6 +21,7 @@ use crate::gateway::drain::Drain;
 use crate::gateway::{Caller, Gateway, TotalReads};
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
+use crate::operator::Api;
 use crate::records::key_use::{self, MissingKey};
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::server::admin::Admin;
@@ -152,7 +153,9 @@ impl App {
         let worker = tokio::spawn(Arc::clone(&gateway).work());
         let health = Arc::clone(&store);
         let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
-        let admin_service = Admin::new(Arc::clone(&metrics), drain.clone(), readiness);
+        let operator = Api::new(Arc::clone(&gateway), config.operators, opened.backup);
+        let admin_service =
+            Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
         let server = Server::new(config.server, tls, Arc::clone(&metrics), log.clone());
         let serving = drain.clone();
         let running = tokio::spawn(async move {

@@ -24,5 +24,6 @@ pub mod storage;
 pub mod gateway;
 pub mod server;
 pub mod config;
+pub mod operator;
 pub mod app;
 pub mod quickstart;

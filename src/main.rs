@@ -10,6 +10,7 @@ use countersign::app::App;
 use countersign::auth::command::{CommandError, KeygenArgs, SignArgs, VerifyArgs, keygen, sign, verify};
 use countersign::config::{self, Config};
 use countersign::domain::clock::{Clock, SystemClock};
+use countersign::operator::command::{self as operator, ClaimsVerb, StoreVerb};
 use countersign::quickstart::{self, QuickstartArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -40,6 +41,12 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// List the claims of a running gateway that are in doubt or pending, or end one by hand.
+    #[command(subcommand)]
+    Claims(ClaimsVerb),
+    /// Look through a store, or copy it.
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// Make a key; its private part goes to a new file only.
     Keygen(KeygenArgs),
     /// Sign a request and print its headers, ready for `curl -H @FILE`.
@@ -54,6 +61,8 @@ fn main() -> ExitCode {
         Verb::Quickstart(arguments) => tell(&arguments),
         Verb::Check { config } => config::command::check(&config, &mut io::stdout().lock()),
         Verb::Serve { config } => serve(&config),
+        Verb::Claims(verb) => command_line(operator::claims(&verb, &mut io::stdout())),
+        Verb::Store(verb) => command_line(operator::store(&verb, SystemClock.now(), &mut io::stdout())),
         Verb::Keygen(arguments) => done(keygen(&arguments, &mut io::stdout().lock())),
         Verb::Sign(arguments) => done(sign(&arguments, SystemClock.now(), &mut io::stdout().lock())),
         Verb::Verify(arguments) => {
@@ -103,6 +112,10 @@ fn serve(path: &std::path::Path) -> io::Result<bool> {
         app.shutdown().await;
         Ok(true)
     })
+}
+
+fn command_line(work: impl Future<Output = Result<bool, operator::CommandError>>) -> io::Result<bool> {
+    Ok(runtime()?.block_on(work)?)
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {

@@ -13,7 +13,7 @@ mod reading;
 use reading::{Token, paths, tokens, without_tests};
 
 /// What may be named only in some places, and why there. A place is a folder (ending in `/`) or a file.
-const DOORWAYS: [(&str, &[(&str, &str)]); 9] = [
+const DOORWAYS: [(&str, &[(&str, &str)]); 12] = [
     (
         "ring",
         &[
@@ -23,8 +23,11 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 9] = [
             ("src/quickstart/", "rustls is told which cryptography to use"),
         ],
     ),
+    ("aws_lc_rs", &[("src/crypto/", "cryptography has one home")]),
+    ("ed25519_dalek", &[("src/crypto/", "cryptography has one home")]),
     ("jsonwebtoken", &[("src/crypto/", "signs through ring")]),
     ("fjall", &[("src/storage/embedded/", "the engine behind the storage contract")]),
+    ("sfa", &[("src/storage/embedded/", "the container of the engine's files")]),
     ("governor", &[("src/limit/", "the algorithm behind the limits")]),
     ("prometheus", &[("src/telemetry/", "the library behind the metrics")]),
     ("std::env", &[("src/config/", "`env:` references"), ("src/main.rs", "the process's own arguments")]),

@@ -123,6 +123,11 @@ pub async fn check_and_record(
     Err(Replay::Store(StoreError::Unavailable))
 }
 
+/// Whether this is the content of a record of ours.
+pub fn is_readable(bytes: &[u8]) -> bool {
+    bytes.len() == size_of::<Sha256>()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

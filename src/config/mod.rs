@@ -11,6 +11,7 @@ mod document;
 mod fraud;
 mod keys;
 mod merchants;
+pub mod overview;
 mod parties;
 mod pem;
 mod redeemers;
@@ -32,7 +33,7 @@ use toml::de::DeTable;
 pub use report::{ConfigErrors, Mistake, Warning};
 
 use crate::crypto::rings::KeyRings;
-use crate::registry::Registry;
+use crate::registry::{Operators, Registry};
 use crate::{acp, fraud as fraud_rules, limit, merchant, server, storage};
 use document::{Section, read_root};
 use parties::Parties;
@@ -62,6 +63,8 @@ pub struct Config {
     pub fraud: fraud_rules::Settings,
     /// Agents and merchants.
     pub registry: Registry,
+    /// Who may use the operator's API; without any there is none.
+    pub operators: Operators,
     /// Where the gateway is reached, such as `https://pay.example.com`: the first of `server.hosts`.
     /// The issuer of grants.
     pub public_base_url: String,
@@ -75,15 +78,7 @@ impl Config {
     /// # Errors
     /// [`ConfigErrors`] holds every mistake.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let unreadable = |error: std::io::Error| {
-            ConfigErrors::about_file(format!("the configuration file cannot be read: {}", error.kind()))
-        };
-        let metadata = std::fs::metadata(path).map_err(unreadable)?;
-        if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
-            return Err(ConfigErrors::about_file("not a file, or larger than 64 MiB".to_owned()));
-        }
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new("")))
+        Self::parse(&read_text(path)?, path.parent().unwrap_or(Path::new("")))
     }
 
     /// Reads a configuration's text. Relative paths start at `base_dir`.
@@ -94,6 +89,17 @@ impl Config {
         let sources = Sources { base: base_dir, environment: &process_environment };
         parse_knowing_keys(text, &sources).0
     }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    let unreadable = |error: std::io::Error| {
+        ConfigErrors::about_file(format!("the configuration file cannot be read: {}", error.kind()))
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE_BYTES {
+        return Err(ConfigErrors::about_file("not a file, or larger than 64 MiB".to_owned()));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 /// The configuration, and the path of every key that was looked for.
@@ -127,7 +133,6 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
     let mut sockets = root.required_table("server", |section| settings::sockets(section, sources.base));
     let mut absent = server::Settings::default();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
-    root.table("admin", |section| settings::admin(section, server));
     let store = root.required_table("store", |section| store::store(section, sources));
     let keys = root.required_table("keys", |section| keys::rings(section, sources));
     let limits = root.table("limits", settings::limits);
@@ -147,6 +152,16 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
         root.wrong("merchants", "missing: without a merchant there is nothing to call");
     }
 
+    let redeemers = merchants.iter().flat_map(|merchant| &merchant.redeemers);
+    let others = agents
+        .iter()
+        .flat_map(|agent| &agent.credentials)
+        .chain(redeemers.flat_map(|redeemer| &redeemer.credentials))
+        .copied()
+        .collect();
+    let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
+    let operators = root.table("admin", |section| settings::admin(section, server, &others));
+
     let Sockets { settings: server, hosts } = sockets?;
     let public_base_url = format!("https://{}", hosts.first()?);
     let registry = Registry::new(agents, merchants, hosts);
@@ -159,6 +174,7 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
         limits,
         fraud,
         registry,
+        operators,
         public_base_url,
         warnings: Vec::new(),
     })

@@ -37,8 +37,13 @@ pub(super) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-struct Found {
-    text: SecretString,
+const EXPECTED: &str =
+    "a secret is given by reference, \"file:PATH\" or \"env:NAME\"; a value written here is refused";
+
+/// A secret as found.
+pub(super) struct Found {
+    /// Without the line end after it.
+    pub text: SecretString,
     readable_by_all: bool,
 }
 
@@ -65,9 +70,11 @@ impl Sources<'_> {
     }
 
     fn follow(&self, value: &Value<'_>) -> Result<Found, Problem> {
-        const EXPECTED: &str =
-            "a secret is given by reference, \"file:PATH\" or \"env:NAME\"; a value written here is refused";
-        let reference = value.text().map_err(|_| EXPECTED)?;
+        self.follow_text(value.text().map_err(|_| EXPECTED)?)
+    }
+
+    /// What a reference leads to.
+    pub(super) fn follow_text(&self, reference: &str) -> Result<Found, Problem> {
         let found = if let Some(path) = reference.strip_prefix("file:") {
             self.read_file(path)?
         } else if let Some(name) = reference.strip_prefix("env:") {

@@ -1,15 +1,21 @@
 //! Reads the sections about the gateway itself: sockets, limits. Each bound's reason stands
 //! with its field; here are only the extremes beyond which a value is surely a slip.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
 use super::agents::rate;
 use super::document::Section;
+use super::keys::first_use;
 use super::pem::listener_files;
+use super::report::Problem;
 use super::urls::{authority, network};
-use super::values::{bytes, count, duration, flag, socket_address};
+use super::values::{bytes, count, credential_digest, duration, flag, id, socket_address};
+use crate::crypto::digest::Sha256;
+use crate::domain::id::is_path_id;
+use crate::registry::{Operator, Operators};
 use crate::{acp, limit, merchant, server};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,8 +86,15 @@ fn proxy(section: &mut Section<'_>) -> server::ProxySettings {
     server::ProxySettings { networks, required }
 }
 
-/// Reads `[admin]` into the server's settings.
-pub(super) fn admin(section: &mut Section<'_>, settings: &mut server::Settings) {
+/// Reads `[admin]` into the server's settings. `others` are the credentials of agents and redeemers.
+pub(super) fn admin(
+    section: &mut Section<'_>,
+    settings: &mut server::Settings,
+    others: &HashSet<Sha256>,
+) -> Operators {
+    let mut names = HashMap::new();
+    let mut used = HashMap::new();
+    let operators = section.tables("operators", |section| operator(section, &mut names, &mut used, others));
     settings.admin_listen = section.or("listen", settings.admin_listen, socket_address);
     if !settings.admin_listen.ip().is_loopback() {
         section.warn("listen", "not loopback: metrics and the operator's API are plain HTTP");
@@ -89,6 +102,33 @@ pub(super) fn admin(section: &mut Section<'_>, settings: &mut server::Settings) 
     if settings.admin_listen == settings.listen && settings.listen.port() != 0 {
         section.wrong("listen", "is the same as `server.listen`");
     }
+    Operators::new(operators)
+}
+
+fn operator(
+    section: &mut Section<'_>,
+    names: &mut HashMap<String, usize>,
+    used: &mut HashMap<Sha256, usize>,
+    others: &HashSet<Sha256>,
+) -> Option<Operator> {
+    let taken = |line| Problem::from(format!("is already used on line {line}"));
+    let name = section.required("name", |value| {
+        let name = id(|text| is_path_id(text).then(|| text.to_owned()))(value)?;
+        first_use(names, name.clone(), value.line).map_err(taken)?;
+        Ok(name)
+    });
+    let credentials = section.list("credentials", |value| {
+        let digest = credential_digest(value)?;
+        if others.contains(&digest) {
+            return Err("this is the credential of an agent or a redeemer: operators need their own".into());
+        }
+        first_use(used, digest, value.line).map_err(taken)?;
+        Ok(digest)
+    });
+    if section.lacks("credentials") {
+        section.wrong("credentials", "at least one is needed, such as [\"sha256:…\"]");
+    }
+    Some(Operator { name: name?, credentials: credentials? })
 }
 
 /// Reads `[limits]`.

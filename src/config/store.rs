@@ -22,7 +22,7 @@ const GIB: u64 = 1 << 30;
 
 /// Keys that mean something to one engine only.
 const OF_EMBEDDED: [&str; 5] = ["directory", "min_free_bytes", "gather_window", "queue_bound", "cache_bytes"];
-const OF_REDIS: [&str; 9] = [
+const OF_REDIS: [&str; 10] = [
     "nodes",
     "ca_file",
     "username",
@@ -32,6 +32,7 @@ const OF_REDIS: [&str; 9] = [
     "call_timeout",
     "failover_caution",
     "accept_loss",
+    "server_clock",
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,7 +122,7 @@ fn redis(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Option
             duration(Duration::ZERO, DAY),
         ),
         accept_loss: section.or("accept_loss", default.accept_loss, flag),
-        follow_server_clock: default.follow_server_clock,
+        follow_server_clock: section.or("server_clock", default.follow_server_clock, flag),
         nodes: nodes.into_iter().map(|(_, node)| node).collect(),
     };
     if kind == Kind::Redis && settings.wait_replicas == 0 {

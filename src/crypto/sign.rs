@@ -1,11 +1,18 @@
 //! Digital signatures: Ed25519 (RFC 8032) and ECDSA P-256 with SHA-256 as raw `r‖s` (RFC 9421 §3.3.4).
+//!
+//! One signature is verified and one made for every request, so for Ed25519 each is done by the
+//! library that does it cheapest: AWS-LC signs, dalek verifies under keys it has decompressed once.
+//! Ed25519 signatures are deterministic, so who makes them cannot be told. Verification accepts what
+//! ring accepts: the equation without cofactor, `R` compared byte by byte, a scalar below the group's
+//! order; the tests pin it. Public keys of small order, under which anybody can sign, are refused
+//! when they are read.
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 use serde::Deserialize;
 
@@ -149,11 +156,13 @@ const SPKI_P256: &[u8] =
     b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
 
 /// A public key.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct VerifyingKey {
     algorithm: Algorithm,
     /// Ed25519: 32 bytes. P-256: the uncompressed point, 65 bytes.
     bytes: Vec<u8>,
+    /// The point of an Ed25519 key.
+    point: Option<ed25519_dalek::VerifyingKey>,
 }
 
 impl VerifyingKey {
@@ -166,7 +175,12 @@ impl VerifyingKey {
             Algorithm::Ed25519 => bytes.len() == 32,
             Algorithm::EcdsaP256Sha256 => bytes.len() == 65 && bytes.first() == Some(&4),
         };
-        if fits { Ok(Self { algorithm, bytes: bytes.to_vec() }) } else { Err(KeyRejected) }
+        fits.then_some(()).ok_or(KeyRejected)?;
+        let point = match algorithm {
+            Algorithm::Ed25519 => Some(point_of(bytes)?),
+            Algorithm::EcdsaP256Sha256 => None,
+        };
+        Ok(Self { algorithm, bytes: bytes.to_vec(), point })
     }
 
     /// Reads a public JWK (RFC 7517): `OKP`/`Ed25519` or `EC`/`P-256`.
@@ -265,17 +279,30 @@ impl VerifyingKey {
         jwk
     }
 
-    /// Whether `signature` (64 raw bytes) is this key's over `message`. ring refuses non-canonical
-    /// Ed25519 scalars and out-of-range ECDSA ones.
+    /// Whether `signature` (64 raw bytes) is this key's over `message`. Non-canonical Ed25519 scalars
+    /// and out-of-range ECDSA ones are refused.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match self.algorithm {
-            Algorithm::Ed25519 => UnparsedPublicKey::new(&ED25519, &self.bytes).verify(message, signature),
-            Algorithm::EcdsaP256Sha256 => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.bytes).verify(message, signature)
-            }
+        match &self.point {
+            Some(point) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| ed25519_dalek::Verifier::verify(point, message, &signature).is_ok()),
+            None => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.bytes)
+                .verify(message, signature)
+                .is_ok(),
         }
-        .is_ok()
     }
+}
+
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm && self.bytes == other.bytes
+    }
+}
+
+impl Eq for VerifyingKey {}
+
+fn point_of(bytes: &[u8]) -> Result<ed25519_dalek::VerifyingKey, KeyRejected> {
+    let point = bytes.try_into().ok().and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok());
+    point.filter(|point| !point.is_weak()).ok_or(KeyRejected)
 }
 
 #[cfg(test)]
@@ -295,6 +322,74 @@ mod tests {
             let read_back = VerifyingKey::from_spki_pem(&key.public().to_spki_pem()).unwrap();
             assert!(read_back == *key.public());
         }
+    }
+
+    /// ring as the judge of what dalek and AWS-LC do.
+    fn ring_verifies(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ring::signature::ED25519, key).verify(message, signature).is_ok()
+    }
+
+    #[test]
+    fn ed25519_signatures_are_those_of_rfc8032_whoever_makes_them() {
+        // RFC 8032 section 7.1, test 2.
+        let seed: Vec<u8> = hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+        let der = [ED25519_PKCS8.as_slice(), &seed].concat();
+        let key = SigningKey::from_pkcs8_der(&der).unwrap();
+        let public = hex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        assert_eq!(key.public().as_bytes(), public);
+        let expected = hex(concat!(
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da",
+            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+        ));
+        assert_eq!(key.sign(&[0x72]).unwrap(), expected);
+        assert!(key.public().verifies(&[0x72], &expected));
+    }
+
+    #[test]
+    fn verification_agrees_with_ring_on_every_changed_bit() {
+        let (key, _) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+        let signature = key.sign(b"message").unwrap();
+        assert!(ring_verifies(key.public().as_bytes(), b"message", &signature));
+        for bit in 0..512 {
+            let mut changed = signature.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(!key.public().verifies(b"message", &changed), "bit {bit}");
+            assert!(!ring_verifies(key.public().as_bytes(), b"message", &changed), "bit {bit}");
+        }
+        for length in [0, 63, 65] {
+            assert!(!key.public().verifies(b"message", &vec![1; length]));
+        }
+    }
+
+    #[test]
+    fn a_scalar_that_is_not_reduced_is_refused() {
+        // s + L: the same signature to who does not look (RFC 8032 section 5.1.7).
+        const ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
+        let (key, _) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+        let mut signature = key.sign(b"message").unwrap();
+        let mut carry = 0;
+        for (byte, added) in signature[32..].iter_mut().zip(hex(ORDER)) {
+            let sum = u16::from(*byte) + u16::from(added) + carry;
+            *byte = u8::try_from(sum & 0xff).unwrap();
+            carry = sum >> 8;
+        }
+        assert!(!key.public().verifies(b"message", &signature));
+        assert!(!ring_verifies(key.public().as_bytes(), b"message", &signature));
+    }
+
+    #[test]
+    fn keys_under_which_anybody_can_sign_are_refused() {
+        // The identity, and a point of order 8.
+        let order_8 = hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05");
+        let mut identity = vec![0; 32];
+        identity[0] = 1;
+        for weak in [identity, order_8] {
+            assert!(VerifyingKey::from_raw(Algorithm::Ed25519, &weak).is_err());
+        }
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use claim::{Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, begin_claim, reenter};
-pub use evidence::{Evidence, Lifecycle, Observation, observe, resolve};
+pub use claim::{Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, ClaimStanding, begin_claim, reenter};
+pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, resolve};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
 pub use settle::{Outcome, Settlement, settle};
 

@@ -15,7 +15,7 @@ mod fingerprint;
 mod gather;
 mod rules;
 mod verdict;
-mod velocity;
+pub mod velocity;
 mod window;
 
 use std::time::Duration;

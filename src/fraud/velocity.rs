@@ -62,6 +62,11 @@ impl Counter<'_> {
     }
 }
 
+/// Whether this is the content of a counter.
+pub fn is_readable(bytes: &[u8]) -> bool {
+    crate::records::codec::decode::<WindowSet>(bytes).is_ok()
+}
+
 fn named(name: &str, agent: &str, card: &[u8]) -> Sha256 {
     sha256_framed(&[name.as_bytes(), agent.as_bytes(), card])
 }

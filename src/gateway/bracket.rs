@@ -61,17 +61,17 @@ impl Gateway {
 
     /// Gives up a lease whose operation was refused before it did anything.
     pub(super) async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
-        let forgotten = self
+        // A lease that cannot be given up now runs out by itself.
+        let Ok(seen) = self.ledger.look_key(key).await else { return };
+        let _ = self
             .ledger
-            .transact_key(key, Purpose::Finish, Durability::Applied, |record, _| {
+            .transact_key(seen, Purpose::Finish, Durability::Applied, |record, _| {
                 if held(record, lease).is_some() {
                     *record = None;
                 }
                 Ok::<_, Refusal>(())
             })
             .await;
-        // A lease that cannot be given up now runs out by itself.
-        drop(forgotten);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark};
 use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
-use crate::token::{Address, View};
+use crate::token::{Address, Seen, View};
 
 /// Length of a claim's id that is drawn and not derived: 190 bits in base62.
 const CLAIM_CHARS: usize = 32;
@@ -81,26 +81,26 @@ impl Gateway {
         if let Some(token) = &token {
             address = address.with_token(token);
         }
-        let view = self.ledger.read(&address).await?;
-        if view.session.is_none() {
+        let mut seen = self.ledger.look(&address).await?;
+        if seen.session().is_none() {
             self.adopt(&call, &merchant, &session).await?;
-        } else {
-            owned(view.session.as_ref(), &call)?;
+            seen = self.ledger.look(&address).await?;
         }
-        if let Some(reply) = self.replay(&operation, view.key.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+        owned(seen.session(), &call)?;
+        if let Some(reply) = self.replay(&operation, seen.key(), StatusCode::UNPROCESSABLE_ENTITY)? {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
-        let claim = ClaimId::parse(&operation.upstream_key(view.key.as_ref())).ok_or(Refusal::Internal)?;
+        let claim = ClaimId::parse(&operation.upstream_key(seen.key())).ok_or(Refusal::Internal)?;
         let completion = Completion { call, merchant, session, token, operation, address, claim };
-        match view.session.as_ref() {
+        match seen.session() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
                 self.reenter(completion).await
             }
             Some(session) if is_charged_by(session, &completion.claim) => self.synthesise(&completion).await,
-            _ if view.key.is_some() => self.attempt_again(completion).await,
-            _ => self.attempt(&completion).await,
+            _ if seen.key().is_some() => self.attempt_again(completion).await,
+            _ => self.attempt(&completion, seen).await,
         }
     }
 
@@ -114,18 +114,22 @@ impl Gateway {
             let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal)?;
             completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal)?;
         }
-        self.attempt(&completion).await
+        let seen = self.ledger.look(&completion.address).await?;
+        self.attempt(&completion, seen).await
     }
 
     /// A first attempt: total, risk, begin, forward, settle.
-    pub(super) async fn attempt(self: &Arc<Self>, completion: &Completion) -> Result<Reply, Refusal> {
+    async fn attempt(self: &Arc<Self>, completion: &Completion, mut seen: Seen) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, address, .. } = completion;
         let trusted = !self.ledger.store().mistrusted();
-        self.ensure_total(call, merchant, session).await?;
-        let (cleared, tally) = self.clear_complete(completion).await?;
+        if !self.knows_enough(owned(seen.session(), call)?, merchant) {
+            self.ensure_total(call, merchant, session).await?;
+            seen = self.ledger.look(address).await?;
+        }
+        let (cleared, tally) = self.clear_complete(completion, &seen).await?;
         let lease = self.lease(merchant.deadlines.total)?;
-        let started = match self.begin(completion, &cleared, lease).await {
-            Ok(started) => started,
+        let (started, seen) = match self.begin(completion, seen, &cleared, lease).await {
+            Ok(begun) => begun,
             Err(refusal) => {
                 tally.hand_back().await;
                 if matches!(refusal, Refusal::Store(StoreError::Unacknowledged)) {
@@ -143,36 +147,36 @@ impl Gateway {
         tally.keep();
         let exchange = self.forward_complete(completion, &started).await;
         let reading = read_complete(&exchange, session);
-        self.conclude(completion, &started, &exchange, &reading, address).await
+        self.conclude(completion, &started, seen, &exchange, &reading).await
     }
 
     /// Opens the claim: key, session and token change in one transaction, or nothing does.
     async fn begin(
         &self,
         completion: &Completion,
+        seen: Seen,
         cleared: &Cleared,
         lease: LeaseMark,
-    ) -> Result<Started, Refusal> {
+    ) -> Result<(Started, Seen), Refusal> {
         let Completion { call, token, operation, address, .. } = completion;
         let sealed = operation.seal_request(&call.stored_request())?;
         let review = cleared.review();
-        self.ledger
-            .transact(address, Purpose::Admit, Durability::Synced, |view: &mut View, present: Present| {
-                let session = owned_mut(view.session.as_mut(), call)?;
-                refuse_unless_free(operation, view.key.as_ref(), present)?;
-                if token.is_some() && view.token.is_none() {
-                    return Err(Refusal::TokenUnknown);
-                }
-                let request = completion.begin_claim(session, lease.until);
-                let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
-                let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
-                record.state = KeyState::Leased(lease);
-                record.upstream_key = completion.claim.as_str().to_owned();
-                record.request.get_or_insert_with(|| sealed.clone());
-                let grant = view.token.as_ref().map(|token| token.grant.clone());
-                Ok(Started { begun, lease, record: record.clone(), grant, review })
-            })
-            .await?
+        let decide = |view: &mut View, present: Present| {
+            let session = owned_mut(view.session.as_mut(), call)?;
+            refuse_unless_free(operation, view.key.as_ref(), present)?;
+            if token.is_some() && view.token.is_none() {
+                return Err(Refusal::TokenUnknown);
+            }
+            let request = completion.begin_claim(session, lease.until);
+            let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
+            let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
+            record.state = KeyState::Leased(lease);
+            record.upstream_key = completion.claim.as_str().to_owned();
+            record.request.get_or_insert_with(|| sealed.clone());
+            let grant = view.token.as_ref().map(|token| token.grant.clone());
+            Ok(Started { begun, lease, record: record.clone(), grant, review })
+        };
+        self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide).await?
     }
 
     /// Takes a claim back that was begun, or perhaps was, and of which nothing was sent. What the store
@@ -220,11 +224,11 @@ impl Gateway {
         &self,
         completion: &Completion,
         started: &Started,
+        seen: Seen,
         exchange: &Exchange,
         reading: &CompleteReading,
-        address: &Address,
     ) -> Result<Reply, Refusal> {
-        let Completion { merchant, operation, claim, .. } = completion;
+        let Completion { merchant, operation, claim, address, .. } = completion;
         let reply = complete_reply(exchange, reading.outcome);
         let kept = match (&reply, reading.outcome) {
             (Ok(reply), Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }) => {
@@ -232,33 +236,32 @@ impl Gateway {
             }
             _ => None,
         };
-        let settled = self
-            .ledger
-            .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
-                let Some(session) = view.session.as_mut() else { return Err(Refusal::Internal) };
-                let holds =
-                    view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(started.lease));
-                let outcome = match reading.outcome {
-                    // Another attempt has taken the key over, perhaps in a claim begun anew under the
-                    // same id: what this one learned ends nothing of that.
-                    Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
-                    outcome => outcome,
-                };
-                let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.now));
-                let settlement =
-                    settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
-                if let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
-                    let sequence = session.sequence;
-                    session.note_total(sequence, Some(total), present);
-                }
-                if let Some(record) = view.key.as_mut() {
-                    keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
-                }
-                Ok((settlement, view.ended(was_live, present.now)))
-            })
-            .await;
+        let decide = |view: &mut View, present: Present| {
+            let Some(session) = view.session.as_mut() else { return Err(Refusal::Internal) };
+            let holds =
+                view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(started.lease));
+            let outcome = match reading.outcome {
+                // Another attempt has taken the key over, perhaps in a claim begun anew under the
+                // same id: what this one learned ends nothing of that.
+                Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
+                outcome => outcome,
+            };
+            let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.now));
+            let settlement =
+                settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
+            if let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
+                let sequence = session.sequence;
+                session.note_total(sequence, Some(total), present);
+            }
+            if let Some(record) = view.key.as_mut() {
+                keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
+            }
+            Ok((settlement, view.ended(was_live, present.now)))
+        };
+        let settled =
+            self.ledger.transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide).await;
         let (settlement, ended) = match settled {
-            Ok(settled) => settled?,
+            Ok(settled) => settled?.0,
             // The claim stays held; the worker or a retry with the same key finds out.
             Err(error) => return Err(unrecorded(error)),
         };

@@ -24,8 +24,9 @@ use crate::domain::money::Money;
 use crate::domain::session::{SessionKind, TooManyTokens};
 use crate::domain::token::{Token, TokenState};
 use crate::fraud::{self, CardFingerprint, MintAttempt};
-use crate::idempotency::{KeyState, LeaseMark};
+use crate::idempotency::{KeyRecord, KeyState, LeaseMark};
 use crate::merchant::grant;
+use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
 use crate::token::LONGEST_LIFE;
@@ -63,10 +64,10 @@ impl Gateway {
         let operation = call.operation(&self.rings, scope.as_deref())?;
         let key = operation.scope.record_key(None);
         let conflict = call.version.delegate_conflict_status();
-        let record = self.ledger.read_key(&key).await?;
+        let seen = self.ledger.look_key(&key).await?;
         // An answer that was given stays given, though the allowance has expired since or the repeat
         // names another version (ACP RFC delegate_payment §5).
-        if let Some(reply) = self.replay(&operation, record.as_ref(), conflict)? {
+        if let Some(reply) = self.replay(&operation, seen.value.as_ref(), conflict)? {
             return Ok(reply);
         }
         let request = DelegatePayment::read(&call.body, call.version, now, &self.delegate)
@@ -77,10 +78,10 @@ impl Gateway {
         self.refuse_replayed_signature(&call, &operation, scope.as_deref()).await?;
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, &session);
         owned(self.ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
-        self.mint(Mint { call, request, merchant, session, operation, key, created: now }).await
+        self.mint(Mint { call, request, merchant, session, operation, key, created: now }, seen).await
     }
 
-    async fn mint(&self, mint: Mint) -> Result<Reply, Refusal> {
+    async fn mint(&self, mint: Mint, seen: Loaded<KeyRecord>) -> Result<Reply, Refusal> {
         let fingerprint = CardFingerprint::of(&self.rings.card_fingerprint, &mint.request.card.number);
         let signals: Vec<_> =
             mint.request.risk_signals.iter().map(|signal| risk_action(signal.action)).collect();
@@ -93,7 +94,7 @@ impl Gateway {
         let (facts, tally) =
             fraud::gather_mint(&self.velocity, &self.fraud, attempt, self.clock.now()).await?;
         let minted = match self.judge(&facts) {
-            Ok(_cleared) => self.insert(&mint, &fingerprint).await,
+            Ok(_cleared) => self.insert(&mint, seen, &fingerprint).await,
             Err(refusal) => Err(refusal),
         };
         match minted {
@@ -110,14 +111,19 @@ impl Gateway {
     }
 
     /// Draws the id, inserts the token, records the answer.
-    async fn insert(&self, mint: &Mint, fingerprint: &CardFingerprint) -> Result<Reply, Refusal> {
-        let Drawn { id, lease, earlier } = self.draw(mint).await?;
+    async fn insert(
+        &self,
+        mint: &Mint,
+        seen: Loaded<KeyRecord>,
+        fingerprint: &CardFingerprint,
+    ) -> Result<Reply, Refusal> {
+        let (Drawn { id, lease, earlier }, seen) = self.draw(mint, seen).await?;
         if earlier && let Some(token) = self.ledger.read_token(&id).await? {
             // That try died after its token was on disk: nothing is left to refuse.
-            return self.record_minted(mint, &id, token.created_at, lease).await;
+            return self.record_minted(mint, &id, token.created_at, lease, seen).await;
         }
         match self.insert_drawn(mint, &id, fingerprint).await {
-            Ok(()) => self.record_minted(mint, &id, mint.created, lease).await,
+            Ok(()) => self.record_minted(mint, &id, mint.created, lease, seen).await,
             // The token may exist: the key keeps its id, so that a repeat makes no second one.
             Err(refusal @ Refusal::Store(StoreError::Unacknowledged)) => Err(refusal),
             Err(refusal) => {
@@ -129,14 +135,18 @@ impl Gateway {
     }
 
     /// Takes the key's lease with a token id drawn in advance, or the id of an earlier try.
-    async fn draw(&self, mint: &Mint) -> Result<Drawn, Refusal> {
+    async fn draw(
+        &self,
+        mint: &Mint,
+        seen: Loaded<KeyRecord>,
+    ) -> Result<(Drawn, Loaded<KeyRecord>), Refusal> {
         let lease = self.lease(MINT_LEASE)?;
         let tag = self.ledger.partitions().tag(&mint.merchant.id, &mint.session);
         let random = random::base62(TOKEN_RANDOM_CHARS).map_err(|_| Refusal::Internal)?;
         let drawn = TokenId::assemble(&tag, &random).ok_or(Refusal::Internal)?;
         let conflict = mint.call.version.delegate_conflict_status();
         self.ledger
-            .transact_key(&mint.key, Purpose::Admit, Durability::Applied, |record, present| {
+            .transact_key(seen, Purpose::Admit, Durability::Applied, |record, present| {
                 super::bracket::refuse_unless_free(&mint.operation, record.as_ref(), present).map_err(
                     |refusal| match refusal {
                         Refusal::KeyConflict { .. } => Refusal::KeyConflict { status: conflict },
@@ -234,6 +244,7 @@ impl Gateway {
         id: &TokenId,
         created: Timestamp,
         lease: LeaseMark,
+        seen: Loaded<KeyRecord>,
     ) -> Result<Reply, Refusal> {
         let key = mint.call.key.as_ref().map_or("", |key| key.as_str());
         let body = delegate_payment::minted(
@@ -247,7 +258,7 @@ impl Gateway {
         let reply = Reply::bytes(StatusCode::CREATED, json, body, "minted");
         let kept = mint.operation.seal_answer(&reply)?;
         self.ledger
-            .transact_key(&mint.key, Purpose::Finish, Durability::Synced, |record, _| {
+            .transact_key(seen, Purpose::Finish, Durability::Synced, |record, _| {
                 if let (Some(record), Some(answer)) = (held(record, lease), kept.as_ref()) {
                     record.state = KeyState::Recorded(answer.clone());
                 }

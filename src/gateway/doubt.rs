@@ -11,11 +11,12 @@ use super::complete::{Completion, Started, is_charged_by};
 use super::read::SessionRead;
 use super::refusal::Refusal;
 use super::reply::Reply;
-use crate::domain::session::{ClaimRefusal, Lifecycle, SessionTotal, Settlement, observe, reenter};
+use crate::domain::session::{ClaimRefusal, Lifecycle, Present, SessionTotal, Settlement, observe, reenter};
 use crate::idempotency::KeyState;
 use crate::merchant::read_complete;
 use crate::records::{Durability, Purpose};
 use crate::registry::MerchantIdempotency;
+use crate::token::View;
 
 impl Gateway {
     /// A retry with the key of the open claim.
@@ -62,27 +63,26 @@ impl Gateway {
     async fn resend(&self, completion: &Completion, shown: Option<SessionTotal>) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, operation, address, claim, .. } = completion;
         let lease = self.lease(merchant.deadlines.total)?;
-        let started = self
-            .ledger
-            .transact(address, Purpose::Admit, Durability::Synced, |view, present| {
-                let session = owned_mut(view.session.as_mut(), call)?;
-                refuse_unless_free(operation, view.key.as_ref(), present)?;
-                let record = view.key.as_mut().ok_or(Refusal::OutcomeUnknown)?;
-                let begun =
-                    reenter(session, view.token.as_ref(), claim, shown.as_ref(), lease.until, present)
-                        .map_err(|refusal| match refusal {
-                            ClaimRefusal::SessionBusy => Refusal::Claim(refusal),
-                            // It must not be sent again; what became of it is still to be learned.
-                            _ => Refusal::OutcomeUnknown,
-                        })?;
-                record.state = KeyState::Leased(lease);
-                let grant = view.token.as_ref().map(|token| token.grant.clone());
-                Ok::<_, Refusal>(Started { begun, lease, record: record.clone(), grant, review: false })
-            })
-            .await??;
+        let seen = self.ledger.look(address).await?;
+        let decide = |view: &mut View, present: Present| {
+            let session = owned_mut(view.session.as_mut(), call)?;
+            refuse_unless_free(operation, view.key.as_ref(), present)?;
+            let record = view.key.as_mut().ok_or(Refusal::OutcomeUnknown)?;
+            let begun = reenter(session, view.token.as_ref(), claim, shown.as_ref(), lease.until, present)
+                .map_err(|refusal| match refusal {
+                    ClaimRefusal::SessionBusy => Refusal::Claim(refusal),
+                    // It must not be sent again; what became of it is still to be learned.
+                    _ => Refusal::OutcomeUnknown,
+                })?;
+            record.state = KeyState::Leased(lease);
+            let grant = view.token.as_ref().map(|token| token.grant.clone());
+            Ok::<_, Refusal>(Started { begun, lease, record: record.clone(), grant, review: false })
+        };
+        let begun = self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide);
+        let (started, seen) = begun.await??;
         let exchange = self.forward_complete(completion, &started).await;
         let reading = read_complete(&exchange, session);
-        self.conclude(completion, &started, &exchange, &reading, address).await
+        self.conclude(completion, &started, seen, &exchange, &reading).await
     }
 
     /// The claim is known to have charged, its answer was lost: the session as it stands now is the

@@ -8,6 +8,7 @@ mod admit;
 pub mod body;
 mod bracket;
 mod call;
+pub mod claims;
 mod complete;
 mod delegate;
 mod doubt;

@@ -30,17 +30,17 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.rings, Some(&merchant))?;
         let key = operation.scope.record_key(None);
-        let record = self.ledger.read_key(&key).await?;
-        if let Some(reply) = self.replay(&operation, record.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+        let seen = self.ledger.look_key(&key).await?;
+        if let Some(reply) = self.replay(&operation, seen.value.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let record = self
+        let (record, seen) = self
             .ledger
-            .transact_key(&key, Purpose::Admit, Durability::Synced, |record, present| {
+            .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
                 refuse_unless_free(&operation, record.as_ref(), present)?;
                 let record = record.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
@@ -52,7 +52,7 @@ impl Gateway {
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         self.ledger
-            .transact_key(&key, Purpose::Finish, Durability::Synced, |record, _| {
+            .transact_key(seen, Purpose::Finish, Durability::Synced, |record, _| {
                 if let Some(record) = held(record, lease) {
                     finish(record, kept.as_ref());
                 }
@@ -96,22 +96,22 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.rings, Some(&merchant))?;
         let address = self.ledger.address(kind, &merchant.id, &id).with_key(&operation.scope);
-        let view = self.ledger.read(&address).await?;
-        if view.session.is_none() && kind == SessionKind::Checkout {
+        let mut seen = self.ledger.look(&address).await?;
+        if seen.session().is_none() && kind == SessionKind::Checkout {
             self.adopt(&call, &merchant, &id).await?;
-        } else {
-            owned(view.session.as_ref(), &call).map_err(|_| unknown(kind))?;
+            seen = self.ledger.look(&address).await?;
         }
-        if let Some(reply) = self.replay(&operation, view.key.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+        owned(seen.session(), &call).map_err(|_| unknown(kind))?;
+        if let Some(reply) = self.replay(&operation, seen.key(), StatusCode::UNPROCESSABLE_ENTITY)? {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let (record, sequence) = self
+        let ((record, sequence), seen) = self
             .ledger
-            .transact(&address, Purpose::Admit, Durability::Synced, |view, present| {
+            .transact_seen(seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
                 let session = owned_mut(view.session.as_mut(), &call)?;
                 refuse_unless_free(&operation, view.key.as_ref(), present)?;
                 let sequence =
@@ -126,9 +126,9 @@ impl Gateway {
         let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
-        let settlement = self
+        let (settlement, _) = self
             .ledger
-            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+            .transact_seen(seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
                 if let Some(record) = held(&mut view.key, lease) {
                     finish(record, kept.as_ref());
                 }

@@ -101,6 +101,13 @@ impl Gateway {
         Some(SessionRead { observation: observation(&shown, asked_at), exchange })
     }
 
+    /// Whether a complete can be decided without asking the merchant: its total is known, or something
+    /// else decides.
+    pub(super) fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
+        let fresh = session.fresh_total(self.clock.now(), merchant.total_max_age).is_some();
+        session.claim.is_some() || session.ending.is_some() || (fresh && !self.ledger.store().mistrusted())
+    }
+
     /// Makes sure that the session's total is known, reading it where it is not, or where the store
     /// may have forgotten a claim: then what the merchant shows decides. One read a session is under
     /// way at a time.
@@ -112,18 +119,10 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, id);
         let mistrusted = self.ledger.store().mistrusted();
-        let is_settled = |session: &Session| {
-            let fresh = session.fresh_total(self.clock.now(), merchant.total_max_age).is_some();
-            session.claim.is_some() || session.ending.is_some() || (fresh && !mistrusted)
-        };
-        let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
-        if is_settled(&session) {
-            return Ok(());
-        }
         let reads = self.totals.of(address.session_key());
         let _alone = reads.lock().await;
         let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
-        if is_settled(&session) {
+        if self.knows_enough(&session, merchant) {
             return Ok(());
         }
         let asked_at = self.clock.now();

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Gateway;
 use crate::crypto::random;
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::MerchantId;
 use crate::domain::session::{Session, Settlement, observe};
 use crate::merchant::{Context, Outbound, Passing, Proof, SessionReading, read_session};
@@ -27,8 +27,11 @@ const CLAIMS_A_TICK: usize = 64;
 const READS_A_MERCHANT: usize = 32;
 /// How often a replica that does no work looks which epoch keys are gone.
 const LOOK_AT_KEYS_EVERY: Duration = Duration::from_secs(60);
-/// Expired records deleted a tick.
-const SWEPT_A_TICK: usize = 2_000;
+/// Expired records asked to be deleted at once.
+const SWEPT_AT_ONCE: usize = 2_000;
+/// Of each tick, how long may go into deleting while there is more: a busy gateway leaves thousands of
+/// signatures a second to be forgotten.
+const SWEEPING: Duration = Duration::from_millis(250);
 
 impl Gateway {
     /// Works until shutdown begins, while it is this replica's turn.
@@ -110,9 +113,19 @@ impl Gateway {
                 continue;
             }
             let now = self.clock.now();
-            let _ = self.ledger.store().sweep(now, SWEPT_A_TICK).await;
+            self.sweep(now).await;
             let _ = self.survey(&mut survey, now).await;
         }
+    }
+
+    /// Deletes what has expired, for as long as a tick has for it.
+    async fn sweep(&self, now: Timestamp) {
+        let end = Deadline::after(SWEEPING);
+        // What is left, or could not be deleted now, is there at the next tick.
+        while let Ok(SWEPT_AT_ONCE) = self.ledger.store().sweep(now, SWEPT_AT_ONCE).await
+            && !end.has_passed()
+            && !self.drain.is_draining()
+        {}
     }
 
     /// Counts a look at an open claim, which also moves its due instant; the session, if there is

@@ -14,6 +14,7 @@ use crate::domain::session::{Outcome, SessionKind, begin_claim};
 use crate::fraud::{self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, Tally, evaluate};
 use crate::merchant::Exchange;
 use crate::registry::Merchant;
+use crate::token::Seen;
 
 impl Gateway {
     /// Records the call's signature where that is needed; the same signature for another request is
@@ -82,21 +83,22 @@ impl Gateway {
     pub(super) async fn clear_complete(
         &self,
         completion: &Completion,
+        seen: &Seen,
     ) -> Result<(Cleared, Tally<'_>), Refusal> {
-        let Completion { call, operation, address, token, .. } = completion;
-        let mut view = self.ledger.read(address).await?;
-        let card = view.token.as_ref().map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
-        if token.is_some() && view.token.is_none() {
+        let Completion { call, operation, token, .. } = completion;
+        let (mut session, mut held) = (seen.session().cloned(), seen.token().cloned());
+        let card = held.as_ref().map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
+        if token.is_some() && held.is_none() {
             return Err(Refusal::TokenUnknown);
         }
         // A rehearsal on copies: what would be refused anyway is refused before it counts, and what
         // would be checked is the amount the rules see.
         let present = self.ledger.present();
-        let session = owned_mut(view.session.as_mut(), call)?;
+        let session = owned_mut(session.as_mut(), call)?;
         // The key speaks before the token it holds: a racer with the same key is told so.
-        refuse_unless_free(operation, view.key.as_ref(), present)?;
+        refuse_unless_free(operation, seen.key(), present)?;
         let request = completion.begin_claim(session, present.now);
-        let amount = begin_claim(session, view.token.as_mut(), &request, present)?.checked;
+        let amount = begin_claim(session, held.as_mut(), &request, present)?.checked;
         let attempt =
             CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };
         let (facts, tally) =

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Gateway;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
-use crate::domain::session::{Session, SessionKind};
+use crate::domain::session::{ClaimStanding, Session, SessionKind};
 use crate::domain::token::{Instrument, Standing};
 use crate::records::codec::decode;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, key_use};
@@ -123,14 +123,16 @@ impl Gateway {
                 };
                 let Some(claim) = &session.claim else { continue };
                 let age = now.since(claim.opened_at);
-                if claim.pending {
-                    survey.pending.note(age);
-                    let merchant = self.registry.merchant(&session.merchant);
-                    if merchant.is_some_and(|merchant| age > merchant.pending_max) {
-                        self.alarm("pending_too_long", &session.merchant, &session.id);
+                match claim.standing(present) {
+                    ClaimStanding::Pending => {
+                        survey.pending.note(age);
+                        let merchant = self.registry.merchant(&session.merchant);
+                        if merchant.is_some_and(|merchant| age > merchant.pending_max) {
+                            self.alarm("pending_too_long", &session.merchant, &session.id);
+                        }
                     }
-                } else if claim.contested || claim.is_unresolved(present) {
-                    survey.in_doubt.note(age);
+                    ClaimStanding::InDoubt => survey.in_doubt.note(age),
+                    ClaimStanding::UnderWay => {}
                 }
             }
         }
@@ -149,7 +151,7 @@ impl Gateway {
     }
 
     /// One record that cannot be read must not keep the rest from being counted.
-    fn unreadable_record(&self, kind: &'static str) {
+    pub(super) fn unreadable_record(&self, kind: &'static str) {
         self.observer.log().event(Level::Error, "record_unreadable", &[("kind", Value::Text(kind))]);
     }
 

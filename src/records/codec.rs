@@ -47,6 +47,14 @@ impl<T: Stored> Loaded<T> {
         (self.key.clone(), self.revision)
     }
 
+    /// Takes it that [`Self::change`] was written, under this revision.
+    pub fn written(&mut self, write: &Write, revision: Revision) {
+        (self.revision, self.original) = match write {
+            Write::Put { bytes, .. } => (revision, Some(bytes.clone())),
+            Write::Delete { .. } => (Revision::ABSENT, None),
+        };
+    }
+
     /// The write that makes the store agree with the present value; `None` when it does.
     ///
     /// # Errors

@@ -99,6 +99,11 @@ pub async fn note(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> 
     Ok(())
 }
 
+/// Whether this is the content of a record of ours.
+pub fn is_readable(bytes: &[u8]) -> bool {
+    super::codec::decode::<KeyUse>(bytes).is_ok()
+}
+
 fn currents(rings: &KeyRings) -> [(&'static str, &KeyId); 5] {
     [
         ("signing", rings.signing.current().0),

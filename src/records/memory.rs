@@ -25,6 +25,8 @@ struct State {
     last_revision: u64,
     failure: Option<StoreError>,
     commits: u64,
+    /// Reopenings so far.
+    reopened: u64,
 }
 
 struct Entry {
@@ -48,6 +50,11 @@ impl MemoryStore {
     /// From now on every call answers this error; `None` heals the store.
     pub fn fail(&self, failure: Option<StoreError>) {
         self.state.lock().failure = failure;
+    }
+
+    /// The store is another process's now: the next incarnation.
+    pub fn reopen(&self) {
+        self.state.lock().reopened += 1;
     }
 
     /// Batches applied so far.
@@ -113,7 +120,7 @@ impl RecordStore for MemoryStore {
     }
 
     fn identity(&self) -> Identity {
-        Identity { incarnation: 1, tag_key: [7; 32] }
+        Identity { incarnation: 1 + self.state.lock().reopened, tag_key: [7; 32] }
     }
 
     fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {

@@ -3,6 +3,7 @@
 
 mod agent;
 mod merchant;
+mod operator;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub use merchant::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Redeemer,
     RedeemerProof, SessionAdoption,
 };
+pub use operator::{Operator, Operators};
 
 use crate::crypto::digest::{Sha256, sha256};
 use crate::domain::id::{AgentId, MerchantId};

@@ -9,6 +9,10 @@
 #[cfg(test)]
 #[macro_use]
 mod contract;
+#[cfg(test)]
+#[macro_use]
+mod model;
+pub mod backup;
 pub mod directory;
 pub mod embedded;
 pub mod epoch;
@@ -90,6 +94,8 @@ impl Engine {
 pub struct Opened {
     /// The records.
     pub records: Arc<dyn RecordStore>,
+    /// Copies them, where the engine can.
+    pub backup: Option<Arc<dyn backup::Backup>>,
     /// The epoch keys.
     pub epochs: EpochKeys,
     /// The clock that everybody who uses these records goes by.
@@ -139,7 +145,7 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
             let clock = store.clock();
             let epochs = EpochKeys::open_shared(&epoch_directory, Arc::clone(&clock))?;
             let limits: Arc<dyn SharedLimits> = Arc::clone(&store) as _;
-            Ok(Opened { records: store, epochs, clock, limits: Some(limits) })
+            Ok(Opened { records: store, backup: None, epochs, clock, limits: Some(limits) })
         }
     }
 }
@@ -161,7 +167,8 @@ pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Resul
     if keys.starts_with(&store) {
         return Err(OpenError::EpochsInsideStore { records: store, epochs: keys });
     }
-    Ok(Opened { records: Arc::new(records), epochs, clock, limits: None })
+    let records = Arc::new(records);
+    Ok(Opened { backup: Some(records.clone()), records, epochs, clock, limits: None })
 }
 
 /// Something an operator should know of the store.

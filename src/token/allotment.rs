@@ -12,6 +12,7 @@ use crate::domain::id::AgentId;
 use crate::records::codec::{Loaded, Stored, Times};
 use crate::records::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 
+const NAME: &str = "live-tokens";
 const HOUR_SECONDS: i64 = 3600;
 /// How often a count is tried again because another writer was first.
 const MAX_ROUNDS: usize = 128;
@@ -105,12 +106,17 @@ impl Allotments {
     }
 }
 
+/// Whether an allotment is readable; `None` for a record of another use.
+pub fn is_readable(key: &RecordKey, bytes: &[u8]) -> Option<bool> {
+    (key.name == NAME).then(|| crate::records::codec::decode::<LiveTokens>(bytes).is_ok())
+}
+
 fn hour(at: Timestamp) -> i64 {
     at.unix_seconds().div_euclid(HOUR_SECONDS)
 }
 
 fn record_key(agent: &AgentId) -> RecordKey {
-    let digest = sha256_framed(&[b"live-tokens", agent.as_str().as_bytes()]);
+    let digest = sha256_framed(&[NAME.as_bytes(), agent.as_str().as_bytes()]);
     let partition = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    RecordKey { kind: Kind::Velocity, partition, name: "live-tokens".to_owned() }
+    RecordKey { kind: Kind::Velocity, partition, name: NAME.to_owned() }
 }

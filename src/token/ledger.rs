@@ -11,7 +11,9 @@ pub use crate::domain::session::Present;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, Scope, UNFINISHED_RETENTION};
 use crate::records::codec::{Loaded, Times};
-use crate::records::{Batch, Durability, Purpose, RecordKey, RecordStore, StoreError};
+use crate::records::{
+    Batch, Committed, Durability, Purpose, RecordKey, RecordStore, Revision, StoreError, Write,
+};
 use crate::session::{self, Partitions};
 
 /// How often a decision is taken again because another writer was first. 64 racers on one session
@@ -52,10 +54,47 @@ impl View {
     }
 }
 
-struct Held {
+/// The records of an [`Address`] as this process last read or wrote them. A decision may start from
+/// it without reading again: whether it still holds, the commit finds out.
+pub struct Seen {
     session: Loaded<Session>,
     token: Option<Loaded<PaymentToken>>,
     key: Option<Loaded<KeyRecord>>,
+}
+
+impl Seen {
+    /// The session or cart.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.value.as_ref()
+    }
+
+    /// The token, where one is named.
+    pub fn token(&self) -> Option<&PaymentToken> {
+        self.token.as_ref()?.value.as_ref()
+    }
+
+    /// The record of the idempotency key, where one is used.
+    pub fn key(&self) -> Option<&KeyRecord> {
+        self.key.as_ref()?.value.as_ref()
+    }
+
+    fn take(&mut self) -> View {
+        View {
+            session: self.session.value.take(),
+            token: self.token.as_mut().and_then(|loaded| loaded.value.take()),
+            key: self.key.as_mut().and_then(|loaded| loaded.value.take()),
+        }
+    }
+
+    fn put_back(&mut self, view: View) {
+        self.session.value = view.session;
+        if let Some(loaded) = self.token.as_mut() {
+            loaded.value = view.token;
+        }
+        if let Some(loaded) = self.key.as_mut() {
+            loaded.value = view.key;
+        }
+    }
 }
 
 /// Reads and changes the records of sessions, tokens and keys.
@@ -98,11 +137,7 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn read(&self, address: &Address) -> Result<View, StoreError> {
-        self.load(address).await.map(|held| View {
-            session: held.session.value,
-            token: held.token.and_then(|loaded| loaded.value),
-            key: held.key.and_then(|loaded| loaded.value),
-        })
+        self.look(address).await.map(|mut seen| seen.take())
     }
 
     /// Reads the records, lets `decide` change them, and writes what it changed if nobody else
@@ -116,33 +151,82 @@ impl Ledger {
         address: &Address,
         purpose: Purpose,
         durability: Durability,
-        mut decide: impl FnMut(&mut View, Present) -> Result<T, E>,
+        decide: impl FnMut(&mut View, Present) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
+        let seen = self.look(address).await?;
+        let decided = self.transact_on(seen, true, address, purpose, durability, decide).await?;
+        Ok(decided.map(|(decided, _)| decided))
+    }
+
+    /// As [`Self::transact`], beginning with what was seen before: one round trip when nobody else
+    /// has changed it. A refusal is decided on what is there now. Answers what is seen afterwards.
+    ///
+    /// # Errors
+    /// As [`Self::transact`].
+    pub async fn transact_seen<T, E>(
+        &self,
+        seen: Seen,
+        address: &Address,
+        purpose: Purpose,
+        durability: Durability,
+        decide: impl FnMut(&mut View, Present) -> Result<T, E>,
+    ) -> Result<Result<(T, Seen), E>, StoreError> {
+        self.transact_on(seen, false, address, purpose, durability, decide).await
+    }
+
+    async fn transact_on<T, E>(
+        &self,
+        mut seen: Seen,
+        mut is_fresh: bool,
+        address: &Address,
+        purpose: Purpose,
+        durability: Durability,
+        mut decide: impl FnMut(&mut View, Present) -> Result<T, E>,
+    ) -> Result<Result<(T, Seen), E>, StoreError> {
         for _ in 0..MAX_DECISIONS {
-            let mut held = self.load(address).await?;
             let present = self.present();
-            let mut view = View {
-                session: held.session.value.take(),
-                token: held.token.as_mut().and_then(|loaded| loaded.value.take()),
-                key: held.key.as_mut().and_then(|loaded| loaded.value.take()),
-            };
-            let decided = match decide(&mut view, present) {
-                Ok(decided) => decided,
-                Err(refused) => return Ok(Err(refused)),
-            };
-            held.session.value = view.session;
-            if let Some(loaded) = held.token.as_mut() {
-                loaded.value = view.token;
+            let mut view = seen.take();
+            match decide(&mut view, present) {
+                Ok(decided) => {
+                    seen.put_back(view);
+                    if self.write(&mut seen, present, purpose, durability).await? {
+                        return Ok(Ok((decided, seen)));
+                    }
+                }
+                Err(refused) if is_fresh => return Ok(Err(refused)),
+                Err(_) => {}
             }
-            if let Some(loaded) = held.key.as_mut() {
-                loaded.value = view.key;
-            }
-            let batch = held.batch(present, purpose, durability)?;
-            if batch.writes.is_empty() || self.store.commit(batch).await?.is_applied() {
-                return Ok(Ok(decided));
-            }
+            seen = self.look(address).await?;
+            is_fresh = true;
         }
         Err(StoreError::Unavailable)
+    }
+
+    /// Writes what was changed; false when somebody else was first.
+    async fn write(
+        &self,
+        seen: &mut Seen,
+        present: Present,
+        purpose: Purpose,
+        durability: Durability,
+    ) -> Result<bool, StoreError> {
+        let Changes { session, token, key } = seen.changes(present)?;
+        let writes: Vec<Write> = [&session, &token, &key].into_iter().flatten().cloned().collect();
+        if writes.is_empty() {
+            return Ok(true);
+        }
+        let batch = Batch { expect: seen.expectations(), writes, durability, purpose };
+        let Committed::Applied(revision) = self.store.commit(batch).await? else { return Ok(false) };
+        if let Some(write) = &session {
+            seen.session.written(write, revision);
+        }
+        if let (Some(write), Some(loaded)) = (&token, seen.token.as_mut()) {
+            loaded.written(write, revision);
+        }
+        if let (Some(write), Some(loaded)) = (&key, seen.key.as_mut()) {
+            loaded.written(write, revision);
+        }
+        Ok(true)
     }
 
     /// Reads a token by its id alone.
@@ -155,50 +239,56 @@ impl Ledger {
         Ok(Loaded::decode(key, record)?.value)
     }
 
-    /// Reads the record of a key that is not in a session's partition.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn read_key(&self, key: &RecordKey) -> Result<Option<KeyRecord>, StoreError> {
-        Ok(self.load_key(key).await?.value)
-    }
-
-    /// As [`Self::transact`], for the record of a key alone.
+    /// As [`Self::transact`], for the record of a key that is not in a session's partition, beginning
+    /// with what was seen before; answers what is seen afterwards.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn transact_key<T, E>(
         &self,
-        key: &RecordKey,
+        mut seen: Loaded<KeyRecord>,
         purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
-    ) -> Result<Result<T, E>, StoreError> {
+    ) -> Result<Result<(T, Loaded<KeyRecord>), E>, StoreError> {
+        let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
-            let mut loaded = self.load_key(key).await?;
             let present = self.present();
-            let decided = match decide(&mut loaded.value, present) {
-                Ok(decided) => decided,
-                Err(refused) => return Ok(Err(refused)),
-            };
-            let Some(write) = loaded.change(|record| key_times(record, present))? else {
-                return Ok(Ok(decided));
-            };
-            let batch =
-                Batch { expect: vec![loaded.expectation()], writes: vec![write], durability, purpose };
-            if self.store.commit(batch).await?.is_applied() {
-                return Ok(Ok(decided));
+            match decide(&mut seen.value, present) {
+                Ok(decided) => {
+                    let Some(write) = seen.change(|record| key_times(record, present))? else {
+                        return Ok(Ok((decided, seen)));
+                    };
+                    let expect = vec![seen.expectation()];
+                    let batch = Batch { expect, writes: vec![write.clone()], durability, purpose };
+                    if let Committed::Applied(revision) = self.store.commit(batch).await? {
+                        seen.written(&write, revision);
+                        return Ok(Ok((decided, seen)));
+                    }
+                }
+                Err(refused) if is_fresh => return Ok(Err(refused)),
+                Err(_) => {}
             }
+            seen = self.look_key(&seen.key).await?;
+            is_fresh = true;
         }
         Err(StoreError::Unavailable)
     }
 
-    async fn load_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
+    /// Reads the record of a key that is not in a session's partition.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn look_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
         let record = self.store.read(std::slice::from_ref(key)).await?.pop().flatten();
         Loaded::decode(key.clone(), record)
     }
 
-    async fn load(&self, address: &Address) -> Result<Held, StoreError> {
+    /// Reads the records of an address, to decide on them later.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn look(&self, address: &Address) -> Result<Seen, StoreError> {
         let keys: Vec<RecordKey> =
             std::iter::once(&address.session).chain(&address.token).chain(&address.key).cloned().collect();
         let mut records = self.store.read(&keys).await?.into_iter();
@@ -206,7 +296,7 @@ impl Ledger {
         let session = Loaded::decode(address.session.clone(), next())?;
         let token = address.token.clone().map(|key| Loaded::decode(key, next())).transpose()?;
         let key = address.key.clone().map(|key| Loaded::decode(key, next())).transpose()?;
-        Ok(Held { session, token, key })
+        Ok(Seen { session, token, key })
     }
 }
 
@@ -232,13 +322,23 @@ impl Address {
     }
 }
 
-impl Held {
-    fn batch(&self, present: Present, purpose: Purpose, durability: Durability) -> Result<Batch, StoreError> {
-        let now = present.now;
-        let expect = std::iter::once(self.session.expectation())
+/// What a decision changed.
+struct Changes {
+    session: Option<Write>,
+    token: Option<Write>,
+    key: Option<Write>,
+}
+
+impl Seen {
+    fn expectations(&self) -> Vec<(RecordKey, Revision)> {
+        std::iter::once(self.session.expectation())
             .chain(self.token.as_ref().map(Loaded::expectation))
             .chain(self.key.as_ref().map(Loaded::expectation))
-            .collect();
+            .collect()
+    }
+
+    fn changes(&self, present: Present) -> Result<Changes, StoreError> {
+        let now = present.now;
         let session = self.session.change(|value| session::times(value, now))?;
         let token =
             self.token.as_ref().map(|loaded| loaded.change(|value| times(value, now))).transpose()?.flatten();
@@ -248,8 +348,7 @@ impl Held {
             .map(|loaded| loaded.change(|value| key_times(value, present)))
             .transpose()?
             .flatten();
-        let writes = session.into_iter().chain(token).chain(key).collect();
-        Ok(Batch { expect, writes, durability, purpose })
+        Ok(Changes { session, token, key })
     }
 }
 

@@ -1,14 +1,14 @@
 //! Payment tokens in the store: minting, sealing, and the one place where session, token and key
 //! records change together. The rules are in [`crate::domain::session`].
 
-mod allotment;
+pub mod allotment;
 mod ledger;
 mod vault;
 
 use std::time::Duration;
 
 pub use allotment::Allotments;
-pub use ledger::{Address, Ledger, Present, View};
+pub use ledger::{Address, Ledger, Present, Seen, View};
 pub use vault::{OpenError, OpenedCard, PerishableKeys, Vault};
 
 use crate::crypto::aead::Sealed;

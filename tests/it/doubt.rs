@@ -11,6 +11,8 @@ mod keys;
 mod late;
 /// Calls that charge nothing.
 mod mutations;
+/// What operators see of claims and end by hand.
+mod operators;
 /// Purchases that wait for a person.
 mod pending;
 /// The outcome table, row by row.

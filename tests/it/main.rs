@@ -52,3 +52,5 @@ mod schema;
 mod secrets;
 /// Sessions and carts: K of the checklist.
 mod sessions;
+/// Copies of the store, what is looked for in them, and damage.
+mod stores;

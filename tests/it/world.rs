@@ -7,11 +7,14 @@ mod amended;
 mod canned;
 /// The gateway as a process of its own.
 pub mod child;
+/// What operators ask.
+mod operating;
 /// What agents send.
 mod requests;
 /// What tests watch and roll.
 mod watching;
 
+pub use operating::*;
 pub use requests::*;
 pub use watching::*;
 
@@ -34,6 +37,7 @@ use countersign::quickstart::client::Http;
 use countersign::quickstart::shop::{Shop, ShopSettings};
 use parking_lot::Mutex;
 
+use crate::redis_server::{self, Server};
 pub use canned::*;
 
 /// The gateway's own authority; the sockets are elsewhere.
@@ -64,7 +68,8 @@ pub struct Options {
     pub careless_shops: bool,
     /// The clock; the system's by default.
     pub clock: Option<Arc<dyn Clock>>,
-    /// The lines of `[store]` instead of those for the embedded engine.
+    /// The lines of `[store]`. Without them records are in a directory, or, where
+    /// `COUNTERSIGN_TEST_STORE` says `redis`, in a Redis of the world's own.
     pub store: Option<String>,
 }
 
@@ -79,11 +84,14 @@ pub struct World {
     pub text: String,
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
+    /// What the operator presents.
+    pub operator: Arc<SecretString>,
     app: Option<App>,
     /// Further replicas of the gateway, on the same store.
     replicas: Vec<App>,
     address: Option<SocketAddr>,
     agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
+    _redis: Option<Server>,
 }
 
 /// What was logged.
@@ -151,16 +159,27 @@ impl World {
             settings.careless = options.careless_shops;
             settings
         };
+        let wanted = options.store.is_none()
+            && std::env::var("COUNTERSIGN_TEST_STORE").is_ok_and(|engine| engine == "redis");
+        let redis = wanted.then(|| Server::start(redis_server::Options::default()));
+        let store = match (&options.store, &redis) {
+            (Some(lines), _) => lines.clone(),
+            (None, Some(server)) => own_redis(server, options.clock.is_none()),
+            (None, None) => EMBEDDED.to_owned(),
+        };
         let (lamp_settings, book_settings) = (shop("lamps"), shop("books"));
         let lamps = Shop::start(lamp_settings.clone()).await.unwrap();
         let books = Shop::start(book_settings.clone()).await.unwrap();
         let agents: Vec<_> = (0..2)
             .map(|_| (secret(), Arc::new(SigningKey::generate(Algorithm::Ed25519).unwrap().0)))
             .collect();
+        let operator = secret();
         let text = configuration(
             directory.path(),
             &certificates,
             &options,
+            &store,
+            &operator,
             &agents,
             &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
         );
@@ -173,10 +192,12 @@ impl World {
             clock,
             text,
             redeemer: lamp_settings.redeemer_credential,
+            operator,
             app: None,
             replicas: Vec::new(),
             address: None,
             agents,
+            _redis: redis,
         }
     }
 
@@ -210,6 +231,9 @@ impl World {
 
     /// Shuts the gateway down.
     pub async fn close(&mut self) {
+        for replica in self.replicas.drain(..) {
+            replica.shutdown().await;
+        }
         if let Some(app) = self.app.take() {
             app.shutdown().await;
         }
@@ -259,14 +283,27 @@ impl World {
 
     /// The secrets of the world, for tests that look for them where they must not be.
     pub fn credentials(&self) -> Vec<String> {
-        self.agents.iter().map(|(credential, _)| credential.expose().to_owned()).collect()
+        let agents = self.agents.iter().map(|(credential, _)| credential.expose().to_owned());
+        agents.chain([self.operator.expose().to_owned()]).collect()
     }
+}
+
+/// The lines of `[store]` for a Redis of the world's own; where a test rolls the clock, the server's is
+/// not asked.
+fn own_redis(server: &Server, real_clock: bool) -> String {
+    format!(
+        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true\n\
+         server_clock = {real_clock}",
+        server.url()
+    )
 }
 
 fn configuration(
     directory: &Path,
     certificates: &Certificates,
     options: &Options,
+    store: &str,
+    operator: &SecretString,
     agents: &[(Arc<SecretString>, Arc<SigningKey>)],
     shops: &[(&str, &Shop, &ShopSettings)],
 ) -> String {
@@ -286,6 +323,9 @@ certificate_file = "{certificate}"
 key_file = "{key_file}"
 [admin]
 listen = "127.0.0.1:0"
+[[admin.operators]]
+name = "on-call"
+credentials = ["{operator}"]
 [store]
 {store}
 [limits]
@@ -300,7 +340,7 @@ id = "signing-1"
 secret = "{signing}"
 "#,
         server = options.server,
-        store = options.store.as_deref().unwrap_or(EMBEDDED),
+        operator = digest(operator),
         certificate = certificates.certificate_file.display(),
         key_file = certificates.key_file.display(),
         signing = write(directory, "signing.pem", &signing),

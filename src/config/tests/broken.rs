@@ -47,11 +47,23 @@ const SERVER: &[Case] = &[
     ("[store]", "[server.proxy]\nnetworks = [\"0.0.0.0/0\"] #!\n[store]", "server.proxy.networks[0]", "too wide"),
     ("[store]", "[server.proxy]\nrequired = true #!\n[store]", "server.proxy.required", "has no effect without `networks`"),
     ("[store]", "[admin]\nlisten = \"0.0.0.0:8443\" #!\n[store]", "admin.listen", "the same as `server.listen`"),
+    ("[store]", "[[admin.operators]]\ncredentials = [\"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\"]\n[store]", "admin.operators[0].name", "missing"),
+    ("[store]", "[[admin.operators]]\nname = \"on call\" #!\ncredentials = [\"sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\"]\n[store]", "admin.operators[0].name", "expected 1 to 128 characters"),
+    ("[store]", "[[admin.operators]] #!\nname = \"on-call\"\n[store]", "admin.operators[0].credentials", "at least one is needed"),
+    ("[store]", "[[admin.operators]]\nname = \"on-call\"\ncredentials = [\"hunter2\"] #!\n[store]", "admin.operators[0].credentials[0]", "a credential in clear is refused"),
+    ("[store]", "[[admin.operators]]\nname = \"on-call\"\ncredentials = [\"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"] #!\n[store]", "admin.operators[0].credentials[0]", "operators need their own"),
 ];
 
 #[rustfmt::skip]
 const STORE_AND_KEYS: &[Case] = &[
-    ("[store]", "[store]\nengine = \"embeded\" #!", "store.engine", "expected \"embedded\" (did you mean `embedded`?)"),
+    ("[store]", "[store]\nengine = \"embeded\" #!", "store.engine", "expected \"embedded\" or \"redis\" (did you mean `embedded`?)"),
+    ("[store]\ndirectory = \"store\"", "[store] #!\nengine = \"redis\"", "store.nodes", "at least one is needed"),
+    ("directory = \"store\"", "engine = \"redis\"\ndirectory = \"store\" #!\nnodes = [\"redis://a\"]", "store.directory", "with engine = \"embedded\" only"),
+    ("[store]", "[store]\nnodes = [\"redis://a\"] #!", "store.nodes", "with engine = \"redis\" only"),
+    ("directory = \"store\"", "engine = \"redis\"\nnodes = [\"redis://u:p@a:1\"] #!", "store.nodes[0]", "a credential stands in `username` and `password`"),
+    ("directory = \"store\"", "engine = \"redis\"\nnodes = [\"http://a:1\"] #!", "store.nodes[0]", "expected \"redis://HOST:PORT\""),
+    ("directory = \"store\"", "engine = \"redis\"\nnodes = [\"redis://a:1\", \"rediss://b:1\"] #!", "store.nodes", "all or none"),
+    ("directory = \"store\"", "engine = \"redis\"\nwait_replicas = 99 #!\nnodes = [\"redis://a:1\"]", "store.wait_replicas", "must be between 0 and 16"),
     ("directory = \"store\"", "^#", "store.directory", "missing"),
     ("\"epochs\"", "\"store/epochs\"", "store.epoch_directory", "must be outside `directory`"),
     ("\"epochs\"", "\"other/../store\"", "store.epoch_directory", "must be outside `directory`"),

@@ -50,6 +50,28 @@ pub struct Attempt {
     pub until: Timestamp,
 }
 
+/// What an open claim waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimStanding {
+    /// The answer to its first attempt.
+    UnderWay,
+    /// Evidence: an answer was lost, or attempts overlapped.
+    InDoubt,
+    /// The merchant, who said that it is still working on it.
+    Pending,
+}
+
+impl ClaimStanding {
+    /// The name in answers and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnderWay => "under_way",
+            Self::InDoubt => "in_doubt",
+            Self::Pending => "pending",
+        }
+    }
+}
+
 /// What a complete asks for.
 #[derive(Clone, Debug)]
 pub struct BeginClaim {
@@ -205,6 +227,23 @@ impl Claim {
     /// Whether an attempt's answer may still arrive.
     pub fn has_live_attempt(&self, present: Present) -> bool {
         self.attempts.iter().any(|attempt| is_alive(attempt.incarnation, attempt.until, present))
+    }
+
+    /// Until when the last of the answers that may still arrive is waited for; `None` when none is.
+    pub fn awaited_until(&self, present: Present) -> Option<Timestamp> {
+        let alive = |attempt: &&Attempt| is_alive(attempt.incarnation, attempt.until, present);
+        self.attempts.iter().filter(alive).map(|attempt| attempt.until).max()
+    }
+
+    /// What the claim waits for.
+    pub fn standing(&self, present: Present) -> ClaimStanding {
+        if self.pending {
+            ClaimStanding::Pending
+        } else if self.contested || self.is_unresolved(present) {
+            ClaimStanding::InDoubt
+        } else {
+            ClaimStanding::UnderWay
+        }
     }
 
     /// Drops attempts that nobody waits for any more. Whatever became of them is in doubt.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::settle::{Outcome, Settlement, charge, release, settle_late};
 use super::{Doubted, Ending, Present, Session, SessionTotal};
 use crate::domain::clock::Timestamp;
+use crate::domain::id::ClaimId;
 use crate::domain::token::Token;
 
 /// Where a session stands at the merchant, as far as claims care.
@@ -60,7 +61,8 @@ pub fn observe<S>(
         // While an attempt is out, its own answer is still to come.
         Lifecycle::Closed if !waiting => {
             let settlement = release(session, token, false, present.now);
-            session.ending = Some(Ending::Closed);
+            // An earlier claim's charge may have been learned meanwhile: that stays.
+            session.ending.get_or_insert(Ending::Closed);
             settlement
         }
         Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.now),
@@ -107,15 +109,67 @@ pub enum Evidence {
     NotCharged,
 }
 
-/// Ends the open claim by an operator's word.
+impl Evidence {
+    /// The name in requests and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Charged => "charged",
+            Self::NotCharged => "not_charged",
+        }
+    }
+}
+
+/// Why an operator's word about a claim is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveRefusal {
+    /// The claim is not the open one, and did not end as the operator says.
+    #[error("the claim is not open")]
+    NotOpen,
+    /// An attempt's answer may still arrive, and is better evidence.
+    #[error("the answer to an attempt is still awaited")]
+    AttemptOutstanding {
+        /// It is not waited for beyond this.
+        until: Timestamp,
+    },
+}
+
+/// Ends `claim` by an operator's word, if it is the open one and nobody waits for the merchant's own.
+/// Repeating it changes nothing: [`Settlement::Stale`].
+///
+/// # Errors
+/// [`ResolveRefusal`]; nothing has changed then.
 pub fn resolve<S>(
     session: &mut Session,
     token: Option<&mut Token<S>>,
+    claim: &ClaimId,
     evidence: Evidence,
     present: Present,
-) -> Settlement {
-    match evidence {
+) -> Result<Settlement, ResolveRefusal> {
+    let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
+        return if has_ended_so(session, claim, evidence) {
+            Ok(Settlement::Stale)
+        } else {
+            Err(ResolveRefusal::NotOpen)
+        };
+    };
+    if let Some(until) = open.awaited_until(present) {
+        return Err(ResolveRefusal::AttemptOutstanding { until });
+    }
+    // From here on nothing is refused.
+    open.abandon_dead_attempts(present);
+    Ok(match evidence {
         Evidence::Charged => charge(session, token, present.now),
         Evidence::NotCharged => release(session, token, false, present.now),
+    })
+}
+
+/// Whether a claim that is not open is known to have ended as the evidence has it.
+fn has_ended_so(session: &Session, claim: &ClaimId, evidence: Evidence) -> bool {
+    let charged = matches!(&session.ending, Some(Ending::Charged { claim: Some(by) }) if by == claim);
+    match evidence {
+        Evidence::Charged => charged,
+        Evidence::NotCharged => {
+            !charged && session.doubted.as_ref().is_some_and(|doubted| doubted.claim == *claim)
+        }
     }
 }

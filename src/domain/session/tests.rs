@@ -84,6 +84,10 @@ impl World {
         reenter(&mut self.session, Some(&self.token), &claim, shown.as_ref(), at(now + 30), present(now))
     }
 
+    fn resolve(&mut self, claim: &str, evidence: Evidence, now: i64) -> Result<Settlement, ResolveRefusal> {
+        resolve(&mut self.session, Some(&mut self.token), &claim_id(claim), evidence, present(now))
+    }
+
     fn redeem(&mut self, claim: &str, amount: u64, now: i64) -> Result<Redeemed, RedeemRefusal> {
         let request = Redeem {
             claim: claim_id(claim),
@@ -406,6 +410,17 @@ fn a_late_charge_under_another_claim_keeps_the_open_claims_card_in_and_sends_not
 }
 
 #[test]
+fn a_late_charge_stays_though_the_open_claims_session_shows_as_closed() {
+    let mut world = World::claimed();
+    world.settle("c1", 1, REFUSED, 2);
+    world.begin("c2", 3).unwrap();
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 4), Settlement::ChargedLate);
+    world.settle("c2", 1, Outcome::Pending, 5);
+    assert_eq!(world.observe(Lifecycle::Closed, 6), Settlement::Released);
+    assert_eq!(world.session.ending, Some(Ending::Charged { claim: Some(claim_id("c1")) }));
+}
+
+#[test]
 fn an_observation_beside_another_token_than_the_claims_changes_neither() {
     for lifecycle in [Lifecycle::Completed, Lifecycle::Closed, Lifecycle::Open] {
         let mut world = World::in_doubt();
@@ -451,17 +466,38 @@ fn an_order_made_past_the_gateway_is_no_claims() {
 }
 
 #[test]
-fn an_operator_ends_doubt_either_way() {
-    let mut world = World::in_doubt();
-    assert_eq!(
-        resolve(&mut world.session, Some(&mut world.token), Evidence::Charged, present(3)),
-        Settlement::Charged
-    );
-    let mut world = World::in_doubt();
-    assert_eq!(
-        resolve(&mut world.session, Some(&mut world.token), Evidence::NotCharged, present(3)),
-        Settlement::Released
-    );
+fn an_operator_ends_doubt_either_way_and_repeating_it_changes_nothing() {
+    for (evidence, settled, standing) in [
+        (Evidence::Charged, Settlement::Charged, Standing::Consumed),
+        (Evidence::NotCharged, Settlement::Released, Standing::Active),
+    ] {
+        let mut world = World::in_doubt();
+        assert_eq!(world.resolve("c1", evidence, 3), Ok(settled));
+        assert_eq!(world.token.standing(at(3)), standing);
+        let session = world.session.clone();
+        assert_eq!(world.resolve("c1", evidence, 4), Ok(Settlement::Stale));
+        let other = match evidence {
+            Evidence::Charged => Evidence::NotCharged,
+            Evidence::NotCharged => Evidence::Charged,
+        };
+        assert_eq!(world.resolve("c1", other, 5), Err(ResolveRefusal::NotOpen));
+        assert_eq!((&world.session, world.token.standing(at(5))), (&session, standing));
+    }
+}
+
+#[test]
+fn an_operator_names_the_open_claim_and_waits_for_answers_that_may_still_come() {
+    let mut world = World::claimed();
+    let outstanding = Err(ResolveRefusal::AttemptOutstanding { until: at(31) });
+    assert_eq!(world.resolve("c1", Evidence::NotCharged, 30), outstanding);
+    assert_eq!(world.resolve("c2", Evidence::NotCharged, 40), Err(ResolveRefusal::NotOpen));
+    assert_eq!(world.token.standing(at(40)), Standing::Claimed);
+    // Its process is gone, or its time is over: nobody waits any more.
+    assert_eq!(world.resolve("c1", Evidence::NotCharged, 31), Ok(Settlement::Released));
+    // Whatever is learnt later is this claim's.
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 50), Settlement::ChargedLate);
+    assert_eq!(world.token.standing(at(50)), Standing::Consumed);
+    assert_eq!(world.resolve("c1", Evidence::NotCharged, 51), Err(ResolveRefusal::NotOpen));
 }
 
 // Consumed, Revoked, Expired

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use crate::storage::directory::{DirectoryError, PrivateDirectory, replace_file};
 
-const FORMAT_FILE: &str = "FORMAT";
+/// The file that marks a store.
+pub(super) const FORMAT_FILE: &str = "FORMAT";
 const DATA_DIRECTORY: &str = "data";
 const FORMAT_PREFIX: &str = "countersign store ";
 /// The format this program writes and reads.
@@ -36,14 +37,20 @@ pub enum OpenError {
         /// What it says.
         found: u32,
     },
+    /// Nothing is there that marks a store.
+    #[error("{} holds no store: name the directory of one", directory.display())]
+    NoStore {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The file that marks a store does not read as one.
-    #[error("{} does not mark a store: choose another directory, or restore it from a backup", file.display())]
+    #[error("{} does not mark a store: choose another directory, or restore a backup", file.display())]
     NotAStore {
         /// The file.
         file: PathBuf,
     },
     /// A store that lost its database.
-    #[error("{} is missing: restore it from a backup, or move {} away to begin a new store",
+    #[error("{} is missing: restore a backup, or move {} away to begin a new store",
         directory.display(), format.display())]
     DataMissing {
         /// Where the database should be.
@@ -52,7 +59,10 @@ pub enum OpenError {
         format: PathBuf,
     },
     /// Damage that no crash explains; opening would lose acknowledged writes.
-    #[error("{} is damaged ({cause}): check the disk and restore the store from a backup", file.display())]
+    #[error(
+        "{} is damaged ({cause}): opening the store would lose what was acknowledged; check the disk, keep a copy of the directory, and restore a backup that `countersign store check` finds whole",
+        file.display()
+    )]
     Corrupt {
         /// The damaged file, or the directory it is in.
         file: PathBuf,
@@ -109,6 +119,11 @@ impl Home {
             Err(error) => return Err(DirectoryError::at(&format)(error).into()),
         }
         Ok(home)
+    }
+
+    /// Whether a store was complete here once: whatever is missing now was there.
+    pub(super) fn is_marked(&self) -> bool {
+        self.format_file().exists()
     }
 
     /// Marks the directory as a store, once the database in it is whole.

@@ -38,7 +38,7 @@ pub(super) fn remember(
 ) -> Result<(Identity, Revisions), OpenError> {
     let failed = OpenError::of_database(directory);
     let corrupt = |cause: &str| OpenError::Corrupt { file: directory.to_owned(), cause: cause.to_owned() };
-    let meta = live.meta().map_err(&failed)?;
+    let meta = live.meta();
     let stored = meta.get(IDENTITY_KEY).map_err(&failed)?;
     let mut memory = match stored {
         Some(bytes) => Memory::decode(&bytes).ok_or_else(|| corrupt("the store's identity is unreadable"))?,
@@ -50,9 +50,19 @@ pub(super) fn remember(
     }
     let revisions = Revisions::of_opening(memory.openings).ok_or_else(|| corrupt("opened too often"))?;
     let mut batch = live.batch().durability(Some(PersistMode::SyncAll));
-    batch.insert(&meta, IDENTITY_KEY, memory.encode());
+    batch.insert(meta, IDENTITY_KEY, memory.encode());
     batch.commit().map_err(&failed)?;
     Ok((Identity { incarnation: memory.incarnation, tag_key: memory.tag_key }, revisions))
+}
+
+/// Who the store is, without counting an opening.
+pub(super) fn peek(live: &Live, directory: &Path) -> Result<Identity, OpenError> {
+    let failed = OpenError::of_database(directory);
+    let corrupt =
+        || OpenError::Corrupt { file: directory.to_owned(), cause: "the store's identity is missing".into() };
+    let stored = live.meta().get(IDENTITY_KEY).map_err(&failed)?;
+    let memory = stored.and_then(|bytes| Memory::decode(&bytes)).ok_or_else(corrupt)?;
+    Ok(Identity { incarnation: memory.incarnation, tag_key: memory.tag_key })
 }
 
 impl Memory {

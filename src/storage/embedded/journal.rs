@@ -109,7 +109,15 @@ fn journals(directory: &Path) -> Result<Option<(PathBuf, Vec<PathBuf>)>, OpenErr
 fn inspect(bytes: &[u8]) -> Verdict {
     let mut at = 0;
     let mut last = None;
+    let in_order = |last: Option<u64>, number: u64| {
+        let first = last.map_or(0, |last| last.saturating_add(1));
+        (first..first.saturating_add(LARGEST_GAP)).contains(&number)
+    };
     while let Some(batch) = batch_at(bytes, at) {
+        // No checksum covers the number, and the order of what is written hangs on it.
+        if last.is_some() && !in_order(last, batch.number) {
+            return Verdict::Damaged { at };
+        }
         at = batch.end;
         last = Some(batch.number);
     }
@@ -118,11 +126,8 @@ fn inspect(bytes: &[u8]) -> Verdict {
         return Verdict::Whole { length: at };
     }
     let follows = |later: usize| {
-        batch_at(bytes, later).is_some_and(|batch| {
-            // The number tells a batch from content that happens to look like one.
-            let first = last.map_or(0, |last| last + 1);
-            (first..first.saturating_add(LARGEST_GAP)).contains(&batch.number)
-        })
+        // The number tells a batch from content that happens to look like one.
+        batch_at(bytes, later).is_some_and(|batch| in_order(last, batch.number))
     };
     if (at + 1..written).any(follows) { Verdict::Damaged { at } } else { Verdict::Torn { length: at } }
 }
@@ -252,6 +257,19 @@ mod tests {
             let at = if garbled < ends[0] { 0 } else { ends[0] };
             assert_eq!(inspect(&bytes), Verdict::Damaged { at }, "garbled at {garbled}");
         }
+    }
+
+    #[test]
+    fn a_number_out_of_order_is_damage_also_in_the_last_batch() {
+        let (_directory, bytes, ends) = journal();
+        for (begin, garbled) in [(ends[0], ends[0] + 12), (ends[1], ends[1] + 12)] {
+            let mut bytes = bytes.clone();
+            bytes[garbled] ^= 0x80;
+            assert_eq!(inspect(&bytes), Verdict::Damaged { at: begin }, "garbled at {garbled}");
+        }
+        let mut first = bytes.clone();
+        first[12] = 0xff;
+        assert_eq!(inspect(&first), Verdict::Damaged { at: ends[0] });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -33,6 +33,7 @@ pub(super) struct Live {
     records: [Keyspace; Kind::ALL.len()],
     due: Keyspace,
     expiry: Keyspace,
+    meta: Keyspace,
     due_floor: Floor,
     expiry_floor: Floor,
     in_flight: Mutex<InFlight>,
@@ -68,23 +69,32 @@ pub(super) enum Index {
 }
 
 impl Live {
-    /// Opens or makes the database.
-    pub(super) fn open(directory: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+    /// Opens or makes the database. One that was complete once must have all its keyspaces.
+    pub(super) fn open(directory: &Path, cache_bytes: u64, complete: bool) -> Result<Self, OpenError> {
         let failed = OpenError::of_database(directory);
         let database = Database::builder(directory)
             .cache_size(cache_bytes)
             .worker_threads(DATABASE_THREADS)
             .open()
             .map_err(&failed)?;
-        let keyspace = |name| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        let named = |name: &str, memtable_bytes: Option<u64>| {
+            if complete && !database.keyspace_exists(name) {
+                let cause = format!("its keyspace `{name}` is missing");
+                return Err(OpenError::Corrupt { file: directory.to_owned(), cause });
+            }
+            let options = || match memtable_bytes {
+                Some(bytes) => KeyspaceCreateOptions::default().max_memtable_size(bytes),
+                None => KeyspaceCreateOptions::default(),
+            };
             database.keyspace(name, options).map_err(&failed)
         };
+        let keyspace = |name| named(name, Some(MEMTABLE_BYTES));
         let [a, b, c, d, e, f] = Kind::ALL.map(|kind| keyspace(keyspace_name(kind)));
         Ok(Self {
             records: [a?, b?, c?, d?, e?, f?],
             due: keyspace("due")?,
             expiry: keyspace("expiry")?,
+            meta: named("meta", None)?,
             database,
             due_floor: Floor::new(),
             expiry_floor: Floor::new(),
@@ -94,13 +104,28 @@ impl Live {
     }
 
     /// What the store remembers about itself.
-    pub(super) fn meta(&self) -> fjall::Result<Keyspace> {
-        self.database.keyspace("meta", KeyspaceCreateOptions::default)
+    pub(super) fn meta(&self) -> &Keyspace {
+        &self.meta
     }
 
     /// An empty batch that is synced before it becomes visible.
     pub(super) fn batch(&self) -> OwnedWriteBatch {
         self.database.batch().durability(Some(PersistMode::SyncData))
+    }
+
+    /// An empty batch that is on stable storage only after [`Self::persist`].
+    pub(super) fn unsynced_batch(&self) -> OwnedWriteBatch {
+        self.database.batch()
+    }
+
+    /// Puts all that was written on stable storage.
+    pub(super) fn persist(&self, mode: PersistMode) -> fjall::Result<()> {
+        self.database.persist(mode)
+    }
+
+    /// All of it as it is now: each group of writes is in it whole or not at all.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        self.database.snapshot()
     }
 
     /// The keyspace of a kind's records.
@@ -252,7 +277,7 @@ impl Stored {
 }
 
 /// An error of reading.
-fn unreadable(error: fjall::Error) -> StoreError {
+pub(super) fn unreadable(error: fjall::Error) -> StoreError {
     match error {
         fjall::Error::Io(_) | fjall::Error::Storage(fjall::LsmError::Io(_)) => StoreError::Unavailable,
         _ => StoreError::Corrupt,

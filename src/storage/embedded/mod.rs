@@ -7,6 +7,8 @@
 //! A [`RecordStore::commit`] that is dropped before it answers may still be applied: the writer does
 //! not know that nobody listens.
 
+mod closed;
+mod copy;
 mod disk;
 mod encoding;
 mod floor;
@@ -16,10 +18,12 @@ mod identity;
 mod journal;
 mod live;
 mod queue;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,6 +32,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
+pub use self::closed::{ClosedStore, StoredRecord, TimeIndex};
 pub use self::home::OpenError;
 
 use self::disk::{Disk, SystemDisk};
@@ -38,6 +43,7 @@ use self::identity::Opening;
 use self::live::{Attempt, Index, Live};
 use self::queue::Queue;
 use self::writer::{Request, Writer};
+use super::backup::{Backup, BackupError, Copied};
 use super::{Notify, Settings};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{
@@ -48,11 +54,17 @@ use crate::records::{
 /// new is taken in.
 const HANGING: Duration = Duration::from_secs(10);
 
+/// Expired records deleted in one group: what a commit that comes along may have to wait for, below a
+/// millisecond.
+const SWEPT_AT_ONCE: usize = 128;
+
 /// A store in a directory of this process. Dropping it writes what waits and closes it.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     identity: Identity,
     writer: Option<JoinHandle<()>>,
+    /// The store's own directory and that of the epoch keys: no copy goes there.
+    kept: [PathBuf; 2],
     /// [`HANGING`], or less where a test cannot wait that long.
     patience: Duration,
 }
@@ -106,7 +118,8 @@ impl EmbeddedStore {
         writer.look_at_space();
         let thread = std::thread::Builder::new().name("store-writer".into());
         let writer = thread.spawn(move || writer.run()).map_err(OpenError::Thread)?;
-        Ok(Self { shared, identity, writer: Some(writer), patience: HANGING })
+        let kept = [settings.directory.clone(), settings.epoch_directory.clone()];
+        Ok(Self { shared, identity, writer: Some(writer), kept, patience: HANGING })
     }
 
     fn live(&self) -> Result<Arc<Live>, StoreError> {
@@ -215,18 +228,40 @@ impl RecordStore for EmbeddedStore {
 
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
-            let candidates =
-                self.walk(move |live, _| live.entries(Index::Expiry, now, limit, |_| Ok(true))).await?;
-            if candidates.is_empty() {
-                return Ok(0);
+            let walk = move |live: &Live, _| {
+                live.entries(Index::Expiry, now, limit, |entry| {
+                    // Looked at here, so that the writer finds it in memory.
+                    live.get(&entry.key)?;
+                    Ok(true)
+                })
+            };
+            let mut candidates = self.walk(walk).await?;
+            let mut swept = 0;
+            while !candidates.is_empty() {
+                let rest = candidates.split_off(candidates.len().min(SWEPT_AT_ONCE));
+                let portion = std::mem::replace(&mut candidates, rest);
+                swept += self.ask(|answer| Request::Sweep { candidates: portion, now, answer }).await?;
             }
-            self.ask(|answer| Request::Sweep { candidates, now, answer }).await
+            Ok(swept)
         })
     }
 
     fn health(&self) -> Result<(), StoreError> {
         self.serves()?;
         if self.shared.short_of_space.load(Ordering::Relaxed) { Err(StoreError::NoSpace) } else { Ok(()) }
+    }
+}
+
+impl Backup for EmbeddedStore {
+    fn copy_to(&self, directory: &Path, going_on: &dyn Fn() -> bool) -> Result<Copied, BackupError> {
+        let live = self.live()?;
+        let [store, epochs] = &self.kept;
+        let going_on = || {
+            // A database that failed must be free to go: nobody may hold it for long.
+            self.live()?;
+            going_on().then_some(()).ok_or(BackupError::Interrupted)
+        };
+        copy::copy(&live, directory, &[store, epochs], &going_on)
     }
 }
 

@@ -20,6 +20,7 @@ use super::identity::{Opening, remember};
 use super::journal;
 use super::live::Live;
 use super::queue::Taken;
+use super::tables;
 use crate::domain::clock::Timestamp;
 use crate::records::{Committed, Identity, StoreError};
 use crate::storage::{Notice, Notify};
@@ -55,24 +56,39 @@ pub(super) struct Writer {
     pub(super) space_looked_at: Option<Instant>,
 }
 
-/// Opens what is in the store's directory, mending what a crash left.
+/// Opens what is in the store's directory, mending what a crash left, and counts the opening.
 pub(super) fn open(
     home: &Home,
     cache_bytes: u64,
     opening: Opening,
     notify: &Notify,
 ) -> Result<(Live, Identity, Revisions), OpenError> {
+    let live = recover(home, cache_bytes, opening, &**notify)?;
+    let (identity, revisions) = remember(&live, &home.data(), opening)?;
+    home.mark()?;
+    Ok((live, identity, revisions))
+}
+
+/// Opens the database, mending what a crash left.
+pub(super) fn recover(
+    home: &Home,
+    cache_bytes: u64,
+    opening: Opening,
+    notify: &(dyn Fn(Notice) + Send + Sync),
+) -> Result<Live, OpenError> {
     let data = home.data();
+    let complete = home.is_marked();
+    // After a failure of this process they have been looked through already.
+    if complete && opening == Opening::ByProcess {
+        tables::verify(&data)?;
+    }
     if let Some(bytes) = journal::mend(&data)? {
         notify(Notice::TornWriteDropped { bytes });
     }
     if opening == Opening::AfterFailure {
         journal::rewrite(&data)?;
     }
-    let live = Live::open(&data, cache_bytes)?;
-    let (identity, revisions) = remember(&live, &data, opening)?;
-    home.mark()?;
-    Ok((live, identity, revisions))
+    Live::open(&data, cache_bytes, complete)
 }
 
 impl Writer {

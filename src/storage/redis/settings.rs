@@ -50,7 +50,8 @@ pub struct Settings {
     pub failover_caution: Duration,
     /// Use a server that keeps nothing on disk.
     pub accept_loss: bool,
-    /// Go by the server's clock, so that replicas agree when something expires. Tests set their own.
+    /// Go by the server's clock, so that replicas agree when something expires; otherwise by each
+    /// machine's own, which must then agree.
     pub follow_server_clock: bool,
 }
 

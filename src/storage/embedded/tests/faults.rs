@@ -23,6 +23,7 @@ const PANICS: u8 = 3;
 struct Faults {
     mode: AtomicU8,
     free: AtomicU64,
+    groups: AtomicU64,
     held: Mutex<bool>,
     released: Condvar,
 }
@@ -31,6 +32,7 @@ struct FaultyDisk(Arc<Faults>);
 
 impl Disk for FaultyDisk {
     fn commit(&mut self, batch: fjall::OwnedWriteBatch) -> fjall::Result<()> {
+        self.0.groups.fetch_add(1, Ordering::SeqCst);
         let mut held = self.0.held.lock();
         self.0.released.wait_while(&mut held, |held| *held);
         let broken = || Err(fjall::Error::Io(std::io::Error::other("broken")));
@@ -232,6 +234,40 @@ async fn with_little_space_only_finishing_and_deleting_go_on() {
     assert_eq!(bench.notice(), Notice::SpaceBack { free: 100 });
     assert_eq!(bench.store.health(), Ok(()));
     assert!(bench.put("b").await.unwrap().is_applied());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_of_many_is_written_in_portions_and_commits_go_in_between() {
+    const EXPIRED: usize = SWEPT_AT_ONCE * 5;
+    let bench = Bench::new();
+    let writes = (0..EXPIRED).map(|number| match put(&token(&number.to_string()), "1") {
+        Write::Put { key, bytes, .. } => Write::Put { key, bytes, expires_at: Some(START), due: None },
+        delete => delete,
+    });
+    bench.store.commit(batch(&[], writes.collect())).await.unwrap();
+    let before = bench.faults.groups.load(Ordering::SeqCst);
+    bench.faults.hold(true);
+    let sweeping = {
+        let store = bench.store.clone();
+        tokio::spawn(async move { store.sweep(START, EXPIRED).await })
+    };
+    while bench.faults.groups.load(Ordering::SeqCst) == before {
+        tokio::task::yield_now().await;
+    }
+    // While the first portion is being written: it waits for no more than that one.
+    let mut commit = Box::pin(bench.put("in between"));
+    tokio::select! {
+        biased;
+        _ = &mut commit => panic!("it was not written"),
+        () = tokio::task::yield_now() => {}
+    }
+    bench.faults.hold(false);
+    assert!(commit.await.unwrap().is_applied());
+    assert_eq!(sweeping.await.unwrap(), Ok(EXPIRED));
+    let groups = bench.faults.groups.load(Ordering::SeqCst) - before;
+    assert!((5..=6).contains(&groups), "{groups}");
+    assert_eq!(bench.store.sweep(START, EXPIRED).await, Ok(0));
+    assert!(bench.has("in between").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,10 @@
 //! The embedded engine: the contract of every engine, then what is its own.
 
 mod crash;
+mod damage;
 mod faults;
 mod model;
+mod pace;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +15,19 @@ use crate::records::Revision;
 use crate::storage::contract::{self, Fixture, batch, put, read, token};
 
 storage_contract!(new_store);
+ledger_model!(new_store, reopened);
 
 async fn new_store() -> Fixture<tempfile::TempDir> {
     let directory = scratch();
     let clock = Arc::new(ManualClock::new(contract::START));
+    let store = open(directory.path(), &clock);
+    Fixture { store: Arc::new(store), clock, _guard: directory }
+}
+
+async fn reopened(fixture: Fixture<tempfile::TempDir>) -> Fixture<tempfile::TempDir> {
+    let Fixture { store, clock, _guard: directory } = fixture;
+    assert_eq!(Arc::strong_count(&store), 1, "the store is held open");
+    drop(store);
     let store = open(directory.path(), &clock);
     Fixture { store: Arc::new(store), clock, _guard: directory }
 }

@@ -3,12 +3,13 @@
 #[path = "../../../../tests/redis_server/mod.rs"]
 mod redis_server;
 
-use self::redis_server::{Cluster, Options, Server};
+use self::redis_server::{Cluster, Options, Persistence, Server};
 use super::*;
 use crate::domain::clock::ManualClock;
 use crate::storage::contract::{self, Fixture};
 
 storage_contract!(new_store);
+ledger_model!(new_store);
 
 fn options() -> Options {
     Options::default()
@@ -35,6 +36,28 @@ async fn new_store() -> Fixture<Server> {
     Fixture { store: Arc::new(store), clock, _guard: server }
 }
 
+/// The cluster of the test below.
+static CLUSTER: parking_lot::Mutex<std::sync::Weak<Cluster>> =
+    parking_lot::Mutex::new(std::sync::Weak::new());
+
+async fn emptied_cluster_store() -> Fixture<Arc<Cluster>> {
+    let cluster = CLUSTER.lock().upgrade().unwrap();
+    let primaries = cluster.nodes.iter().filter(|node| node.role().as_deref() == Some("master"));
+    primaries.for_each(|node| drop(node.command(&["FLUSHALL"])));
+    let clock = Arc::new(ManualClock::new(contract::START));
+    let settings = settings(&cluster.urls());
+    let store = RedisStore::open(settings, clock.clone(), Arc::new(|_| {})).await.unwrap();
+    Fixture { store: Arc::new(store), clock, _guard: cluster }
+}
+
+#[test]
+fn any_history_over_a_cluster_goes_as_the_domain_decides() {
+    use crate::storage::model::{Engine, check, kept_open};
+    let cluster = Arc::new(Cluster::start(&options()));
+    *CLUSTER.lock() = Arc::downgrade(&cluster);
+    check(&Engine { open: emptied_cluster_store, reopen: kept_open, ends: false });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_keeps_the_contract() {
     let cluster = Cluster::start(&options());
@@ -48,4 +71,37 @@ async fn a_cluster_keeps_the_contract() {
         let store = RedisStore::open(settings.clone(), clock.clone(), Arc::new(|_| {})).await.unwrap();
         Fixture { store: Arc::new(store) as Arc<dyn RecordStore>, clock, _guard: () }
     });
+}
+
+mod faults;
+mod fitness;
+mod relay;
+
+/// What an operator is told.
+#[derive(Clone, Default)]
+struct Notices(Arc<parking_lot::Mutex<Vec<Notice>>>);
+
+impl Notices {
+    fn notify(&self) -> Notify {
+        let notices = Arc::clone(&self.0);
+        Arc::new(move |notice| notices.lock().push(notice))
+    }
+
+    fn count(&self, notice: &Notice) -> usize {
+        self.0.lock().iter().filter(|told| *told == notice).count()
+    }
+}
+
+async fn open(settings: Settings, notices: &Notices) -> RedisStore {
+    let clock = Arc::new(crate::domain::clock::SystemClock);
+    RedisStore::open(settings, clock, notices.notify()).await.unwrap()
+}
+
+/// Waits for something that happens by itself.
+async fn until(what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !happened().await {
+        assert!(std::time::Instant::now() < end, "{what} does not happen");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }

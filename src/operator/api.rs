@@ -1,0 +1,380 @@
+//! The operator's API: what the admin listener serves beside metrics and health.
+//!
+//! | Route | What |
+//! |---|---|
+//! | `GET /claims` | open claims in doubt or pending; `limit`, `merchant`, `all=true` |
+//! | `POST /claims/resolve` | ends one by hand |
+//! | `POST /store/backup` | copies the store into a new directory |
+//! | `POST /store/accept` | takes a shared store that has changed as it is now |
+//!
+//! The public listener cannot reach it: only [`crate::server::admin`] is given it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::wire::{AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ResolveAnswer, ResolveRequest};
+use crate::acp::header::credential;
+use crate::acp::problem::{Problem, ProblemKind};
+use crate::domain::clock::Deadline;
+use crate::domain::id::{ClaimId, MerchantId, SessionId};
+use crate::domain::session::ResolveRefusal;
+use crate::gateway::Gateway;
+use crate::gateway::body;
+use crate::gateway::claims::{ClaimQuery, NotResolved};
+use crate::records::{BoxFuture, StoreError};
+use crate::registry::{Operator, Operators};
+use crate::server::{Peer, Service};
+use crate::storage::backup::{Backup, BackupError};
+use crate::telemetry::log::{Identifier, Level, Value};
+
+/// Larger than any body of this API.
+const BODY_BYTES: usize = 16 * 1024;
+/// For a request's whole body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Claims in one list, by default and at most.
+const CLAIMS: [usize; 2] = [100, 10_000];
+
+/// The operator's API of one gateway.
+pub struct Api {
+    gateway: Arc<Gateway>,
+    operators: Operators,
+    backup: Option<Arc<dyn Backup>>,
+    copying: tokio::sync::Mutex<()>,
+}
+
+/// A route and the one method it takes.
+#[derive(Clone, Copy)]
+enum Route {
+    Claims,
+    Resolve,
+    Backup,
+    Accept,
+}
+
+impl Api {
+    /// The API for these operators. `backup` copies the store, where its engine can.
+    pub fn new(gateway: Arc<Gateway>, operators: Operators, backup: Option<Arc<dyn Backup>>) -> Self {
+        Self { gateway, operators, backup, copying: tokio::sync::Mutex::new(()) }
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let served = async {
+            let route = route(&head)?;
+            let operator = self.operator(&head.headers, peer)?.name.clone();
+            match route {
+                Route::Claims => self.claims(head.uri.query().unwrap_or_default()).await,
+                Route::Resolve => self.resolve(read(body).await?, operator).await,
+                Route::Backup => self.back_up(read(body).await?, operator).await,
+                Route::Accept => self.accept(operator).await,
+            }
+        };
+        served.await.unwrap_or_else(refusal)
+    }
+
+    /// Who presents a credential.
+    fn operator(&self, headers: &HeaderMap, peer: Peer) -> Result<&Operator, Refused> {
+        if self.operators.is_empty() {
+            return Err(invalid(
+                StatusCode::FORBIDDEN,
+                "operator_api_disabled",
+                "No operator is configured: add [[admin.operators]] to the gateway's configuration.",
+            ));
+        }
+        let presented = credential(headers).ok().flatten();
+        presented.and_then(|credential| self.operators.by_credential(credential.expose())).ok_or_else(|| {
+            let observer = &self.gateway.observer;
+            observer.metrics().refused("operator_unauthorized");
+            observer.log().event(Level::Warn, "operator_refused", &[("peer", Value::Address(peer.ip()))]);
+            Refused { allow: None, problem: Box::new(Problem::unauthorized()) }
+        })
+    }
+
+    async fn claims(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
+        let found = self.gateway.open_claims(&claim_query(query)?).await.map_err(of_store)?;
+        Ok(json(StatusCode::OK, &ClaimList::from(found)))
+    }
+
+    async fn resolve(
+        self: &Arc<Self>,
+        request: ResolveRequest,
+        operator: String,
+    ) -> Result<Response<Full<Bytes>>, Refused> {
+        let unreadable = |param: &str| {
+            let problem = Problem::invalid_request(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_body",
+                "This is not an id: 1 to 128 characters of A-Z a-z 0-9 . _ ~ - are.",
+            );
+            Refused { allow: None, problem: Box::new(problem.with_param(param)) }
+        };
+        let merchant = MerchantId::parse(&request.merchant).ok_or_else(|| unreadable("$.merchant"))?;
+        let session = SessionId::parse(&request.checkout_session_id)
+            .ok_or_else(|| unreadable("$.checkout_session_id"))?;
+        let claim = ClaimId::parse(&request.claim).ok_or_else(|| unreadable("$.claim"))?;
+        let gateway = Arc::clone(&self.gateway);
+        // A client that leaves must not leave half of it undone.
+        let resolving = tokio::spawn(async move {
+            let evidence = request.evidence.into();
+            gateway.resolve_claim(&merchant, &session, &claim, evidence, &operator).await
+        });
+        let resolved = match resolving.await {
+            Ok(resolved) => resolved.map_err(|why| self.not_resolved(&why))?,
+            Err(_) => return Err(internal("The claim may or may not have been resolved: list it again.")),
+        };
+        Ok(json(
+            StatusCode::OK,
+            &ResolveAnswer {
+                claim: request.claim,
+                evidence: request.evidence,
+                resolved_now: resolved.now,
+                token_status: resolved.token.map(|standing| standing.as_str().to_owned()),
+            },
+        ))
+    }
+
+    fn not_resolved(&self, why: &NotResolved) -> Refused {
+        match why {
+            NotResolved::SessionUnknown => invalid(
+                StatusCode::NOT_FOUND,
+                "checkout_session_not_found",
+                "There is no such checkout session at this merchant.",
+            ),
+            NotResolved::Refused(ResolveRefusal::NotOpen) => invalid(
+                StatusCode::CONFLICT,
+                "claim_not_open",
+                "This claim is not open any more, and did not end like that: list the claims again.",
+            ),
+            NotResolved::Refused(ResolveRefusal::AttemptOutstanding { until }) => {
+                let left = until.since(self.gateway.clock.now()).as_secs().saturating_add(1);
+                let mut refused = invalid(
+                    StatusCode::CONFLICT,
+                    "attempt_outstanding",
+                    "The merchant's answer to this claim may still arrive: wait for it.",
+                );
+                refused.problem.retry_after = u32::try_from(left).ok();
+                refused
+            }
+            NotResolved::Store(error) => of_store(*error),
+        }
+    }
+
+    async fn back_up(
+        self: &Arc<Self>,
+        request: BackupRequest,
+        operator: String,
+    ) -> Result<Response<Full<Bytes>>, Refused> {
+        let Some(backup) = self.backup.clone() else {
+            return Err(invalid(
+                StatusCode::NOT_IMPLEMENTED,
+                "not_supported",
+                "This store is backed up by its own engine's means.",
+            ));
+        };
+        let directory = PathBuf::from(&request.directory);
+        if !directory.is_absolute() {
+            return Err(invalid(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_body",
+                "The directory must be an absolute path on the gateway's machine.",
+            ));
+        }
+        // Two at once would only read the store twice.
+        let Ok(_copying) = self.copying.try_lock() else {
+            return Err(invalid(
+                StatusCode::CONFLICT,
+                "backup_under_way",
+                "A backup is being made: wait until it is there.",
+            ));
+        };
+        let drain = self.gateway.drain.clone();
+        let copying =
+            tokio::task::spawn_blocking(move || backup.copy_to(&directory, &|| !drain.is_draining()));
+        let copied = match copying.await {
+            Ok(copied) => copied.map_err(|error| of_backup(&error))?,
+            Err(_) => return Err(internal("The backup failed; nothing was left in the directory.")),
+        };
+        let mut fields = vec![
+            ("records", Value::Number(copied.records)),
+            ("bytes", Value::Number(copied.bytes)),
+            ("took", Value::Duration(copied.took)),
+        ];
+        fields.extend(Identifier::parse(&operator).map(|name| ("operator", Value::Id(name))));
+        self.gateway.observer.log().event(Level::Info, "store_backed_up", &fields);
+        Ok(json(
+            StatusCode::CREATED,
+            &BackupAnswer {
+                directory: request.directory,
+                records: copied.records,
+                bytes: copied.bytes,
+                milliseconds: u64::try_from(copied.took.as_millis()).unwrap_or(u64::MAX),
+            },
+        ))
+    }
+
+    /// Takes the store as it is: what it has lost stays lost.
+    async fn accept(self: &Arc<Self>, operator: String) -> Result<Response<Full<Bytes>>, Refused> {
+        let gateway = Arc::clone(&self.gateway);
+        // A client that leaves must not leave half of it undone.
+        let accepting = tokio::spawn(async move { gateway.ledger.store().accept().await });
+        accepting.await.unwrap_or(Err(StoreError::Unacknowledged)).map_err(of_store)?;
+        let name = Identifier::parse(&operator).map(|name| ("operator", Value::Id(name)));
+        let fields: Vec<_> = name.into_iter().collect();
+        self.gateway.observer.log().event(Level::Warn, "store_accepted", &fields);
+        Ok(json(StatusCode::OK, &AcceptAnswer { accepted: true }))
+    }
+}
+
+impl Service for Api {
+    fn call(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> BoxFuture<'static, Response<Full<Bytes>>> {
+        Box::pin(self.answer(request, peer))
+    }
+}
+
+/// A refusal on its way out.
+struct Refused {
+    allow: Option<&'static str>,
+    problem: Box<Problem>,
+}
+
+fn route(head: &http::request::Parts) -> Result<Route, Refused> {
+    let (route, allow) = match head.uri.path() {
+        "/claims" => (Route::Claims, "GET"),
+        "/claims/resolve" => (Route::Resolve, "POST"),
+        "/store/backup" => (Route::Backup, "POST"),
+        "/store/accept" => (Route::Accept, "POST"),
+        _ => return Err(Refused { allow: None, problem: Box::new(Problem::not_found()) }),
+    };
+    if head.method.as_str() == allow {
+        return Ok(route);
+    }
+    let mut refused =
+        invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path takes another method.");
+    refused.allow = Some(allow);
+    Err(refused)
+}
+
+fn claim_query(text: &str) -> Result<ClaimQuery, Refused> {
+    let [default, most] = CLAIMS;
+    let mut query = ClaimQuery { merchant: None, under_way: false, limit: default };
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let read = match name {
+            "limit" => {
+                value.parse().ok().filter(|limit| (1..=most).contains(limit)).map(|limit| query.limit = limit)
+            }
+            "merchant" => MerchantId::parse(value).map(|merchant| query.merchant = Some(merchant)),
+            "all" => value.parse().ok().map(|all| query.under_way = all),
+            _ => None,
+        };
+        read.ok_or_else(|| {
+            invalid(
+                StatusCode::BAD_REQUEST,
+                "invalid_query",
+                "Expected limit=1 to 10000, merchant=ID or all=true.",
+            )
+        })?;
+    }
+    Ok(query)
+}
+
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Refused> {
+    let bytes = body::collect(body, BODY_BYTES, Deadline::after(BODY_TIMEOUT)).await.map_err(|_| {
+        invalid(StatusCode::BAD_REQUEST, "invalid_body", "The body is too large, too slow or incomplete.")
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        // Its words may repeat what was sent: only the place is told.
+        let place = format!("The body is not the JSON expected here (column {}).", error.column());
+        Refused {
+            allow: None,
+            problem: Box::new(Problem::invalid_request(StatusCode::BAD_REQUEST, "invalid_body", place)),
+        }
+    })
+}
+
+fn invalid(status: StatusCode, code: &'static str, message: &'static str) -> Refused {
+    Refused { allow: None, problem: Box::new(Problem::invalid_request(status, code, message)) }
+}
+
+fn internal(message: &'static str) -> Refused {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Refused { allow: None, problem: Box::new(Problem::processing_error(status, message)) }
+}
+
+fn of_store(error: StoreError) -> Refused {
+    let (code, retry_after) = match error {
+        StoreError::Unavailable | StoreError::NoSpace => ("store_unavailable", Some(5)),
+        StoreError::Changed => ("store_changed", None),
+        StoreError::Unacknowledged => ("store_unacknowledged", Some(1)),
+        StoreError::Corrupt => ("store_corrupt", None),
+    };
+    let mut problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        ProblemKind::ServiceUnavailable,
+        code,
+        format!("Nothing can be said now: {error}."),
+    );
+    problem.retry_after = retry_after;
+    Refused { allow: None, problem: Box::new(problem) }
+}
+
+fn of_backup(error: &BackupError) -> Refused {
+    let (status, code) = match error {
+        BackupError::Exists { .. } => (StatusCode::CONFLICT, "directory_exists"),
+        BackupError::Inside { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "directory_refused"),
+        BackupError::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
+        BackupError::Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+        BackupError::Directory(_) | BackupError::Open(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "backup_failed")
+        }
+    };
+    let kind =
+        if status.is_server_error() { ProblemKind::ProcessingError } else { ProblemKind::InvalidRequest };
+    // It names paths of this machine, to an operator of this machine.
+    Refused { allow: None, problem: Box::new(Problem::new(status, kind, code, error.to_string())) }
+}
+
+fn refusal(refused: Refused) -> Response<Full<Bytes>> {
+    let Refused { allow, problem } = refused;
+    let mut response = respond(problem.status, problem.body());
+    let headers = response.headers_mut();
+    if let Some(method) = allow {
+        headers.insert(ALLOW, HeaderValue::from_static(method));
+    }
+    if problem.status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = problem.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(body) {
+        Ok(body) => respond(status, body.into()),
+        Err(_) => refusal(internal("The answer cannot be written.")),
+    }
+}
+
+fn respond(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,209 @@
+//! Whether a store is whole: each record can be read, each time index says what the records say, and
+//! session, claim and token tell one story. Reads everything, changes nothing.
+
+use std::fmt;
+
+use super::check_money::{session_faults, token_faults};
+use crate::auth::replay;
+use crate::domain::clock::Timestamp;
+use crate::domain::session::Session;
+use crate::domain::token::TokenState;
+use crate::fraud::velocity;
+use crate::idempotency::KeyRecord;
+use crate::records::codec::decode;
+use crate::records::{Kind, RecordKey, StoreError, key_use};
+use crate::session::Partitions;
+use crate::storage::embedded::{ClosedStore, StoredRecord, TimeIndex};
+use crate::token::{PaymentToken, allotment};
+
+/// Something that no history of a gateway leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where; `None` when it cannot be told.
+    pub key: Option<RecordKey>,
+    /// What is wrong.
+    pub what: FaultKind,
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum FaultKind {
+    #[error("it cannot be read from the disk")]
+    Damaged,
+    #[error("its content is not of a known format")]
+    Unreadable,
+    #[error("it stands under a key that is not its own")]
+    Misplaced,
+    #[error("it is missing from the index of what is due")]
+    NotDue,
+    #[error("it is missing from the index of what expires")]
+    NotExpiring,
+    #[error("the index of what is due has an entry that the record knows nothing of")]
+    StrayDue,
+    #[error("the index of what expires has an entry that the record knows nothing of")]
+    StrayExpiry,
+    #[error("its claim is open, and it would expire or is never looked at")]
+    ClaimNotKept,
+    #[error("it has no open claim, and is to be looked at or never ends")]
+    KeptWithoutClaim,
+    #[error("its open claim names a token that is not there")]
+    ClaimedTokenMissing,
+    #[error("its open claim names a token that is not claimed by it")]
+    ClaimedTokenElsewhere,
+    #[error("it is claimed, and its session's open claim does not name it")]
+    ClaimUnknown,
+    #[error("it is consumed, and its session has no order")]
+    ConsumedWithoutCharge,
+    #[error("its session is not there")]
+    SessionMissing,
+    #[error("it is spendable, and its session does not list it")]
+    NotListed,
+    #[error("it has ended, and its security code is still there")]
+    CodeOutlived,
+    #[error("it is claimed and would expire, or is not and never does")]
+    WrongExpiry,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => {
+                write!(f, "{} {} in {}: {}", kind_name(key.kind), key.name, key.partition, self.what)
+            }
+            None => write!(f, "a record or an entry of an index: {}", self.what),
+        }
+    }
+}
+
+/// How much there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    records: [u64; Kind::ALL.len()],
+    due: u64,
+    expiring: u64,
+    open_claims: u64,
+    tokens: [u64; 4],
+}
+
+impl Summary {
+    /// Each count with its name.
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        let records = Kind::ALL.into_iter().zip(self.records);
+        let records = records.map(|(kind, count)| (format!("{} records", kind_name(kind)), count));
+        let states = ["active", "claimed", "consumed", "revoked"].into_iter().zip(self.tokens);
+        let states = states.map(|(state, count)| (format!("  tokens {state}"), count));
+        let rest =
+            [("open claims", self.open_claims), ("due entries", self.due), ("expiry entries", self.expiring)];
+        let rest = rest.map(|(name, count)| (name.to_owned(), count));
+        records.chain(states).chain(rest).collect()
+    }
+}
+
+/// Goes through a store at rest and tells of each fault as it is found. `now` says what has expired.
+pub fn check(store: &ClosedStore, now: Timestamp, tell: &mut dyn FnMut(Fault)) -> Summary {
+    let partitions = Partitions::new(store.identity());
+    let mut summary = Summary::default();
+    for (kind, count) in Kind::ALL.into_iter().zip(&mut summary.records) {
+        for record in store.records(kind) {
+            *count += 1;
+            match record {
+                Ok(record) => {
+                    for what in faults_of_record(store, &partitions, &record, now) {
+                        tell(Fault { key: Some(record.key.clone()), what });
+                    }
+                }
+                Err(_) => tell(Fault { key: None, what: FaultKind::Damaged }),
+            }
+        }
+    }
+    count_states(store, &mut summary);
+    for (index, count, stray) in [
+        (TimeIndex::Due, &mut summary.due, FaultKind::StrayDue),
+        (TimeIndex::Expiry, &mut summary.expiring, FaultKind::StrayExpiry),
+    ] {
+        for entry in store.index(index) {
+            *count += 1;
+            let Ok((at, key)) = entry else {
+                tell(Fault { key: None, what: FaultKind::Damaged });
+                continue;
+            };
+            let record = store.record(&key).ok().flatten();
+            let says = record.and_then(|record| match index {
+                TimeIndex::Due => record.due,
+                TimeIndex::Expiry => record.expires_at,
+            });
+            if says != Some(at) {
+                tell(Fault { key: Some(key), what: stray });
+            }
+        }
+    }
+    summary
+}
+
+fn faults_of_record(
+    store: &ClosedStore,
+    partitions: &Partitions,
+    record: &StoredRecord,
+    now: Timestamp,
+) -> Vec<FaultKind> {
+    let mut faults = Vec::new();
+    for (index, at, missing) in [
+        (TimeIndex::Due, record.due, FaultKind::NotDue),
+        (TimeIndex::Expiry, record.expires_at, FaultKind::NotExpiring),
+    ] {
+        match at.map(|at| store.is_indexed(index, at, &record.key)) {
+            None | Some(Ok(true)) => {}
+            Some(Ok(false)) => faults.push(missing),
+            Some(Err(_)) => faults.push(FaultKind::Damaged),
+        }
+    }
+    let found = match record.key.kind {
+        Kind::Session => session_faults(store, partitions, record),
+        Kind::Token => token_faults(store, partitions, record, now),
+        Kind::Idempotency => readable(decode::<KeyRecord>(&record.bytes).is_ok()),
+        Kind::Replay => readable(replay::is_readable(&record.bytes)),
+        Kind::Velocity => readable(
+            allotment::is_readable(&record.key, &record.bytes)
+                .unwrap_or_else(|| velocity::is_readable(&record.bytes)),
+        ),
+        Kind::Registry => readable(key_use::is_readable(&record.bytes)),
+    };
+    match found {
+        Ok(found) => faults.extend(found),
+        Err(_) => faults.push(FaultKind::Damaged),
+    }
+    faults
+}
+
+fn readable(is: bool) -> Result<Vec<FaultKind>, StoreError> {
+    Ok(if is { Vec::new() } else { vec![FaultKind::Unreadable] })
+}
+
+fn count_states(store: &ClosedStore, summary: &mut Summary) {
+    for record in store.records(Kind::Token).flatten() {
+        let Ok(token) = decode::<PaymentToken>(&record.bytes) else { continue };
+        let [active, claimed, consumed, revoked] = &mut summary.tokens;
+        *match token.state {
+            TokenState::Active => active,
+            TokenState::Claimed { .. } => claimed,
+            TokenState::Consumed { .. } => consumed,
+            TokenState::Revoked { .. } => revoked,
+        } += 1;
+    }
+    let sessions = store.records(Kind::Session).flatten();
+    let open = sessions
+        .filter(|record| decode::<Session>(&record.bytes).is_ok_and(|session| session.claim.is_some()));
+    summary.open_claims = u64::try_from(open.count()).unwrap_or(u64::MAX);
+}
+
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Session => "session",
+        Kind::Token => "token",
+        Kind::Idempotency => "idempotency",
+        Kind::Replay => "replay",
+        Kind::Velocity => "velocity",
+        Kind::Registry => "registry",
+    }
+}

@@ -1,0 +1,135 @@
+//! `countersign claims`: open claims as a table, and ending one by hand.
+
+use std::io::Write;
+
+use http::Method;
+
+use super::{ClaimsVerb, CommandError, ListArgs, ResolveArgs};
+use crate::operator::wire::{ClaimItem, ClaimList, EvidenceWord, ResolveAnswer, ResolveRequest};
+
+/// Runs `claims`. Whether there was nothing wrong.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn claims(verb: &ClaimsVerb, out: &mut dyn Write) -> Result<bool, CommandError> {
+    match verb {
+        ClaimsVerb::List(arguments) => list(arguments, out).await,
+        ClaimsVerb::Resolve(arguments) => resolve(arguments, out).await,
+    }
+}
+
+async fn list(arguments: &ListArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let mut path = format!("/claims?limit={}&all={}", arguments.limit, arguments.all);
+    if let Some(merchant) = &arguments.merchant {
+        // What is no id is refused by the gateway; here it only must not become another parameter.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
+        path.push_str("&merchant=");
+        path.extend(merchant.chars().map(|c| if plain(c) { c } else { '!' }));
+    }
+    let found: ClaimList = arguments.reach.admin()?.ask(Method::GET, &path, None).await?;
+    if arguments.json {
+        write_json(&found, out)?;
+    } else {
+        write_table(&found, out)?;
+    }
+    Ok(true)
+}
+
+fn write_table(found: &ClaimList, out: &mut dyn Write) -> std::io::Result<()> {
+    if found.claims.is_empty() {
+        return writeln!(out, "no claim is in doubt or pending");
+    }
+    let head = ["STATE", "AGE", "MERCHANT", "SESSION", "CLAIM", "AMOUNT", "CARD", "AGENT"];
+    let rows: Vec<[String; 8]> = found.claims.iter().map(row).collect();
+    let mut widths = head.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.len().max(*width);
+        }
+    }
+    let mut write_row = |cells: [&str; 8]| {
+        let padded: Vec<String> =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        writeln!(out, "{}", padded.join("  ").trim_end())
+    };
+    write_row(head)?;
+    for row in &rows {
+        write_row(row.each_ref().map(String::as_str))?;
+    }
+    writeln!(out)?;
+    for item in &found.claims {
+        let awaited = item.awaited_until.as_ref().map(|until| format!(", until {until}"));
+        writeln!(
+            out,
+            "{} {}: {}{}; opened {}, sent {}x, session read {}x, next {}{}",
+            item.merchant,
+            item.checkout_session_id,
+            item.why,
+            awaited.unwrap_or_default(),
+            item.opened_at,
+            item.attempts,
+            item.checks,
+            item.next_check_at,
+            item.token.as_ref().map_or(String::new(), |token| format!("; token {token}")),
+        )?;
+    }
+    if found.more {
+        writeln!(out, "there are more: raise --limit")?;
+    }
+    writeln!(
+        out,
+        "\nAsk the merchant whether it charged, then:\n  countersign claims resolve --config FILE --merchant M --session S --claim C --charged|--not-charged"
+    )
+}
+
+fn row(item: &ClaimItem) -> [String; 8] {
+    [
+        item.state.clone(),
+        age(item.age_seconds),
+        item.merchant.clone(),
+        item.checkout_session_id.clone(),
+        item.claim.clone(),
+        format!("{} {}", item.amount, item.currency),
+        if item.redeemed { "redeemed" } else { "-" }.to_owned(),
+        item.agent.clone(),
+    ]
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+async fn resolve(arguments: &ResolveArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let evidence = if arguments.evidence.charged { EvidenceWord::Charged } else { EvidenceWord::NotCharged };
+    let request = ResolveRequest {
+        merchant: arguments.merchant.clone(),
+        checkout_session_id: arguments.session.clone(),
+        claim: arguments.claim.clone(),
+        evidence,
+    };
+    let body = serde_json::to_vec(&request).map_err(std::io::Error::from)?;
+    let answer: ResolveAnswer =
+        arguments.reach.admin()?.ask(Method::POST, "/claims/resolve", Some(body)).await?;
+    if arguments.json {
+        write_json(&answer, out)?;
+        return Ok(true);
+    }
+    let word = match answer.evidence {
+        EvidenceWord::Charged => "charged",
+        EvidenceWord::NotCharged => "not charged",
+    };
+    let when = if answer.resolved_now { "is resolved" } else { "had been resolved before" };
+    let token = answer.token_status.map_or(String::new(), |status| format!("; its token is {status}"));
+    writeln!(out, "claim {} {when}: {word}{token}", answer.claim)?;
+    Ok(true)
+}
+
+fn write_json(value: &impl serde::Serialize, out: &mut dyn Write) -> std::io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value).map_err(std::io::Error::from)?;
+    writeln!(out)
+}

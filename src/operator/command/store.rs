@@ -1,0 +1,100 @@
+//! `countersign store`: whether a store is whole, and copies of it.
+
+use std::io::Write;
+
+use http::Method;
+
+use super::{BackupArgs, CheckArgs, CommandError, StoreVerb, overview_of};
+use crate::domain::clock::Timestamp;
+use crate::operator::check;
+use crate::operator::wire::{AcceptAnswer, BackupAnswer, BackupRequest};
+use crate::storage::backup::Backup;
+use crate::storage::directory::DirectoryError;
+use crate::storage::embedded::{ClosedStore, OpenError};
+use crate::storage::{Engine, Settings};
+
+/// Faults named one by one; of more only the number is told.
+const NAMED: usize = 1_000;
+
+/// Runs `store`. Whether there was nothing wrong. `now` says what has expired.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn store(verb: &StoreVerb, now: Timestamp, out: &mut dyn Write) -> Result<bool, CommandError> {
+    match verb {
+        StoreVerb::Check(arguments) => look_through(arguments, now, out),
+        StoreVerb::Backup(arguments) => backup(arguments, out).await,
+        StoreVerb::Accept(reach) => {
+            let _: AcceptAnswer = reach.admin()?.ask(Method::POST, "/store/accept", None).await?;
+            writeln!(out, "the store is accepted as it is now; every replica follows by itself")?;
+            Ok(true)
+        }
+    }
+}
+
+fn embedded(engine: Engine) -> Result<Settings, CommandError> {
+    match engine {
+        Engine::Embedded(settings) => Ok(settings),
+        Engine::Redis { .. } => Err(CommandError::NotEmbedded),
+    }
+}
+
+fn look_through(arguments: &CheckArgs, now: Timestamp, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let settings = match (&arguments.config, &arguments.directory) {
+        (_, Some(directory)) => Settings { directory: directory.clone(), ..Settings::default() },
+        (Some(config), None) => embedded(overview_of(config)?.store)?,
+        (None, None) => Settings::default(),
+    };
+    let store = ClosedStore::open(&settings)?;
+    writeln!(out, "{}", settings.directory.display())?;
+    if let Some(bytes) = store.torn() {
+        writeln!(out, "a write cut short by a crash was dropped: {bytes} bytes, never acknowledged")?;
+    }
+    let mut faults = 0;
+    let mut named = Ok(());
+    let summary = check::check(&store, now, &mut |fault| {
+        faults += 1;
+        if faults <= NAMED && named.is_ok() {
+            named = writeln!(out, "fault: {fault}");
+        }
+    });
+    named?;
+    if faults > NAMED {
+        writeln!(out, "and {} more", faults - NAMED)?;
+    }
+    for (what, count) in summary.counts() {
+        writeln!(out, "{what:<22}{count:>12}")?;
+    }
+    if faults == 0 {
+        writeln!(out, "the store is whole")?;
+    } else {
+        writeln!(out, "faults: {faults}; keep a copy of the directory, and restore a backup")?;
+    }
+    Ok(faults == 0)
+}
+
+async fn backup(arguments: &BackupArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let directory = std::path::absolute(&arguments.to)?;
+    let settings = embedded(arguments.reach.overview()?.store)?;
+    let (records, bytes, milliseconds) = match ClosedStore::open(&settings) {
+        Ok(store) => {
+            let copied = store.copy_to(&directory, &|| true)?;
+            (copied.records, copied.bytes, u64::try_from(copied.took.as_millis()).unwrap_or(u64::MAX))
+        }
+        // A gateway has it: it makes the copy itself.
+        Err(OpenError::Directory(DirectoryError::Locked { .. })) => {
+            let request = BackupRequest { directory: directory.to_string_lossy().into_owned() };
+            let body = serde_json::to_vec(&request).map_err(std::io::Error::from)?;
+            let answer: BackupAnswer =
+                arguments.reach.admin()?.ask(Method::POST, "/store/backup", Some(body)).await?;
+            (answer.records, answer.bytes, answer.milliseconds)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    writeln!(
+        out,
+        "{}: {records} records, {bytes} bytes, in {milliseconds} ms; look through it with `countersign store check --directory`",
+        directory.display()
+    )?;
+    Ok(true)
+}

@@ -1,0 +1,65 @@
+//! Operators: who may list and resolve claims and copy the store, on the admin listener.
+
+use subtle::ConstantTimeEq;
+
+use crate::crypto::digest::{Sha256, sha256};
+
+/// An operator and the digests of its credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// For the log: who did it.
+    pub name: String,
+    /// SHA-256 of its bearer credentials; several while one is replaced.
+    pub credentials: Vec<Sha256>,
+}
+
+/// Every operator of one configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operators(Vec<Operator>);
+
+impl Operators {
+    /// These and no others.
+    pub fn new(operators: Vec<Operator>) -> Self {
+        Self(operators)
+    }
+
+    /// Whether there is none, and so no operator's API.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The operator that presents this bearer credential. Only digests are compared, each whole and
+    /// all of them, so that the time taken tells nothing.
+    pub fn by_credential(&self, credential: &str) -> Option<&Operator> {
+        let presented = sha256(&[credential.as_bytes()]);
+        let mut found = None;
+        for operator in &self.0 {
+            for known in &operator.credentials {
+                if bool::from(known.ct_eq(&presented)) {
+                    found = Some(operator);
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_is_known_by_each_of_its_credentials_and_nobody_by_another() {
+        let operator = |name: &str, credentials: &[&str]| Operator {
+            name: name.to_owned(),
+            credentials: credentials.iter().map(|text| sha256(&[text.as_bytes()])).collect(),
+        };
+        let operators = Operators::new(vec![operator("ada", &["old", "new"]), operator("ben", &["his"])]);
+        let name = |credential| operators.by_credential(credential).map(|operator| operator.name.as_str());
+        assert_eq!([name("old"), name("new"), name("his")], [Some("ada"), Some("ada"), Some("ben")]);
+        assert_eq!(
+            [name(""), name("hers"), Operators::default().by_credential("old").map(|_| "")],
+            [None; 3]
+        );
+    }
+}

@@ -1,0 +1,219 @@
+//! The records as they should be: plain values, changed by the domain alone.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::names::{KeyName, Slot};
+use super::operation::{Answer, Operation};
+use super::said;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::TokenId;
+use crate::domain::session::Session;
+use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
+use crate::records::codec::{Stored, Times, decode};
+use crate::records::{Kind, RecordKey};
+use crate::token::{Ledger, PaymentToken, Present, View};
+use crate::{session, token};
+
+/// More than any history leaves due.
+const PLENTY: usize = 1_000;
+
+/// Records a page of a walk.
+const PAGE: usize = 7;
+
+/// Every record that should be stored, ended ones included.
+#[derive(Clone, Default)]
+pub(super) struct World {
+    sessions: BTreeMap<Slot, Kept<Session>>,
+    tokens: BTreeMap<TokenId, Kept<PaymentToken>>,
+    keys: BTreeMap<KeyName, Kept<KeyRecord>>,
+}
+
+#[derive(Clone)]
+struct Kept<T> {
+    value: T,
+    times: Times,
+}
+
+impl<T> Kept<T> {
+    fn lives(&self, now: Timestamp) -> bool {
+        self.times.expires_at.is_none_or(|end| now < end)
+    }
+}
+
+fn live<'a, K: Ord, T>(records: &'a BTreeMap<K, Kept<T>>, key: &K, now: Timestamp) -> Option<&'a T> {
+    records.get(key).filter(|kept| kept.lives(now)).map(|kept| &kept.value)
+}
+
+fn all_live<K, T>(records: &BTreeMap<K, Kept<T>>, now: Timestamp) -> impl Iterator<Item = (&K, &T)> {
+    let living = move |(_, kept): &(&K, &Kept<T>)| kept.lives(now);
+    records.iter().filter(living).map(|(key, kept)| (key, &kept.value))
+}
+
+/// What is not changed keeps its times.
+fn keep<K: Ord, T: PartialEq>(
+    records: &mut BTreeMap<K, Kept<T>>,
+    key: K,
+    value: Option<T>,
+    now: Timestamp,
+    times: impl FnOnce(&T) -> Times,
+) {
+    match value {
+        None => drop(records.remove(&key)),
+        Some(value) if live(records, &key, now) == Some(&value) => {}
+        Some(value) => {
+            let times = times(&value);
+            records.insert(key, Kept { value, times });
+        }
+    }
+}
+
+fn key_times(record: &KeyRecord, now: Timestamp) -> Times {
+    let kept = if matches!(record.state, KeyState::Recorded(_)) { RETENTION } else { UNFINISHED_RETENTION };
+    Times { expires_at: Some(now.plus(kept)), due: None }
+}
+
+impl World {
+    pub(super) fn session(&self, slot: Slot, now: Timestamp) -> Option<&Session> {
+        live(&self.sessions, &slot, now)
+    }
+
+    pub(super) fn token(&self, id: &TokenId, now: Timestamp) -> Option<&PaymentToken> {
+        live(&self.tokens, id, now)
+    }
+
+    pub(super) fn key(&self, name: &KeyName, now: Timestamp) -> Option<&KeyRecord> {
+        live(&self.keys, name, now)
+    }
+
+    pub(super) fn sessions(&self, now: Timestamp) -> impl Iterator<Item = (&Slot, &Session)> {
+        all_live(&self.sessions, now)
+    }
+
+    pub(super) fn tokens(&self, now: Timestamp) -> impl Iterator<Item = (&TokenId, &PaymentToken)> {
+        all_live(&self.tokens, now)
+    }
+
+    pub(super) fn keys(&self, now: Timestamp) -> impl Iterator<Item = (&KeyName, &KeyRecord)> {
+        all_live(&self.keys, now)
+    }
+
+    /// Decides on copies of the records and keeps what was decided, unless it was a refusal.
+    pub(super) fn apply(&mut self, operation: &Operation, present: Present) -> Answer {
+        let now = present.now;
+        let token = operation.token.as_ref().filter(|id| {
+            // To another session's operations a token does not exist.
+            let of_session = |token: &PaymentToken| operation.slot.is_some_and(|slot| slot.is_of(token));
+            self.token(id, now).is_none_or(of_session)
+        });
+        let mut view = View {
+            session: operation.slot.and_then(|slot| self.session(slot, now)).cloned(),
+            token: token.and_then(|id| self.token(id, now)).cloned(),
+            key: operation.key.as_ref().and_then(|name| self.key(name, now)).cloned(),
+        };
+        let decided = operation.decide(&mut view, present)?;
+        if let Some(slot) = operation.slot {
+            keep(&mut self.sessions, slot, view.session, now, |value| session::times(value, now));
+        }
+        if let Some(id) = token.cloned() {
+            keep(&mut self.tokens, id, view.token, now, |value| token::times(value, now));
+        }
+        if let Some(name) = &operation.key {
+            keep(&mut self.keys, name.clone(), view.key, now, |value| key_times(value, now));
+        }
+        Ok(decided)
+    }
+
+    /// What a walk through the store should find now.
+    pub(super) fn snapshot(&self, ledger: &Ledger) -> Snapshot {
+        let now = ledger.present().now;
+        let due = |(slot, kept): (&Slot, &Kept<Session>)| {
+            Some((kept.times.due?, slot.address(ledger).session_key().clone()))
+        };
+        let mut due: Vec<_> =
+            self.sessions.iter().filter(|(_, kept)| kept.lives(now)).filter_map(due).collect();
+        due.sort();
+        let all = walks_all_kinds(ledger);
+        Snapshot {
+            sessions: self
+                .sessions(now)
+                .filter(|_| all)
+                .map(|(slot, value)| (slot.address(ledger).session_key().clone(), value.clone()))
+                .collect(),
+            tokens: self.tokens(now).map(|(id, value)| (token::record_key(id), value.clone())).collect(),
+            keys: self
+                .keys(now)
+                .filter(|_| all)
+                .map(|(name, value)| (name.record_key(ledger), value.clone()))
+                .collect(),
+            due,
+        }
+    }
+
+    /// Every record that ever was is found by its name, or is not when it has ended.
+    pub(super) async fn compare_lookups(&self, ledger: &Ledger) -> Result<(), TestCaseError> {
+        let now = ledger.present().now;
+        for slot in Slot::ALL {
+            let view = said(ledger.read(&slot.address(ledger)).await)?;
+            prop_assert_eq!(view.session.as_ref(), self.session(slot, now));
+        }
+        for id in self.tokens.keys() {
+            let read = said(ledger.read_token(id).await)?;
+            prop_assert_eq!(read.as_ref(), self.token(id, now));
+        }
+        for name in self.keys.keys() {
+            let read = match name.slot {
+                Some(slot) => said(ledger.read(&slot.address(ledger).with_key(&name.scope())).await)?.key,
+                None => said(ledger.look_key(&name.record_key(ledger)).await)?.value,
+            };
+            prop_assert_eq!(read.as_ref(), self.key(name, now));
+        }
+        Ok(())
+    }
+}
+
+/// All that is stored, as one walk finds it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    sessions: BTreeMap<RecordKey, Session>,
+    tokens: BTreeMap<RecordKey, PaymentToken>,
+    keys: BTreeMap<RecordKey, KeyRecord>,
+    /// Whatever will be due, in order.
+    due: Vec<(Timestamp, RecordKey)>,
+}
+
+impl Snapshot {
+    pub(super) async fn of_store(ledger: &Ledger) -> Result<Self, TestCaseError> {
+        let ever = ledger.present().now.plus(session::RETENTION);
+        Ok(Self {
+            sessions: walk(ledger).await?,
+            tokens: walk(ledger).await?,
+            keys: walk(ledger).await?,
+            due: said(ledger.store().due(ever, PLENTY).await)?,
+        })
+    }
+}
+
+/// Of every engine only tokens and the registry must be walked through; the rest is looked up.
+fn walks_all_kinds(ledger: &Ledger) -> bool {
+    ledger.store().engine() != "redis"
+}
+
+async fn walk<T: Stored>(ledger: &Ledger) -> Result<BTreeMap<RecordKey, T>, TestCaseError> {
+    let mut found = BTreeMap::new();
+    if T::KIND != Kind::Token && !walks_all_kinds(ledger) {
+        return Ok(found);
+    }
+    let mut last: Option<RecordKey> = None;
+    loop {
+        let page = said(ledger.store().scan(T::KIND, last.as_ref(), PAGE).await)?;
+        let Some((key, _)) = page.last() else { return Ok(found) };
+        last = Some(key.clone());
+        for (key, record) in page {
+            prop_assert_eq!(key.kind, T::KIND);
+            let value = said(decode(&record.bytes))?;
+            prop_assert!(found.insert(key, value).is_none(), "walked over twice");
+        }
+    }
+}
