@@ -35,7 +35,7 @@ pub use server::{Options, Persistence, Server, Tls};
 use std::time::{Duration, Instant};
 
 /// How long a server, a set of replicas or a cluster may take to come about.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked whether it has.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 

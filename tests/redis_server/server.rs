@@ -10,6 +10,8 @@ use super::{Connection, LOOK_AGAIN, PATIENCE, Reply, free_port};
 
 /// A port that is free when it is chosen may be taken a moment later.
 const START_ATTEMPTS: usize = 10;
+/// Lines of its log that a test shows when it fails.
+const LINES: usize = 30;
 
 /// What a server keeps when its process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -293,9 +295,11 @@ impl Server {
         info.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned()))
     }
 
-    /// Everything it has written.
+    /// The last lines it has written.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.log_path()).unwrap_or_default()
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
 
     fn log_path(&self) -> PathBuf {

@@ -88,8 +88,8 @@ impl Arguments {
     /// A run on each engine, and one that must not pass.
     fn short(&self) -> Vec<Run> {
         let mut runs: Vec<Run> =
-            Engine::value_variants().iter().map(|engine| self.run(*engine, 400, 8)).collect();
-        runs.push(Run { forget: true, mischief: 0, ..self.run(Engine::Embedded, 200, 0) });
+            Engine::value_variants().iter().map(|engine| self.run(*engine, 150, 5)).collect();
+        runs.push(Run { forget: true, mischief: 0, ..self.run(Engine::Embedded, 150, 0) });
         runs
     }
 

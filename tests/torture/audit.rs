@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::facts::{Charge, Facts, Operation, Told, Verb};
+use super::facts::{Charge, Facts, Told, Verb};
 
 /// What must never be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +119,7 @@ fn ledgers(facts: &Facts, note: &mut impl FnMut(Violation)) {
             note(Violation::TokenChargedTwice(format!("{token}: {charges:?}")));
         }
     }
+    let told_of = told_of(facts);
     for charge in &facts.charges {
         let told = format!("{charge:?}");
         let Some(token) = facts.tokens.get(&charge.token) else {
@@ -134,7 +135,9 @@ fn ledgers(facts: &Facts, note: &mut impl FnMut(Violation)) {
         if charge.amount > token.cap {
             note(Violation::AboveCap(format!("{} < {told}", token.cap)));
         }
-        if !is_told(facts, charge) {
+        // Or was told before that the merchant's people would decide: that answer is the key's.
+        let is_told = |told: &&Told| told.order.as_ref() == Some(&charge.order) || told.waits;
+        if !told_of.get(&charge.token).is_some_and(|told| told.iter().any(is_told)) {
             note(Violation::ChargeUntold(told));
         }
     }
@@ -148,12 +151,15 @@ fn grouped(facts: &Facts, by: impl Fn(&Charge) -> &String) -> BTreeMap<&String, 
     groups
 }
 
-/// Whether an agent was told of the order, or was told before that the merchant's people would
-/// decide: that answer is kept for the key.
-fn is_told(facts: &Facts, charge: &Charge) -> bool {
-    let spends = |one: &&Operation| one.verb == Verb::Complete && one.token.as_ref() == Some(&charge.token);
-    let spending = facts.operations.values().filter(spends);
-    spending.flat_map(|one| &one.answers).any(|told| told.order.as_ref() == Some(&charge.order) || told.waits)
+/// What agents were told about what each token paid for.
+fn told_of(facts: &Facts) -> BTreeMap<&String, Vec<&Told>> {
+    let mut told: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for operation in facts.operations.values().filter(|one| one.verb == Verb::Complete) {
+        if let Some(token) = &operation.token {
+            told.entry(token).or_default().extend(&operation.answers);
+        }
+    }
+    told
 }
 
 /// What each token says of itself against the ledgers.

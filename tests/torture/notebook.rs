@@ -62,7 +62,7 @@ impl Notebook {
     pub fn answered(&self, request: &Request, answer: &Answer, over: bool) -> Meaning {
         let code = answer.code().unwrap_or_default();
         *self.tally.lock().entry((answer.status.as_u16(), code.clone())).or_default() += 1;
-        let meaning = read(answer, &code);
+        let meaning = read(request.verb, answer, &code);
         let mut facts = self.facts.lock();
         if let Some(oddity) = oddity(answer, &code) {
             facts.oddities.push(format!("{:?} {}: {oddity}", request.verb, request.key));
@@ -105,9 +105,16 @@ impl Notebook {
         self.facts.lock().clone()
     }
 
-    /// Every operation that was ever sent.
-    pub fn requests(&self) -> Vec<Request> {
-        self.requests.lock().values().cloned().collect()
+    /// Every session that was created.
+    pub fn sessions(&self) -> Vec<(String, Session)> {
+        self.facts.lock().sessions.iter().map(|(id, session)| (id.clone(), session.clone())).collect()
+    }
+
+    /// Every operation that was ever sent: those that were never answered for good, and the others.
+    pub fn requests(&self) -> (Vec<Request>, Vec<Request>) {
+        let facts = self.facts.lock();
+        let is_open = |request: &Request| facts.operations[&request.key].answers.is_empty();
+        self.requests.lock().values().cloned().partition(is_open)
     }
 
     /// How often each status and code was answered.
@@ -119,9 +126,10 @@ impl Notebook {
 /// The code of the merchants' own errors.
 const MERCHANT: &str = "told_to";
 
-fn read(answer: &Answer, code: &str) -> Meaning {
+fn read(verb: Verb, answer: &Answer, code: &str) -> Meaning {
     match answer.status.as_u16() {
-        200..=299 => Meaning::Settled(told(answer, true)),
+        // A revoke is answered with the token as it is now.
+        200..=299 => Meaning::Settled(told(answer, verb != Verb::Revoke)),
         503 if code != "outcome_unknown" && code != MERCHANT => Meaning::Later,
         // Whatever stands in the way of an answer, or of knowing it.
         500..=599 | 408 => Meaning::Unknown,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -84,19 +84,23 @@ impl Run {
         passed
     }
 
-    /// Agents buy while faults are inflicted, until there was enough of both.
+    /// Agents buy while faults are inflicted, never so far ahead of them that the last fault meets
+    /// nobody.
     async fn buy(&self, buyers: &Buyers) -> BTreeMap<Fault, usize> {
         let next = Arc::new(AtomicUsize::new(0));
-        let tormented = Arc::new(AtomicBool::new(false));
+        let may_begin = Arc::new(AtomicUsize::new(0));
         let mut buying = JoinSet::new();
         for _ in 0..self.buyers {
-            let (buyers, next, tormented) = (buyers.clone(), Arc::clone(&next), Arc::clone(&tormented));
+            let (buyers, next, may_begin) = (buyers.clone(), Arc::clone(&next), Arc::clone(&may_begin));
             let enough = self.checkouts;
             buying.spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= enough && tormented.load(Ordering::Relaxed) {
+                    if number >= enough {
                         return;
+                    }
+                    while number >= may_begin.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                     buyers.buy(number).await;
                 }
@@ -106,13 +110,13 @@ impl Run {
             buyers: buyers.clone(),
             kinds: self.kinds.clone(),
             dice: Dice::of(self.seed, u64::MAX),
+            may_begin,
             done: BTreeMap::new(),
         };
         if self.forget {
             tormentor.forget(self.checkouts).await;
         }
         tormentor.torment(self.faults, self.checkouts).await;
-        tormented.store(true, Ordering::Relaxed);
         buying.join_all().await;
         tormentor.done
     }

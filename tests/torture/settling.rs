@@ -20,6 +20,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Requests under way at once.
 const AT_ONCE: usize = 64;
+/// Operations waited for at once: most of them wait for their grace period to end.
+const WAITED_FOR: usize = 1000;
 
 impl Buyers {
     /// Settles everything.
@@ -36,10 +38,14 @@ impl Buyers {
         while clerks.join_next().await.is_some() {}
         // What a merchant does when nobody waits for it any more it has done by then.
         tokio::time::sleep(TOO_LONG).await;
-        self.for_all(self.notebook.requests(), |buyers, request| async move {
-            buyers.repeat(&request).await;
-        })
-        .await;
+        self.decide_everything().await;
+        let (open, settled) = self.notebook.requests();
+        for (requests, at_once) in [(open, WAITED_FOR), (settled, AT_ONCE)] {
+            self.for_all(requests, at_once, |buyers, request| async move {
+                buyers.repeat(&request).await;
+            })
+            .await;
+        }
         self.look_at_sessions().await;
         self.look_at_tokens().await;
         let charges = self.town.merchants.iter().flat_map(|merchant| merchant.charges()).collect();
@@ -47,6 +53,19 @@ impl Buyers {
         for gateway in self.town.gateways.lock().await.iter_mut() {
             if let Some(status) = gateway.exited() {
                 self.notebook.odd(format!("a gateway ended by itself, {status}"));
+            }
+        }
+    }
+
+    /// The merchants' people decide about what is still pending: an agent that was not told so handed
+    /// it to nobody.
+    async fn decide_everything(&self) {
+        for (id, session) in self.notebook.sessions() {
+            let merchant = self.town.merchants.iter().find(|merchant| merchant.id == session.merchant);
+            if id.as_bytes().last().is_some_and(|last| last % 2 == 0) {
+                merchant.unwrap().shop.approve(&id).await;
+            } else {
+                merchant.unwrap().shop.refuse(&id).await;
             }
         }
     }
@@ -67,10 +86,7 @@ impl Buyers {
     }
 
     async fn look_at_sessions(&self) {
-        let sessions: Vec<_> = self.notebook.change(|facts| {
-            facts.sessions.iter().map(|(id, session)| (id.clone(), session.clone())).collect()
-        });
-        self.for_all(sessions, |buyers, (id, session)| async move {
+        self.for_all(self.notebook.sessions(), AT_ONCE, |buyers, (id, session)| async move {
             let path = format!("/m/{}/checkout_sessions/{id}", session.merchant);
             let known = buyers.read(session.agent, &path).await.is_some();
             buyers.notebook.change(|facts| facts.sessions.get_mut(&id).unwrap().known = known);
@@ -83,7 +99,7 @@ impl Buyers {
         let tokens: Vec<_> = self
             .notebook
             .change(|facts| facts.tokens.iter().map(|(id, token)| (id.clone(), token.clone())).collect());
-        self.for_all(tokens, |buyers, (id, token)| async move {
+        self.for_all(tokens, AT_ONCE, |buyers, (id, token)| async move {
             let end = Instant::now() + PATIENCE;
             let standing = loop {
                 let standing =
@@ -118,11 +134,11 @@ impl Buyers {
     }
 
     /// Does something with each, many at once.
-    async fn for_all<T, F>(&self, all: Vec<T>, each: impl Fn(Self, T) -> F)
+    async fn for_all<T, F>(&self, all: Vec<T>, at_once: usize, each: impl Fn(Self, T) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let room = Arc::new(Semaphore::new(at_once));
         let mut tasks = JoinSet::new();
         for one in all {
             let permit = Arc::clone(&room).acquire_owned().await.unwrap();

@@ -1,7 +1,8 @@
 //! What happens to gateways and their store while agents buy.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::buyers::Buyers;
@@ -57,6 +58,8 @@ pub struct Tormentor {
     pub buyers: Buyers,
     pub kinds: Vec<Fault>,
     pub dice: Dice,
+    /// How many purchases may be begun by now.
+    pub may_begin: Arc<AtomicUsize>,
     /// What was done, how often.
     pub done: BTreeMap<Fault, usize>,
 }
@@ -64,8 +67,10 @@ pub struct Tormentor {
 impl Tormentor {
     /// Inflicts so many faults, spread over so many checkouts.
     pub async fn torment(&mut self, faults: usize, checkouts: usize) {
+        let share = checkouts / (faults + 1);
         for number in 0..faults {
-            let share = checkouts / (faults + 1);
+            // Enough for the fault to meet somebody, however long it lasts.
+            self.may_begin.store(share * (number + 2), Ordering::Relaxed);
             let moment = share * number + self.dice.roll(share.max(1) as u64) as usize;
             while self.buyers.done.load(Ordering::Relaxed) < moment {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -78,11 +83,12 @@ impl Tormentor {
             let gateway = self.dice.roll(self.buyers.town.agents.len() as u64) as usize;
             self.buyers.town.meet(gateway);
         }
+        self.may_begin.store(checkouts, Ordering::Relaxed);
     }
 
     /// Whether it could be.
     async fn inflict(&mut self, fault: Fault) -> bool {
-        let town = std::sync::Arc::clone(&self.buyers.town);
+        let town = Arc::clone(&self.buyers.town);
         let slot = u16::try_from(self.dice.roll(SLOTS)).unwrap();
         match fault {
             Fault::Kill => {
@@ -134,7 +140,7 @@ impl Tormentor {
     }
 
     async fn kill(&mut self, which: &[usize]) {
-        let town = std::sync::Arc::clone(&self.buyers.town);
+        let town = Arc::clone(&self.buyers.town);
         let mut gateways = town.gateways.lock().await;
         // Somewhere within the next few requests.
         tokio::time::sleep(Duration::from_micros(self.dice.roll(20_000))).await;
@@ -167,7 +173,8 @@ impl Tormentor {
     /// checkouts: it is put back as it was, behind the gateway's back.
     pub async fn forget(&mut self, checkouts: usize) {
         const COPY: &str = "copy";
-        let town = std::sync::Arc::clone(&self.buyers.town);
+        self.may_begin.store(checkouts, Ordering::Relaxed);
+        let town = Arc::clone(&self.buyers.town);
         for (share, forget) in [(1, false), (2, true)] {
             while self.buyers.done.load(Ordering::Relaxed) < checkouts * share / 3 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
