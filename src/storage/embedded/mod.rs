@@ -54,8 +54,7 @@ use crate::records::{
 /// new is taken in.
 const HANGING: Duration = Duration::from_secs(10);
 
-/// Expired records deleted in one group: what a commit that comes along may have to wait for, below a
-/// millisecond.
+/// Expired records deleted in one group: few, because a commit that comes along waits for them.
 const SWEPT_AT_ONCE: usize = 128;
 
 /// A store in a directory of this process. Dropping it writes what waits and closes it.

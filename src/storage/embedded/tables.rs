@@ -38,8 +38,7 @@ const XXH3: u8 = 0;
 /// Read at once.
 const BLOCK: usize = 1 << 20;
 
-/// Checks a database that was complete once, journals' content aside. Reads all of it: about a second
-/// for each gigabyte of a fast disk.
+/// Checks a database that was complete once, journals' content aside. Reads all of it.
 ///
 /// # Errors
 /// [`OpenError::Corrupt`] names the first file that is missing or damaged.
