@@ -1,0 +1,18 @@
+//! Load generator and comparison bench for Countersign. `README.md` beside this crate says what is
+//! measured, how, and what came out.
+//!
+//! From the ground up: numbers, processes and who takes part; requests, connections and loops that
+//! send them; the merchant that answers; preparation and the check of the books.
+
+pub mod numbers;
+pub mod process;
+pub mod population;
+pub mod request;
+pub mod connection;
+pub mod merchant;
+pub mod drive;
+pub mod passthrough;
+pub mod gateway;
+pub mod prepare;
+pub mod books;
+pub mod quick;
