@@ -27,7 +27,7 @@ use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
 use crate::server::{Peer, Server, Service};
 use crate::storage::epoch::{EpochError, EpochKeys};
-use crate::storage::{self, Notice, OpenError, Opened};
+use crate::storage::{self, Notice, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -106,7 +106,10 @@ impl App {
         metrics.set_merchants(config.registry.merchants().map(|merchant| &merchant.id));
         let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
         let tls = tls::load(&config.server.tls)?;
-        let opened = open_store(&config, &clock, &log).await?;
+        let told = log.clone();
+        let notify = Arc::new(move |notice| report(&told, &notice));
+        let opened = storage::open_engine(config.store, clock, notify).await?;
+        let clock = opened.clock;
         let rings = Arc::new(config.keys);
         let now = clock.now();
         let missing = key_use::missing(&*opened.records, &rings, now).await?;
@@ -131,7 +134,7 @@ impl App {
             allotments: Allotments::new(Arc::clone(&store)),
             velocity: Arc::new(Velocity::new(Arc::clone(&store))),
             vault: Vault::new(Arc::clone(&rings), epochs),
-            limits: Limits::new(config.limits, &registry),
+            limits: Limits::new(config.limits, &registry).shared_through(opened.limits),
             concurrency: Concurrency::new(&registry),
             fraud: config.fraud,
             delegate: config.protocol,
@@ -202,21 +205,10 @@ impl App {
     }
 }
 
-async fn open_store(config: &Config, clock: &Arc<dyn Clock>, log: &Log) -> Result<Opened, StartError> {
-    let (settings, clock, log) = (config.store.clone(), Arc::clone(clock), log.clone());
-    let opened = tokio::task::spawn_blocking(move || {
-        storage::open(&settings, clock, Arc::new(move |notice| report(&log, &notice)))
-    });
-    match opened.await {
-        Ok(opened) => Ok(opened?),
-        Err(_) => Err(StartError::Unreadable(StoreError::Unavailable)),
-    }
-}
-
 fn report(log: &Log, notice: &Notice) {
     match notice {
-        Notice::Closed { .. } => log.event(Level::Error, "store_closed", &[]),
-        Notice::NotReopened { .. } => log.event(Level::Error, "store_not_reopened", &[]),
+        Notice::Closed { cause } => log.event(Level::Error, "store_closed", &[why(cause)]),
+        Notice::NotReopened { cause } => log.event(Level::Error, "store_not_reopened", &[why(cause)]),
         Notice::Reopened { after } => {
             log.event(Level::Warn, "store_reopened", &[("after", Value::Duration(*after))]);
         }
@@ -229,7 +221,17 @@ fn report(log: &Log, notice: &Notice) {
         Notice::SpaceBack { free } => {
             log.event(Level::Warn, "store_space_back", &[("free", Value::Number(*free))])
         }
+        Notice::Unreachable => log.event(Level::Error, "store_unreachable", &[]),
+        Notice::ReachableAgain => log.event(Level::Warn, "store_reachable_again", &[]),
+        Notice::PrimaryChanged => log.event(Level::Warn, "store_primary_changed", &[]),
+        Notice::Changed => log.event(Level::Error, "store_changed", &[]),
+        Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
     }
+}
+
+/// What the disk or its file system said: words of ours and of the system's, never of a record.
+fn why(cause: &str) -> (&'static str, Value) {
+    ("cause", Value::Message(cause.to_owned()))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -272,5 +274,40 @@ impl PerishableKeys for EpochKeys {
     fn destroy_unused(&self, now: Timestamp, in_use: &dyn Fn(&crate::domain::id::KeyId) -> bool) -> usize {
         // A key that cannot be destroyed now is tried again by the next survey.
         self.destroy_due(now, in_use).map_or(0, |destroyed| destroyed.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::domain::clock::SystemClock;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_that_closes_says_why() {
+        let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
+        let log = Log::start(sink.clone(), metrics, Arc::new(SystemClock)).unwrap();
+        report(&log, &Notice::Closed { cause: "no space left".to_owned() });
+        report(&log, &Notice::NotReopened { cause: "read-only file system".to_owned() });
+        assert!(log.flush(Duration::from_secs(20)));
+        let lines: Vec<String> =
+            String::from_utf8(sink.0.lock().clone()).unwrap().lines().map(str::to_owned).collect();
+        assert!(lines[0].contains(r#""event":"store_closed","cause":"no space left""#), "{}", lines[0]);
+        let second = r#""event":"store_not_reopened","cause":"read-only file system""#;
+        assert!(lines[1].contains(second), "{}", lines[1]);
     }
 }

@@ -30,7 +30,7 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 9] = [
     ("std::env", &[("src/config/", "`env:` references"), ("src/main.rs", "the process's own arguments")]),
     ("SystemTime", &[("src/domain/clock.rs", "every other place is given a clock")]),
     ("jiff", &[("src/domain/clock.rs", "it too can read the clock")]),
-    ("redis", &[]),
+    ("redis", &[("src/storage/redis/", "the shared engine behind the storage contract")]),
 ];
 
 /// Lines of a file of `src` that is not a test.

@@ -33,3 +33,27 @@ fn every_file_it_links_to_exists() {
         assert!(std::path::Path::new(link).exists(), "{link}");
     }
 }
+
+#[test]
+fn every_error_and_event_it_names_is_in_the_code() {
+    let code: String = ["src/gateway", "src/fraud/rules", "src/server", "src/acp"]
+        .into_iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .chain([std::path::PathBuf::from("src/app.rs")])
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let is_error_row = |line: &&str| line.starts_with("| 4") || line.starts_with("| 5");
+    let errors = README.lines().filter(is_error_row).filter_map(|line| line.split('|').nth(1));
+    let paragraph = |start: &str| README.lines().find(|line| line.starts_with(start)).expect("the paragraph");
+    let named: Vec<&str> = errors
+        .chain([paragraph("Without a card there is nothing"), paragraph("- **Logs**")])
+        .flat_map(|text| text.split('`').skip(1).step_by(2))
+        .filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect();
+    assert!(named.len() > 50, "{named:?}");
+    let unknown: Vec<&str> =
+        named.into_iter().filter(|word| !code.contains(&format!("\"{word}\""))).collect();
+    assert!(unknown.is_empty(), "named in the README and nowhere in the code: {unknown:?}");
+}

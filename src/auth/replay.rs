@@ -13,9 +13,7 @@ use bytes::Bytes;
 use crate::crypto::digest::{Sha256, sha256, sha256_framed};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
-use crate::records::{
-    Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, Revision, StoreError, Write,
-};
+use crate::records::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, Revision, StoreError, Write};
 
 /// Attempts at a record that another writer keeps changing or that expires meanwhile.
 const ATTEMPTS: usize = 3;
@@ -111,7 +109,7 @@ pub async fn check_and_record(
             durability: Durability::Applied,
             purpose: Purpose::Admit,
         };
-        if store.commit(batch).await? == Committed::Applied {
+        if store.commit(batch).await?.is_applied() {
             return Ok(());
         }
         let mut records = store.read(std::slice::from_ref(&key)).await?;

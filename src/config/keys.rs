@@ -27,7 +27,8 @@ const PUBLISHED_KEYS: [&str; 3] = [
     "ydQXMtvbsOsZyFir-Y7A8t7fKEM1gbKPvyFkdpu4fvI",
 ];
 
-/// Reads `[keys]`: five rings, each a list of `{ id, secret }`, the first or the one marked current.
+/// Reads `[keys]`: five rings, each a list of `{ id, secret }`, current
+/// the first, unless `current` says otherwise.
 pub(super) fn rings(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<KeyRings> {
     let mut used = HashMap::new();
     let signing = ring(section, "signing", sources, &mut used, |secret| {
@@ -59,7 +60,8 @@ const EXPECTED_32_BYTES: &str = "expected 32 bytes in base64 or hexadecimal (`op
 struct RingEntry<K> {
     id: KeyId,
     key: K,
-    current: bool,
+    /// What the entry says of itself, if anything.
+    current: Option<bool>,
 }
 
 fn ring<K>(
@@ -73,7 +75,7 @@ fn ring<K>(
     let mut entries = section.tables(name, |entry| {
         let id = entry.required("id", id(KeyId::parse));
         let secret = sources.required(entry, "secret");
-        let current = entry.or("current", false, flag);
+        let current = entry.optional("current", flag);
         if let Some(id) = &id
             && let Err(line) = first_use(&mut ids, id.clone(), entry.line_of("id"))
         {
@@ -91,13 +93,21 @@ fn ring<K>(
         let key = read(&secret).map_err(|message| entry.wrong("secret", message)).ok();
         Some(RingEntry { id: id?, key: key?, current })
     });
-    if entries.iter().filter(|entry| entry.current).count() > 1 {
+    if entries.iter().filter(|entry| entry.current == Some(true)).count() > 1 {
         section.wrong(name, "only one key of a ring can be current");
+    }
+    if !entries.is_empty() && entries.iter().all(|entry| entry.current == Some(false)) {
+        section.wrong(name, "no key of the ring is current: leave `current = false` out of one");
     }
     if section.lacks(name) {
         section.wrong(name, "at least one key is needed, such as { id = \"2026-01\", secret = \"file:…\" }");
     }
-    entries.sort_by_key(|entry| !entry.current);
+    // The one marked current; else the first that is not merely announced.
+    entries.sort_by_key(|entry| match entry.current {
+        Some(true) => 0,
+        None => 1,
+        Some(false) => 2,
+    });
     Ring::new(entries.into_iter().map(|entry| (entry.id, entry.key)).collect())
 }
 

@@ -17,6 +17,7 @@ mod redeemers;
 mod report;
 mod secrets;
 mod settings;
+mod store;
 mod urls;
 mod values;
 
@@ -52,7 +53,7 @@ pub struct Config {
     /// What is the same for every merchant's connections.
     pub upstream: merchant::Settings,
     /// Where records and epoch keys live.
-    pub store: storage::Settings,
+    pub store: storage::Engine,
     /// The gateway's own keys.
     pub keys: KeyRings,
     /// Limits that belong to no agent or merchant.
@@ -127,7 +128,7 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
     let mut absent = server::Settings::default();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
     root.table("admin", |section| settings::admin(section, server));
-    let store = root.required_table("store", |section| settings::store(section, sources.base));
+    let store = root.required_table("store", |section| store::store(section, sources));
     let keys = root.required_table("keys", |section| keys::rings(section, sources));
     let limits = root.table("limits", settings::limits);
     let fraud = root.table("fraud", fraud::fraud);

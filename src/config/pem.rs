@@ -30,6 +30,11 @@ pub(super) fn certificates(base: &Path) -> impl Fn(&Value<'_>) -> Result<PathBuf
     }
 }
 
+/// What stands in a file of one or more certificates.
+pub(super) fn authorities(base: &Path) -> impl Fn(&Value<'_>) -> Result<Vec<u8>, Problem> {
+    move |value| std::fs::read(certificates(base)(value)?).map_err(|error| unreadable(&error))
+}
+
 /// A file of a private key; warns when everybody can read it.
 pub(super) fn private_key(section: &mut Section<'_>, key: &'static str, base: &Path) -> Option<PathBuf> {
     let path = section.optional(key, |value| {

@@ -1,23 +1,22 @@
-//! Reads the sections about the gateway itself: sockets, store, limits. Each bound's reason stands
+//! Reads the sections about the gateway itself: sockets, limits. Each bound's reason stands
 //! with its field; here are only the extremes beyond which a value is surely a slip.
 
 use std::num::NonZeroU32;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::agents::rate;
 use super::document::Section;
 use super::pem::listener_files;
 use super::urls::{authority, network};
-use super::values::{bytes, choice, count, duration, flag, path, socket_address};
-use crate::{acp, limit, merchant, server, storage};
+use super::values::{bytes, count, duration, flag, socket_address};
+use crate::{acp, limit, merchant, server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
 
 /// What `[server]` says: the sockets' settings, but for the admin's, and the shared authorities.
 pub(super) struct Sockets {
@@ -92,51 +91,6 @@ pub(super) fn admin(section: &mut Section<'_>, settings: &mut server::Settings) 
     }
 }
 
-/// Reads `[store]`.
-pub(super) fn store(section: &mut Section<'_>, base: &Path) -> Option<storage::Settings> {
-    let default = storage::Settings::default();
-    section.or("engine", (), choice(&[("embedded", ())]));
-    let directory = section.required("directory", path(base));
-    let epoch_directory = section.required("epoch_directory", path(base));
-    let settings = storage::Settings {
-        min_free_bytes: section.or("min_free_bytes", default.min_free_bytes, bytes(16 * MIB, 1024 * GIB)),
-        gather_window: section.or("gather_window", default.gather_window, duration(Duration::ZERO, SECOND)),
-        queue_bound: section.or("queue_bound", default.queue_bound, count(1, 1_000_000)),
-        cache_bytes: section.or("cache_bytes", default.cache_bytes, bytes(MIB, 256 * GIB)),
-        directory: directory?,
-        epoch_directory: epoch_directory?,
-    };
-    let [store, epochs] = [&settings.directory, &settings.epoch_directory].map(|path| resolved(path));
-    if epochs.starts_with(&store) {
-        section.wrong(
-            "epoch_directory",
-            "must be outside `directory`: a copy of the store must not carry its epoch keys",
-        );
-    } else if store.starts_with(&epochs) {
-        section.wrong("directory", "must be outside `epoch_directory`");
-    }
-    Some(settings)
-}
-
-/// Where a path leads: symbolic links followed as far as the path exists, `..` taken away.
-fn resolved(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::CurDir => {}
-            Component::Normal(_) | Component::Prefix(_) | Component::RootDir => out.push(component),
-        }
-        if let Ok(real) = out.canonicalize() {
-            out = real;
-        }
-    }
-    out
-}
-
 /// Reads `[limits]`.
 pub(super) fn limits(section: &mut Section<'_>) -> limit::Settings {
     let default = limit::Settings::default();
@@ -177,20 +131,5 @@ pub(super) fn upstream(section: &mut Section<'_>) -> merchant::Settings {
         max_answer_bytes: section.or("max_answer_bytes", default.max_answer_bytes, bytes(16 * KIB, 64 * MIB)),
         pool_max_idle: section.or("pool_max_idle", default.pool_max_idle, count(0, 10_000)),
         http2_ping: section.or("http2_ping", default.http2_ping, duration(SECOND, HOUR)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_followed_through_links_and_dots() {
-        let root = tempfile::tempdir().unwrap();
-        let real = root.path().canonicalize().unwrap().join("real");
-        std::fs::create_dir(&real).unwrap();
-        let link = root.path().join("link");
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        assert_eq!(resolved(&link.join("absent/../inner")), real.join("inner"));
     }
 }

@@ -127,12 +127,13 @@ fn the_documented_example_works_and_states_the_defaults() {
     assert_eq!(config.limits, Default::default());
     assert_eq!(config.fraud, Default::default());
     assert_eq!(config.upstream, Default::default());
+    let crate::storage::Engine::Embedded(configured) = config.store else { panic!("embedded") };
     let store = crate::storage::Settings::default();
     assert_eq!(
         crate::storage::Settings {
             directory: store.directory.clone(),
             epoch_directory: store.epoch_directory.clone(),
-            ..config.store
+            ..configured
         },
         store
     );
@@ -186,6 +187,16 @@ fn the_key_marked_current_is_current_wherever_it_stands() {
     };
     assert_eq!(current(&text), "s2");
     assert_eq!(current(&text.replace("id = \"s1\",", "id = \"s1\", current = true,")), "s1");
+}
+
+#[test]
+fn a_key_announced_in_front_of_the_current_one_does_not_sign_yet() {
+    let root = workspace();
+    let announced =
+        "signing = [{ id = \"s2\", secret = \"file:keys/signing-2026-07.pem\", current = false }, ";
+    let config = parse(&LEAST.replace("signing = [", announced), root.path()).unwrap();
+    let ids: Vec<&str> = config.keys.signing.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(ids, ["s1", "s2"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::crypto::digest::{Sha256, sha256_framed};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
 use crate::records::codec::{Loaded, Times};
-use crate::records::{Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
+use crate::records::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 
 /// How often a change is tried again because another process was first.
 const MAX_ROUNDS: usize = 32;
@@ -194,7 +194,7 @@ impl Velocity {
                 durability: Durability::Applied,
                 purpose: Purpose::Admit,
             };
-            if self.store.commit(batch).await? == Committed::Applied {
+            if self.store.commit(batch).await?.is_applied() {
                 return Ok(results);
             }
         }

@@ -116,10 +116,8 @@ impl Gateway {
             idempotency_key: read.idempotency_key.as_ref().map(header::IdempotencyKey::as_str),
         };
         let verified = self.verify(&agent, &request, caller)?;
-        echo.quota = Some(self.limits.agent(&agent).map_err(Refusal::Limited)?);
-        if let Some(merchant) = &merchant {
-            self.limits.merchant(merchant).map_err(Refusal::Limited)?;
-        }
+        let quota = self.limits.admit(&agent, merchant.as_deref()).await;
+        echo.quota = Some(quota.map_err(Refusal::Limited)?);
         let passing = self.passing(head, version, &authority, caller, echo, observation);
         Ok(Call {
             agent,

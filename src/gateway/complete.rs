@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::Gateway;
-use super::bracket::{owned, owned_mut, refuse_unless_free, unrecorded};
+use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
 use super::operation::Operation;
 use super::refusal::Refusal;
@@ -25,7 +25,7 @@ use crate::domain::session::{
 use crate::fraud::Cleared;
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark};
 use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
-use crate::records::{Durability, Purpose};
+use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 use crate::token::{Address, View};
 
@@ -106,7 +106,10 @@ impl Gateway {
 
     /// A claim under a key whose earlier claim was given up. A merchant that ignores keys may still
     /// wake up to the earlier request: under an id of its own the new claim's card is not for it.
-    pub(super) async fn attempt_again(&self, mut completion: Completion) -> Result<Reply, Refusal> {
+    pub(super) async fn attempt_again(
+        self: &Arc<Self>,
+        mut completion: Completion,
+    ) -> Result<Reply, Refusal> {
         if completion.merchant.idempotency == MerchantIdempotency::None {
             let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal)?;
             completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal)?;
@@ -115,17 +118,28 @@ impl Gateway {
     }
 
     /// A first attempt: total, risk, begin, forward, settle.
-    pub(super) async fn attempt(&self, completion: &Completion) -> Result<Reply, Refusal> {
+    pub(super) async fn attempt(self: &Arc<Self>, completion: &Completion) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, address, .. } = completion;
+        let trusted = !self.ledger.store().mistrusted();
         self.ensure_total(call, merchant, session).await?;
         let (cleared, tally) = self.clear_complete(completion).await?;
-        let started = match self.begin(completion, &cleared).await {
+        let lease = self.lease(merchant.deadlines.total)?;
+        let started = match self.begin(completion, &cleared, lease).await {
             Ok(started) => started,
             Err(refusal) => {
                 tally.hand_back().await;
+                if matches!(refusal, Refusal::Store(StoreError::Unacknowledged)) {
+                    self.withdraw(completion, lease);
+                }
                 return Err(refusal);
             }
         };
+        // What was read before a change of primary decides nothing after it.
+        if trusted && self.ledger.store().mistrusted() {
+            tally.hand_back().await;
+            self.withdraw(completion, lease);
+            return Err(Refusal::Store(StoreError::Unavailable));
+        }
         tally.keep();
         let exchange = self.forward_complete(completion, &started).await;
         let reading = read_complete(&exchange, session);
@@ -133,9 +147,13 @@ impl Gateway {
     }
 
     /// Opens the claim: key, session and token change in one transaction, or nothing does.
-    async fn begin(&self, completion: &Completion, cleared: &Cleared) -> Result<Started, Refusal> {
-        let Completion { call, merchant, token, operation, address, .. } = completion;
-        let lease = self.lease(merchant.deadlines.total)?;
+    async fn begin(
+        &self,
+        completion: &Completion,
+        cleared: &Cleared,
+        lease: LeaseMark,
+    ) -> Result<Started, Refusal> {
+        let Completion { call, token, operation, address, .. } = completion;
         let sealed = operation.seal_request(&call.stored_request())?;
         let review = cleared.review();
         self.ledger
@@ -155,6 +173,27 @@ impl Gateway {
                 Ok(Started { begun, lease, record: record.clone(), grant, review })
             })
             .await?
+    }
+
+    /// Takes a claim back that was begun, or perhaps was, and of which nothing was sent. What the store
+    /// does not take now ends with the lease, by reading the session.
+    fn withdraw(self: &Arc<Self>, completion: &Completion, lease: LeaseMark) {
+        let (gateway, work) = (Arc::clone(self), self.drain.work());
+        let (address, claim) = (completion.address.clone(), completion.claim.clone());
+        tokio::spawn(async move {
+            let _work = work;
+            let _ = gateway
+                .ledger
+                .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                    let record = held(&mut view.key, lease).ok_or(())?;
+                    record.state = KeyState::Open;
+                    let session = view.session.as_mut().ok_or(())?;
+                    let attempt = session.claim.as_ref().ok_or(())?.last_attempt;
+                    let nothing = Outcome::NotCharged { recorded: false };
+                    Ok::<_, ()>(settle(session, view.token.as_mut(), &claim, attempt, nothing, present))
+                })
+                .await;
+        });
     }
 
     /// Sends the complete. Infallible: whatever happens is an exchange.

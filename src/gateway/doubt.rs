@@ -1,6 +1,8 @@
 //! When nobody knows whether a complete charged: the session is read first, and only evidence ends
 //! the claim.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::Gateway;
@@ -17,7 +19,7 @@ use crate::registry::MerchantIdempotency;
 
 impl Gateway {
     /// A retry with the key of the open claim.
-    pub(super) async fn reenter(&self, completion: Completion) -> Result<Reply, Refusal> {
+    pub(super) async fn reenter(self: &Arc<Self>, completion: Completion) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, address, .. } = &completion;
         let Some(read) = self.read_session(call, merchant, session).await else {
             return Err(Refusal::OutcomeUnknown);

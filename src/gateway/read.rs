@@ -101,8 +101,9 @@ impl Gateway {
         Some(SessionRead { observation: observation(&shown, asked_at), exchange })
     }
 
-    /// Makes sure that the session's total is known, reading it where it is not. One read a session
-    /// is under way at a time.
+    /// Makes sure that the session's total is known, reading it where it is not, or where the store
+    /// may have forgotten a claim: then what the merchant shows decides. One read a session is under
+    /// way at a time.
     pub(super) async fn ensure_total(
         &self,
         call: &Call,
@@ -110,10 +111,10 @@ impl Gateway {
         id: &SessionId,
     ) -> Result<(), Refusal> {
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, id);
+        let mistrusted = self.ledger.store().mistrusted();
         let is_settled = |session: &Session| {
-            session.claim.is_some()
-                || session.ending.is_some()
-                || session.fresh_total(self.clock.now(), merchant.total_max_age).is_some()
+            let fresh = session.fresh_total(self.clock.now(), merchant.total_max_age).is_some();
+            session.claim.is_some() || session.ending.is_some() || (fresh && !mistrusted)
         };
         let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
         if is_settled(&session) {
@@ -130,7 +131,12 @@ impl Gateway {
         match read_session(&exchange, id) {
             SessionReading::Shown(shown) => {
                 let observation = observation(&shown, asked_at);
-                self.note_observation(&address, session.sequence, &observation, merchant, id).await
+                self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
+                match observation.lifecycle {
+                    // Perhaps at work on a complete that the store has forgotten.
+                    Lifecycle::Working | Lifecycle::Unknown if mistrusted => Err(Refusal::OutcomeUnknown),
+                    _ => Ok(()),
+                }
             }
             SessionReading::Missing => Err(Refusal::SessionUnknown),
             SessionReading::Unreadable => {

@@ -1,19 +1,21 @@
 //! The background worker: reads the sessions of claims nobody is waiting for, sweeps what has
-//! expired, and takes the survey's steps.
+//! expired, and takes the survey's steps. Of several replicas one does, by a lease in the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Gateway;
+use crate::crypto::random;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 use crate::domain::session::{Session, Settlement, observe};
 use crate::merchant::{Context, Outbound, Passing, Proof, SessionReading, read_session};
 use crate::records::codec::Loaded;
+use crate::records::worker::WorkerLease;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
 
@@ -23,17 +25,43 @@ const TICK: Duration = Duration::from_secs(1);
 const CLAIMS_A_TICK: usize = 64;
 /// Reads under way at one merchant: all that one which does not answer can hold.
 const READS_A_MERCHANT: usize = 32;
+/// How often a replica that does no work looks which epoch keys are gone.
+const LOOK_AT_KEYS_EVERY: Duration = Duration::from_secs(60);
 /// Expired records deleted a tick.
 const SWEPT_A_TICK: usize = 2_000;
 
 impl Gateway {
-    /// Works until shutdown begins.
+    /// Works until shutdown begins, while it is this replica's turn.
     pub async fn work(self: Arc<Self>) {
+        let (turn, ours) = watch::channel(false);
         // Apart, so that a merchant that does not answer delays no housekeeping.
-        tokio::join!(self.reconcile(), self.keep_house());
+        tokio::join!(self.take_turns(turn), self.reconcile(ours.clone()), self.keep_house(ours));
     }
 
-    async fn reconcile(self: &Arc<Self>) {
+    /// Finds out whose turn it is. Also a replica that only waits forgets keys that another has
+    /// destroyed.
+    async fn take_turns(&self, turn: watch::Sender<bool>) {
+        let Ok(number) = random::bytes() else { return };
+        let lease = WorkerLease::new(Arc::clone(self.ledger.store()), u64::from_be_bytes(number));
+        let mut tick = tokio::time::interval(TICK);
+        let mut looked = Instant::now();
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.drain.begun() => return,
+            }
+            let is_ours = lease.hold(self.clock.now()).await.unwrap_or(false);
+            if turn.send_replace(is_ours) && !is_ours {
+                self.forget_counts();
+            }
+            if !is_ours && looked.elapsed() >= LOOK_AT_KEYS_EVERY {
+                looked = Instant::now();
+                let _over = self.vault.perishable_keys().over();
+            }
+        }
+    }
+
+    async fn reconcile(self: &Arc<Self>, ours: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(TICK);
         let mut reads = JoinSet::new();
         let mut readers: HashMap<MerchantId, Arc<Semaphore>> = HashMap::new();
@@ -44,6 +72,9 @@ impl Gateway {
                 () = self.drain.begun() => return,
             }
             while reads.try_join_next().is_some() {}
+            if !*ours.borrow() {
+                continue;
+            }
             // A store that cannot answer now is asked again at the next tick; health says so.
             let due = self.ledger.store().due(self.clock.now(), CLAIMS_A_TICK).await.unwrap_or_default();
             for (_, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
@@ -66,13 +97,17 @@ impl Gateway {
         }
     }
 
-    async fn keep_house(&self) {
+    async fn keep_house(&self, ours: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(TICK);
         let mut survey = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = self.drain.begun() => return,
+            }
+            if !*ours.borrow() {
+                survey = None;
+                continue;
             }
             let now = self.clock.now();
             let _ = self.ledger.store().sweep(now, SWEPT_A_TICK).await;

@@ -199,7 +199,9 @@ impl Refusal {
                 "The gateway could not confirm that this was recorded; repeat it with the same Idempotency-Key.",
                 SHORT_WAIT,
             ),
-            Self::Store(StoreError::Unavailable | StoreError::NoSpace | StoreError::Corrupt) => unavailable(
+            Self::Store(
+                StoreError::Unavailable | StoreError::NoSpace | StoreError::Corrupt | StoreError::Changed,
+            ) => unavailable(
                 "service_unavailable",
                 "The gateway cannot record this safely now; nothing was done.",
                 SHORT_WAIT,

@@ -1,4 +1,4 @@
-//! The survey: goes through all tokens and sessions a page at a time, counts them for the gauges,
+//! The survey: goes through all tokens a page at a time and all open claims, counts them for the gauges,
 //! seals old cards under the current key, and destroys the keys of CVCs nobody needs any more.
 //! Paced, so that its cost a second does not grow with what is stored.
 
@@ -17,6 +17,8 @@ use crate::token::PaymentToken;
 
 /// Records looked at in one step.
 const PAGE: usize = 500;
+/// Open claims looked at: far more than anybody can resolve by hand.
+const MOST_CLAIMS: usize = 10_000;
 /// A new survey does not start earlier than this after the last began.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -36,7 +38,7 @@ pub(super) struct Survey {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Tokens,
-    Sessions,
+    Claims,
     Done,
 }
 
@@ -68,7 +70,7 @@ impl Gateway {
         };
         match current.stage {
             Stage::Tokens => self.survey_tokens(current, now).await,
-            Stage::Sessions => self.survey_sessions(current, now).await,
+            Stage::Claims => self.survey_claims(current, now).await,
             Stage::Done => Ok(()),
         }
     }
@@ -100,39 +102,50 @@ impl Gateway {
             for (count, standing) in survey.standings.into_iter().zip(Standing::ALL) {
                 self.observer.metrics().set_tokens(standing.as_str(), count);
             }
-            survey.stage = Stage::Sessions;
+            survey.stage = Stage::Claims;
         }
         Ok(())
     }
 
-    async fn survey_sessions(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
+    /// Exactly the sessions with an open claim are due some time.
+    async fn survey_claims(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
         let present = self.ledger.present();
-        let page = self.ledger.store().scan(Kind::Session, survey.after.as_ref(), PAGE).await?;
-        for (_, record) in &page {
-            let Ok(session) = decode::<Session>(&record.bytes) else {
-                self.unreadable_record("session");
-                continue;
-            };
-            let Some(claim) = &session.claim else { continue };
-            let age = now.since(claim.opened_at);
-            if claim.pending {
-                survey.pending.note(age);
-                let merchant = self.registry.merchant(&session.merchant);
-                if merchant.is_some_and(|merchant| age > merchant.pending_max) {
-                    self.alarm("pending_too_long", &session.merchant, &session.id);
+        let store = self.ledger.store();
+        let some_time = Timestamp::from_unix_millis(i64::MAX);
+        let due = store.due(some_time, MOST_CLAIMS).await?;
+        let keys: Vec<RecordKey> =
+            due.into_iter().map(|(_, key)| key).filter(|key| key.kind == Kind::Session).collect();
+        for page in keys.chunks(PAGE) {
+            for record in store.read(page).await?.into_iter().flatten() {
+                let Ok(session) = decode::<Session>(&record.bytes) else {
+                    self.unreadable_record("session");
+                    continue;
+                };
+                let Some(claim) = &session.claim else { continue };
+                let age = now.since(claim.opened_at);
+                if claim.pending {
+                    survey.pending.note(age);
+                    let merchant = self.registry.merchant(&session.merchant);
+                    if merchant.is_some_and(|merchant| age > merchant.pending_max) {
+                        self.alarm("pending_too_long", &session.merchant, &session.id);
+                    }
+                } else if claim.contested || claim.is_unresolved(present) {
+                    survey.in_doubt.note(age);
                 }
-            } else if claim.contested || claim.is_unresolved(present) {
-                survey.in_doubt.note(age);
             }
         }
-        survey.after = page.last().map(|(key, _)| key.clone());
-        if survey.after.is_none() {
-            for (kind, ages) in [("in_doubt", &survey.in_doubt), ("pending", &survey.pending)] {
-                self.observer.metrics().set_unresolved(kind, ages.count, ages.oldest);
-            }
-            survey.stage = Stage::Done;
+        for (kind, ages) in [("in_doubt", &survey.in_doubt), ("pending", &survey.pending)] {
+            self.observer.metrics().set_unresolved(kind, ages.count, ages.oldest);
         }
+        survey.stage = Stage::Done;
         Ok(())
+    }
+
+    /// Another replica counts from now on: what was counted here is out of date.
+    pub(super) fn forget_counts(&self) {
+        let metrics = self.observer.metrics();
+        Standing::ALL.into_iter().for_each(|standing| metrics.set_tokens(standing.as_str(), 0));
+        ["in_doubt", "pending"].into_iter().for_each(|kind| metrics.set_unresolved(kind, 0, Duration::ZERO));
     }
 
     /// One record that cannot be read must not keep the rest from being counted.

@@ -24,7 +24,7 @@ pub(super) struct Rate {
 
 impl Rate {
     /// The time in which one request is earned: at least a nanosecond.
-    fn interval(self) -> Duration {
+    pub(super) fn interval(self) -> Duration {
         (self.per / self.requests.get()).max(Duration::from_nanos(1))
     }
 
@@ -43,14 +43,14 @@ impl Rate {
         Limited { scope, retry_after_seconds: wait, quota: Some(self.says(scope, 0, wait)) }
     }
 
-    fn says(self, scope: Scope, remaining: u32, reset_seconds: u32) -> Quota {
+    pub(super) fn says(self, scope: Scope, remaining: u32, reset_seconds: u32) -> Quota {
         let window = self.interval().saturating_mul(self.burst.get());
         Quota { scope, limit: self.burst.get(), window_seconds: seconds_up(window), remaining, reset_seconds }
     }
 }
 
 /// Whole seconds, rounded up, at least one.
-fn seconds_up(duration: Duration) -> u32 {
+pub(super) fn seconds_up(duration: Duration) -> u32 {
     let seconds = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
     u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::bucket::{Bucket, KeyedBucket, Rate};
 use super::network::{Peer, WideNetwork};
 use super::pace::Pace;
+use super::shared::{self, SharedLimits};
 use super::states::Crowded;
 use super::{Limited, Quota, Scope, Settings};
 use crate::domain::id::{AgentId, MerchantId};
@@ -22,6 +23,7 @@ pub struct Limits {
     agents: HashMap<AgentId, Arc<Bucket>>,
     merchants: HashMap<MerchantId, Arc<Bucket>>,
     redeemers: HashMap<MerchantId, Arc<Bucket>>,
+    shared: Option<Arc<dyn SharedLimits>>,
 }
 
 /// The limits by address: of whoever comes, known or not.
@@ -70,8 +72,16 @@ impl Limits {
             agents: HashMap::new(),
             merchants: HashMap::new(),
             redeemers: HashMap::new(),
+            shared: None,
         };
         empty.with_registry(registry)
+    }
+
+    /// The same limits, those of agents and merchants shared with every other replica.
+    #[must_use]
+    pub fn shared_through(mut self, shared: Option<Arc<dyn SharedLimits>>) -> Self {
+        self.shared = shared;
+        self
     }
 
     /// Limits for a new configuration. Whoever's rate is unchanged keeps what it has used, so that
@@ -90,6 +100,7 @@ impl Limits {
             agents: self.agents.clone(),
             merchants: self.merchants.clone(),
             redeemers: self.redeemers.clone(),
+            shared: self.shared.clone(),
         };
         changed.with_registry(registry)
     }
@@ -153,20 +164,37 @@ impl Limits {
         let _ = self.strangers.failed_signatures.take(AgentAtPeer::new(agent, address));
     }
 
-    /// Charges an agent one request; to be asked once its signature is verified.
-    ///
-    /// # Errors
-    /// The agent sends too much.
-    pub fn agent(&self, agent: &Agent) -> Result<Quota, Limited> {
+    /// Charges an agent one request, here alone.
+    pub(super) fn agent(&self, agent: &Agent) -> Result<Quota, Limited> {
         take(&self.agents, &agent.id, Scope::Agent)
     }
 
-    /// Charges a merchant one request from an agent.
+    /// Charges a merchant one request from an agent, here alone.
+    pub(super) fn merchant(&self, merchant: &Merchant) -> Result<Quota, Limited> {
+        take(&self.merchants, &merchant.id, Scope::Merchant)
+    }
+
+    /// Charges an agent one request, and the merchant it is for; to be asked once its signature is
+    /// verified. Here first, then in what replicas share. Answers the agent's quota.
     ///
     /// # Errors
-    /// All agents together send it too much.
-    pub fn merchant(&self, merchant: &Merchant) -> Result<Quota, Limited> {
-        take(&self.merchants, &merchant.id, Scope::Merchant)
+    /// The agent sends too much, or all agents together send the merchant too much.
+    pub async fn admit(&self, agent: &Agent, merchant: Option<&Merchant>) -> Result<Quota, Limited> {
+        let quota = self.agent(agent)?;
+        merchant.map(|merchant| self.merchant(merchant)).transpose()?;
+        let store = self.shared.as_deref();
+        let of_agent = per_second(agent.requests_per_second, agent.request_burst);
+        let Some(merchant) = merchant else {
+            let shared = shared::take(store, Scope::Agent, agent.id.as_str(), of_agent).await?;
+            return Ok(shared.unwrap_or(quota));
+        };
+        let of_merchant = per_second(merchant.requests_per_second, merchant.request_burst);
+        let (agents, merchants) = tokio::join!(
+            shared::take(store, Scope::Agent, agent.id.as_str(), of_agent),
+            shared::take(store, Scope::Merchant, merchant.id.as_str(), of_merchant),
+        );
+        merchants?;
+        Ok(agents?.unwrap_or(quota))
     }
 
     /// Charges a merchant's redeemers one request, at the merchant's rate but apart from it, so

@@ -17,6 +17,7 @@ pub(crate) mod fixture;
 mod limits;
 mod network;
 mod pace;
+pub mod shared;
 mod states;
 
 use std::num::NonZeroU32;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Loaded, Stored, Times};
-use super::{Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
+use super::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 use crate::crypto::keyset::Ring;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
@@ -91,7 +91,7 @@ pub async fn note(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> 
                 durability: Durability::Synced,
                 purpose: Purpose::Finish,
             };
-            if store.commit(batch).await? == Committed::Applied {
+            if store.commit(batch).await?.is_applied() {
                 break;
             }
         }

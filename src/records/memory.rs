@@ -74,11 +74,12 @@ impl MemoryStore {
                 return Ok(Committed::Conflict);
             }
         }
+        state.last_revision += 1;
+        let revision = Revision(state.last_revision);
         for write in batch.writes {
             match write {
                 Write::Put { key, bytes, expires_at, due } => {
-                    state.last_revision += 1;
-                    let record = Record { revision: Revision(state.last_revision), bytes };
+                    let record = Record { revision, bytes };
                     state.records.insert(key, Entry { record, expires_at, due });
                 }
                 Write::Delete { key } => {
@@ -87,7 +88,7 @@ impl MemoryStore {
             }
         }
         state.commits += 1;
-        Ok(Committed::Applied)
+        Ok(Committed::Applied(revision))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod codec;
 pub mod key_use;
 #[cfg(test)]
 pub mod memory;
+pub mod worker;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -140,10 +141,17 @@ pub struct Batch {
 /// What became of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// All of it was written.
-    Applied,
+    /// All of it was written. What the batch put has this revision now.
+    Applied(Revision),
     /// Another writer was first; none of it was written.
     Conflict,
+}
+
+impl Committed {
+    /// Whether the batch was written.
+    pub const fn is_applied(self) -> bool {
+        matches!(self, Self::Applied(_))
+    }
 }
 
 /// The store cannot answer.
@@ -161,6 +169,9 @@ pub enum StoreError {
     /// A record cannot be read back.
     #[error("a stored record is corrupt")]
     Corrupt,
+    /// Nothing was changed: the store is not the one it was, and an operator has not accepted it yet.
+    #[error("the store has lost records or is another one: an operator must accept it as it is")]
+    Changed,
 }
 
 /// What a store is: made once, when it is created.
@@ -197,8 +208,9 @@ pub trait RecordStore: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RecordKey)>, StoreError>>;
 
-    /// Records of a kind in key order, starting after `after`, at most `limit`; expired ones are
-    /// left out.
+    /// Records of a kind, each once, in an order of the engine's own, starting after `after`, at most
+    /// `limit`; expired ones are left out. Empty only at the end. Tokens and the registry can be
+    /// walked through this way on every engine.
     fn scan<'a>(
         &'a self,
         kind: Kind,
@@ -206,9 +218,23 @@ pub trait RecordStore: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(RecordKey, Record)>, StoreError>>;
 
-    /// Deletes at most `limit` expired records; answers how many.
+    /// Deletes at most `limit` expired records; answers how many. An engine whose server lets them go
+    /// by itself answers 0.
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 
     /// Whether money may move now; the error says why not.
     fn health(&self) -> Result<(), StoreError>;
+
+    /// Whether the last writes it acknowledged may have been lost a short while ago: what it says of
+    /// an open claim, or of none, is then to be compared with the merchant's session before money
+    /// moves. An engine that waits for its own disk is never mistrusted.
+    fn mistrusted(&self) -> bool {
+        false
+    }
+
+    /// Takes the store as it is after [`StoreError::Changed`]: an operator has looked. Fine when
+    /// nothing has changed.
+    fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

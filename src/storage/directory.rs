@@ -34,6 +34,11 @@ pub enum DirectoryError {
 }
 
 impl DirectoryError {
+    /// Whether what was to be used is not there.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Puts the path to an error of the operating system.
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
@@ -44,8 +49,9 @@ impl DirectoryError {
 /// A directory that belongs to this process until dropped, or until the process is gone.
 pub struct PrivateDirectory {
     path: PathBuf,
-    // The lock is the open file's; the kernel lets go of it when the process dies.
-    _lock: File,
+    // The lock is the open file's; the kernel lets go of it when the process dies. None where
+    // several processes share the directory.
+    _lock: Option<File>,
 }
 
 impl PrivateDirectory {
@@ -54,13 +60,7 @@ impl PrivateDirectory {
     /// # Errors
     /// [`DirectoryError::Locked`] when another process, or this one, holds it already.
     pub fn take(path: &Path) -> Result<Self, DirectoryError> {
-        let absent: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryError::at(path))?;
-        // A directory made is lost in a crash unless its name is on stable storage, and so up.
-        for parent in absent.iter().filter_map(|made| made.parent()) {
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            sync_names(parent).map_err(DirectoryError::at(parent))?;
-        }
+        make(path)?;
         let lock_path = path.join(LOCK_FILE);
         let mut lock = OpenOptions::new()
             .read(true)
@@ -86,13 +86,34 @@ impl PrivateDirectory {
             writeln!(lock, "{}", std::process::id())
         };
         note(&mut lock).map_err(DirectoryError::at(&lock_path))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Makes the directory where it is absent (mode 0700), for several processes that know how to
+    /// share it.
+    ///
+    /// # Errors
+    /// As the operating system has it.
+    pub fn share(path: &Path) -> Result<Self, DirectoryError> {
+        make(path)?;
+        Ok(Self { path: path.to_owned(), _lock: None })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn make(path: &Path) -> Result<(), DirectoryError> {
+    let absent: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DirectoryError::at(path))?;
+    // A directory made is lost in a crash unless its name is on stable storage, and so up.
+    for parent in absent.iter().filter_map(|made| made.parent()) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        sync_names(parent).map_err(DirectoryError::at(parent))?;
+    }
+    Ok(())
 }
 
 /// Puts names made, renamed or removed in a directory on stable storage.

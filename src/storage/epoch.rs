@@ -65,6 +65,8 @@ struct Epoch {
     key: Arc<SealingKey>,
     /// Nothing sealed under the key expires later.
     until: Timestamp,
+    /// Whether this process seals under it.
+    ours: bool,
 }
 
 impl Epoch {
@@ -73,9 +75,11 @@ impl Epoch {
     }
 }
 
-/// The epoch keys of one directory.
+/// The epoch keys of one directory. Several processes may share it: each then seals under keys of its
+/// own, opens under everybody's, and forgets what any of them has destroyed.
 pub struct EpochKeys {
     directory: PrivateDirectory,
+    is_shared: bool,
     clock: Arc<dyn Clock>,
     epochs: RwLock<BTreeMap<KeyId, Epoch>>,
 }
@@ -104,7 +108,47 @@ impl EpochKeys {
                 _ => {}
             }
         }
-        Ok(Self { directory, clock, epochs: RwLock::new(epochs) })
+        Ok(Self { directory, is_shared: false, clock, epochs: RwLock::new(epochs) })
+    }
+
+    /// As [`Self::open`], for a directory that replicas of the gateway share.
+    ///
+    /// # Errors
+    /// When a file in it is not a whole key.
+    pub fn open_shared(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, EpochError> {
+        let directory = PrivateDirectory::share(directory)?;
+        let keys = Self { directory, is_shared: true, clock, epochs: RwLock::default() };
+        keys.look_again()?;
+        Ok(keys)
+    }
+
+    /// Reads what other processes have made, forgets what they have destroyed, and erases what they
+    /// left unfinished.
+    fn look_again(&self) -> Result<(), EpochError> {
+        let path = self.directory.path();
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(path).map_err(DirectoryError::at(path))? {
+            let file = entry.map_err(DirectoryError::at(path))?.path();
+            match file.extension().and_then(|extension| extension.to_str()) {
+                // Somebody may be writing it right now.
+                Some("new") if is_older_than(&file, HOUR) => {
+                    file::erase(&file).map_err(DirectoryError::at(&file))?;
+                }
+                Some("key") => match file::read(&file) {
+                    Ok(Some((id, epoch))) => drop(found.insert(id, epoch)),
+                    Ok(None) => file::erase(&file).map_err(DirectoryError::at(&file))?,
+                    Err(EpochError::Directory(error)) if error.is_absence() => {}
+                    Err(error) => return Err(error),
+                },
+                _ => {}
+            }
+        }
+        let mut epochs = self.epochs.write();
+        for (id, epoch) in &mut found {
+            epoch.ours = epochs.get(id).is_some_and(|known| known.ours);
+        }
+        *epochs = found;
+        Ok(())
     }
 
     /// Seals `plaintext` for the record named by `associated` under the key of the current hour.
@@ -131,7 +175,11 @@ impl EpochKeys {
     /// [`SealError::UnknownKey`] once the key was destroyed, [`SealError::DoesNotOpen`] when the
     /// value or its record's name was changed.
     pub fn open_perishable(&self, associated: &[u8], sealed: &Sealed) -> Result<SecretBytes, SealError> {
-        let key = self.epochs.read().get(&sealed.key).map(|epoch| epoch.key.clone());
+        let known = || self.epochs.read().get(&sealed.key).map(|epoch| epoch.key.clone());
+        let mut key = known();
+        if key.is_none() && self.is_shared && self.look_again().is_ok() {
+            key = known();
+        }
         key.ok_or(SealError::UnknownKey)?.open(associated, &sealed.bytes)
     }
 
@@ -139,6 +187,10 @@ impl EpochKeys {
     /// to look for in live records before [`Self::destroy_due`].
     pub fn epochs(&self) -> Vec<KeyId> {
         let now = self.clock.now();
+        if self.is_shared {
+            // What cannot be read now is read next time; until then nothing new is destroyed.
+            let _ = self.look_again();
+        }
         let epochs = self.epochs.read();
         epochs.iter().filter(|(_, epoch)| epoch.is_over(now)).map(|(id, _)| id.clone()).collect()
     }
@@ -154,6 +206,9 @@ impl EpochKeys {
         now: Timestamp,
         in_use: impl Fn(&KeyId) -> bool,
     ) -> Result<Vec<KeyId>, EpochError> {
+        if self.is_shared {
+            self.look_again()?;
+        }
         let due: Vec<KeyId> = {
             let epochs = self.epochs.read();
             let over = epochs.iter().filter(|(_, epoch)| epoch.is_over(now));
@@ -185,14 +240,14 @@ impl EpochKeys {
     /// The current hour's key, made if need be, fit for values that expire by `until`.
     fn current(&self, until: Timestamp) -> Result<(KeyId, Arc<SealingKey>), EpochError> {
         let hour = hour_of(self.clock.now());
-        let of_this_hour = |(_, epoch): &(&KeyId, &Epoch)| epoch.hour == hour;
+        let of_this_hour = |(_, epoch): &(&KeyId, &Epoch)| epoch.ours && epoch.hour == hour;
         if let Some((id, epoch)) = self.epochs.read().iter().find(of_this_hour)
             && epoch.until >= until
         {
             return Ok((id.clone(), epoch.key.clone()));
         }
         let mut epochs = self.epochs.write();
-        if let Some((id, epoch)) = epochs.iter_mut().find(|(_, epoch)| epoch.hour == hour) {
+        if let Some((id, epoch)) = epochs.iter_mut().find(|(_, epoch)| epoch.ours && epoch.hour == hour) {
             if epoch.until < until {
                 let file = self.file(id);
                 file::extend(&file, until).map_err(DirectoryError::at(&file))?;
@@ -214,12 +269,17 @@ impl EpochKeys {
         let key = SealingKey::new(&*secret).ok_or(SealError::UnknownKey)?;
         let path = self.file(&id);
         file::create(&path, &secret, until).map_err(DirectoryError::at(&path))?;
-        Ok((id, Epoch { hour, key: Arc::new(key), until }))
+        Ok((id, Epoch { hour, key: Arc::new(key), until, ours: true }))
     }
 
     fn file(&self, id: &KeyId) -> PathBuf {
         self.directory.path().join(format!("{id}.key"))
     }
+}
+
+fn is_older_than(file: &Path, age: Duration) -> bool {
+    let modified = fs::metadata(file).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
 
 fn hour_of(instant: Timestamp) -> i64 {
@@ -275,6 +335,25 @@ mod tests {
         assert_eq!(keys.open_perishable(b"vt_2", &sealed).err(), Some(SealError::DoesNotOpen));
         let again = keys.seal_perishable(b"vt_2", b"456", fixture.in_hours(1)).unwrap();
         assert_eq!(again.key, sealed.key, "one key an hour");
+    }
+
+    #[test]
+    fn replicas_that_share_a_directory_open_what_any_of_them_sealed_and_forget_together() {
+        let fixture = Fixture::new();
+        let open = || EpochKeys::open_shared(fixture.directory.path(), fixture.clock.clone()).unwrap();
+        let [one, other] = [(); 2].map(|()| open());
+        let mine = one.seal_perishable(b"vt_1", b"123", fixture.in_hours(1)).unwrap();
+        let theirs = other.seal_perishable(b"vt_2", b"456", fixture.in_hours(40)).unwrap();
+        assert_ne!(mine.key, theirs.key, "each extends the life of its own keys only");
+        assert_eq!(other.open_perishable(b"vt_1", &mine).unwrap().expose(), b"123");
+        assert_eq!(one.open_perishable(b"vt_2", &theirs).unwrap().expose(), b"456");
+        // A later expiry that only its owner knows of is read before anything is destroyed.
+        other.seal_perishable(b"vt_3", b"789", fixture.in_hours(60)).unwrap();
+        fixture.clock.advance(HOUR * 41);
+        let destroyed = one.destroy_due(fixture.clock.now(), |key| *key == theirs.key).unwrap();
+        assert_eq!(destroyed, vec![mine.key.clone()]);
+        assert_eq!(other.epochs(), vec![theirs.key]);
+        assert_eq!(other.open_perishable(b"vt_1", &mine).err(), Some(SealError::UnknownKey));
     }
 
     #[test]

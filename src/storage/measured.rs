@@ -35,6 +35,7 @@ impl Measured {
             Err(StoreError::NoSpace) => "no_space",
             Err(StoreError::Unacknowledged) => "unacknowledged",
             Err(StoreError::Corrupt) => "corrupt",
+            Err(StoreError::Changed) => "changed",
         };
         self.metrics.store_operation(self.store.engine(), operation, outcome, started.elapsed());
         result
@@ -56,7 +57,7 @@ impl RecordStore for Measured {
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
         let outcome = |committed: &Committed| match committed {
-            Committed::Applied => "ok",
+            Committed::Applied(_) => "ok",
             Committed::Conflict => "conflict",
         };
         Box::pin(self.measure("commit", self.store.commit(batch), outcome))
@@ -85,5 +86,13 @@ impl RecordStore for Measured {
 
     fn health(&self) -> Result<(), StoreError> {
         self.store.health()
+    }
+
+    fn mistrusted(&self) -> bool {
+        self.store.mistrusted()
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.accept()
     }
 }

@@ -1,6 +1,7 @@
 //! Storage engines: where records live, and the keys that must die apart from them.
 //!
-//! [`embedded`] keeps records in this process's own directory; `epoch` keeps the hourly keys of
+//! [`embedded`] keeps records in this process's own directory, [`redis`] in servers that several
+//! replicas share; `epoch` keeps the hourly keys of
 //! what a token may not outlive, in a directory of their own, so that neither a store's files nor
 //! their backups can open it once the key is gone. Stages know [`crate::records::RecordStore`];
 //! only the composition root names an engine.
@@ -12,17 +13,20 @@ pub mod directory;
 pub mod embedded;
 pub mod epoch;
 pub mod measured;
+pub mod redis;
 
 use std::fmt;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::directory::DirectoryError;
 use self::embedded::EmbeddedStore;
 use self::epoch::{EpochError, EpochKeys};
+use crate::crypto::random::RandomUnavailable;
 use crate::domain::clock::Clock;
+use crate::limit::shared::SharedLimits;
 use crate::records::RecordStore;
 
 /// How records are stored.
@@ -58,12 +62,40 @@ impl Default for Settings {
     }
 }
 
+/// Which engine keeps the records.
+#[derive(Clone)]
+pub enum Engine {
+    /// This process, in a directory of its own.
+    Embedded(Settings),
+    /// Redis, for several replicas of the gateway.
+    Redis {
+        /// How it is reached.
+        settings: redis::Settings,
+        /// Where epoch keys live: one directory for all replicas, outside Redis and its backups.
+        epoch_directory: PathBuf,
+    },
+}
+
+impl Engine {
+    /// Where epoch keys live.
+    pub fn epoch_directory(&self) -> &Path {
+        match self {
+            Self::Embedded(settings) => &settings.epoch_directory,
+            Self::Redis { epoch_directory, .. } => epoch_directory,
+        }
+    }
+}
+
 /// What opening gives: the records, and the keys that live apart from them.
 pub struct Opened {
     /// The records.
     pub records: Arc<dyn RecordStore>,
     /// The epoch keys.
     pub epochs: EpochKeys,
+    /// The clock that everybody who uses these records goes by.
+    pub clock: Arc<dyn Clock>,
+    /// Rates that hold for everybody who uses them, where several do.
+    pub limits: Option<Arc<dyn SharedLimits>>,
 }
 
 /// Storage could not be opened.
@@ -72,6 +104,9 @@ pub enum OpenError {
     /// The records.
     #[error("the store does not open: {0}")]
     Records(#[from] embedded::OpenError),
+    /// The records in Redis.
+    #[error("the store does not open: {0}")]
+    Redis(#[from] redis::OpenError),
     /// The epoch keys.
     #[error("the epoch keys do not open: {0}")]
     Epochs(#[from] EpochError),
@@ -89,14 +124,34 @@ pub enum OpenError {
     },
 }
 
-/// Opens the records and the epoch keys; blocks for as long as recovery takes. Dropping the records
+/// Opens the records and the epoch keys of any engine.
+///
+/// # Errors
+/// When either does not open; see [`OpenError`].
+pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) -> Result<Opened, OpenError> {
+    match engine {
+        Engine::Embedded(settings) => {
+            let opening = tokio::task::spawn_blocking(move || open(&settings, clock, notify));
+            opening.await.unwrap_or_else(|_| Err(EpochError::from(RandomUnavailable).into()))
+        }
+        Engine::Redis { settings, epoch_directory } => {
+            let store = Arc::new(redis::RedisStore::open(settings, clock, notify).await?);
+            let clock = store.clock();
+            let epochs = EpochKeys::open_shared(&epoch_directory, Arc::clone(&clock))?;
+            let limits: Arc<dyn SharedLimits> = Arc::clone(&store) as _;
+            Ok(Opened { records: store, epochs, clock, limits: Some(limits) })
+        }
+    }
+}
+
+/// Opens the embedded records and the epoch keys; blocks for as long as recovery takes. Dropping the records
 /// closes the store, also with the disk's help: do it where blocking is fine.
 ///
 /// # Errors
 /// When either does not open, or the keys' directory lies within the store's.
 pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Opened, OpenError> {
     let records = EmbeddedStore::open(settings, clock.clone(), notify)?;
-    let epochs = EpochKeys::open(&settings.epoch_directory, clock)?;
+    let epochs = EpochKeys::open(&settings.epoch_directory, clock.clone())?;
     // Compared once both exist, links followed.
     let whole = |path: &PathBuf| fs::canonicalize(path).map_err(DirectoryError::at(path));
     let (store, keys) = (
@@ -106,7 +161,7 @@ pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Resul
     if keys.starts_with(&store) {
         return Err(OpenError::EpochsInsideStore { records: store, epochs: keys });
     }
-    Ok(Opened { records: Arc::new(records), epochs })
+    Ok(Opened { records: Arc::new(records), epochs, clock, limits: None })
 }
 
 /// Something an operator should know of the store.
@@ -142,6 +197,16 @@ pub enum Notice {
         /// What there is, in bytes.
         free: u64,
     },
+    /// A shared store's server does not answer; money routes refuse.
+    Unreachable,
+    /// Every server of the shared store answers again.
+    ReachableAgain,
+    /// Another process serves a part of the shared store: its last writes may be lost.
+    PrimaryChanged,
+    /// The shared store is not the one it was: no money moves until an operator accepts it.
+    Changed,
+    /// An operator has accepted it.
+    Accepted,
 }
 
 impl fmt::Display for Notice {
@@ -155,6 +220,11 @@ impl fmt::Display for Notice {
             }
             Self::SpaceShort { free } => write!(f, "{free} bytes free: nothing new is admitted"),
             Self::SpaceBack { free } => write!(f, "{free} bytes free: the store admits again"),
+            Self::Unreachable => f.write_str("a server of the store does not answer"),
+            Self::ReachableAgain => f.write_str("every server of the store answers again"),
+            Self::PrimaryChanged => f.write_str("another process serves a part of the store"),
+            Self::Changed => f.write_str("the store is not the one it was"),
+            Self::Accepted => f.write_str("the store was accepted as it is"),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::crypto::digest::sha256_framed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
 use crate::records::codec::{Loaded, Stored, Times};
-use crate::records::{Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
+use crate::records::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 
 const HOUR_SECONDS: i64 = 3600;
 /// How often a count is tried again because another writer was first.
@@ -97,7 +97,7 @@ impl Allotments {
                 durability: Durability::Applied,
                 purpose: Purpose::Finish,
             };
-            if self.0.commit(batch).await? == Committed::Applied {
+            if self.0.commit(batch).await?.is_applied() {
                 return Ok(true);
             }
         }

@@ -11,7 +11,7 @@ pub use crate::domain::session::Present;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, Scope, UNFINISHED_RETENTION};
 use crate::records::codec::{Loaded, Times};
-use crate::records::{Batch, Committed, Durability, Purpose, RecordKey, RecordStore, StoreError};
+use crate::records::{Batch, Durability, Purpose, RecordKey, RecordStore, StoreError};
 use crate::session::{self, Partitions};
 
 /// How often a decision is taken again because another writer was first. 64 racers on one session
@@ -138,7 +138,7 @@ impl Ledger {
                 loaded.value = view.key;
             }
             let batch = held.batch(present, purpose, durability)?;
-            if batch.writes.is_empty() || self.store.commit(batch).await? == Committed::Applied {
+            if batch.writes.is_empty() || self.store.commit(batch).await?.is_applied() {
                 return Ok(Ok(decided));
             }
         }
@@ -186,7 +186,7 @@ impl Ledger {
             };
             let batch =
                 Batch { expect: vec![loaded.expectation()], writes: vec![write], durability, purpose };
-            if self.store.commit(batch).await? == Committed::Applied {
+            if self.store.commit(batch).await?.is_applied() {
                 return Ok(Ok(decided));
             }
         }

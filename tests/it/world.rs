@@ -5,6 +5,9 @@
 mod amended;
 /// Answers that a shop is told to give.
 mod canned;
+/// Real Redis servers.
+#[path = "../redis_server/mod.rs"]
+pub mod redis_server;
 /// The gateway as a process of its own.
 pub mod child;
 /// What agents send.
@@ -35,6 +38,7 @@ use countersign::quickstart::shop::{Shop, ShopSettings};
 use parking_lot::Mutex;
 
 pub use canned::*;
+use redis_server::Server;
 
 /// The gateway's own authority; the sockets are elsewhere.
 pub const GATEWAY: &str = "gateway.test";
@@ -62,6 +66,9 @@ pub struct Options {
     pub careless_shops: bool,
     /// The clock; the system's by default.
     pub clock: Option<Arc<dyn Clock>>,
+    /// Nodes of a Redis to keep the records in. Without it they are in a directory, or, where
+    /// `COUNTERSIGN_TEST_STORE` says `redis`, in a Redis of the world's own.
+    pub redis: Vec<String>,
 }
 
 /// Everything a test needs.
@@ -78,6 +85,9 @@ pub struct World {
     app: Option<App>,
     address: Option<SocketAddr>,
     agents: Vec<(Arc<SecretString>, Arc<SigningKey>)>,
+    /// Further gateways on the same store.
+    replicas: Vec<App>,
+    _redis: Option<Server>,
 }
 
 /// What was logged.
@@ -145,6 +155,10 @@ impl World {
             settings.careless = options.careless_shops;
             settings
         };
+        let own_redis = options.redis.is_empty()
+            && std::env::var("COUNTERSIGN_TEST_STORE").is_ok_and(|engine| engine == "redis");
+        let own_redis = own_redis.then(|| Server::start(redis_server::Options::default()));
+        let nodes = own_redis.as_ref().map_or(options.redis.clone(), |server| vec![server.url()]);
         let (lamp_settings, book_settings) = (shop("lamps"), shop("books"));
         let lamps = Shop::start(lamp_settings.clone()).await.unwrap();
         let books = Shop::start(book_settings.clone()).await.unwrap();
@@ -155,6 +169,7 @@ impl World {
             directory.path(),
             &certificates,
             &options,
+            &store(&nodes, options.clock.is_none()),
             &agents,
             &[("lamps", &lamps, &lamp_settings), ("books", &books, &book_settings)],
         );
@@ -170,6 +185,8 @@ impl World {
             app: None,
             address: None,
             agents,
+            replicas: Vec::new(),
+            _redis: own_redis,
         }
     }
 
@@ -182,6 +199,16 @@ impl World {
         self.app = Some(app);
     }
 
+    /// Starts another gateway on the same store; where it is reached.
+    pub async fn replicate(&mut self) -> SocketAddr {
+        let config =
+            Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
+        let app = App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap();
+        let address = app.public_address();
+        self.replicas.push(app);
+        address
+    }
+
     /// Tells the shops, and agents from now on, where the gateway is.
     pub fn meet(&mut self, address: SocketAddr) {
         self.lamps.connect(address, GATEWAY).unwrap();
@@ -191,6 +218,9 @@ impl World {
 
     /// Shuts the gateway down.
     pub async fn close(&mut self) {
+        for replica in self.replicas.drain(..) {
+            replica.shutdown().await;
+        }
         if let Some(app) = self.app.take() {
             app.shutdown().await;
         }
@@ -244,10 +274,23 @@ impl World {
     }
 }
 
+/// Lines for `[store]`; where a test rolls the clock, the server's is not asked.
+fn store(nodes: &[String], real_clock: bool) -> String {
+    if nodes.is_empty() {
+        return "directory = \"store\"\nmin_free_bytes = \"16MiB\"".to_owned();
+    }
+    let nodes: Vec<String> = nodes.iter().map(|node| format!("\"{node}\"")).collect();
+    format!(
+        "engine = \"redis\"\nnodes = [{}]\naccept_loss = true\nserver_clock = {real_clock}",
+        nodes.join(", ")
+    )
+}
+
 fn configuration(
     directory: &Path,
     certificates: &Certificates,
     options: &Options,
+    store: &str,
     agents: &[(Arc<SecretString>, Arc<SigningKey>)],
     shops: &[(&str, &Shop, &ShopSettings)],
 ) -> String {
@@ -268,9 +311,8 @@ key_file = "{key_file}"
 [admin]
 listen = "127.0.0.1:0"
 [store]
-directory = "store"
 epoch_directory = "epochs"
-min_free_bytes = "16MiB"
+{store}
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000

@@ -51,7 +51,14 @@ const SERVER: &[Case] = &[
 
 #[rustfmt::skip]
 const STORE_AND_KEYS: &[Case] = &[
-    ("[store]", "[store]\nengine = \"embeded\" #!", "store.engine", "expected \"embedded\" (did you mean `embedded`?)"),
+    ("[store]", "[store]\nengine = \"embeded\" #!", "store.engine", "expected \"embedded\" or \"redis\" (did you mean `embedded`?)"),
+    ("[store]\ndirectory = \"store\"", "[store] #!\nengine = \"redis\"", "store.nodes", "at least one is needed"),
+    ("directory = \"store\"", "engine = \"redis\"\ndirectory = \"store\" #!\nnodes = [\"redis://a\"]", "store.directory", "with engine = \"embedded\" only"),
+    ("[store]", "[store]\nnodes = [\"redis://a\"] #!", "store.nodes", "with engine = \"redis\" only"),
+    ("directory = \"store\"", "engine = \"redis\"\nnodes = [\"redis://u:p@a:1\"] #!", "store.nodes[0]", "a credential stands in `username` and `password`"),
+    ("directory = \"store\"", "engine = \"redis\"\nnodes = [\"http://a:1\"] #!", "store.nodes[0]", "expected \"redis://HOST:PORT\""),
+    ("directory = \"store\"", "engine = \"redis\"\nnodes = [\"redis://a:1\", \"rediss://b:1\"] #!", "store.nodes", "all or none"),
+    ("directory = \"store\"", "engine = \"redis\"\nwait_replicas = 99 #!\nnodes = [\"redis://a:1\"]", "store.wait_replicas", "must be between 0 and 16"),
     ("directory = \"store\"", "^#", "store.directory", "missing"),
     ("\"epochs\"", "\"store/epochs\"", "store.epoch_directory", "must be outside `directory`"),
     ("\"epochs\"", "\"other/../store\"", "store.epoch_directory", "must be outside `directory`"),
@@ -73,6 +80,7 @@ const STORE_AND_KEYS: &[Case] = &[
      { id = \"s1\", secret = \"file:keys/signing-2026-07.pem\" } #!\n", "keys.signing[1].id", "already used on line 9"),
     (SIGNING, "{ id = \"s1\", secret = \"file:keys/signing-2026-01.pem\", current = true },\n\
      { id = \"s2\", secret = \"file:keys/signing-2026-07.pem\", current = true }\n", "keys.signing", "only one key of a ring"),
+    (SIGNING, "{ id = \"s1\", secret = \"file:keys/signing-2026-01.pem\", current = false }", "keys.signing", "no key of the ring is current"),
 ];
 
 #[rustfmt::skip]

@@ -121,7 +121,7 @@ impl<'a> Group<'a> {
                 Change::Delete { key } => self.slot(&key)?.after = After::Gone,
             }
         }
-        Ok(Committed::Applied)
+        Ok(Committed::Applied(revision))
     }
 
     /// Deletes those of the records that have expired at `now`; answers how many.

@@ -47,7 +47,7 @@ pub(super) fn read(file: &Path) -> Result<Option<(KeyId, Epoch)>, EpochError> {
         let hour = id.as_str().strip_prefix('e')?.split_once('-')?.0.parse().ok()?;
         let key = SealingKey::new(content.strip_prefix(MAGIC)?.get(..KEY_BYTES)?)?;
         let until = i64::from_be_bytes(content.get(UNTIL_OFFSET..)?.try_into().ok()?);
-        Some((id, Epoch { hour, key: Arc::new(key), until: Timestamp::from_unix_millis(until) }))
+        Some((id, Epoch { hour, key: Arc::new(key), until: Timestamp::from_unix_millis(until), ours: true }))
     };
     parse().map(Some).ok_or_else(|| EpochError::Corrupt { file: file.to_owned() })
 }

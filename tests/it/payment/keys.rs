@@ -55,9 +55,8 @@ fn forget_old(text: &str) -> String {
 /// The sealing key of every token in the store of a world that is closed.
 async fn sealing_keys(world: &World) -> Vec<String> {
     let config = Config::parse(&world.text, world.directory.path()).map_err(|errors| errors.to_string());
-    let (settings, clock) = (config.unwrap().store, Arc::clone(&world.clock));
-    let opening = tokio::task::spawn_blocking(move || storage::open(&settings, clock, Arc::new(|_| {})));
-    let opened = opening.await.unwrap().unwrap();
+    let clock = Arc::clone(&world.clock);
+    let opened = storage::open_engine(config.unwrap().store, clock, Arc::new(|_| {})).await.unwrap();
     let tokens = opened.records.scan(Kind::Token, None, 1000).await.unwrap();
     let key_of = |bytes: &[u8]| {
         let token: PaymentToken = decode(bytes).unwrap();

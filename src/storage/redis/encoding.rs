@@ -1,0 +1,276 @@
+//! How records lie in Redis: under which hash tag, under which names, and what stands in front of
+//! their bytes. Apart because every byte here is a promise to stores that exist.
+//!
+//! Records that change together must lie in one hash slot, and so must the indexes that find them.
+//! A partition therefore falls into one of 256 buckets, whose number is the hash tag of everything
+//! in it: as many indexes to look through, however many sessions there are, and enough to spread
+//! evenly over any cluster of sensible size.
+
+use bytes::Bytes;
+
+use crate::domain::clock::Timestamp;
+use crate::records::{Kind, Record, RecordKey, Revision};
+
+const MAX_PARTITION_BYTES: usize = 64;
+const MAX_NAME_BYTES: usize = 512;
+/// Slots of a Redis Cluster.
+const SLOTS: u16 = 16_384;
+
+/// The hash tag a partition falls under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Bucket(u8);
+
+impl Bucket {
+    /// How many there are: fixed for the life of a store.
+    pub(super) const COUNT: usize = 256;
+    /// Where the store keeps what it remembers about itself.
+    pub(super) const FIRST: Self = Self(0);
+
+    /// Every bucket.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..=u8::MAX).map(Self)
+    }
+
+    /// Every bucket from this one on.
+    pub(super) fn and_later(self) -> impl Iterator<Item = Self> {
+        (self.0..=u8::MAX).map(Self)
+    }
+
+    /// Where a partition's records are (FNV-1a of its name).
+    pub(super) fn of(partition: &str) -> Self {
+        let hash = partition
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let [a, b, c, d] = hash.to_be_bytes();
+        Self(a ^ b ^ c ^ d)
+    }
+
+    /// Its number.
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// The slot of a Redis Cluster it lies in (Redis Cluster specification, "Hash tags").
+    pub(super) fn slot(self) -> u16 {
+        let tag = format!("{:02x}", self.0);
+        let crc = tag.bytes().fold(0_u16, |mut crc, byte| {
+            crc ^= u16::from(byte) << 8;
+            for _ in 0..8 {
+                crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
+            }
+            crc
+        });
+        crc % SLOTS
+    }
+
+    fn key(self, name: &str) -> String {
+        format!("cs:{{{:02x}}}:{name}", self.0)
+    }
+
+    /// The key of the generation, which every script checks.
+    pub(super) fn generation(self) -> String {
+        self.key("generation")
+    }
+
+    /// Which server was seen as its primary last, and since when.
+    pub(super) fn primary(self) -> String {
+        self.key("primary")
+    }
+
+    /// The index of records that are due.
+    pub(super) fn due(self) -> String {
+        self.key("due")
+    }
+
+    /// The index of the records of a kind; only tokens and the registry have one.
+    pub(super) fn index_of(self, kind: Kind) -> String {
+        self.key(&format!("index:{}", char::from(letter(kind))))
+    }
+
+    /// The record of a rate limit.
+    pub(super) fn rate(self, name: &str) -> String {
+        self.key(&format!("rate:{name}"))
+    }
+}
+
+/// Where the store remembers what it is.
+pub(super) fn identity_key() -> String {
+    Bucket::FIRST.key("identity")
+}
+
+/// Where a record lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its bucket.
+    pub(super) bucket: Bucket,
+    /// Its key in Redis.
+    pub(super) key: String,
+    /// Where within [`Self::key`] its name in the indexes begins.
+    name_at: usize,
+}
+
+impl Place {
+    /// The place of a record; `None` when its key breaks [`RecordKey`]'s bounds.
+    pub(super) fn of(key: &RecordKey) -> Option<Self> {
+        let partition_fits = !key.partition.is_empty()
+            && key.partition.len() <= MAX_PARTITION_BYTES
+            && key
+                .partition
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'));
+        let name_fits =
+            key.name.len() <= MAX_NAME_BYTES && key.name.bytes().all(|byte| byte.is_ascii_graphic());
+        (partition_fits && name_fits).then(|| Self::at(Bucket::of(&key.partition), &name_of(key)))
+    }
+
+    fn at(bucket: Bucket, name: &str) -> Self {
+        let mut text = bucket.key("");
+        let name_at = text.len();
+        text.push_str(name);
+        Self { bucket, key: text, name_at }
+    }
+
+    /// The place of what an index of `bucket` names.
+    pub(super) fn indexed(bucket: Bucket, name: &str) -> Self {
+        Self::at(bucket, name)
+    }
+
+    /// Its name in the indexes.
+    pub(super) fn name(&self) -> &str {
+        self.key.get(self.name_at..).unwrap_or_default()
+    }
+
+    /// The record's key as stages know it; `None` when the name is not ours.
+    pub(super) fn decode(&self) -> Option<RecordKey> {
+        let (kind, rest) = self.name().split_once(':')?;
+        let (partition, name) = rest.split_once('/')?;
+        let kind = Kind::ALL.into_iter().find(|known| [letter(*known)] == *kind.as_bytes())?;
+        Some(RecordKey { kind, partition: partition.to_owned(), name: name.to_owned() })
+    }
+}
+
+/// A record's name in the indexes.
+pub(super) fn name_of(key: &RecordKey) -> String {
+    format!("{}:{}/{}", char::from(letter(key.kind)), key.partition, key.name)
+}
+
+const fn letter(kind: Kind) -> u8 {
+    match kind {
+        Kind::Session => b's',
+        Kind::Token => b't',
+        Kind::Idempotency => b'i',
+        Kind::Replay => b'r',
+        Kind::Velocity => b'v',
+        Kind::Registry => b'g',
+    }
+}
+
+/// What stands in front of a record's bytes: revision, expiry, due instant; 8 bytes each.
+const HEADER_BYTES: usize = 24;
+const NONE: i64 = 0;
+
+/// A record's value.
+pub(super) fn encode(
+    revision: Revision,
+    expires_at: Option<Timestamp>,
+    due: Option<Timestamp>,
+    bytes: &[u8],
+) -> Vec<u8> {
+    let time = |at: Option<Timestamp>| at.map_or(NONE, Timestamp::unix_millis).to_be_bytes();
+    let mut out = Vec::with_capacity(HEADER_BYTES + bytes.len());
+    out.extend_from_slice(&revision.0.to_be_bytes());
+    out.extend_from_slice(&time(expires_at));
+    out.extend_from_slice(&time(due));
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// A value as read.
+pub(super) struct Stored {
+    /// Which version.
+    pub(super) revision: Revision,
+    /// Absent from then on.
+    pub(super) expires_at: Option<Timestamp>,
+    /// To be looked at then.
+    pub(super) due: Option<Timestamp>,
+    bytes: Bytes,
+}
+
+impl Stored {
+    /// Reads a value; `None` when it is not one of ours.
+    pub(super) fn parse(value: Vec<u8>) -> Option<Self> {
+        let value = Bytes::from(value);
+        let mut words = value.get(..HEADER_BYTES)?.chunks_exact(8).filter_map(|word| word.try_into().ok());
+        let revision = Revision(u64::from_be_bytes(words.next()?));
+        let mut time = || {
+            let at = i64::from_be_bytes(words.next()?);
+            Some((at != NONE).then(|| Timestamp::from_unix_millis(at)))
+        };
+        let (expires_at, due) = (time()?, time()?);
+        Some(Self { revision, expires_at, due, bytes: value.slice(HEADER_BYTES..) })
+    }
+
+    /// Whether reads answer "absent" at `now`.
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// As stages know it.
+    pub(super) fn record(self) -> Record {
+        Record { revision: self.revision, bytes: self.bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(partition: &str, name: &str) -> RecordKey {
+        RecordKey { kind: Kind::Token, partition: partition.into(), name: name.into() }
+    }
+
+    #[test]
+    fn a_place_names_its_record_and_nothing_else_does() {
+        let record = key("AbCd012345", "vt_x/y:z");
+        let place = Place::of(&record).unwrap();
+        assert_eq!(place.name(), "t:AbCd012345/vt_x/y:z");
+        assert_eq!(place.decode(), Some(record));
+        assert_eq!(Place::indexed(place.bucket, place.name()), place);
+        for (partition, name) in [("", "n"), ("p/q", "n"), ("p{}", "n"), ("p", "a b"), ("p", "a\n")] {
+            assert_eq!(Place::of(&key(partition, name)), None, "{partition:?} {name:?}");
+        }
+        assert_eq!(Place::of(&key(&"p".repeat(65), "n")), None);
+        assert_eq!(Place::of(&key("p", &"n".repeat(513))), None);
+    }
+
+    #[test]
+    fn a_value_reads_back_with_its_header() {
+        let (at, due) = (Timestamp::from_unix_millis(1_800_000_000_123), Timestamp::from_unix_millis(5));
+        let stored = Stored::parse(encode(Revision(7), Some(at), Some(due), b"content")).unwrap();
+        assert_eq!((stored.revision, stored.expires_at, stored.due), (Revision(7), Some(at), Some(due)));
+        assert!(stored.is_expired(at) && !stored.is_expired(at.minus(std::time::Duration::from_millis(1))));
+        assert_eq!(stored.record().bytes, "content");
+        let empty = Stored::parse(encode(Revision(1), None, None, b"")).unwrap();
+        assert_eq!((empty.expires_at, empty.due), (None, None));
+        assert!(Stored::parse(vec![0; 23]).is_none());
+    }
+
+    #[test]
+    fn slots_are_those_of_the_redis_cluster_specification() {
+        // CLUSTER KEYSLOT of a key with this tag, as a server answers it.
+        assert_eq!(Bucket(0x00).slot(), 13_254);
+        assert_eq!(Bucket(0xff).slot(), 11_756);
+    }
+
+    #[test]
+    fn partitions_spread_over_all_buckets_and_buckets_over_all_nodes() {
+        let used: std::collections::HashSet<_> =
+            (0..4_000).map(|n| Bucket::of(&format!("partition-{n}"))).collect();
+        assert!(used.len() > 250, "{} of 256", used.len());
+        for nodes in [3, 6] {
+            let mut share = vec![0; nodes];
+            Bucket::all().for_each(|bucket| share[usize::from(bucket.slot()) * nodes / 16_384] += 1);
+            assert!(share.iter().all(|count| count * nodes > 200 && count * nodes < 320), "{share:?}");
+        }
+    }
+}

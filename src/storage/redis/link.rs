@@ -1,0 +1,216 @@
+//! The connection to one server: made when needed, looked at before its first use, thrown away when
+//! it breaks, made again with growing pauses.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+
+use super::encoding::Bucket;
+use super::group::Groups;
+use super::primaries::Primaries;
+use super::server::{self, Server};
+use super::settings::{NodeAddress, Settings};
+
+/// Between attempts to connect: the first pause and the longest; it doubles, and a random half of it
+/// is added so that replicas do not come back all at once.
+const PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+/// Calls under way on one connection; more wait for their turn within their deadline.
+const CALLS: usize = 4096;
+
+/// Makes connections.
+pub(super) struct Connector {
+    settings: Settings,
+}
+
+impl Connector {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn client(&self, address: &NodeAddress) -> RedisResult<Client> {
+        let Settings { tls, ca, username, password, .. } = &self.settings;
+        let host = address.host.clone();
+        let target = if *tls {
+            redis::ConnectionAddr::TcpTls { host, port: address.port, insecure: false, tls_params: None }
+        } else {
+            redis::ConnectionAddr::Tcp(host, address.port)
+        };
+        let mut login = redis::RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(username) = username {
+            login = login.set_username(username);
+        }
+        if let Some(password) = password {
+            login = login.set_password(std::str::from_utf8(password.expose()).unwrap_or_default());
+        }
+        let info = redis::IntoConnectionInfo::into_connection_info(target)?.set_redis_settings(login);
+        if *tls {
+            let certificates = redis::TlsCertificates { client_tls: None, root_cert: ca.clone() };
+            return Client::build_with_tls(info, certificates);
+        }
+        Client::open(info)
+    }
+
+    /// A new connection, answered within `patience`.
+    pub(super) async fn connect(
+        &self,
+        address: &NodeAddress,
+        patience: Duration,
+    ) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.settings.call_timeout))
+            .set_response_timeout(Some(patience))
+            .set_concurrency_limit(CALLS);
+        self.client(address)?.get_multiplexed_async_connection_with_config(&config).await
+    }
+}
+
+/// A connection in use.
+pub(super) struct Live {
+    number: u64,
+    /// Carries every call that waits for no replica.
+    pub(super) connection: MultiplexedConnection,
+    /// Carries those that do.
+    pub(super) groups: Option<Groups>,
+    /// What the server said of itself.
+    pub(super) server: Server,
+}
+
+/// One server and the connection to it, if there is one.
+pub(super) struct Link {
+    pub(super) address: NodeAddress,
+    connector: Arc<Connector>,
+    primaries: Arc<Primaries>,
+    buckets: Mutex<Vec<Bucket>>,
+    state: Mutex<State>,
+    connecting: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    live: Option<Arc<Live>>,
+    connections: u64,
+    failures: u32,
+    not_before: Instant,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    /// It was tried a moment ago.
+    #[error("not reachable a moment ago")]
+    TooSoon,
+    /// The server is not the primary.
+    #[error("{0} is not a primary")]
+    NotPrimary(NodeAddress),
+    /// It was refused.
+    #[error("{address}: {error}")]
+    Refused { address: NodeAddress, error: RedisError },
+}
+
+impl Link {
+    pub(super) fn new(address: NodeAddress, connector: Arc<Connector>, primaries: Arc<Primaries>) -> Self {
+        let state = State { live: None, connections: 0, failures: 0, not_before: Instant::now() };
+        Self {
+            address,
+            connector,
+            primaries,
+            buckets: Mutex::default(),
+            state: Mutex::new(state),
+            connecting: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The connection, if there is one now.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.state.lock().live.clone()
+    }
+
+    /// Which buckets this server is the primary of from now on. New ones are looked at before anybody
+    /// uses them here.
+    pub(super) async fn take_over(&self, buckets: Vec<Bucket>) {
+        let news: Vec<Bucket> = {
+            let mut known = self.buckets.lock();
+            let news = buckets.iter().filter(|bucket| !known.contains(bucket)).copied().collect();
+            *known = buckets;
+            news
+        };
+        if let Some(live) = self.live()
+            && self.primaries.inspect(&live, &news).await.is_err()
+        {
+            self.lost(&live);
+        }
+    }
+
+    /// The connection, made if need be.
+    pub(super) async fn connected(&self) -> Result<Arc<Live>, LinkError> {
+        if let Some(live) = self.live() {
+            return Ok(live);
+        }
+        let _alone = self.connecting.lock().await;
+        if let Some(live) = self.live() {
+            return Ok(live);
+        }
+        if self.state.lock().not_before > Instant::now() {
+            return Err(LinkError::TooSoon);
+        }
+        let connected = self.connect().await;
+        let mut state = self.state.lock();
+        match &connected {
+            Ok(live) => {
+                state.failures = 0;
+                state.live = Some(Arc::clone(live));
+            }
+            Err(_) => {
+                let [shortest, longest] = PAUSE;
+                let pause = shortest.saturating_mul(1 << state.failures.min(8)).min(longest);
+                state.failures = state.failures.saturating_add(1);
+                state.not_before = Instant::now() + pause + jitter(pause);
+            }
+        }
+        connected
+    }
+
+    async fn connect(&self) -> Result<Arc<Live>, LinkError> {
+        let refused = |error| LinkError::Refused { address: self.address.clone(), error };
+        let settings = self.connector.settings();
+        let mut connection =
+            self.connector.connect(&self.address, settings.call_timeout).await.map_err(refused)?;
+        let server = server::ask(&mut connection).await.map_err(refused)?;
+        if !server.is_primary {
+            return Err(LinkError::NotPrimary(self.address.clone()));
+        }
+        let groups = match settings.wait_replicas {
+            0 => None,
+            _ => Some(Groups::connect(&self.connector, &self.address, &server).await.map_err(refused)?),
+        };
+        let number = {
+            let mut state = self.state.lock();
+            state.connections += 1;
+            state.connections
+        };
+        let live = Arc::new(Live { number, connection, groups, server });
+        let buckets = self.buckets.lock().clone();
+        self.primaries.inspect(&live, &buckets).await.map_err(refused)?;
+        Ok(live)
+    }
+
+    /// Throws a connection away that broke or hangs; another that has replaced it meanwhile stays.
+    pub(super) fn lost(&self, live: &Live) {
+        let mut state = self.state.lock();
+        if state.live.as_ref().is_some_and(|current| current.number == live.number) {
+            state.live = None;
+        }
+    }
+}
+
+/// Up to half of `pause`, at random.
+pub(super) fn jitter(pause: Duration) -> Duration {
+    let [byte] = crate::crypto::random::bytes::<1>().unwrap_or_default();
+    pause.mul_f64(f64::from(byte) / 510.0)
+}

@@ -1,0 +1,89 @@
+//! Changes of primary. Replication is asynchronous: a replica that takes over may lack the last
+//! writes that its predecessor acknowledged, and a primary that restarts may have lost its last
+//! seconds. So each bucket remembers which process served it last, every new connection compares
+//! before anybody uses it, and for a while after a change nobody believes the store about what a
+//! session was charged ([`crate::records::RecordStore::mistrusted`]).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use redis::{Pipeline, RedisResult};
+
+use super::encoding::Bucket;
+use super::link::Live;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::storage::{Notice, Notify};
+
+/// Remembers when a primary changed last.
+pub(super) struct Primaries {
+    clock: Arc<dyn Clock>,
+    caution: Duration,
+    notify: Notify,
+    /// Until when the store is not believed, in ms.
+    mistrusted_until: AtomicI64,
+}
+
+impl Primaries {
+    pub(super) fn new(clock: Arc<dyn Clock>, caution: Duration, notify: Notify) -> Self {
+        Self { clock, caution, notify, mistrusted_until: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Whether a change is so recent that the store is not believed.
+    pub(super) fn mistrusted(&self) -> bool {
+        self.clock.now().unix_millis() < self.mistrusted_until.load(Ordering::Relaxed)
+    }
+
+    /// A change that was learned of otherwise.
+    pub(super) fn changed(&self) {
+        self.mistrust_from(self.clock.now());
+    }
+
+    fn mistrust_from(&self, changed_at: Timestamp) {
+        let until = changed_at.plus(self.caution).unix_millis();
+        self.mistrusted_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Compares the process at the other end with the one that served each bucket last, and
+    /// remembers it.
+    pub(super) async fn inspect(&self, live: &Live, buckets: &[Bucket]) -> RedisResult<()> {
+        if buckets.is_empty() {
+            return Ok(());
+        }
+        let mut connection = live.connection.clone();
+        let mut reads = Pipeline::with_capacity(buckets.len());
+        for bucket in buckets {
+            reads.cmd("GET").arg(bucket.primary());
+        }
+        let known: Vec<Option<String>> = reads.query_async(&mut connection).await?;
+        let run_id = live.server.run_id.as_str();
+        let mut writes = Pipeline::new();
+        let mut change = None;
+        for (bucket, known) in buckets.iter().zip(known) {
+            let known = known.as_deref().and_then(|text| text.split_once(' '));
+            match known {
+                Some((known, since)) if known == run_id => {
+                    let since = since.parse().map_or(Timestamp::default(), Timestamp::from_unix_millis);
+                    self.mistrust_from(since);
+                }
+                // A new store: it has lost nothing.
+                None => {
+                    writes.cmd("SET").arg(bucket.primary()).arg(format!("{run_id} 0")).ignore();
+                }
+                Some(_) => {
+                    let at = *change.get_or_insert_with(|| self.clock.now());
+                    let value = format!("{run_id} {}", at.unix_millis());
+                    writes.cmd("SET").arg(bucket.primary()).arg(value).ignore();
+                }
+            }
+        }
+        if let Some(at) = change {
+            self.mistrust_from(at);
+            (self.notify)(Notice::PrimaryChanged);
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        writes.query_async(&mut connection).await
+    }
+}

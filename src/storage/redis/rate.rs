@@ -1,0 +1,41 @@
+//! Rate limits that all replicas share.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::RedisStore;
+use super::call::Request;
+use super::encoding::Bucket;
+use crate::limit::shared::{SharedLimit, SharedLimits, Taken};
+use crate::records::BoxFuture;
+
+impl SharedLimits for RedisStore {
+    fn take<'a>(&'a self, limit: &'a SharedLimit) -> BoxFuture<'a, Option<Taken>> {
+        Box::pin(async move {
+            let bucket = Bucket::of(&limit.name);
+            let request = Request::Script {
+                script: &self.shared.scripts.rate,
+                keys: vec![bucket.rate(&limit.name).into_bytes()],
+                arguments: vec![micros(limit.interval).into_bytes(), limit.burst.to_string().into_bytes()],
+                waits: false,
+            };
+            let answered = self.shared.call_once(bucket, &request).await?;
+            let Value::Array(numbers) = answered else { return None };
+            let [Value::Int(allowed), Value::Int(left), Value::Int(wait)] = numbers.as_slice() else {
+                return None;
+            };
+            Some(Taken {
+                allowed: *allowed == 1,
+                remaining: u32::try_from(*left).unwrap_or(0),
+                retry_after: Duration::from_micros(u64::try_from(*wait).unwrap_or(0)),
+            })
+        })
+    }
+}
+
+/// In µs with three decimals.
+fn micros(interval: Duration) -> String {
+    let nanos = interval.as_nanos();
+    format!("{}.{:03}", nanos / 1000, nanos % 1000)
+}

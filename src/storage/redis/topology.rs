@@ -1,0 +1,195 @@
+//! Which server is the primary of which bucket: one of all of a standalone store, each of its own
+//! slots of a Cluster. Found out at start, and again whenever a server says otherwise or is gone.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+
+use super::encoding::Bucket;
+use super::link::{Connector, Link};
+use super::primaries::Primaries;
+use super::server;
+use super::settings::NodeAddress;
+
+/// Between two looks at the topology, however many ask for one.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(50);
+
+/// Why no topology is known.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// Nobody answered.
+    #[error("no node answers: {0}")]
+    Unreachable(String),
+    /// None of the servers is a primary.
+    #[error("none of the nodes is a primary: promote one, or list the one that is")]
+    NoPrimary,
+    /// More than one is.
+    #[error(
+        "{0} and {1} both say that they are the primary: make one a replica of the other, \
+         after looking which has the newer data"
+    )]
+    TwoPrimaries(NodeAddress, NodeAddress),
+    /// Some slots have no primary.
+    #[error("the cluster does not serve all slots")]
+    Incomplete,
+}
+
+/// Who owns what.
+pub(super) struct Map {
+    pub(super) links: Vec<Arc<Link>>,
+    owners: Vec<Arc<Link>>,
+}
+
+impl Map {
+    pub(super) fn owner(&self, bucket: Bucket) -> Option<&Arc<Link>> {
+        self.owners.get(bucket.index())
+    }
+
+    /// The buckets of each link.
+    pub(super) fn shares(&self) -> Vec<(Arc<Link>, Vec<Bucket>)> {
+        let owned_by = |link: &Arc<Link>| {
+            let owns = |bucket: &Bucket| self.owner(*bucket).is_some_and(|owner| Arc::ptr_eq(owner, link));
+            Bucket::all().filter(owns).collect()
+        };
+        self.links.iter().map(|link| (Arc::clone(link), owned_by(link))).collect()
+    }
+}
+
+/// The servers of a store.
+pub(super) struct Topology {
+    connector: Arc<Connector>,
+    primaries: Arc<Primaries>,
+    map: ArcSwap<Map>,
+    looked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Topology {
+    pub(super) fn new(connector: Arc<Connector>, primaries: Arc<Primaries>) -> Self {
+        let map = ArcSwap::from_pointee(Map { links: Vec::new(), owners: Vec::new() });
+        Self { connector, primaries, map, looked: tokio::sync::Mutex::new(None) }
+    }
+
+    /// What is known now.
+    pub(super) fn map(&self) -> Arc<Map> {
+        self.map.load_full()
+    }
+
+    /// Looks again, unless somebody did a moment ago.
+    pub(super) async fn refresh(&self) -> Result<(), TopologyError> {
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|at| at.elapsed() < LOOK_AT_MOST_EVERY) {
+            return Ok(());
+        }
+        let found = self.look().await;
+        *looked = Some(Instant::now());
+        let addresses = found?;
+        let known = self.map();
+        let mut links: Vec<Arc<Link>> = Vec::new();
+        let mut owners = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let same = |link: &&Arc<Link>| link.address == address;
+            let link = links.iter().find(same).or_else(|| known.links.iter().find(same)).cloned();
+            let link = link.unwrap_or_else(|| {
+                Arc::new(Link::new(address, Arc::clone(&self.connector), Arc::clone(&self.primaries)))
+            });
+            if !links.iter().any(|listed| Arc::ptr_eq(listed, &link)) {
+                links.push(Arc::clone(&link));
+            }
+            owners.push(link);
+        }
+        let map = Arc::new(Map { links, owners });
+        for (link, buckets) in map.shares() {
+            link.take_over(buckets).await;
+        }
+        self.map.store(map);
+        Ok(())
+    }
+
+    /// The primary of each bucket, as the servers say now.
+    async fn look(&self) -> Result<Vec<NodeAddress>, TopologyError> {
+        let known = self.map();
+        let settings = self.connector.settings();
+        let addresses = known.links.iter().map(|link| &link.address).chain(&settings.nodes);
+        let mut asked: Vec<&NodeAddress> = Vec::new();
+        for address in addresses {
+            if !asked.contains(&address) {
+                asked.push(address);
+            }
+        }
+        let answers = futures_util::future::join_all(asked.iter().map(|address| self.ask(address))).await;
+        let mut primaries: Vec<NodeAddress> = Vec::new();
+        let mut failures = Vec::new();
+        let mut incomplete = false;
+        for (address, answer) in asked.into_iter().zip(answers) {
+            match answer {
+                Ok(Word::Cluster(owners)) => match owners.into_iter().collect::<Option<Vec<_>>>() {
+                    Some(owners) => return Ok(owners),
+                    None => incomplete = true,
+                },
+                Ok(Word::Primary) => primaries.push(address.clone()),
+                Ok(Word::Replica) => {}
+                Err(error) => failures.push(format!("{address}: {error}")),
+            }
+        }
+        match primaries.as_slice() {
+            [] if incomplete => Err(TopologyError::Incomplete),
+            [] if failures.is_empty() => Err(TopologyError::NoPrimary),
+            [] => Err(TopologyError::Unreachable(failures.join("; "))),
+            [primary] => Ok(vec![primary.clone(); Bucket::COUNT]),
+            [one, another, ..] => Err(TopologyError::TwoPrimaries(one.clone(), another.clone())),
+        }
+    }
+
+    async fn ask(&self, address: &NodeAddress) -> redis::RedisResult<Word> {
+        let mut connection = self.connector.connect(address, self.connector.settings().call_timeout).await?;
+        let server = server::ask(&mut connection).await?;
+        if server.is_cluster {
+            return Ok(Word::Cluster(cluster_owners(&mut connection, address).await?));
+        }
+        Ok(if server.is_primary { Word::Primary } else { Word::Replica })
+    }
+}
+
+/// What a server says of itself.
+enum Word {
+    Primary,
+    Replica,
+    /// The primary of each bucket, where there is one.
+    Cluster(Vec<Option<NodeAddress>>),
+}
+
+/// Reads `CLUSTER SLOTS`: start, end, primary (host, port, …), replicas. A node that does not know
+/// its own host is reached as it was asked.
+async fn cluster_owners(
+    connection: &mut MultiplexedConnection,
+    asked: &NodeAddress,
+) -> redis::RedisResult<Vec<Option<NodeAddress>>> {
+    let answer: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(connection).await?;
+    let Value::Array(ranges) = answer else { return Ok(vec![None; Bucket::COUNT]) };
+    let ranges: Vec<(i64, i64, NodeAddress)> =
+        ranges.iter().filter_map(|range| slot_range(range, asked)).collect();
+    Ok(Bucket::all()
+        .map(|bucket| {
+            let slot = i64::from(bucket.slot());
+            let range = ranges.iter().find(|(start, end, _)| (*start..=*end).contains(&slot));
+            range.map(|(_, _, address)| address.clone())
+        })
+        .collect())
+}
+
+fn slot_range(range: &Value, asked: &NodeAddress) -> Option<(i64, i64, NodeAddress)> {
+    let Value::Array(parts) = range else { return None };
+    let [Value::Int(start), Value::Int(end), Value::Array(primary), ..] = parts.as_slice() else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = primary.as_slice() else { return None };
+    let host = match host {
+        Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
+        Value::SimpleString(host) if !host.is_empty() => host.clone(),
+        _ => asked.host.clone(),
+    };
+    Some((*start, *end, NodeAddress { host, port: u16::try_from(*port).ok()? }))
+}
