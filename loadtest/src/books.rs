@@ -4,25 +4,45 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 
-use crate::drive::{Job, Window};
-use crate::merchant::Paid;
+use crate::drive::Window;
+use crate::merchant::{Call, Ledger, Paid};
 
-/// Holds the ledger of one window against its jobs, of which `window.done` were sent: each charge
-/// arrived exactly once, with the body the agent sent, and nothing else arrived. `vouched` is
-/// whether a gateway had to vouch for each.
-///
-/// # Errors
-/// What is wrong, when anything is.
-pub fn balance(
-    jobs: &[Job],
-    window: &Window,
-    mut ledger: HashMap<String, Paid>,
-    vouched: bool,
-) -> Result<()> {
-    if window.failed > 0 {
-        bail!("{} wrong answers, such as:\n  {}", window.failed, window.failures.join("\n  "));
+/// A page of the books: opened before a window, held against the ledger after it.
+pub struct Page<'a> {
+    ledger: &'a Ledger,
+    before: HashMap<Call, u64>,
+}
+
+impl<'a> Page<'a> {
+    /// Opens a page. Whatever the ledger holds of earlier charges is forgotten.
+    pub fn open(ledger: &'a Ledger) -> Self {
+        drop(ledger.take());
+        Self { ledger, before: ledger.all_calls() }
     }
-    for charge in jobs.iter().take(window.done).filter_map(|job| job.charge.as_ref()) {
+
+    /// Holds the ledger against what agents were told: each charge arrived exactly once, with the
+    /// body the agent sent, nothing else was charged, and no answer of the merchant's was given
+    /// without asking it. `vouched` is whether a gateway had to vouch for each charge.
+    ///
+    /// # Errors
+    /// What is wrong, when anything is.
+    pub fn balance(self, window: &Window, vouched: bool) -> Result<()> {
+        if window.failed > 0 {
+            bail!("{} wrong answers, such as:\n  {}", window.failed, window.failures.join("\n  "));
+        }
+        for (call, answered) in &window.reached {
+            let before = self.before.get(call).copied().unwrap_or_default();
+            let asked = self.ledger.calls(*call).saturating_sub(before);
+            if asked < *answered {
+                bail!("{answered} answers to {call:?}, for which the merchant was asked {asked} times");
+            }
+        }
+        compare(window, self.ledger.take(), vouched)
+    }
+}
+
+fn compare(window: &Window, mut ledger: HashMap<String, Paid>, vouched: bool) -> Result<()> {
+    for charge in &window.charges {
         let Some(paid) = ledger.remove(&charge.session) else {
             bail!("{} was answered as paid, and the merchant knows nothing of it", charge.session);
         };
@@ -37,50 +57,56 @@ pub fn balance(
         }
     }
     if let Some((session, paid)) = ledger.into_iter().next() {
-        bail!("the merchant was asked to charge {session}, which nobody sent ({paid:?})");
+        bail!("the merchant was asked to charge {session}, which nobody was told of ({paid:?})");
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
-    use crate::connection::Wire;
     use crate::drive::{Charge, histogram};
 
-    fn job(session: &str) -> Job {
-        let charge = Some(Charge { session: session.to_owned(), body: 7 });
-        Job { wire: Wire::One("".into()), status: 200, contains: String::new(), charge }
-    }
-
-    fn window(done: usize) -> Window {
+    fn window(charged: &[&str]) -> Window {
+        let charge = |session: &&str| Charge { session: (*session).to_owned(), body: 7 };
         Window {
             elapsed: Duration::from_secs(1),
-            done,
+            done: charged.len(),
             latency: histogram().unwrap(),
             failed: 0,
             failures: vec![],
+            charges: charged.iter().map(charge).collect(),
+            reached: HashMap::new(),
+            statuses: BTreeMap::new(),
             cpu: Duration::ZERO,
+            beside: Duration::ZERO,
             resident: 0,
         }
     }
 
     #[test]
     fn only_an_exact_ledger_balances() {
-        let jobs = [job("a"), job("b"), job("c")];
         let paid = Paid { calls: 1, body: 7, vouched: true };
         let ledger =
             |entries: &[(&str, Paid)]| entries.iter().map(|(id, paid)| ((*id).to_owned(), *paid)).collect();
-        let check = |entries: &[(&str, Paid)]| balance(&jobs, &window(2), ledger(entries), true).is_ok();
+        let check = |entries: &[(&str, Paid)]| compare(&window(&["a", "b"]), ledger(entries), true).is_ok();
         assert!(check(&[("a", paid), ("b", paid)]));
         assert!(!check(&[("a", paid)]), "one is missing");
         assert!(!check(&[("a", paid), ("b", paid), ("c", paid)]), "one was never sent");
         assert!(!check(&[("a", paid), ("b", Paid { calls: 2, ..paid })]), "one came twice");
         assert!(!check(&[("a", paid), ("b", Paid { body: 8, ..paid })]), "one was changed");
         assert!(!check(&[("a", paid), ("b", Paid { vouched: false, ..paid })]), "one was not vouched for");
-        let wrong = Window { failed: 1, ..window(0) };
-        assert!(balance(&jobs, &wrong, HashMap::new(), true).is_err(), "an answer was wrong");
+    }
+
+    #[test]
+    fn a_wrong_answer_or_one_from_nowhere_does_not_balance() {
+        let ledger = Ledger::default();
+        assert!(Page::open(&ledger).balance(&window(&[]), true).is_ok());
+        assert!(Page::open(&ledger).balance(&Window { failed: 1, ..window(&[]) }, true).is_err());
+        let reached = HashMap::from([(Call::Get, 1)]);
+        assert!(Page::open(&ledger).balance(&Window { reached, ..window(&[]) }, true).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! A client's connection: HTTP/1.1 written and read by hand, because the load generator shares the
 //! machine with what it measures, or HTTP/2 through hyper.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 
 use crate::request::Request;
@@ -41,6 +41,8 @@ pub struct Target {
     pub tls: Option<Arc<ClientConfig>>,
     /// Which HTTP.
     pub http: Http,
+    /// The address agents come from, where it matters.
+    pub from: Option<IpAddr>,
 }
 
 /// A request in the form its connection sends.
@@ -49,7 +51,7 @@ pub enum Wire {
     /// HTTP/1.1: the bytes.
     One(Bytes),
     /// HTTP/2: the request.
-    Two(http::Request<Full<Bytes>>),
+    Two(Box<http::Request<Full<Bytes>>>),
 }
 
 /// A whole answer.
@@ -74,7 +76,11 @@ impl Target {
     /// # Errors
     /// When there is no connection, or TLS or HTTP/2 fail.
     pub async fn connect(&self) -> Result<Connection> {
-        let tcp = TcpStream::connect(self.address).await.context("no connection")?;
+        let socket = TcpSocket::new_v4()?;
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        let tcp = socket.connect(self.address).await.context("no connection")?;
         tcp.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
             return Ok(Connection::One(Box::new(Stream::new(tcp))));
@@ -105,7 +111,7 @@ impl Target {
         let builder = http::Request::builder().method(&request.method).uri(uri);
         let mut written = builder.body(Full::new(request.body.clone()))?;
         *written.headers_mut() = request.headers.clone();
-        Ok(Wire::Two(written))
+        Ok(Wire::Two(Box::new(written)))
     }
 }
 
@@ -127,7 +133,7 @@ impl Connection {
             (Self::One(stream), Wire::One(bytes)) => stream.exchange(bytes).await,
             (Self::Two(sender), Wire::Two(request)) => {
                 sender.ready().await?;
-                let response = sender.send_request(request.clone()).await?;
+                let response = sender.send_request(http::Request::clone(request)).await?;
                 let status = response.status().as_u16();
                 Ok(Answer { status, body: response.into_body().collect().await?.to_bytes() })
             }

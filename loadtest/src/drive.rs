@@ -3,33 +3,60 @@
 //! it was due, not from when a connection was free to send it: a proxy that stalls is charged for
 //! everybody who had to wait (coordinated omission).
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use hdrhistogram::Histogram;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use crate::checkout::Checkout;
 use crate::connection::{Answer, Connection, Target, Wire};
-use crate::numbers::{micros, real};
+use crate::merchant::Call;
+use crate::numbers::{fine_micros, micros, real};
 use crate::process::{Process, Usage};
 
 /// Failures that are told in words; the others are counted.
 const FAILURES_TOLD: usize = 5;
 
+/// Something to be done, and judged.
+pub enum Job {
+    /// One request, made before.
+    Send(Prepared),
+    /// A whole checkout, each step signed when it is sent.
+    Checkout(Checkout),
+}
+
 /// A request and the answer it must get.
-pub struct Job {
+pub struct Prepared {
     /// The request.
     pub wire: Wire,
-    /// The status that is right.
-    pub status: u16,
+    /// The statuses that are right.
+    pub right: &'static [u16],
     /// What must stand in the body.
     pub contains: String,
+    /// What the merchant must be asked for.
+    pub reaches: Option<Call>,
     /// What the merchant must find in its ledger, if this charges somebody.
     pub charge: Option<Charge>,
+}
+
+impl Prepared {
+    /// The same once more.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            wire: self.wire.clone(),
+            right: self.right,
+            contains: self.contains.clone(),
+            reaches: self.reaches,
+            charge: self.charge.clone(),
+        }
+    }
 }
 
 /// A charge in the agents' books.
@@ -53,10 +80,27 @@ pub struct Window {
     pub failed: usize,
     /// Some of them, in words.
     pub failures: Vec<String>,
-    /// CPU time the process used meanwhile, if one was watched.
+    /// Charges answered as made.
+    pub charges: Vec<Charge>,
+    /// Right answers that had to come from the merchant, by what it was asked.
+    pub reached: HashMap<Call, u64>,
+    /// Right answers by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// CPU time the watched proxy used meanwhile.
     pub cpu: Duration,
-    /// Its memory at the end, in bytes.
+    /// CPU time of what works beside it.
+    pub beside: Duration,
+    /// The proxy's memory at the end, in bytes.
     pub resident: u64,
+}
+
+/// What is measured while a window lasts.
+#[derive(Clone, Copy, Default)]
+pub struct Watched<'a> {
+    /// The proxy.
+    pub proxy: Option<&'a Process>,
+    /// What works beside it, such as Redis.
+    pub beside: &'a [Process],
 }
 
 impl Window {
@@ -65,9 +109,19 @@ impl Window {
         real(self.latency.len()) / self.elapsed.as_secs_f64()
     }
 
-    /// CPU microseconds a request.
+    /// CPU microseconds of the proxy a request.
     pub fn cpu_micros(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / real(self.latency.len().max(1))
+        fine_micros(self.cpu) / real(self.latency.len().max(1))
+    }
+
+    /// CPU microseconds of what works beside it a request.
+    pub fn beside_micros(&self) -> f64 {
+        fine_micros(self.beside) / real(self.latency.len().max(1))
+    }
+
+    /// The proxy's memory in megabytes.
+    pub fn megabytes(&self) -> f64 {
+        real(self.resident) / 1e6
     }
 
     /// A latency quantile in milliseconds.
@@ -118,7 +172,7 @@ impl Fleet {
         self,
         jobs: Arc<Vec<Job>>,
         longest: Duration,
-        watched: Option<&Process>,
+        watched: Watched<'_>,
     ) -> Result<(Self, Window)> {
         let next = Arc::new(AtomicUsize::new(0));
         let over = Arc::new(AtomicBool::new(false));
@@ -130,8 +184,7 @@ impl Fleet {
             workers.spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                    let began = Instant::now();
-                    worker.perform(job, began).await;
+                    worker.perform(job, Instant::now()).await;
                 }
                 worker
             });
@@ -154,7 +207,7 @@ impl Fleet {
         self,
         jobs: Arc<Vec<Job>>,
         rate: f64,
-        watched: Option<&Process>,
+        watched: Watched<'_>,
     ) -> Result<(Self, Window)> {
         let (arrivals, queue) = mpsc::unbounded_channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -202,43 +255,82 @@ async fn join(mut workers: JoinSet<Worker>) -> Result<Vec<Worker>> {
 
 struct Worker {
     connection: Connection,
+    tally: Tally,
+}
+
+/// What one worker has seen.
+struct Tally {
     latency: Histogram<u64>,
     done: usize,
     failed: usize,
     failures: Vec<String>,
+    charges: Vec<Charge>,
+    reached: HashMap<Call, u64>,
+    statuses: BTreeMap<u16, u64>,
 }
 
 impl Worker {
     fn new(connection: Connection) -> Result<Self> {
-        let latency = histogram()?;
-        Ok(Self { connection, latency, done: 0, failed: 0, failures: Vec::new() })
+        let tally = Tally {
+            latency: histogram()?,
+            done: 0,
+            failed: 0,
+            failures: Vec::new(),
+            charges: Vec::new(),
+            reached: HashMap::new(),
+            statuses: BTreeMap::new(),
+        };
+        Ok(Self { connection, tally })
     }
 
-    /// Sends a job and judges its answer. `from` is when its latency begins.
+    /// Does a job and judges what came of it. `from` is when its latency begins.
     async fn perform(&mut self, job: &Job, from: Instant) {
-        let answer = self.connection.send(&job.wire).await;
-        self.latency.saturating_record(micros(from.elapsed()));
-        self.done += 1;
-        let Some(failure) = failure(job, answer) else { return };
-        self.failed += 1;
-        if self.failures.len() < FAILURES_TOLD {
-            self.failures.push(failure);
+        let done = match job {
+            Job::Send(prepared) => {
+                let answer = self.connection.send(&prepared.wire).await;
+                judge(prepared, answer)
+            }
+            Job::Checkout(checkout) => checkout.perform(&mut self.connection).await,
+        };
+        let tally = &mut self.tally;
+        tally.latency.saturating_record(micros(from.elapsed()));
+        tally.done += 1;
+        match done {
+            Ok(done) => {
+                tally.charges.extend(done.charge);
+                *tally.statuses.entry(done.status).or_default() += 1;
+                for call in done.reached {
+                    *tally.reached.entry(call).or_default() += 1;
+                }
+            }
+            Err(failure) => {
+                tally.failed += 1;
+                if tally.failures.len() < FAILURES_TOLD {
+                    tally.failures.push(format!("{failure:#}"));
+                }
+            }
         }
     }
 }
 
-/// What is wrong with an answer.
-fn failure(job: &Job, answer: Result<Answer>) -> Option<String> {
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(error) => return Some(format!("no answer: {error:#}")),
-    };
-    let is_right = answer.status == job.status && holds(&answer.body, job.contains.as_bytes());
-    if is_right {
-        return None;
+/// What a job did.
+pub struct Done {
+    /// The last answer's status.
+    pub status: u16,
+    /// What was charged.
+    pub charge: Option<Charge>,
+    /// What the merchant was asked.
+    pub reached: Vec<Call>,
+}
+
+fn judge(job: &Prepared, answer: Result<Answer>) -> Result<Done> {
+    let answer = answer.context("no answer")?;
+    if !job.right.contains(&answer.status) || !holds(&answer.body, job.contains.as_bytes()) {
+        let body: String = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
+        bail!("{} instead of {:?} with {:?}: {body}", answer.status, job.right, job.contains);
     }
-    let body: String = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
-    Some(format!("{} instead of {} with {:?}: {body}", answer.status, job.status, job.contains))
+    let reached = job.reaches.into_iter().collect();
+    Ok(Done { status: answer.status, charge: job.charge.clone(), reached })
 }
 
 /// Whether `bytes` hold `part`.
@@ -258,40 +350,60 @@ pub fn holds(bytes: &[u8], part: &[u8]) -> bool {
 /// A window under way.
 struct Watch {
     began: Instant,
-    before: Option<Usage>,
+    proxy: Option<Usage>,
+    beside: Duration,
 }
 
 impl Watch {
-    fn begin(watched: Option<&Process>) -> Result<Self> {
-        let before = watched.map(Process::usage).transpose()?;
-        Ok(Self { before, began: Instant::now() })
+    fn begin(watched: Watched<'_>) -> Result<Self> {
+        let (proxy, beside) = usage(watched)?;
+        Ok(Self { proxy, beside, began: Instant::now() })
     }
 
-    fn end(self, workers: &mut [Worker], watched: Option<&Process>) -> Result<Window> {
+    fn end(self, workers: &mut [Worker], watched: Watched<'_>) -> Result<Window> {
         let elapsed = self.began.elapsed();
-        let after = watched.map(Process::usage).transpose()?;
+        let (proxy, beside) = usage(watched)?;
         let mut window = Window {
             elapsed,
             done: 0,
             latency: histogram()?,
             failed: 0,
             failures: Vec::new(),
+            charges: Vec::new(),
+            reached: HashMap::new(),
+            statuses: BTreeMap::new(),
             cpu: Duration::ZERO,
+            beside: beside.saturating_sub(self.beside),
             resident: 0,
         };
-        for worker in workers {
-            window.latency.add(&worker.latency).context("histograms of one kind")?;
-            window.done += worker.done;
-            window.failed += worker.failed;
-            window.failures.append(&mut worker.failures);
+        for tally in workers.iter_mut().map(|worker| &mut worker.tally) {
+            window.latency.add(&tally.latency).context("histograms of one kind")?;
+            window.done += tally.done;
+            window.failed += tally.failed;
+            window.failures.append(&mut tally.failures);
+            window.charges.append(&mut tally.charges);
+            for (call, count) in &tally.reached {
+                *window.reached.entry(*call).or_default() += count;
+            }
+            for (status, count) in &tally.statuses {
+                *window.statuses.entry(*status).or_default() += count;
+            }
         }
         window.failures.truncate(FAILURES_TOLD);
-        if let (Some(before), Some(after)) = (self.before, after) {
+        if let (Some(before), Some(after)) = (self.proxy, proxy) {
             window.cpu = after.cpu.saturating_sub(before.cpu);
             window.resident = after.resident;
         }
         Ok(window)
     }
+}
+
+fn usage(watched: Watched<'_>) -> Result<(Option<Usage>, Duration)> {
+    let mut beside = Duration::ZERO;
+    for process in watched.beside {
+        beside += process.usage()?.cpu;
+    }
+    Ok((watched.proxy.map(Process::usage).transpose()?, beside))
 }
 
 #[cfg(test)]

@@ -81,21 +81,11 @@ impl Gateway {
         merchant: SocketAddr,
         options: &Options,
     ) -> Result<Self> {
-        fs::create_dir_all(directory)?;
-        let (address, admin) = (free_address()?, free_address()?);
-        let mut text = about_gateway(directory, address, admin, certificates, options)?;
-        for agent in everyone.agents.iter() {
-            text.push_str(&about_agent(agent, options));
-        }
-        let names = everyone.merchants.iter().map(String::as_str);
-        for name in names.chain([READING, PLAIN]) {
-            text.push_str(&about_merchant(directory, name, merchant, options)?);
-        }
-        let config = directory.join("countersign.toml");
-        secret_file(directory, "countersign.toml", &text)?;
-        check(binary, &config)?;
+        let Configured { file, address, admin } =
+            configure(directory, certificates, everyone, merchant, options)?;
+        check(binary, &file)?;
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--config").arg(&config);
+        command.arg("serve").arg("--config").arg(&file);
         let mut process = Process::start("countersign", &mut command, directory)?;
         process.wait_for(address)?;
         Ok(Self { process, address, admin })
@@ -114,6 +104,41 @@ impl Gateway {
         stream.read_to_string(&mut answer).await?;
         Ok(answer)
     }
+}
+
+/// A configuration that was written.
+pub struct Configured {
+    /// The file.
+    pub file: PathBuf,
+    /// Where agents are to connect.
+    pub address: SocketAddr,
+    /// Where operators are to connect.
+    pub admin: SocketAddr,
+}
+
+/// Writes a configuration and its secrets into `directory`.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn configure(
+    directory: &Path,
+    certificates: &Certificates,
+    everyone: &Population,
+    merchant: SocketAddr,
+    options: &Options,
+) -> Result<Configured> {
+    fs::create_dir_all(directory)?;
+    let (address, admin) = (free_address()?, free_address()?);
+    let mut text = about_gateway(directory, address, admin, certificates, options)?;
+    for agent in everyone.agents.iter() {
+        text.push_str(&about_agent(agent, options));
+    }
+    let names = everyone.merchants.iter().map(String::as_str);
+    for name in names.chain([READING, PLAIN]) {
+        text.push_str(&about_merchant(directory, name, merchant, options)?);
+    }
+    let file = secret_file(directory, "countersign.toml", &text)?;
+    Ok(Configured { file, address, admin })
 }
 
 /// Asks the binary what it thinks of a configuration.

@@ -2,6 +2,7 @@
 //! signed, before a window is measured.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::connection::Target;
-use crate::drive::{Charge, Job};
-use crate::merchant::{Ledger, TOTAL};
+use crate::drive::{Charge, Job, Prepared};
+use crate::merchant::{Call, Ledger, TOTAL};
 use crate::population::{Agent, Population};
 use crate::request::{Draft, Proof, Style};
 
@@ -215,80 +216,117 @@ pub fn complete(merchant: &str, session: &str, token: &str) -> Draft {
     Draft::post(path(merchant, &format!("/{session}/complete")), body.to_string())
 }
 
-/// Jobs that complete these sessions.
-///
-/// # Errors
-/// When one cannot be signed.
-pub fn complete_jobs(preparation: &Preparation, sessions: &[Session], proof: Proof<'_>) -> Result<Vec<Job>> {
-    let jobs = sessions.iter().map(|session| {
-        let agent = preparation.everyone.agent(session.agent)?;
-        let token = session.token.as_deref().context("a session without a token")?;
-        let draft = complete(&session.merchant, &session.id, token);
-        complete_job(&preparation.target, agent, draft, &session.id, proof)
-    });
-    jobs.collect()
-}
-
-fn complete_job(
-    target: &Target,
-    agent: &Agent,
-    draft: Draft,
-    session: &str,
-    proof: Proof<'_>,
-) -> Result<Job> {
-    let charge = Charge { session: session.to_owned(), body: Ledger::digest(&draft.body) };
-    let request = draft.sign(agent, &target.authority, proof)?;
-    Ok(Job {
-        wire: target.write(&request)?,
-        status: 200,
-        contains: format!("ord_{session}"),
-        charge: Some(charge),
+/// Makes jobs on all cores, in order.
+fn each_job(count: usize, make: impl Fn(usize) -> Result<Job> + Sync) -> Result<Vec<Job>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = count.div_ceil(threads).max(1);
+    let make = &make;
+    thread::scope(|scope| {
+        let parts: Vec<_> = (0..count)
+            .step_by(share)
+            .map(|first| {
+                let turns = first..(first + share).min(count);
+                scope.spawn(move || turns.map(make).collect::<Result<Vec<Job>>>())
+            })
+            .collect();
+        let mut jobs = Vec::with_capacity(count);
+        for part in parts {
+            let Ok(part) = part.join() else { bail!("a thread that made jobs panicked") };
+            jobs.append(&mut part?);
+        }
+        Ok(jobs)
     })
 }
 
-/// Jobs that complete sessions nobody created: for proxies that do not look, the same bytes on the
-/// wire. `series` keeps sessions of different windows apart.
-///
-/// # Errors
-/// When one cannot be signed.
-pub fn bare_complete_jobs(
-    preparation: &Preparation,
-    series: usize,
-    count: usize,
-    proof: Proof<'_>,
-) -> Result<Vec<Job>> {
-    let jobs = (0..count).map(|turn| {
-        let agent = preparation.everyone.agent(turn)?;
-        let session = format!("cs_{series:03}{turn:07}");
-        let token = format!("vt_{series:010}{turn:022}");
-        let draft = complete(preparation.merchant(turn)?, &session, &token);
-        complete_job(&preparation.target, agent, draft, &session, proof)
-    });
-    jobs.collect()
-}
+impl Preparation {
+    fn job(
+        &self,
+        draft: Draft,
+        agent: &Agent,
+        proof: Proof<'_>,
+        (right, contains): (&'static [u16], String),
+        reaches: Option<Call>,
+    ) -> Result<Job> {
+        let request = draft.sign(agent, &self.target.authority, proof)?;
+        Ok(Job::Send(Prepared { wire: self.target.write(&request)?, right, contains, reaches, charge: None }))
+    }
 
-/// Jobs that read sessions, each in turn, unsigned unless told otherwise.
-///
-/// # Errors
-/// When one cannot be written.
-pub fn get_jobs(
-    preparation: &Preparation,
-    sessions: &[Session],
-    count: usize,
-    proof: Proof<'_>,
-) -> Result<Vec<Job>> {
-    let jobs = sessions.iter().cycle().take(count).map(|session| {
-        let agent = preparation.everyone.agent(session.agent)?;
-        let request =
-            get(&session.merchant, &session.id).sign(agent, &preparation.target.authority, proof)?;
-        Ok(Job {
-            wire: preparation.target.write(&request)?,
-            status: 200,
-            contains: format!("\"id\":\"{}\"", session.id),
-            charge: None,
+    fn complete_job(&self, agent: &Agent, draft: Draft, session: &str, proof: Proof<'_>) -> Result<Job> {
+        let charge = Charge { session: session.to_owned(), body: Ledger::digest(&draft.body) };
+        let request = draft.sign(agent, &self.target.authority, proof)?;
+        Ok(Job::Send(Prepared {
+            wire: self.target.write(&request)?,
+            right: &[200],
+            contains: format!("ord_{session}"),
+            reaches: Some(Call::Complete),
+            charge: Some(charge),
+        }))
+    }
+
+    /// Jobs that create sessions.
+    ///
+    /// # Errors
+    /// When one cannot be signed.
+    pub fn create_jobs(&self, count: usize, proof: Proof<'_>) -> Result<Vec<Job>> {
+        each_job(count, |turn| {
+            let draft = create(self.merchant(turn)?);
+            let right: (&'static [u16], _) = (&[201], "ready_for_payment".to_owned());
+            self.job(draft, self.everyone.agent(turn)?, proof, right, Some(Call::Create))
         })
-    });
-    jobs.collect()
+    }
+
+    /// Jobs that mint a token for each of these sessions.
+    ///
+    /// # Errors
+    /// When one cannot be signed.
+    pub fn delegate_jobs(&self, sessions: &[Session], proof: Proof<'_>) -> Result<Vec<Job>> {
+        each_job(sessions.len(), |turn| {
+            let session = sessions.get(turn).context("a session for each turn")?;
+            let agent = self.everyone.agent(session.agent)?;
+            let draft = mint(agent, turn, session, TOTAL);
+            self.job(draft, agent, proof, (&[201], "\"id\":\"vt_".to_owned()), None)
+        })
+    }
+
+    /// Jobs that complete these sessions.
+    ///
+    /// # Errors
+    /// When one cannot be signed.
+    pub fn complete_jobs(&self, sessions: &[Session], proof: Proof<'_>) -> Result<Vec<Job>> {
+        each_job(sessions.len(), |turn| {
+            let session = sessions.get(turn).context("a session for each turn")?;
+            let token = session.token.as_deref().context("a session without a token")?;
+            let draft = complete(&session.merchant, &session.id, token);
+            self.complete_job(self.everyone.agent(session.agent)?, draft, &session.id, proof)
+        })
+    }
+
+    /// Jobs that complete sessions nobody created: for proxies that do not look, the same bytes on
+    /// the wire. `series` keeps sessions of different windows apart.
+    ///
+    /// # Errors
+    /// When one cannot be signed.
+    pub fn bare_complete_jobs(&self, series: usize, count: usize, proof: Proof<'_>) -> Result<Vec<Job>> {
+        each_job(count, |turn| {
+            let session = format!("cs_b{series:03}{turn:07}");
+            let token = format!("vt_{series:010}{turn:022}");
+            let draft = complete(self.merchant(turn)?, &session, &token);
+            self.complete_job(self.everyone.agent(turn)?, draft, &session, proof)
+        })
+    }
+
+    /// Jobs that read sessions, each in turn.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn get_jobs(&self, sessions: &[Session], count: usize, proof: Proof<'_>) -> Result<Vec<Job>> {
+        each_job(count, |turn| {
+            let session = sessions.get(turn % sessions.len().max(1)).context("there are no sessions")?;
+            let right: (&'static [u16], _) = (&[200], format!("\"id\":\"{}\"", session.id));
+            let draft = get(&session.merchant, &session.id);
+            self.job(draft, self.everyone.agent(session.agent)?, proof, right, Some(Call::Get))
+        })
+    }
 }
 
 /// Sessions nobody created, for proxies that do not look.

@@ -110,6 +110,22 @@ impl Process {
         Ok(total)
     }
 
+    /// Tells it to end, waits until it has, and gives what it printed.
+    ///
+    /// # Errors
+    /// When it has not ended by then.
+    pub fn finish(mut self, within: Duration) -> Result<String> {
+        signal(self.id(), Signal::TERM);
+        let until = Instant::now() + within;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > until {
+                bail!("{} does not end\n{}", self.name, self.last_words());
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        Ok(fs::read_to_string(&self.log)?)
+    }
+
     fn last_words(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let mut lines: Vec<&str> = text.lines().rev().take(20).collect();

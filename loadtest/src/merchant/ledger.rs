@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 const SHARDS: usize = 32;
 
 /// A call to the merchant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is ACP's call of the same name")]
 pub enum Call {
     Create,
@@ -72,6 +72,12 @@ impl Ledger {
     /// How often it was called so.
     pub fn calls(&self, call: Call) -> u64 {
         self.calls.get(place(call)).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// How often it was called in each way.
+    pub fn all_calls(&self) -> HashMap<Call, u64> {
+        let every = [Call::Create, Call::Get, Call::Update, Call::Complete, Call::Cancel];
+        every.into_iter().map(|call| (call, self.calls(call))).collect()
     }
 
     /// Whether a session was completed.

@@ -112,7 +112,9 @@ async fn serve(listener: std::net::TcpListener, shop: Arc<Shop>) -> Result<()> {
         tokio::spawn(async move {
             let service = service_fn(|request| Arc::clone(&shop).answer(request));
             let mut server = http1::Builder::new();
-            let connection = server.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+            // Proxies keep idle connections for as long as they like.
+            let server = server.timer(TokioTimer::new()).header_read_timeout(None);
+            let connection = server.serve_connection(TokioIo::new(stream), service);
             // A proxy that hangs up is its own affair.
             let _ = connection.await;
         });
