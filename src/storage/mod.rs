@@ -153,7 +153,7 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
             let known = epochs.store_mark()?;
             settings.may_create = known.is_none();
             let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
-            let mark = mark_of(&*store);
+            let mark = mark_of(&store);
             match known {
                 None => epochs.mark_store(&mark)?,
                 Some(known) if known == mark => {}
@@ -161,8 +161,7 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
             }
             let clock = store.clock();
             let epochs = epochs.by(Arc::clone(&clock));
-            let limits: Arc<dyn SharedLimits> = Arc::clone(&store) as _;
-            Ok(Opened { records: store, backup: None, epochs, clock, limits: Some(limits) })
+            Ok(Opened { records: store.clone(), backup: None, epochs, clock, limits: Some(store) })
         }
     }
 }

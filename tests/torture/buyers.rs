@@ -109,11 +109,8 @@ impl Purchase<'_> {
             match self.complete(&session, &spent).await {
                 // Completed, declined, refused: told for good.
                 Some(told) if told.order.is_some() || told.waits => return,
-                Some(told) if told.status < 300 => {
-                    if self.dice.chance(50) {
-                        return;
-                    }
-                }
+                Some(told) if told.status < 300 && self.dice.chance(50) => return,
+                Some(told) if told.status < 300 => {}
                 // A token that will not do; another may.
                 Some(told) if told.status == 422 => {
                     token = None;

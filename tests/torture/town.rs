@@ -55,7 +55,8 @@ fn digest(secret: &SecretString) -> String {
 
 fn write(directory: &Path, name: &str, content: &str) -> String {
     let path = directory.join(name);
-    let mut file = std::fs::OpenOptions::new().create(true).write(true).mode(0o600).open(path).unwrap();
+    let mut file =
+        std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).unwrap();
     file.write_all(content.as_bytes()).unwrap();
     format!("file:{name}")
 }

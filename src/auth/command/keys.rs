@@ -25,7 +25,7 @@ pub enum SecretEncoding {
 
 /// A key that makes signatures.
 pub(super) enum PrivateKey {
-    Signing(SigningKey),
+    Signing(Box<SigningKey>),
     Shared(MacKey),
 }
 
@@ -38,7 +38,8 @@ impl PrivateKey {
         }
         let expected = "expected a private key: PKCS#8 PEM, Ed25519 or P-256";
         let key = SigningKey::from_pkcs8_pem(&text);
-        key.map(Self::Signing).map_err(|_| CommandError::Key { path: path.to_owned(), expected })
+        key.map(|key| Self::Signing(Box::new(key)))
+            .map_err(|_| CommandError::Key { path: path.to_owned(), expected })
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CommandError> {

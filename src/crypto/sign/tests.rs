@@ -82,7 +82,8 @@ fn keys_under_which_anybody_can_sign_are_refused() {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    let digit = |at: usize| u8::from_str_radix(text.get(at..at + 2).unwrap(), 16).unwrap();
+    (0..text.len()).step_by(2).map(digit).collect()
 }
 
 #[test]

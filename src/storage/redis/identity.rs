@@ -191,7 +191,8 @@ mod tests {
         let complete = StoreIdentity { complete: true, ..identity };
         let text = complete.write();
         assert!(StoreIdentity::parse(&text) == Some(complete));
-        for broken in ["", "1", "2 00 g complete", &text.replace("complete", "done"), &text[..40]] {
+        for broken in ["", "1", "2 00 g complete", &text.replace("complete", "done"), text.get(..40).unwrap()]
+        {
             assert!(StoreIdentity::parse(broken).is_none(), "{broken}");
         }
     }

@@ -111,12 +111,10 @@ impl RedisStore {
     /// [`OpenError`], which says what to do.
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Self, OpenError> {
         let clock = Arc::new(ServerClock::new(clock));
+        let server_clock: Arc<dyn Clock> = clock.clone();
         let connector = Arc::new(Connector::new(settings.clone()));
-        let primaries = Arc::new(Primaries::new(
-            Arc::clone(&clock) as Arc<dyn Clock>,
-            settings.failover_caution,
-            Arc::clone(&notify),
-        ));
+        let primaries =
+            Arc::new(Primaries::new(server_clock, settings.failover_caution, Arc::clone(&notify)));
         let topology = Topology::new(connector, Arc::clone(&primaries));
         topology.refresh().await?;
         let shared = Arc::new(Shared {
@@ -150,7 +148,7 @@ impl RedisStore {
 
     /// The clock that all replicas of this store go by.
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.shared.clock) as Arc<dyn Clock>
+        self.shared.clock.clone()
     }
 }
 

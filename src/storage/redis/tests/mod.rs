@@ -69,7 +69,8 @@ async fn a_cluster_keeps_the_contract() {
         primaries.for_each(|node| drop(node.command(&["FLUSHALL"])));
         let clock = Arc::new(ManualClock::new(contract::START));
         let store = RedisStore::open(settings.clone(), clock.clone(), Arc::new(|_| {})).await.unwrap();
-        Fixture { store: Arc::new(store) as Arc<dyn RecordStore>, clock, _guard: () }
+        let store: Arc<dyn RecordStore> = Arc::new(store);
+        Fixture { store, clock, _guard: () }
     });
 }
 
