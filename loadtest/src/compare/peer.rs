@@ -1,10 +1,13 @@
 //! What Countersign is compared with: each peer started as its own documentation would have it for
 //! speed, under the templates in `peers/`.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use countersign::crypto::mac::MacKey;
@@ -15,6 +18,9 @@ use crate::arena::Arena;
 use crate::gateway::{Options, Store, secret_file};
 use crate::population::hexadecimal;
 use crate::process::{Process, find, free_address};
+
+/// Redis waits for some seconds before it sends a replica what it has.
+const REPLICA_CATCHES_UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// A peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,8 +154,26 @@ impl Kind {
     }
 }
 
+/// A replica that has caught up.
 fn redis_replica(arena: &Arena, name: &str, of: u16) -> Result<Process> {
-    Ok(redis(arena, &format!("{name}-replica"), Some(of))?.1)
+    let (_, replica) = redis(arena, &format!("{name}-replica"), Some(of))?;
+    let until = Instant::now() + REPLICA_CATCHES_UP_WITHIN;
+    while !replication(of)?.contains("state=online") {
+        if Instant::now() > until {
+            bail!("the replica of {name} does not catch up");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(replica)
+}
+
+/// What a primary says about its replicas.
+fn replication(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"INFO replication\r\nQUIT\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn gateway(arena: &Arena, name: &str, store: Store, beside: Vec<Process>) -> Result<Peer> {
@@ -158,7 +182,7 @@ fn gateway(arena: &Arena, name: &str, store: Store, beside: Vec<Process>) -> Res
 }
 
 fn threads() -> String {
-    std::thread::available_parallelism().map_or(1, usize::from).to_string()
+    thread::available_parallelism().map_or(1, usize::from).to_string()
 }
 
 /// Fills `{{name}}` in a template.
@@ -344,7 +368,7 @@ pub fn redis(arena: &Arena, name: &str, replica_of: Option<u16>) -> Result<(u16,
     let port = address.port().to_string();
     let mut command = Command::new(find("redis-server").context("redis-server is not installed")?);
     command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir"]).arg(&room);
-    command.args(["--appendonly", "yes", "--appendfsync", "everysec"]);
+    command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync-delay", "0"]);
     if let Some(primary) = replica_of {
         command.args(["--replicaof", &format!("127.0.0.1 {primary}")]);
     }
