@@ -48,7 +48,8 @@ fn story() -> Facts {
             },
         )]
         .into(),
-        sessions: [("cs_1".to_owned(), Session { agent: 0, merchant, known: true })].into(),
+        sessions: [("cs_1".to_owned(), Session { agent: 0, merchant, status: Some("completed".to_owned()) })]
+            .into(),
         operations: [
             ("create".to_owned(), operation(Verb::Create, None, None, told(201, None))),
             ("update".to_owned(), operation(Verb::Update, Some("cs_1"), None, told(200, None))),
@@ -186,7 +187,7 @@ fn what_was_acknowledged_and_is_gone_is_found_and_forgiven_only_where_it_may_be(
     let lose = |facts: &mut Facts| {
         complete(facts).answers.push(told(404, None));
         token(facts).standing = None;
-        facts.sessions.get_mut("cs_1").unwrap().known = false;
+        facts.sessions.get_mut("cs_1").unwrap().status = None;
     };
     let lost = ["TokenLost", "AnswerLost", "SessionLost"];
     assert_eq!(names(&violations(lose)), lost);

@@ -88,24 +88,27 @@ impl Cluster {
         self.nodes.iter().position(|node| node.port == port && node.is_running())
     }
 
+    /// Which node now serves a slot.
+    pub fn index_of(&self, slot: u16) -> usize {
+        until(|| format!("nobody serves slot {slot}: {}", self.told()), || self.primary_of(slot))
+    }
+
     /// The node that now serves a slot.
     pub fn node_of(&self, slot: u16) -> &Server {
-        let index = until(|| format!("nobody serves slot {slot}"), || self.primary_of(slot));
-        &self.nodes[index]
+        &self.nodes[self.index_of(slot)]
     }
 
     /// `kill -9` for the node that serves a slot; which one it was. It does not wait for another to
     /// take over.
     pub fn kill_primary_of(&mut self, slot: u16) -> usize {
-        let index = until(|| format!("nobody serves slot {slot}"), || self.primary_of(slot));
+        let index = self.index_of(slot);
         self.nodes[index].kill();
         index
     }
 
     /// Waits until another node serves a slot and all is well again; which one.
     pub fn wait_for_takeover(&self, slot: u16) -> usize {
-        let index =
-            until(|| format!("nobody takes over slot {slot}: {}", self.told()), || self.primary_of(slot));
+        let index = self.index_of(slot);
         self.wait_until_served();
         index
     }

@@ -289,6 +289,14 @@ impl Server {
         Some(self.try_command(&["ROLE"]).ok()?.parts().first()?.text())
     }
 
+    /// The ports of its replicas.
+    pub fn replica_ports(&self) -> Vec<u16> {
+        let role = self.command(&["ROLE"]);
+        let replicas = role.parts().get(2).map(Reply::parts).unwrap_or_default();
+        let port = |replica: &Reply| replica.parts().get(1)?.text().parse().ok();
+        replicas.iter().filter_map(port).collect()
+    }
+
     /// A line of `INFO`, such as `master_link_status`; `None` when there is no answer or no such line.
     pub fn info(&self, name: &str) -> Option<String> {
         let info = self.try_command(&["INFO", "everything"]).ok()?.text();

@@ -96,7 +96,7 @@ pub fn audit(facts: &Facts) -> Findings {
     tokens(facts, note);
     answers(facts, note);
     for (id, session) in &facts.sessions {
-        if !session.known {
+        if session.status.is_none() {
             note(Violation::SessionLost(format!("{id} at {}", session.merchant)));
         }
     }
@@ -171,7 +171,10 @@ fn tokens(facts: &Facts, note: &mut impl FnMut(Violation)) {
             continue;
         };
         match (standing, charged.contains_key(id)) {
-            ("claimed", _) => note(Violation::ClaimStuck(format!("{id} of {}", token.session))),
+            ("claimed", _) => {
+                let shown = facts.sessions.get(&token.session);
+                note(Violation::ClaimStuck(format!("{id} of {}: {shown:?}", token.session)));
+            }
             ("consumed", false) => note(Violation::SpentUncharged(format!("{id} of {}", token.session))),
             ("consumed", true) | (_, false) => {}
             (standing, true) => note(Violation::ChargedAndSpendable(format!("{id} is {standing}"))),

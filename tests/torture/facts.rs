@@ -50,8 +50,9 @@ pub struct Session {
     /// Whose it is.
     pub agent: usize,
     pub merchant: String,
-    /// Whether the gateway knows it when all is over.
-    pub known: bool,
+    /// Its status when all is over, as the merchant shows it through the gateway; `None` when the
+    /// gateway does not know it.
+    pub status: Option<String>,
 }
 
 /// What an operation does.

@@ -81,7 +81,7 @@ impl Notebook {
 
     /// Notes a session that was created.
     pub fn created(&self, id: &str, agent: usize, merchant: &str) {
-        let session = Session { agent, merchant: merchant.to_owned(), known: false };
+        let session = Session { agent, merchant: merchant.to_owned(), status: None };
         self.facts.lock().sessions.insert(id.to_owned(), session);
     }
 

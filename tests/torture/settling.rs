@@ -88,8 +88,8 @@ impl Buyers {
     async fn look_at_sessions(&self) {
         self.for_all(self.notebook.sessions(), AT_ONCE, |buyers, (id, session)| async move {
             let path = format!("/m/{}/checkout_sessions/{id}", session.merchant);
-            let known = buyers.read(session.agent, &path).await.is_some();
-            buyers.notebook.change(|facts| facts.sessions.get_mut(&id).unwrap().known = known);
+            let status = buyers.read(session.agent, &path).await;
+            buyers.notebook.change(|facts| facts.sessions.get_mut(&id).unwrap().status = status);
         })
         .await;
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::redis_server::{Cluster, Options, Persistence, Replicated};
+use crate::redis_server::{Cluster, Options, Persistence, Replicated, Server};
 
 /// What stands behind the gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -83,27 +83,39 @@ impl Store {
     /// replica. What it acknowledged in the last moments, for so long, is on no replica. Returns when
     /// all is well again.
     pub fn fail_over(&mut self, slot: u16, alone: Duration) {
-        let primary = match self {
+        let (nodes, old) = match self {
             Self::Embedded(_) => return,
-            Self::Redis(replicated, _) => replicated.primary(),
-            Self::Cluster(cluster, _) => cluster.node_of(slot),
+            Self::Redis(replicated, _) => {
+                let primary = replicated.primary_index();
+                (&mut replicated.nodes, primary)
+            }
+            Self::Cluster(cluster, _) => {
+                let primary = cluster.index_of(slot);
+                (&mut cluster.nodes, primary)
+            }
         };
-        if !alone.is_zero() {
-            // Replicas come back once a second.
-            primary.command(&["CLIENT", "KILL", "TYPE", "replica"]);
+        if alone.is_zero() {
+            nodes[old].kill();
+        } else {
+            let ports = nodes[old].replica_ports();
+            let is_replica = |index: &usize| ports.contains(&nodes[*index].port);
+            let replicas: Vec<usize> = (0..nodes.len()).filter(is_replica).collect();
+            // Where they are not awake to connect again, what follows does not reach them.
+            replicas.iter().for_each(|index| nodes[*index].pause());
+            nodes[old].command(&["CLIENT", "KILL", "TYPE", "replica"]);
             std::thread::sleep(alone);
+            nodes[old].kill();
+            replicas.iter().for_each(|index| nodes[*index].resume());
         }
         match self {
             Self::Embedded(_) => {}
             Self::Redis(replicated, _) => {
-                let old = replicated.kill_primary();
                 let new = replicated.most_advanced();
                 replicated.promote(new);
                 replicated.restart_as_replica_of(old, new);
                 replicated.wait_until_in_sync();
             }
             Self::Cluster(cluster, _) => {
-                let old = cluster.kill_primary_of(slot);
                 cluster.wait_for_takeover(slot);
                 cluster.restart(old);
                 cluster.wait_until_well();
@@ -132,9 +144,9 @@ impl Store {
             // All of them: otherwise a replica would take over.
             Self::Cluster(cluster, _) => &cluster.nodes,
         };
-        nodes.iter().for_each(crate::redis_server::Server::pause);
+        nodes.iter().for_each(Server::pause);
         tokio::time::sleep(time).await;
-        nodes.iter().for_each(crate::redis_server::Server::resume);
+        nodes.iter().for_each(Server::resume);
         if let Self::Cluster(cluster, _) = self {
             cluster.wait_until_well();
         }

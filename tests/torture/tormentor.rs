@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::buyers::Buyers;
 use crate::dice::Dice;
@@ -36,6 +36,8 @@ pub enum Fault {
 
 /// How long an outage lasts.
 const OUTAGE: Duration = Duration::from_secs(10);
+/// How long it may take until gateways go on after operators have accepted an empty store.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(30);
 /// Hash slots of a cluster.
 const SLOTS: u64 = 16_384;
 
@@ -159,11 +161,21 @@ impl Tormentor {
         }
     }
 
-    /// Operators accept that the store holds nothing any more.
+    /// Operators accept that the store holds nothing any more, once a gateway has noticed.
     async fn accept(&self) {
-        for gateway in self.buyers.town.gateways.lock().await.iter() {
-            let header = format!("Authorization: Bearer {}\r\n", crate::town::OPERATOR);
-            let _ = gateway.ask("POST /store/accept", &header).await;
+        let header = format!("Authorization: Bearer {}\r\n", crate::town::OPERATOR);
+        let end = Instant::now() + ACCEPTED_WITHIN;
+        for gateway in self.buyers.town.gateways.lock().await.iter_mut() {
+            let mut answer = None;
+            while gateway.probe("/readyz").await != Some(200) {
+                if Instant::now() > end {
+                    let log = gateway.end_of_log();
+                    self.buyers.notebook.odd(format!("a store was not accepted: {answer:?}\n{log}"));
+                    return;
+                }
+                answer = gateway.ask("POST /store/accept", &header).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }

@@ -150,6 +150,9 @@ hosts = ["{AUTHORITY}"]
 tls = {{ certificate_file = "{certificate}", key_file = "{key}" }}
 [admin]
 listen = "{admin}"
+[[admin.operators]]
+name = "torture"
+credentials = ["{operator}"]
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000
@@ -160,6 +163,7 @@ card_testing = {{ shadow = true }}
 "#,
         listen = gateway.public,
         admin = gateway.admin,
+        operator = digest(&SecretString::new(OPERATOR.to_owned())),
         certificate = certificates.certificate_file.display(),
         key = certificates.key_file.display(),
     )
