@@ -6,7 +6,7 @@
 //!   authentication charges it in full ([`Limits::failed_authentication`]); success never does.
 //! - A failed signature charges a bucket of agent *and* address ([`Limits::failed_signature`]), so
 //!   a stolen credential without its key exhausts itself and never the agent.
-//! - An agent and a merchant are charged ([`Limits::agent`], [`Limits::merchant`]) once the
+//! - An agent and a merchant are charged ([`Limits::admit`]) once the
 //!   signature is verified.
 //! - What is under way at a merchant is counted apart ([`Concurrency`]).
 

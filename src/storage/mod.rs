@@ -1,6 +1,6 @@
 //! Storage engines: where records live, and the keys that must die apart from them.
 //!
-//! [`embedded`] keeps records in this process's own directory, [`redis`] in servers that several
+//! [`embedded`] keeps records in this process's own directory, [`RedisStore`] in servers that several
 //! replicas share; `epoch` keeps the hourly keys of
 //! what a token may not outlive, in a directory of their own, so that neither a store's files nor
 //! their backups can open it once the key is gone. Stages know [`crate::records::RecordStore`];

@@ -33,7 +33,7 @@ enum Place {
     /// One gateway with the embedded engine.
     Alone,
     /// Two replicas on one Redis.
-    Redis(Server),
+    Redis(Box<Server>),
     /// Two replicas on a Redis Cluster.
     Cluster(Cluster),
 }
@@ -48,7 +48,7 @@ struct Arena {
 
 impl Place {
     fn redis() -> Self {
-        Self::Redis(tokio::task::block_in_place(|| Server::start(redis_server::Options::default())))
+        Self::Redis(Box::new(tokio::task::block_in_place(|| Server::start(redis_server::Options::default()))))
     }
 
     fn cluster() -> Self {
