@@ -113,11 +113,12 @@ impl App {
         let clock = opened.clock;
         let rings = Arc::new(config.keys);
         let now = clock.now();
-        let missing = key_use::missing(&*opened.records, &rings, now).await?;
+        // A store that an operator has yet to accept opens nothing meanwhile.
+        let missing = unless_changed(key_use::missing(&*opened.records, &rings, now).await)?;
         if !missing.is_empty() {
             return Err(StartError::MissingKeys(missing));
         }
-        key_use::note(&*opened.records, &rings, now).await?;
+        unless_changed(key_use::note(&*opened.records, &rings, now).await)?;
         let (public_listener, public) = bind(config.server.listen).await?;
         let (admin_listener, admin) = bind(config.server.admin_listen).await?;
 
@@ -205,6 +206,13 @@ impl App {
         self.log.event(Level::Info, "stopped", &[]);
         let log = self.log;
         let _ = tokio::task::spawn_blocking(move || log.flush(LOG_FLUSH)).await;
+    }
+}
+
+fn unless_changed<T: Default>(answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    match answer {
+        Err(StoreError::Changed) => Ok(T::default()),
+        answer => answer,
     }
 }
 

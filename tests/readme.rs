@@ -36,7 +36,7 @@ fn every_file_it_links_to_exists() {
 
 #[test]
 fn every_error_and_event_it_names_is_in_the_code() {
-    let code: String = ["src/gateway", "src/fraud/rules", "src/server", "src/acp"]
+    let code: String = ["src/gateway", "src/fraud/rules", "src/server", "src/acp", "src/operator"]
         .into_iter()
         .flat_map(|folder| std::fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().path())

@@ -121,7 +121,7 @@ fn shared(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Optio
             duration(Duration::ZERO, DAY),
         ),
         accept_loss: section.or("accept_loss", default.accept_loss, flag),
-        may_create: default.may_create,
+        known_tag_key: default.known_tag_key,
         follow_server_clock: section.or("server_clock", default.follow_server_clock, flag),
         nodes: nodes.into_iter().map(|(_, node)| node).collect(),
     };

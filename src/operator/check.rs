@@ -11,7 +11,7 @@ use crate::domain::token::TokenState;
 use crate::fraud::velocity;
 use crate::idempotency::KeyRecord;
 use crate::records::codec::decode;
-use crate::records::{Kind, RecordKey, StoreError, key_use};
+use crate::records::{Kind, RecordKey, StoreError, key_use, worker};
 use crate::session::Partitions;
 use crate::storage::embedded::{ClosedStore, StoredRecord, TimeIndex};
 use crate::token::{PaymentToken, allotment};
@@ -167,7 +167,7 @@ fn faults_of_record(
             allotment::is_readable(&record.key, &record.bytes)
                 .unwrap_or_else(|| velocity::is_readable(&record.bytes)),
         ),
-        Kind::Registry => readable(key_use::is_readable(&record.bytes)),
+        Kind::Registry => readable(key_use::is_readable(&record.bytes) || worker::is_readable(&record.bytes)),
     };
     match found {
         Ok(found) => faults.extend(found),

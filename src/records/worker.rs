@@ -27,6 +27,11 @@ impl Stored for Held {
     const FORMAT: u8 = 1;
 }
 
+/// Whether this is the content of a record of ours.
+pub fn is_readable(bytes: &[u8]) -> bool {
+    super::codec::decode::<Held>(bytes).is_ok()
+}
+
 /// The lease as one replica sees it.
 pub struct WorkerLease {
     store: Arc<dyn RecordStore>,

@@ -130,26 +130,26 @@ impl EpochKeys {
         Self { clock, ..self }
     }
 
-    /// Which store these keys belong to, where that was noted.
+    /// Which shared store these keys belong to, where that was noted: the key of its tags.
     ///
     /// # Errors
-    /// When the note cannot be read.
-    pub fn store_mark(&self) -> Result<Option<String>, EpochError> {
+    /// When the note cannot be read, or is not one.
+    pub fn store_mark(&self) -> Result<Option<[u8; 32]>, EpochError> {
         let file = self.directory.path().join(STORE_MARK);
-        match fs::read_to_string(&file) {
-            Ok(mark) => Ok(Some(mark.trim_end().to_owned())),
+        match fs::read(&file) {
+            Ok(mark) => mark.try_into().map(Some).map_err(|_| EpochError::Corrupt { file }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(DirectoryError::at(&file)(error).into()),
         }
     }
 
-    /// Notes which store these keys belong to.
+    /// Notes which shared store these keys belong to.
     ///
     /// # Errors
     /// When the note cannot be put on stable storage.
-    pub fn mark_store(&self, mark: &str) -> Result<(), EpochError> {
+    pub fn mark_store(&self, tag_key: &[u8; 32]) -> Result<(), EpochError> {
         let path = self.directory.path();
-        replace_file(path, STORE_MARK, mark.as_bytes()).map_err(DirectoryError::at(path))?;
+        replace_file(path, STORE_MARK, tag_key).map_err(DirectoryError::at(path))?;
         Ok(())
     }
 

@@ -29,7 +29,6 @@ use self::directory::DirectoryError;
 use self::embedded::EmbeddedStore;
 use self::epoch::{EpochError, EpochKeys};
 pub use self::redis::{NodeAddress, OpenError as RedisOpenError, RedisStore, Settings as RedisSettings};
-use crate::crypto::digest::sha256;
 use crate::crypto::random::RandomUnavailable;
 use crate::domain::clock::Clock;
 use crate::limit::shared::SharedLimits;
@@ -151,12 +150,12 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
         Engine::Redis { mut settings, epoch_directory } => {
             let epochs = EpochKeys::open_shared(&epoch_directory, Arc::clone(&clock))?;
             let known = epochs.store_mark()?;
-            settings.may_create = known.is_none();
+            settings.known_tag_key = known;
             let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
-            let mark = mark_of(&store);
+            let tag_key = store.identity().tag_key;
             match known {
-                None => epochs.mark_store(&mark)?,
-                Some(known) if known == mark => {}
+                None => epochs.mark_store(&tag_key)?,
+                Some(known) if known == tag_key => {}
                 Some(_) => return Err(OpenError::AnotherStore),
             }
             let clock = store.clock();
@@ -164,12 +163,6 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
             Ok(Opened { records: store.clone(), backup: None, epochs, clock, limits: Some(store) })
         }
     }
-}
-
-/// Tells one shared store from another, in a file beside the epoch keys.
-fn mark_of(store: &RedisStore) -> String {
-    let digest = sha256(&[b"store", &store.identity().tag_key]);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Opens the embedded records and the epoch keys; blocks for as long as recovery takes. Dropping the records

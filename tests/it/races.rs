@@ -1,7 +1,8 @@
 //! Many at once: one token, one key, one session, at one gateway or at two replicas of it. Whoever
 //! wins, there is one order and one charge, and everybody else is told why with a stable code.
 //!
-//! Each race is run 25 times, or as often as `COUNTERSIGN_RACE_ROUNDS` says; `tests/run` says 200.
+//! Each race is run 25 times, or as often as `COUNTERSIGN_RACE_ROUNDS` says, over replicas
+//! `COUNTERSIGN_REPLICA_RACE_ROUNDS`; `tests/run` says 200 to the first.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -21,8 +22,12 @@ const CLIENTS: usize = 64;
 /// Connections they share.
 const CONNECTIONS: usize = 8;
 
-fn rounds() -> usize {
-    std::env::var("COUNTERSIGN_RACE_ROUNDS").map_or(25, |rounds| rounds.parse().unwrap())
+fn rounds(place: &Place) -> usize {
+    let variable = match place {
+        Place::Alone => "COUNTERSIGN_RACE_ROUNDS",
+        Place::Redis(_) | Place::Cluster(_) => "COUNTERSIGN_REPLICA_RACE_ROUNDS",
+    };
+    std::env::var(variable).map_or(25, |rounds| rounds.parse().unwrap())
 }
 
 /// How the losers of all rounds were answered: status, code, how often.
@@ -132,8 +137,7 @@ fn judge(world: &World, session: &str, total: u64, answers: Vec<Answer>, losers:
 }
 
 /// What the losers of all rounds may be told, and that there was a loser in every place.
-fn assert_told(world: &World, losers: &Losers, allowed: &[(u16, &str)]) {
-    let rounds = rounds();
+fn assert_told(world: &World, losers: &Losers, rounds: usize, allowed: &[(u16, &str)]) {
     assert_eq!(world.lamps.calls_of(CallKind::Complete).len(), rounds, "only winners reach the shop");
     for ((status, code), count) in losers {
         println!("{count:>6} x {status} {code}");
@@ -143,9 +147,10 @@ fn assert_told(world: &World, losers: &Losers, allowed: &[(u16, &str)]) {
 }
 
 async fn one_token(place: Place) {
+    let rounds = rounds(&place);
     let Arena { world, agents, _place } = place.open().await;
     let mut losers = Losers::new();
-    for _ in 0..rounds() {
+    for _ in 0..rounds {
         let (session, total) = create(&agents[0], "lamps").await;
         let token = mint(&agents[0], "lamps", &session, GOOD_CARD, total).await;
         let calls = agents.iter().cycle().take(CLIENTS);
@@ -153,13 +158,14 @@ async fn one_token(place: Place) {
         let answers = race(&agents, calls).await;
         judge(&world, &session, total, answers, &mut losers);
     }
-    assert_told(&world, &losers, &[(409, "token_in_use"), (409, "token_consumed")]);
+    assert_told(&world, &losers, rounds, &[(409, "token_in_use"), (409, "token_consumed")]);
 }
 
 async fn one_key(place: Place) {
+    let rounds = rounds(&place);
     let Arena { world, agents, _place } = place.open().await;
     let mut losers = Losers::new();
-    for round in 0..rounds() {
+    for round in 0..rounds {
         let (session, total) = create(&agents[0], "lamps").await;
         let token = mint(&agents[0], "lamps", &session, GOOD_CARD, total).await;
         let key = format!("race-{round}");
@@ -170,13 +176,14 @@ async fn one_key(place: Place) {
         let again = agents[0].send(&complete_call(&agents[0], &session, &token, Some(&key))).await.unwrap();
         assert_eq!((again.status.as_u16(), again.header("idempotent-replayed")), (200, Some("true")));
     }
-    assert_told(&world, &losers, &[(409, "idempotency_in_flight"), (200, "replayed")]);
+    assert_told(&world, &losers, rounds, &[(409, "idempotency_in_flight"), (200, "replayed")]);
 }
 
 async fn one_session(place: Place) {
+    let rounds = rounds(&place);
     let Arena { world, agents, _place } = place.open().await;
     let mut losers = Losers::new();
-    for _ in 0..rounds() {
+    for _ in 0..rounds {
         let (session, total) = create(&agents[0], "lamps").await;
         let mut minting = JoinSet::new();
         for agent in &agents {
@@ -196,7 +203,7 @@ async fn one_session(place: Place) {
         judge(&world, &session, total, answers, &mut losers);
     }
     let busy = [(409, "checkout_session_busy"), (409, "checkout_session_completed")];
-    assert_told(&world, &losers, &busy);
+    assert_told(&world, &losers, rounds, &busy);
 }
 
 #[tokio::test(flavor = "multi_thread")]

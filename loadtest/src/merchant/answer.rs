@@ -155,7 +155,7 @@ mod tests {
     fn sessions_are_ones_the_gateway_finds_no_fault_with() {
         let templates = Templates::new().unwrap();
         for (body, has_order) in [(templates.open("cs_1"), false), (templates.completed("cs_1"), true)] {
-            assert!((2_700..3_400).contains(&body.len()), "{} bytes", body.len());
+            assert!((2_400..3_400).contains(&body.len()), "{} bytes", body.len());
             let view = SessionView::read(&body).unwrap();
             assert_eq!(view.id.unwrap().as_str(), "cs_1");
             assert!(view.faults.is_empty(), "{:?}", view.faults);

@@ -39,10 +39,7 @@ pub enum IdentityError {
     )]
     Lost,
     /// There is none, though there was one.
-    #[error(
-        "the store is empty, but this gateway has used one before: restore it, \
-         or remove the file STORE from epoch_directory to begin anew"
-    )]
+    #[error("the store is empty, but this gateway has used one before")]
     Gone,
     /// A newer program made it, or somebody changed it.
     #[error("the store was made by a newer program, or its identity was changed: {0:?}")]
@@ -97,7 +94,7 @@ impl Shared {
                 None if self.generations().await?.iter().any(Option::is_some) => {
                     return Err(IdentityError::Lost);
                 }
-                None if !self.settings.may_create => return Err(IdentityError::Gone),
+                None if self.settings.known_tag_key.is_some() => return Err(IdentityError::Gone),
                 None => {
                     let mut command = redis::cmd("SET");
                     command.arg(identity_key()).arg(StoreIdentity::draw()?.write()).arg("NX");

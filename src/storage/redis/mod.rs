@@ -133,12 +133,19 @@ impl RedisStore {
         if shared.settings.follow_server_clock {
             shared.set_clock().await;
         }
-        let identity = shared.identify().await?;
-        let whole = shared.is_whole(&identity.generation).await?;
-        shared.identity.store(Arc::new(Known {
-            tag_key: identity.tag_key,
-            generation: identity.generation.into_bytes(),
-        }));
+        let (known, whole) = match (shared.identify().await, shared.settings.known_tag_key) {
+            (Ok(identity), _) => {
+                let whole = shared.is_whole(&identity.generation).await?;
+                let generation = identity.generation.into_bytes();
+                (Known { tag_key: identity.tag_key, generation }, whole)
+            }
+            // It was lost, in part or all of it: an operator restores it, or accepts what is there.
+            (Err(IdentityError::Gone | IdentityError::Lost), Some(tag_key)) => {
+                (Known { tag_key, generation: Vec::new() }, false)
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        shared.identity.store(Arc::new(known));
         if !whole {
             shared.lose_generation();
         }

@@ -50,8 +50,9 @@ pub struct Settings {
     pub failover_caution: Duration,
     /// Use a server that keeps nothing on disk.
     pub accept_loss: bool,
-    /// Make a store where there is none.
-    pub may_create: bool,
+    /// The key of the tags of the store that was used before: where that store is not found whole, the
+    /// gateway starts without it and waits for an operator. Without one a new store is made.
+    pub known_tag_key: Option<[u8; 32]>,
     /// Go by the server's clock, so that replicas agree when something expires; otherwise by each
     /// machine's own, which must then agree.
     pub follow_server_clock: bool,
@@ -70,7 +71,7 @@ impl Default for Settings {
             call_timeout: Duration::from_secs(1),
             failover_caution: Duration::from_secs(600),
             accept_loss: false,
-            may_create: true,
+            known_tag_key: None,
             follow_server_clock: true,
         }
     }

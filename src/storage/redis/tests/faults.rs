@@ -199,11 +199,13 @@ async fn what_is_answered_again_waits_for_replicas_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_was_used_before_is_not_made_anew_by_whoever_starts_first() {
     let server = Server::start(options());
-    let careful = Settings { may_create: false, ..settings(&[server.url()]) };
-    let clock = Arc::new(crate::domain::clock::SystemClock);
-    let opened = RedisStore::open(careful, clock, Arc::new(|_| {})).await;
-    let told = opened.err().unwrap().to_string();
-    assert!(told.contains("restore it") && told.contains("STORE"), "{told}");
+    let again = Settings { known_tag_key: Some([9; 32]), ..settings(&[server.url()]) };
+    let store = durable(open(again, &Notices::default()).await);
+    assert_eq!(store.health(), Err(StoreError::Changed));
+    assert_eq!(put_once(&store, "a").await, Err(StoreError::Changed));
+    store.accept().await.unwrap();
+    assert!(put_once(&store, "a").await.unwrap().is_applied() && store.mistrusted());
+    assert!(store.identity().tag_key == [9; 32], "tokens and sessions are found where they were");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
