@@ -52,7 +52,7 @@ pub struct ListArgs {
     #[command(flatten)]
     pub reach: Reach,
     /// Of this merchant only.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub merchant: Option<String>,
     /// Also claims that only wait for the merchant's first answer.
     #[arg(long)]
@@ -72,13 +72,13 @@ pub struct ResolveArgs {
     #[command(flatten)]
     pub reach: Reach,
     /// The merchant.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub merchant: String,
     /// Its checkout session.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub session: String,
     /// The claim, as listed.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub claim: String,
     /// What the merchant says.
     #[command(flatten)]
