@@ -18,6 +18,7 @@ pub struct Sealed {
     /// The key it was sealed under.
     pub key: KeyId,
     /// Nonce, ciphertext and tag.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 

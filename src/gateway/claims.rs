@@ -171,7 +171,7 @@ impl Gateway {
                 Err(Undecided::Again) => continue,
                 Err(Undecided::No(why)) => return Err(why),
             };
-            self.give_back(ended).await;
+            self.give_back(ended);
             let now = match settlement {
                 Settlement::Charged => Some("charged"),
                 Settlement::Released => Some("released"),

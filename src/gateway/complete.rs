@@ -83,7 +83,7 @@ impl Gateway {
         }
         let mut seen = self.ledger.look(&address).await?;
         if seen.session().is_none() {
-            self.adopt(&call, &merchant, &session).await?;
+            Box::pin(self.adopt(&call, &merchant, &session)).await?;
             seen = self.ledger.look(&address).await?;
         }
         owned(seen.session(), &call)?;
@@ -96,11 +96,13 @@ impl Gateway {
         let completion = Completion { call, merchant, session, token, operation, address, claim };
         match seen.session() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
-                self.reenter(completion).await
+                Box::pin(self.reenter(completion)).await
             }
-            Some(session) if is_charged_by(session, &completion.claim) => self.synthesise(&completion).await,
-            _ if seen.key().is_some() => self.attempt_again(completion).await,
-            _ => self.attempt(&completion, seen).await,
+            Some(session) if is_charged_by(session, &completion.claim) => {
+                Box::pin(self.synthesise(&completion)).await
+            }
+            _ if seen.key().is_some() => Box::pin(self.attempt_again(completion)).await,
+            _ => Box::pin(self.attempt(&completion, seen)).await,
         }
     }
 
@@ -123,7 +125,7 @@ impl Gateway {
         let Completion { call, merchant, session, address, .. } = completion;
         let trusted = !self.ledger.store().mistrusted();
         if !self.knows_enough(owned(seen.session(), call)?, merchant) {
-            self.ensure_total(call, merchant, session).await?;
+            Box::pin(self.ensure_total(call, merchant, session)).await?;
             seen = self.ledger.look(address).await?;
         }
         let (cleared, tally) = self.clear_complete(completion, &seen).await?;
@@ -266,7 +268,7 @@ impl Gateway {
             Err(error) => return Err(unrecorded(error)),
         };
         self.note_settlement(settlement, reading.outcome, merchant, completion);
-        self.give_back(ended).await;
+        self.give_back(ended);
         if let Some(shown) = &reading.session {
             self.note_faults(&merchant.id, &completion.session, shown);
         }

@@ -200,7 +200,7 @@ impl Gateway {
             })
             .await;
         if !matches!(inserted, Ok(Ok(true))) {
-            self.allotments.give_back(&agent.id, token.allowance.expires_at, self.clock.now()).await;
+            self.allotments.give_back(&agent.id, token.allowance.expires_at, self.clock.now());
         }
         inserted?.map(drop)
     }

@@ -39,7 +39,7 @@ impl Gateway {
                 Ok((settlement, view.ended(was_live, present.now)))
             })
             .await??;
-        self.give_back(ended).await;
+        self.give_back(ended);
         match settlement {
             Settlement::Charged => self.record_session_as_answer(&completion, &read).await,
             Settlement::Released | Settlement::Stale => self.attempt_again(completion).await,

@@ -46,6 +46,7 @@ use crate::domain::session::SessionKind;
 use crate::fraud::Velocity;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants};
+use crate::records::BoxFuture;
 use crate::registry::Registry;
 use crate::telemetry::access::{Observation, Observer};
 use crate::token::{Allotments, Ledger, Vault};
@@ -152,7 +153,8 @@ impl Gateway {
             Route::Jwks => self.jwks(),
             Route::SignatureDirectory => self.signature_directory(),
             Route::GrantedToken { token } | Route::RedeemToken { token } => {
-                self.serve_redeemer(head, body, caller, &authority, &route, token, observation).await
+                Box::pin(self.serve_redeemer(head, body, caller, &authority, &route, token, observation))
+                    .await
             }
             Route::DelegatePayment { .. }
             | Route::IssuedToken { .. }
@@ -170,49 +172,49 @@ impl Gateway {
         }
     }
 
-    /// Hands an admitted call to its flow. From here on a client that hangs up cancels no mutation.
+    /// Hands an admitted call to its flow. From here on a client that hangs up cancels no mutation. Each
+    /// flow has a box of its own: together they would make every request's future as large as the
+    /// largest, and futures are copied on their way.
     async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
         let gateway = Arc::clone(self);
         match call.route.clone() {
             Route::DelegatePayment { merchant } => {
-                self.detach(async move { gateway.delegate_payment(call, merchant).await }).await
+                self.detach(Box::pin(gateway.delegate_payment(call, merchant))).await
             }
-            Route::IssuedToken { token } => self.issued_token(&call, &token).await,
+            Route::IssuedToken { token } => Box::pin(self.issued_token(&call, &token)).await,
             Route::RevokeToken { token } => {
-                self.detach(async move { gateway.revoke_token(&call, &token).await }).await
+                self.detach(Box::pin(async move { gateway.revoke_token(&call, &token).await })).await
             }
             Route::Checkout { merchant, call: CheckoutCall::Complete { session } } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(async move { gateway.complete(call, merchant, session).await }).await
+                self.detach(Box::pin(gateway.complete(call, merchant, session))).await
             }
             Route::Checkout { merchant, call: CheckoutCall::Get { session } } => {
-                self.read_through(&call, &self.merchant(&merchant)?, SessionKind::Checkout, &session).await
+                let merchant = self.merchant(&merchant)?;
+                Box::pin(self.read_through(&call, &merchant, SessionKind::Checkout, &session)).await
             }
             Route::Cart { merchant, call: CartCall::Get { cart } } => {
-                self.read_through(&call, &self.merchant(&merchant)?, SessionKind::Cart, &cart).await
+                let merchant = self.merchant(&merchant)?;
+                Box::pin(self.read_through(&call, &merchant, SessionKind::Cart, &cart)).await
             }
             Route::Checkout { merchant, call: CheckoutCall::Create } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(async move { gateway.create(call, merchant, SessionKind::Checkout).await }).await
+                self.detach(Box::pin(gateway.create(call, merchant, SessionKind::Checkout))).await
             }
             Route::Cart { merchant, call: CartCall::Create } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(async move { gateway.create(call, merchant, SessionKind::Cart).await }).await
+                self.detach(Box::pin(gateway.create(call, merchant, SessionKind::Cart))).await
             }
             Route::Checkout {
                 merchant,
                 call: CheckoutCall::Update { session } | CheckoutCall::Cancel { session },
             } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(
-                    async move { gateway.mutate(call, merchant, SessionKind::Checkout, session).await },
-                )
-                .await
+                self.detach(Box::pin(gateway.mutate(call, merchant, SessionKind::Checkout, session))).await
             }
             Route::Cart { merchant, call: CartCall::Update { cart } | CartCall::Cancel { cart } } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(async move { gateway.mutate(call, merchant, SessionKind::Cart, cart).await })
-                    .await
+                self.detach(Box::pin(gateway.mutate(call, merchant, SessionKind::Cart, cart))).await
             }
             Route::GrantedToken { .. }
             | Route::RedeemToken { .. }
@@ -223,10 +225,7 @@ impl Gateway {
     }
 
     /// Runs a mutation to its end whatever the client does, and lets shutdown wait for it.
-    async fn detach(
-        &self,
-        work: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
-    ) -> Result<Reply, Refusal> {
+    async fn detach(&self, work: BoxFuture<'static, Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
         let guard = self.drain.work();
         let task = tokio::spawn(async move {
             let _guard = guard;

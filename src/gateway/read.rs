@@ -67,7 +67,7 @@ impl Gateway {
         let address = self.ledger.address(kind, &merchant.id, id);
         let mut view = self.ledger.read(&address).await?;
         if view.session.is_none() && kind == SessionKind::Checkout {
-            self.adopt(call, merchant, id).await?;
+            Box::pin(self.adopt(call, merchant, id)).await?;
             view = self.ledger.read(&address).await?;
         }
         let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
@@ -165,7 +165,7 @@ impl Gateway {
                 Ok((settlement, view.ended(was_live, present.now)))
             })
             .await??;
-        self.give_back(ended).await;
+        self.give_back(ended);
         if settlement == Settlement::ChargedLate {
             self.note_late_charge(&merchant.id, id);
         }
@@ -173,9 +173,9 @@ impl Gateway {
     }
 
     /// Counts a token that has ended as live no longer.
-    pub(super) async fn give_back(&self, ended: Option<Allowance>) {
+    pub(super) fn give_back(&self, ended: Option<Allowance>) {
         if let Some(Allowance { agent, expires_at, .. }) = ended {
-            self.allotments.give_back(&agent, expires_at, self.clock.now()).await;
+            self.allotments.give_back(&agent, expires_at, self.clock.now());
         }
     }
 

@@ -170,7 +170,7 @@ impl Gateway {
             })
             .await?;
         let Ok((settlement, ended)) = settled else { return Ok(()) };
-        self.give_back(ended).await;
+        self.give_back(ended);
         match settlement {
             Settlement::Charged => self.observer.metrics().claim("charged"),
             Settlement::Released => self.observer.metrics().claim("released"),

@@ -64,10 +64,10 @@ impl Gateway {
         }
         let every_claim = merchant.redeem_every_claim;
         let (gateway, id) = (std::sync::Arc::clone(self), id.clone());
-        self.detach(async move {
+        self.detach(Box::pin(async move {
             let _permit = permit;
             gateway.redeem(&id, &body, every_claim).await
-        })
+        }))
         .await
     }
 

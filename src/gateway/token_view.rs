@@ -96,7 +96,7 @@ impl Gateway {
         if revoked == Revoked::Now {
             self.observer.metrics().token_event("revoked");
             let expires_at = token.allowance.expires_at;
-            self.allotments.give_back(&call.agent.id, expires_at, self.clock.now()).await;
+            self.allotments.give_back(&call.agent.id, expires_at, self.clock.now());
         }
         self.issued_view(&token, Some(&session))
     }

@@ -71,6 +71,7 @@ pub struct StoredRequest {
     /// `Content-Type`.
     pub content_type: Option<String>,
     /// The body, byte for byte.
+    #[serde(with = "serde_bytes")]
     pub body: Vec<u8>,
 }
 

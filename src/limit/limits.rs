@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::bucket::{Bucket, KeyedBucket, Rate};
 use super::network::{Peer, WideNetwork};
 use super::pace::Pace;
-use super::shared::{self, SharedLimits};
+use super::shared::{SharedLimits, SharedRates};
 use super::states::Crowded;
 use super::{Limited, Quota, Scope, Settings};
 use crate::domain::id::{AgentId, MerchantId};
@@ -23,7 +23,7 @@ pub struct Limits {
     agents: HashMap<AgentId, Arc<Bucket>>,
     merchants: HashMap<MerchantId, Arc<Bucket>>,
     redeemers: HashMap<MerchantId, Arc<Bucket>>,
-    shared: Option<Arc<dyn SharedLimits>>,
+    shared: Option<Arc<SharedRates>>,
 }
 
 /// The limits by address: of whoever comes, known or not.
@@ -80,7 +80,7 @@ impl Limits {
     /// The same limits, those of agents and merchants shared with every other replica.
     #[must_use]
     pub fn shared_through(mut self, shared: Option<Arc<dyn SharedLimits>>) -> Self {
-        self.shared = shared;
+        self.shared = shared.map(|shared| Arc::new(SharedRates::new(shared)));
         self
     }
 
@@ -182,16 +182,16 @@ impl Limits {
     pub async fn admit(&self, agent: &Agent, merchant: Option<&Merchant>) -> Result<Quota, Limited> {
         let quota = self.agent(agent)?;
         merchant.map(|merchant| self.merchant(merchant)).transpose()?;
-        let store = self.shared.as_deref();
+        let Some(shared) = &self.shared else { return Ok(quota) };
         let of_agent = per_second(agent.requests_per_second, agent.request_burst);
         let Some(merchant) = merchant else {
-            let shared = shared::take(store, Scope::Agent, agent.id.as_str(), of_agent).await?;
-            return Ok(shared.unwrap_or(quota));
+            let of_replicas = shared.take(Scope::Agent, agent.id.as_str(), of_agent).await?;
+            return Ok(of_replicas.unwrap_or(quota));
         };
         let of_merchant = per_second(merchant.requests_per_second, merchant.request_burst);
         let (agents, merchants) = tokio::join!(
-            shared::take(store, Scope::Agent, agent.id.as_str(), of_agent),
-            shared::take(store, Scope::Merchant, merchant.id.as_str(), of_merchant),
+            shared.take(Scope::Agent, agent.id.as_str(), of_agent),
+            shared.take(Scope::Merchant, merchant.id.as_str(), of_merchant),
         );
         merchants?;
         Ok(agents?.unwrap_or(quota))

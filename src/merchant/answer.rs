@@ -7,13 +7,13 @@ use std::fmt;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
-use serde::de::IgnoredAny;
 
 use super::envelope::{Described, read_error};
 use super::exchange::{Answer, Exchange, Lost, NotSent};
 use super::scrub::scrub;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
+use crate::acp::wire::syntax;
 use crate::acp::wire::write_only::strip_write_only;
 
 /// A merchant's success on its way to the agent, as `application/json`.
@@ -59,7 +59,7 @@ pub fn relay(exchange: &Exchange) -> Result<Passed, Problem> {
 }
 
 fn is_json(body: &[u8]) -> bool {
-    std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+    std::str::from_utf8(body).is_ok_and(syntax::is_json)
 }
 
 fn not_sent(reason: NotSent) -> Problem {

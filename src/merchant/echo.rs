@@ -2,6 +2,7 @@
 //! `scrub`, because it is about bytes we know: they are hidden before anything reads the answer.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 
 use super::exchange::{Answer, Exchange};
 use crate::domain::secret::SecretString;
@@ -27,29 +28,17 @@ pub fn without_credential(exchange: Exchange, credential: &SecretString) -> Exch
 
 /// The same length, so that JSON stays JSON.
 fn hidden(body: Bytes, secret: &[u8]) -> Bytes {
-    let Some(first) = find(&body, secret, 0) else { return body };
+    let found: Vec<usize> = memmem::find_iter(&body, secret).collect();
+    if found.is_empty() {
+        return body;
+    }
     let mut body = BytesMut::from(body);
-    let mut next = Some(first);
-    while let Some(at) = next {
-        let end = at + secret.len();
-        if let Some(found) = body.get_mut(at..end) {
+    for at in found {
+        if let Some(found) = body.get_mut(at..at + secret.len()) {
             found.fill(b'*');
         }
-        next = find(&body, secret, end);
     }
     body.freeze()
-}
-
-/// Where `secret` stands next.
-fn find(body: &[u8], secret: &[u8], mut from: usize) -> Option<usize> {
-    let first = secret.first()?;
-    loop {
-        let at = from + body.get(from..)?.iter().position(|byte| byte == first)?;
-        if body.get(at..)?.starts_with(secret) {
-            return Some(at);
-        }
-        from = at + 1;
-    }
 }
 
 #[cfg(test)]

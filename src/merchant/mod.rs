@@ -129,7 +129,8 @@ impl Merchants {
         };
         match pool.addressee.write(&self.countersigner, outbound) {
             Ok(request) => {
-                let exchange = pool.client.exchange(request, deadline).await;
+                // A box of its own keeps it out of the future of whoever sends.
+                let exchange = Box::pin(pool.client.exchange(request, deadline)).await;
                 echo::without_credential(exchange, &merchant.credential)
             }
             Err(reason) => Exchange::NotSent(reason),

@@ -81,12 +81,16 @@ pub struct Times {
     pub due: Option<Timestamp>,
 }
 
+/// Room for most records, so that a buffer grows once at most, for what is sealed inside.
+const FIRST_BYTES: usize = 512;
+
 /// Encodes a value in its present format.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
 pub fn encode<T: Stored>(value: &T) -> Result<Bytes, StoreError> {
-    let buffer = vec![T::FORMAT];
+    let mut buffer = Vec::with_capacity(FIRST_BYTES);
+    buffer.push(T::FORMAT);
     postcard::to_extend(value, buffer).map(Bytes::from).map_err(|_| StoreError::Corrupt)
 }
 

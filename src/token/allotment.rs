@@ -1,9 +1,11 @@
 //! How many live tokens an agent holds: a count an hour of expiry, so that the record stays small
 //! however many there are. A token counts until it is given back or its hour is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::digest::sha256_framed;
@@ -16,6 +18,8 @@ const NAME: &str = "live-tokens";
 const HOUR_SECONDS: i64 = 3600;
 /// How often a count is tried again because another writer was first.
 const MAX_ROUNDS: usize = 128;
+/// How long what is given back waits for more of the same agent.
+const GATHER: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LiveTokens {
@@ -29,15 +33,22 @@ impl Stored for LiveTokens {
 }
 
 /// The allotments of one store.
-pub struct Allotments(Arc<dyn RecordStore>);
+pub struct Allotments(Arc<Shared>);
+
+struct Shared {
+    store: Arc<dyn RecordStore>,
+    /// What was given back and is not written yet: for each agent, by hour of expiry.
+    given_back: Mutex<HashMap<AgentId, BTreeMap<i64, u32>>>,
+}
 
 impl Allotments {
     /// The allotments in this store.
     pub fn new(store: Arc<dyn RecordStore>) -> Self {
-        Self(store)
+        Self(Arc::new(Shared { store, given_back: Mutex::default() }))
     }
 
-    /// Counts one more live token; false, and nothing counted, when `limit` are live.
+    /// Counts one more live token; false, and nothing counted, when `limit` are live. What was given
+    /// back here counts no more.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -48,41 +59,70 @@ impl Allotments {
         limit: u32,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.change(agent, now, |tokens| {
+        let returned = self.0.given_back.lock().remove(agent).unwrap_or_default();
+        let fits = self.0.change(agent, now, &returned, |tokens| {
             let live: u64 = tokens.by_hour.values().map(|count| u64::from(*count)).sum();
             let fits = live < u64::from(limit);
             if fits {
                 *tokens.by_hour.entry(hour(expires_at)).or_default() += 1;
             }
             fits
-        })
-        .await
+        });
+        let fits = fits.await;
+        // After an error it is not known whether they are off.
+        if fits == Ok(false) {
+            self.return_later(agent, &returned, now);
+        }
+        fits
     }
 
-    /// Counts one token less. What the store does not take now ends with the token's hour.
-    pub async fn give_back(&self, agent: &AgentId, expires_at: Timestamp, now: Timestamp) {
-        let changed = self
-            .change(agent, now, |tokens| {
-                if let Some(count) = tokens.by_hour.get_mut(&hour(expires_at)) {
-                    *count = count.saturating_sub(1);
-                }
-                true
-            })
-            .await;
-        let _: Result<bool, StoreError> = changed;
+    /// Counts one token less, a moment later and together with others of the agent: nobody waits for
+    /// it. What the store does not take then, or a crash forgets, ends with the token's hour.
+    pub fn give_back(&self, agent: &AgentId, expires_at: Timestamp, now: Timestamp) {
+        self.return_later(agent, &BTreeMap::from([(hour(expires_at), 1)]), now);
     }
 
+    fn return_later(&self, agent: &AgentId, returned: &BTreeMap<i64, u32>, now: Timestamp) {
+        if returned.is_empty() {
+            return;
+        }
+        let mut given_back = self.0.given_back.lock();
+        let is_first = !given_back.contains_key(agent);
+        let waiting = given_back.entry(agent.clone()).or_default();
+        for (hour, count) in returned {
+            *waiting.entry(*hour).or_default() += count;
+        }
+        if is_first {
+            let (shared, agent) = (Arc::clone(&self.0), agent.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(GATHER).await;
+                let Some(returned) = shared.given_back.lock().remove(&agent) else { return };
+                let _: Result<bool, StoreError> = shared.change(&agent, now, &returned, |_| true).await;
+            });
+        }
+    }
+}
+
+impl Shared {
+    /// Takes off what was given back, lets `apply` look at what is left, and writes it unless that
+    /// says no.
     async fn change(
         &self,
         agent: &AgentId,
         now: Timestamp,
+        returned: &BTreeMap<i64, u32>,
         mut apply: impl FnMut(&mut LiveTokens) -> bool,
     ) -> Result<bool, StoreError> {
         let key = record_key(agent);
         for _ in 0..MAX_ROUNDS {
-            let record = self.0.read(std::slice::from_ref(&key)).await?.pop().flatten();
+            let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
             let mut loaded: Loaded<LiveTokens> = Loaded::decode(key.clone(), record)?;
             let tokens = loaded.value.get_or_insert_default();
+            for (hour, returned) in returned {
+                if let Some(count) = tokens.by_hour.get_mut(hour) {
+                    *count = count.saturating_sub(*returned);
+                }
+            }
             tokens.by_hour.retain(|expiry, count| *expiry >= hour(now) && *count > 0);
             if !apply(tokens) {
                 return Ok(false);
@@ -98,7 +138,7 @@ impl Allotments {
                 durability: Durability::Applied,
                 purpose: Purpose::Finish,
             };
-            if self.0.commit(batch).await?.is_applied() {
+            if self.store.commit(batch).await?.is_applied() {
                 return Ok(true);
             }
         }

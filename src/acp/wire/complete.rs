@@ -20,20 +20,44 @@ pub struct CompleteView {
     pub has_authentication_result: bool,
 }
 
-/// Where a token may stand: as written by 2026-01-30 and later, by earlier versions, and by three
-/// dialects. Which one a merchant reads is its affair, so all that are there must agree.
-const TOKEN_PLACES: [(&str, &[&str]); 5] = [
-    ("$.payment_data.instrument.credential.token", &["payment_data", "instrument", "credential", "token"]),
-    ("$.payment_data.instrument.token", &["payment_data", "instrument", "token"]),
-    ("$.payment_data.token", &["payment_data", "token"]),
-    ("$.payment.delegated_token", &["payment", "delegated_token"]),
-    ("$.payment_token", &["payment_token"]),
-];
+/// The places where a token may stand, each object opened once: as written by 2026-01-30 and later,
+/// by earlier versions, and by three dialects. Which one a merchant reads is its affair, so all that
+/// are there must agree.
+struct Places<'a> {
+    root: Object<'a>,
+    payment_data: Option<Object<'a>>,
+    instrument: Option<Object<'a>>,
+    credential: Option<Object<'a>>,
+    payment: Option<Object<'a>>,
+}
 
-const HANDLER_PLACES: [(&str, &[&str]); 2] = [
-    ("$.payment_data.handler_id", &["payment_data", "handler_id"]),
-    ("$.payment_data.instrument.handler_id", &["payment_data", "instrument", "handler_id"]),
-];
+impl<'a> Places<'a> {
+    fn open(body: Value<'a>) -> Result<Self, WireError> {
+        let root = open(body)?;
+        let payment_data = inside(Some(&root), "payment_data")?;
+        let instrument = inside(payment_data.as_ref(), "instrument")?;
+        let credential = inside(instrument.as_ref(), "credential")?;
+        let payment = inside(Some(&root), "payment")?;
+        Ok(Self { root, payment_data, instrument, credential, payment })
+    }
+
+    fn tokens(&self) -> [(&'static str, Option<Value<'a>>); 5] {
+        [
+            ("$.payment_data.instrument.credential.token", present(&self.credential, "token")),
+            ("$.payment_data.instrument.token", present(&self.instrument, "token")),
+            ("$.payment_data.token", present(&self.payment_data, "token")),
+            ("$.payment.delegated_token", present(&self.payment, "delegated_token")),
+            ("$.payment_token", self.root.present("payment_token")),
+        ]
+    }
+
+    fn handlers(&self) -> [(&'static str, Option<Value<'a>>); 2] {
+        [
+            ("$.payment_data.handler_id", present(&self.payment_data, "handler_id")),
+            ("$.payment_data.instrument.handler_id", present(&self.instrument, "handler_id")),
+        ]
+    }
+}
 
 impl CompleteView {
     /// Reads a complete request of any version or dialect.
@@ -46,16 +70,17 @@ impl CompleteView {
         let root = Value::of_body(body)
             .filter(|body| body.is_object())
             .ok_or_else(|| WireError::structural("The body must be one JSON object.", "$"))?;
-        let token = agreed(root, &TOKEN_PLACES, "Only one payment token may be given.")?;
-        let handler_id = agreed(root, &HANDLER_PLACES, "Only one handler_id may be given.")?;
-        let purchase_order = find(root, &["payment_data", "purchase_order_number"])?;
-        let credential_type = find(root, &["payment_data", "instrument", "credential", "type"])?;
+        let places = Places::open(root)?;
+        let token = agreed(places.tokens(), "Only one payment token may be given.")?;
+        let handler_id = agreed(places.handlers(), "Only one handler_id may be given.")?;
+        let purchase_order = present(&places.payment_data, "purchase_order_number");
+        let credential_type = present(&places.credential, "type");
         Ok(Self {
             token: token.map(SecretString::new),
             credential_type: credential_type.and_then(Value::text).map(|text| text.to_owned()),
             handler_id,
             has_purchase_order: purchase_order.is_some(),
-            has_authentication_result: find(root, &["authentication_result"])?.is_some(),
+            has_authentication_result: places.root.present("authentication_result").is_some(),
         })
     }
 
@@ -71,40 +96,37 @@ impl CompleteView {
 }
 
 /// The text that stands in one or more of several places.
-fn agreed(
-    root: Value<'_>,
-    places: &[(&'static str, &[&str])],
+fn agreed<const N: usize>(
+    places: [(&'static str, Option<Value<'_>>); N],
     differing: &'static str,
 ) -> Result<Option<String>, WireError> {
     let mut found: Option<String> = None;
-    for (path, names) in places {
-        let Some(value) = find(root, names)? else { continue };
+    for (path, value) in places {
+        let Some(value) = value else { continue };
         let text = value
             .text()
             .filter(|text| !text.as_str().is_empty())
-            .ok_or_else(|| WireError::structural("This must be a non-empty string.", *path))?;
+            .ok_or_else(|| WireError::structural("This must be a non-empty string.", path))?;
         if found.as_ref().is_some_and(|found| found != text.as_str()) {
-            return Err(WireError::structural(differing, *path));
+            return Err(WireError::structural(differing, path));
         }
         found = Some(text.to_owned());
     }
     Ok(found)
 }
 
-/// The value at a path of names; none where any step is absent, `null` or no object.
-fn find<'a>(root: Value<'a>, names: &[&str]) -> Result<Option<Value<'a>>, WireError> {
-    let mut value = root;
-    for name in names {
-        if !value.is_object() {
-            return Ok(None);
-        }
-        let object: Object<'a> = value
-            .object()
-            .ok_or_else(|| WireError::structural("Members of an object must not be repeated.", "$"))?;
-        let Some(next) = object.present(name) else { return Ok(None) };
-        value = next;
-    }
-    Ok(Some(value))
+fn open(value: Value<'_>) -> Result<Object<'_>, WireError> {
+    value.object().ok_or_else(|| WireError::structural("Members of an object must not be repeated.", "$"))
+}
+
+/// The object in a member; none where it is absent, `null` or no object.
+fn inside<'a>(object: Option<&Object<'a>>, name: &str) -> Result<Option<Object<'a>>, WireError> {
+    let inner = object.and_then(|object| object.get(name)).filter(|value| value.is_object());
+    inner.map(open).transpose()
+}
+
+fn present<'a>(object: &Option<Object<'a>>, name: &str) -> Option<Value<'a>> {
+    object.as_ref()?.present(name)
 }
 
 #[cfg(test)]

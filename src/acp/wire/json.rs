@@ -2,17 +2,17 @@
 //! of owned strings would leave copies behind that nobody wipes, and would lose the exact numbers.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
+
+use super::syntax::is_json;
 
 /// The most members or elements read of one object or array: more than any body within the
 /// gateway's limit of nodes has.
 const MAX_ENTRIES: usize = 10_000;
 
-/// A JSON value, still text. Not printable: it may be a card number.
+/// A JSON value, still text, and known to be valid: the whole body is checked once, before anything
+/// in it is opened. Not printable: it may be a card number.
 #[derive(Clone, Copy)]
 pub struct Value<'a>(&'a str);
 
@@ -49,7 +49,8 @@ impl<'a> Value<'a> {
     }
 
     fn of_text(text: &'a str) -> Option<Self> {
-        serde_json::from_str::<&RawValue>(text).ok().map(|raw| Self(raw.get()))
+        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        is_json(text).then_some(Self(text))
     }
 
     /// The JSON text of the value.
@@ -78,16 +79,31 @@ impl<'a> Value<'a> {
 
     /// An object; `None` for anything else, a repeated member name, or too many members.
     pub fn object(self) -> Option<Object<'a>> {
-        let Members(members) = serde_json::from_str(self.0).ok()?;
-        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
-        names.sort_unstable();
-        let repeated = names.windows(2).any(|pair| pair.first() == pair.last());
-        (!repeated).then_some(Object(members))
+        let mut walk = Walk::into(self, '{')?;
+        let mut members = Vec::with_capacity(16);
+        while walk.has_more() {
+            if members.len() == MAX_ENTRIES {
+                return None;
+            }
+            let name = match walk.value()?.text()? {
+                Text::Borrowed(name) => Cow::Borrowed(name),
+                Text::Owned(name) => Cow::Owned(name.as_str().to_owned()),
+            };
+            members.push((name, walk.value()?));
+        }
+        (!repeats(&members)).then_some(Object(members))
     }
 
     /// An array; `None` for anything else or too many elements.
     pub fn array(self) -> Option<Vec<Self>> {
-        let Elements(elements) = serde_json::from_str(self.0).ok()?;
+        let mut walk = Walk::into(self, '[')?;
+        let mut elements = Vec::new();
+        while walk.has_more() {
+            if elements.len() == MAX_ENTRIES {
+                return None;
+            }
+            elements.push(walk.value()?);
+        }
         Some(elements)
     }
 
@@ -191,73 +207,94 @@ fn code_unit(characters: &mut std::str::Chars<'_>) -> Option<u16> {
     })
 }
 
-struct Members<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
-struct Elements<'a>(Vec<Value<'a>>);
-struct Name<'a>(Cow<'a, str>);
+/// Walks text that is known to be valid JSON: it looks for where values end and nothing else.
+struct Walk<'a> {
+    text: &'a str,
+    at: usize,
+}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneLevel;
-        impl<'de> Visitor<'de> for OneLevel {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(Name(name)) = map.next_key()? {
-                    if members.len() == MAX_ENTRIES {
-                        return Err(serde::de::Error::custom("too many members"));
-                    }
-                    members.push((name, Value(map.next_value::<&'de RawValue>()?.get())));
-                }
-                Ok(Members(members))
+impl<'a> Walk<'a> {
+    /// The inside of an object or array; `None` when it does not open with `bracket`.
+    fn into(value: Value<'a>, bracket: char) -> Option<Self> {
+        value.0.starts_with(bracket).then_some(Self { text: value.0, at: 1 })
+    }
+
+    /// Whether another member or element follows; passes the comma before it.
+    fn has_more(&mut self) -> bool {
+        loop {
+            match self.text.as_bytes().get(self.at) {
+                Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':') => self.at += 1,
+                Some(b'}' | b']') | None => return false,
+                Some(_) => return true,
             }
         }
-        deserializer.deserialize_map(OneLevel)
+    }
+
+    /// The value that stands here, or after the colon.
+    fn value(&mut self) -> Option<Value<'a>> {
+        self.has_more().then_some(())?;
+        let start = self.at;
+        match self.text.as_bytes().get(start)? {
+            b'"' => self.pass_string(),
+            b'{' | b'[' => self.pass_brackets(),
+            _ => self.pass_scalar(),
+        }
+        self.text.get(start..self.at).map(Value)
+    }
+
+    fn pass_string(&mut self) {
+        self.at += 1;
+        let mut rest = self.text.as_bytes().get(self.at..).unwrap_or_default().iter();
+        while let Some(byte) = rest.next() {
+            match byte {
+                b'"' => break,
+                // What is escaped ends nothing.
+                b'\\' => drop(rest.next()),
+                _ => {}
+            }
+        }
+        self.at = self.text.len() - rest.len();
+    }
+
+    fn pass_brackets(&mut self) {
+        let bytes = self.text.as_bytes();
+        let mut open = 0usize;
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b'"' => {
+                    self.pass_string();
+                    continue;
+                }
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if open == 0 {
+                return;
+            }
+        }
+    }
+
+    fn pass_scalar(&mut self) {
+        let bytes = self.text.as_bytes();
+        while bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)) {
+            self.at += 1;
+        }
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneLevel;
-        impl<'de> Visitor<'de> for OneLevel {
-            type Value = Elements<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array")
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(element) = sequence.next_element::<&'de RawValue>()? {
-                    if elements.len() == MAX_ENTRIES {
-                        return Err(serde::de::Error::custom("too many elements"));
-                    }
-                    elements.push(Value(element.get()));
-                }
-                Ok(Elements(elements))
-            }
-        }
-        deserializer.deserialize_seq(OneLevel)
+fn repeats(members: &[(Cow<'_, str>, Value<'_>)]) -> bool {
+    // Few names are compared with one another sooner than sorted.
+    const FEW: usize = 24;
+    if members.len() <= FEW {
+        let mut rest = members.iter();
+        return std::iter::from_fn(|| rest.next().map(|(name, _)| (name, rest.clone())))
+            .any(|(name, mut others)| others.any(|(other, _)| other == name));
     }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unescaped;
-        impl<'de> Visitor<'de> for Unescaped {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member name")
-            }
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(name.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Unescaped)
-    }
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair.first() == pair.last())
 }
 
 #[cfg(test)]
@@ -299,6 +336,35 @@ mod tests {
         assert!(Value::of_body(deep.as_bytes()).unwrap().array().is_some_and(|inner| inner.len() == 1));
     }
 
+    /// The value as it is found one level at a time.
+    fn rebuilt(value: Value<'_>) -> serde_json::Value {
+        if let Some(object) = value.object() {
+            object.members().map(|(name, value)| (name.to_owned(), rebuilt(value))).collect()
+        } else if let Some(elements) = value.array() {
+            elements.into_iter().map(rebuilt).collect()
+        } else {
+            serde_json::from_str(value.raw()).unwrap()
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_filter("a number", |number| number.is_finite()).prop_map(Into::into),
+            "[a\"\\\\{}\\[\\],: \n\u{e9}\u{1f600}]{0,8}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            let name = "[a-z\"\\\\{}\\[\\],:]{0,4}";
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                proptest::collection::btree_map(name, inner, 0..40)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_as_an_independent_reader_reads_it(text in any::<String>()) {
@@ -316,6 +382,13 @@ mod tests {
             if let Some(value) = Value::of_body(&body) {
                 let _ = (value.object().is_some(), value.array().is_some(), value.text().is_some(), value.integer());
             }
+        }
+
+        #[test]
+        fn members_and_elements_are_those_an_independent_reader_finds(value in any_value(), indent in any::<bool>()) {
+            let text = if indent { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let text = text.unwrap();
+            prop_assert_eq!(rebuilt(Value::of_body(text.as_bytes()).unwrap()), value);
         }
 
         #[test]

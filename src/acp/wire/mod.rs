@@ -7,6 +7,7 @@ mod fields;
 mod json;
 pub mod redeem;
 pub mod session;
+pub mod syntax;
 pub mod write_only;
 
 /// Why a request body cannot be used. Holds no byte of it.

@@ -1,9 +1,9 @@
 //! A group of batches decided one after the other and written as one. Apart because it is the
 //! compare-and-set rule itself: no thread, no waiting, no error of the disk but on reading.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use fjall::OwnedWriteBatch;
+use fjall::{OwnedWriteBatch, Slice};
 
 use super::encoding::{Header, IndexEntry, StoreKey};
 use super::live::{Index, Live};
@@ -86,7 +86,7 @@ struct Slot {
 
 enum After {
     Same,
-    Put { header: Header, value: Vec<u8> },
+    Put { header: Header, value: Slice },
     Gone,
 }
 
@@ -116,7 +116,8 @@ impl<'a> Group<'a> {
             match write {
                 Change::Put { key, header, mut value } => {
                     Header::stamp(&mut value, revision);
-                    self.slot(&key)?.after = After::Put { header: Header { revision, ..header }, value };
+                    self.slot(&key)?.after =
+                        After::Put { header: Header { revision, ..header }, value: value.into() };
                 }
                 Change::Delete { key } => self.slot(&key)?.after = After::Gone,
             }
@@ -140,26 +141,26 @@ impl<'a> Group<'a> {
         Ok(swept)
     }
 
-    /// What to write, which keys it touches, and which instants it adds to the indexes; `None` when
+    /// What to write, which records it changes, and which instants it adds to the indexes; `None` when
     /// nothing changes.
     pub(super) fn finish(self) -> Option<Plan> {
         let mut plan = Plan {
             batch: self.live.batch(),
-            keys: HashSet::with_capacity(self.slots.len()),
+            records: Vec::with_capacity(self.slots.len()),
             added: Vec::new(),
         };
         for (key, slot) in self.slots {
-            let after = match slot.after {
+            let (after, value) = match slot.after {
                 After::Same => continue,
                 After::Put { header, value } => {
                     let keyspace = self.live.keyspace(key.kind())?;
-                    plan.batch.insert(keyspace, key.within_keyspace(), value);
-                    Some(header)
+                    plan.batch.insert(keyspace, key.within_keyspace(), value.clone());
+                    (Some(header), Some(value))
                 }
                 After::Gone if slot.before.is_none() => continue,
                 After::Gone => {
                     plan.batch.remove(self.live.keyspace(key.kind())?, key.within_keyspace());
-                    None
+                    (None, None)
                 }
             };
             let before = slot.before;
@@ -171,9 +172,9 @@ impl<'a> Group<'a> {
                 before.and_then(|h| h.expires_at),
                 after.and_then(|h| h.expires_at),
             );
-            plan.keys.insert(key);
+            plan.records.push((key, value));
         }
-        (!plan.keys.is_empty()).then_some(plan)
+        (!plan.records.is_empty()).then_some(plan)
     }
 
     fn revision(&mut self, key: &StoreKey) -> Result<Revision, StoreError> {
@@ -200,8 +201,8 @@ impl<'a> Group<'a> {
 pub(super) struct Plan {
     /// The records and their index entries.
     pub(super) batch: OwnedWriteBatch,
-    /// The records.
-    pub(super) keys: HashSet<StoreKey>,
+    /// The records as they will stand; `None` for those that go.
+    pub(super) records: Vec<(StoreKey, Option<Slice>)>,
     /// Index entries it adds.
     pub(super) added: Vec<(Index, Timestamp)>,
 }

@@ -24,6 +24,11 @@ use crate::records::{Kind, Record, RecordKey, StoreError};
 /// Of each keyspace, in memory before it is written out. Eight keyspaces: at most 128 MiB in all,
 /// and the journal to be read at a start stays as short.
 const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Records kept beside the database: about two thousand checkouts.
+const WRITTEN_BYTES: u64 = 16 << 20;
+const WRITTEN_RECORDS: usize = 8_192;
+/// Larger ones are read from the database: they would push out hundreds of others.
+const LARGEST_WRITTEN: usize = 64 * 1024;
 /// Flushing and compaction in the background; more threads would only take CPU from requests.
 const DATABASE_THREADS: usize = 2;
 
@@ -38,6 +43,23 @@ pub(super) struct Live {
     expiry_floor: Floor,
     in_flight: Mutex<InFlight>,
     finished: watch::Sender<u64>,
+    written: Written,
+}
+
+/// Records that were written last, as they stand: what a session's next request reads. Only the
+/// writer puts records in, after their sync and in the order of writing, so that what is here is
+/// never older than the database.
+type Written = quick_cache::sync::Cache<StoreKey, Slice, Weight>;
+
+/// A record's bytes, and what holding it costs.
+#[derive(Clone)]
+struct Weight;
+
+impl quick_cache::Weighter<StoreKey, Slice> for Weight {
+    fn weight(&self, key: &StoreKey, value: &Slice) -> u64 {
+        const HELD: usize = 96;
+        u64::try_from(key.within_keyspace().len() + value.len() + HELD).unwrap_or(u64::MAX)
+    }
 }
 
 /// The group being written, or the last one that was.
@@ -100,6 +122,7 @@ impl Live {
             expiry_floor: Floor::new(),
             in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::new() }),
             finished: watch::Sender::new(0),
+            written: Written::with_weighter(WRITTEN_RECORDS, WRITTEN_BYTES, Weight),
         })
     }
 
@@ -151,6 +174,9 @@ impl Live {
 
     /// One record, expired or not.
     pub(super) fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
+        if let Some(value) = self.written.get(key) {
+            return Stored::parse(value).map(Some);
+        }
         let keyspace = self.keyspace(key.kind()).ok_or(StoreError::Corrupt)?;
         keyspace.get(key.within_keyspace()).map_err(unreadable)?.map(Stored::parse).transpose()
     }
@@ -249,8 +275,14 @@ impl Live {
         in_flight.keys = keys;
     }
 
-    /// Says that all of the group is visible.
-    pub(super) fn end(&self) {
+    /// Says that all of the group is visible: these records, or that they are gone.
+    pub(super) fn end(&self, records: Vec<(StoreKey, Option<Slice>)>) {
+        for (key, value) in records {
+            match value.filter(|value| value.len() <= LARGEST_WRITTEN) {
+                Some(value) => self.written.insert(key, value),
+                None => drop(self.written.remove(&key)),
+            }
+        }
         let mut in_flight = self.in_flight.lock();
         in_flight.since = None;
         let number = in_flight.number;

@@ -129,11 +129,11 @@ impl Writer {
         let written = match group.finish() {
             None => Ok(()),
             Some(plan) => {
-                live.begin(plan.keys);
+                live.begin(plan.records.iter().map(|(key, _)| key.clone()).collect());
                 let written = self.disk.commit(plan.batch);
                 if written.is_ok() {
                     plan.added.into_iter().for_each(|(index, at)| live.floor(index).added(at));
-                    live.end();
+                    live.end(plan.records);
                 } else {
                     // Before anyone hears of it: whoever asks next must be refused.
                     *self.shared.live.write() = None;

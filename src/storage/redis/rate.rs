@@ -11,22 +11,24 @@ use crate::limit::shared::{SharedLimit, SharedLimits, Taken};
 use crate::records::BoxFuture;
 
 impl SharedLimits for RedisStore {
-    fn take<'a>(&'a self, limit: &'a SharedLimit) -> BoxFuture<'a, Option<Taken>> {
+    fn take<'a>(&'a self, limit: &'a SharedLimit, wanted: u32) -> BoxFuture<'a, Option<Taken>> {
         Box::pin(async move {
             let bucket = Bucket::of(&limit.name);
             let request = Request::Script {
                 script: &self.shared.scripts.rate,
                 keys: vec![bucket.rate(&limit.name).into_bytes()],
-                arguments: vec![micros(limit.interval).into_bytes(), limit.burst.to_string().into_bytes()],
+                arguments: [micros(limit.interval), limit.burst.to_string(), wanted.to_string()]
+                    .map(String::into_bytes)
+                    .into(),
                 waits: false,
             };
             let answered = self.shared.call_once(bucket, &request).await?;
             let Value::Array(numbers) = answered else { return None };
-            let [Value::Int(allowed), Value::Int(left), Value::Int(wait)] = numbers.as_slice() else {
+            let [Value::Int(granted), Value::Int(left), Value::Int(wait)] = numbers.as_slice() else {
                 return None;
             };
             Some(Taken {
-                allowed: *allowed == 1,
+                granted: u32::try_from(*granted).unwrap_or(0).min(wanted),
                 remaining: u32::try_from(*left).unwrap_or(0),
                 retry_after: Duration::from_micros(u64::try_from(*wait).unwrap_or(0)),
             })

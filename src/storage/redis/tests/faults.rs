@@ -280,8 +280,8 @@ async fn a_rate_holds_across_replicas_and_refills() {
     let mut last = None;
     let began = Instant::now();
     for turn in 0..30 {
-        let taken = replicas[turn % 2].take(&limit).await.unwrap();
-        allowed += u32::from(taken.allowed);
+        let taken = replicas[turn % 2].take(&limit, 1).await.unwrap();
+        allowed += taken.granted;
         last = Some(taken);
     }
     // A slow machine earns one more every half second.
@@ -289,12 +289,12 @@ async fn a_rate_holds_across_replicas_and_refills() {
     assert!((10..=10 + earned).contains(&allowed), "{allowed} of 10 and at most {earned}");
     let last = last.unwrap();
     assert!(
-        !last.allowed && last.remaining == 0 && last.retry_after <= Duration::from_millis(500),
+        last.granted == 0 && last.remaining == 0 && last.retry_after <= Duration::from_millis(500),
         "{last:?}"
     );
-    until("one is earned", async || replicas[0].take(&limit).await.unwrap().allowed).await;
+    until("one is earned", async || replicas[0].take(&limit, 1).await.unwrap().granted == 1).await;
     server.pause();
-    assert_eq!(replicas[1].take(&limit).await, None, "the local gate then stands alone");
+    assert_eq!(replicas[1].take(&limit, 1).await, None, "the local gate then stands alone");
     server.resume();
 }
 
@@ -305,8 +305,18 @@ async fn one_request_at_a_time_is_allowed_at_every_rate() {
     for rate in [1, 6, 7, 15, 24, 60, 333, 997] {
         let limit =
             SharedLimit { name: format!("agent/{rate}"), interval: Duration::from_secs(1) / rate, burst: 1 };
-        assert!(store.take(&limit).await.unwrap().allowed, "{rate} a second");
+        assert!(store.take(&limit, 1).await.unwrap().granted == 1, "{rate} a second");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_requests_wanted_at_once_those_that_are_left_are_granted() {
+    let server = Server::start(options());
+    let store = open(settings(&[server.url()]), &Notices::default()).await;
+    let limit = SharedLimit { name: "agent/a".into(), interval: Duration::from_secs(60), burst: 10 };
+    let taken = async || store.take(&limit, 4).await.map(|taken| (taken.granted, taken.remaining));
+    assert_eq!([taken().await, taken().await], [Some((4, 6)), Some((4, 2))]);
+    assert_eq!([taken().await, taken().await], [Some((2, 0)), Some((0, 0))]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

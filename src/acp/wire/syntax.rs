@@ -1,0 +1,251 @@
+//! Whether text is JSON (RFC 8259), and nothing else: one pass, without recursion and without a tree.
+//! Apart because everything a merchant answers passes through here, and most of it is never opened.
+
+/// Whether `text` is one JSON value.
+pub fn is_json(text: &str) -> bool {
+    let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
+    let mut open: Vec<u8> = Vec::with_capacity(32);
+    loop {
+        reader.pass_space();
+        match reader.bytes.get(reader.at) {
+            Some(b'{') => {
+                reader.at += 1;
+                if reader.next() != Some(b'}') {
+                    if !reader.pass_name() {
+                        return false;
+                    }
+                    open.push(b'{');
+                    continue;
+                }
+                reader.at += 1;
+            }
+            Some(b'[') => {
+                reader.at += 1;
+                if reader.next() != Some(b']') {
+                    open.push(b'[');
+                    continue;
+                }
+                reader.at += 1;
+            }
+            _ if reader.pass_scalar() => {}
+            _ => return false,
+        }
+        // After a value: the end of what it stands in, or another one.
+        loop {
+            let next = reader.next();
+            reader.at += 1;
+            match (open.last(), next) {
+                (None, next) => return next.is_none(),
+                (Some(b'{'), Some(b',')) if reader.pass_name() => break,
+                (Some(b'['), Some(b',')) => break,
+                (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) => drop(open.pop()),
+                _ => return false,
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    /// The next byte that is not white space; the reader stands on it.
+    fn next(&mut self) -> Option<u8> {
+        self.pass_space();
+        self.bytes.get(self.at).copied()
+    }
+
+    fn pass_space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.bytes.get(self.at) {
+            self.at += 1;
+        }
+    }
+
+    /// A member's name and its colon.
+    fn pass_name(&mut self) -> bool {
+        if self.next() != Some(b'"') || !self.pass_string() || self.next() != Some(b':') {
+            return false;
+        }
+        self.at += 1;
+        true
+    }
+
+    fn pass_scalar(&mut self) -> bool {
+        match self.bytes.get(self.at) {
+            Some(b'"') => self.pass_string(),
+            Some(b'-' | b'0'..=b'9') => self.pass_number(),
+            Some(b't') => self.pass_literal(b"true"),
+            Some(b'f') => self.pass_literal(b"false"),
+            Some(b'n') => self.pass_literal(b"null"),
+            _ => false,
+        }
+    }
+
+    fn pass_string(&mut self) -> bool {
+        self.at += 1;
+        loop {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) else {
+                return false;
+            };
+            self.at += plain + 1;
+            match rest.get(plain) {
+                Some(b'"') => return true,
+                Some(b'\\') if self.pass_escape() => {}
+                _ => return false,
+            }
+        }
+    }
+
+    fn pass_escape(&mut self) -> bool {
+        let escaped = self.bytes.get(self.at);
+        self.at += 1;
+        match escaped {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => true,
+            Some(b'u') => {
+                let digits = self.bytes.get(self.at..self.at + 4);
+                self.at += 4;
+                digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            }
+            _ => false,
+        }
+    }
+
+    fn pass_number(&mut self) -> bool {
+        self.pass_if(b"-");
+        let whole = if self.pass_if(b"0") { true } else { self.pass_digits() };
+        let fraction = !self.pass_if(b".") || self.pass_digits();
+        let exponent = !self.pass_if(b"eE") || {
+            self.pass_if(b"+-");
+            self.pass_digits()
+        };
+        whole && fraction && exponent
+    }
+
+    fn pass_if(&mut self, any: &[u8]) -> bool {
+        let is_one = self.bytes.get(self.at).is_some_and(|byte| any.contains(byte));
+        self.at += usize::from(is_one);
+        is_one
+    }
+
+    /// Digits, one at least.
+    fn pass_digits(&mut self) -> bool {
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
+            self.at += 1;
+        }
+        self.at > start
+    }
+
+    fn pass_literal(&mut self, literal: &[u8]) -> bool {
+        let is_it = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(literal));
+        self.at += literal.len();
+        is_it
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    fn agrees(text: &str) -> bool {
+        is_json(text) == serde_json::from_str::<IgnoredAny>(text).is_ok()
+    }
+
+    #[test]
+    fn it_is_json_when_an_independent_reader_says_so() {
+        for text in [
+            "",
+            " ",
+            "{}",
+            " { } ",
+            "[]",
+            "[ ]",
+            "null",
+            "nul",
+            "nulll",
+            "true",
+            "false ",
+            "0",
+            "-0",
+            "-",
+            "01",
+            "1.",
+            "1.0",
+            ".1",
+            "1e1",
+            "1E+1",
+            "1e",
+            "1e-",
+            "\"\"",
+            "\"",
+            "\"\\\"",
+            "\"\\u12fG\"",
+            "\"\\u12ff\"",
+            "\"\\x\"",
+            "\"\n\"",
+            "{\"a\":1}",
+            "{\"a\":1,}",
+            "{\"a\" : [ 1 , {\"b\":null} ] }",
+            "{\"a\"}",
+            "{a:1}",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1]]",
+            "[[1]",
+            "{\"a\":1}{",
+            "[}",
+            "{]",
+            "{\"a\":1]",
+            "\u{feff}1",
+            "1 1",
+            "\"\u{e9}\"",
+            "\u{e9}",
+            "{\"a\":1 \"b\":2}",
+            "[\"a\":1]",
+            "{1:1}",
+            "\"\\ud800\"",
+            "-1.5e300",
+            "1,",
+        ] {
+            assert!(agrees(text), "{text:?}");
+        }
+        assert!(
+            is_json(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+            "nesting costs no stack"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_judged_as_an_independent_reader_judges_it(text in any::<String>()) {
+            prop_assert!(agrees(&text));
+        }
+
+        #[test]
+        fn what_looks_like_json_is_judged_so_too(
+            text in "([\\[\\]{},:\"\\\\ \n0-9eE+.u-]|true|false|null|\"a\"|\"a\":|\\\\u00e9|\\\\n){0,24}"
+        ) {
+            prop_assert!(agrees(&text));
+        }
+
+        #[test]
+        fn json_with_one_byte_changed_is_judged_so_too(
+            numbers in proptest::collection::vec(any::<f64>(), 0..3), text in any::<String>(), at: usize, by in " -~"
+        ) {
+            let json = serde_json::json!({"numbers": numbers, "text": text, "more": [{"a": null}, true]});
+            let mut json = json.to_string();
+            let at = at % json.len();
+            if json.is_char_boundary(at) && json.is_char_boundary(at + 1) {
+                json.replace_range(at..=at, &by);
+            }
+            prop_assert!(agrees(&json));
+        }
+    }
+}
