@@ -5,6 +5,17 @@ use ring::digest::{Context, SHA256, SHA512};
 /// A SHA-256 digest.
 pub type Sha256 = [u8; 32];
 
+/// Bytes as lower-case hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'a' - 10 + value });
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0x0f));
+    }
+    text
+}
+
 /// SHA-256 over the parts, one after the other.
 pub fn sha256(parts: &[&[u8]]) -> Sha256 {
     let mut context = Context::new(&SHA256);

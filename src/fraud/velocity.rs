@@ -14,7 +14,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::CardFingerprint;
 use super::window::{Added, Member, WindowSet};
-use crate::crypto::digest::{Sha256, sha256_framed};
+use crate::crypto::digest::{Sha256, hexadecimal, sha256_framed};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
 use crate::records::codec::{Loaded, Times};
@@ -56,7 +56,7 @@ impl Counter<'_> {
             Self::SmallAmounts(agent) => ("small-amounts", named("small-amounts", agent.as_str(), &[])),
         };
         let [first, ..] = digest;
-        let partition = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let partition = hexadecimal(&digest);
         let key = RecordKey { kind: Kind::Velocity, partition, name: name.to_owned() };
         Window { key, stripe: usize::from(first % STRIPES), length }
     }

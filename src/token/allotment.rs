@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::crypto::digest::sha256_framed;
+use crate::crypto::digest::{hexadecimal, sha256_framed};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
 use crate::records::codec::{Loaded, Stored, Times};
@@ -157,6 +157,6 @@ fn hour(at: Timestamp) -> i64 {
 
 fn record_key(agent: &AgentId) -> RecordKey {
     let digest = sha256_framed(&[NAME.as_bytes(), agent.as_str().as_bytes()]);
-    let partition = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let partition = hexadecimal(&digest);
     RecordKey { kind: Kind::Velocity, partition, name: NAME.to_owned() }
 }

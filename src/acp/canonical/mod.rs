@@ -29,6 +29,7 @@ mod samples;
 mod tests;
 
 pub use error::JsonError;
+pub use text::plain_run;
 
 use reader::{Form, read};
 

@@ -43,7 +43,7 @@ pub(super) fn read_text(
 }
 
 /// How many bytes come before the first quote, backslash or control character, if any.
-fn plain_run(bytes: &[u8]) -> usize {
+pub fn plain_run(bytes: &[u8]) -> usize {
     let mut run = 0;
     let mut rest = bytes;
     // Eight bytes at a time, as most strings have no escapes at all.

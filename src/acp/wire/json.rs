@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use super::syntax::is_json;
+use crate::acp::canonical::plain_run;
 
 /// The most members or elements read of one object or array: more than any body within the
 /// gateway's limit of nodes has.
@@ -243,17 +244,17 @@ impl<'a> Walk<'a> {
     }
 
     fn pass_string(&mut self) {
+        let bytes = self.text.as_bytes();
         self.at += 1;
-        let mut rest = self.text.as_bytes().get(self.at..).unwrap_or_default().iter();
-        while let Some(byte) = rest.next() {
-            match byte {
-                b'"' => break,
-                // What is escaped ends nothing.
-                b'\\' => drop(rest.next()),
-                _ => {}
+        while let Some(rest) = bytes.get(self.at..) {
+            let plain = plain_run(rest);
+            self.at += plain + 1;
+            if rest.get(plain) != Some(&b'\\') {
+                return;
             }
+            // What is escaped ends nothing.
+            self.at += 1;
         }
-        self.at = self.text.len() - rest.len();
     }
 
     fn pass_brackets(&mut self) {

@@ -1,6 +1,8 @@
 //! Whether text is JSON (RFC 8259), and nothing else: one pass, without recursion and without a tree.
 //! Apart because everything a merchant answers passes through here, and most of it is never opened.
 
+use crate::acp::canonical::plain_run;
+
 /// Whether `text` is one JSON value.
 pub fn is_json(text: &str) -> bool {
     let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
@@ -87,9 +89,7 @@ impl Reader<'_> {
         self.at += 1;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let Some(plain) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)) else {
-                return false;
-            };
+            let plain = plain_run(rest);
             self.at += plain + 1;
             match rest.get(plain) {
                 Some(b'"') => return true,

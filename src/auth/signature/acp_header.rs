@@ -18,6 +18,7 @@ use super::{Proof, SignatureError, SignedRequest, WINDOW};
 use crate::acp::canonical::canonicalize;
 use crate::acp::header::{SIGNATURE, TIMESTAMP};
 use crate::auth::replay::ReplayCheck;
+use crate::crypto::digest::hexadecimal;
 use crate::domain::clock::Timestamp;
 use crate::registry::{
     AcpVariant, Agent, AgentKey, BodyForm, Encoding, KeyMaterial, Profile, SignedParts, TimestampForm,
@@ -150,7 +151,7 @@ pub(in crate::auth) fn encode(encoding: Encoding, signature: &[u8]) -> String {
     match encoding {
         Encoding::Base64 => STANDARD.encode(signature),
         Encoding::Base64Url => URL_SAFE_NO_PAD.encode(signature),
-        Encoding::Hex => signature.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Encoding::Hex => hexadecimal(signature),
     }
 }
 

@@ -29,8 +29,9 @@ const WRITTEN_BYTES: u64 = 16 << 20;
 const WRITTEN_RECORDS: usize = 8_192;
 /// Larger ones are read from the database: they would push out hundreds of others.
 const LARGEST_WRITTEN: usize = 64 * 1024;
-/// Flushing and compaction in the background; more threads would only take CPU from requests.
-const DATABASE_THREADS: usize = 2;
+/// Flushing and compaction in the background. Of several threads the first takes no compaction but
+/// passes it on, and does nothing else for as long as another is at work on one: a whole core.
+const DATABASE_THREADS: usize = 1;
 
 /// An open database.
 pub(super) struct Live {

@@ -7,6 +7,7 @@ use redis::Value;
 use super::Shared;
 use super::call::{CallError, Request};
 use super::encoding::{Bucket, identity_key};
+use crate::crypto::digest::hexadecimal;
 use crate::crypto::random;
 
 /// Characters of a generation: 130 random bits.
@@ -61,7 +62,7 @@ impl StoreIdentity {
     }
 
     fn write(&self) -> String {
-        let tag_key: String = self.tag_key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let tag_key: String = hexadecimal(&self.tag_key);
         let state = if self.complete { "complete" } else { "begun" };
         format!("{FORMAT} {tag_key} {} {state}", self.generation)
     }
