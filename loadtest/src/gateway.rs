@@ -155,19 +155,32 @@ pub fn check(binary: &Path, config: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The gateway's binary: as named, or beside this one.
+/// The gateway's binary: as named, or the one beside this, which is built where it is missing.
 ///
 /// # Errors
-/// When there is none.
+/// When it cannot be built.
 pub fn binary(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(named) = named {
         return Ok(named.to_owned());
     }
     let beside = std::env::current_exe()?.with_file_name("countersign");
-    if beside.is_file() {
-        return Ok(beside);
+    if !beside.is_file() {
+        build(&beside)?;
     }
-    bail!("there is no {}: build it with `cargo build --release -p countersign`", beside.display())
+    Ok(beside)
+}
+
+/// Builds the gateway in the profile this program was built in.
+fn build(binary: &Path) -> Result<()> {
+    let directory = binary.parent().and_then(Path::file_name).and_then(std::ffi::OsStr::to_str);
+    let profile = directory.filter(|name| *name != "debug").unwrap_or("dev");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--locked", "--package", "countersign", "--profile", profile]);
+    let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("cargo")?;
+    if !built.success() || !binary.is_file() {
+        bail!("{} could not be built", binary.display());
+    }
+    Ok(())
 }
 
 fn about_gateway(

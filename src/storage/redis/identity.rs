@@ -93,7 +93,10 @@ impl Shared {
                 // Whoever began it is at it still, or is gone: doing it again does no harm.
                 Some(identity) => self.mark_buckets(identity, Mark::Missing).await?,
                 None if self.generations().await?.iter().any(Option::is_some) => {
-                    return Err(IdentityError::Lost);
+                    // Somebody may have begun it between the two looks: the word comes after the identity.
+                    if self.read_identity().await?.is_none() {
+                        return Err(IdentityError::Lost);
+                    }
                 }
                 None if self.settings.known_tag_key.is_some() => return Err(IdentityError::Gone),
                 None => {

@@ -310,6 +310,25 @@ async fn one_request_at_a_time_is_allowed_at_every_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_start_at_once_on_an_empty_server_agree_on_one_store() {
+    let server = Server::start(options());
+    let mut replicas = Vec::new();
+    for _ in 0..8 {
+        replicas.push(open(settings(&[server.url()]), &Notices::default()).await);
+    }
+    for round in 0..15 {
+        server.command(&["FLUSHALL"]);
+        let looks = replicas.iter().enumerate().map(|(late, replica)| async move {
+            // One after the other, each round a little closer together or further apart.
+            tokio::time::sleep(Duration::from_micros(u64::try_from(late).unwrap() * round * 50)).await;
+            replica.shared.identify().await.unwrap().tag_key
+        });
+        let keys = futures_util::future::join_all(looks).await;
+        assert!(keys.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_requests_wanted_at_once_those_that_are_left_are_granted() {
     let server = Server::start(options());
     let store = open(settings(&[server.url()]), &Notices::default()).await;
