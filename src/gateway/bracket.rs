@@ -14,6 +14,7 @@ use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::domain::session::{Present, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
+use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
 
@@ -22,14 +23,15 @@ const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
 impl Gateway {
     /// The answer to a key that already has one, or why it has none yet; `None` when the operation
-    /// is to be done.
-    pub(super) fn replay(
+    /// is to be done. An answer is given again only once it is as safe as one given first.
+    pub(super) async fn replay(
         &self,
         operation: &Operation,
-        record: Option<&KeyRecord>,
+        seen: Option<&Loaded<KeyRecord>>,
         conflict: StatusCode,
     ) -> Result<Option<Reply>, Refusal> {
         let metrics = self.observer.metrics();
+        let record = seen.and_then(|seen| seen.value.as_ref());
         match (idempotency::peek(record, |record| operation.same_body(record), self.ledger.present()), record)
         {
             (Peek::Fresh, _) => metrics.idempotency("fresh"),
@@ -44,7 +46,11 @@ impl Gateway {
             }
             (Peek::Replay, Some(KeyRecord { state: KeyState::Recorded(answer), .. })) => {
                 metrics.idempotency("replayed");
-                return operation.open_answer(answer).map(Some);
+                let reply = operation.open_answer(answer)?;
+                if let Some(seen) = seen {
+                    self.ledger.acknowledge(seen).await?;
+                }
+                return Ok(Some(reply));
             }
             (Peek::Replay, _) => return Err(Refusal::Internal),
         }

@@ -87,7 +87,9 @@ impl Gateway {
             seen = self.ledger.look(&address).await?;
         }
         owned(seen.session(), &call)?;
-        if let Some(reply) = self.replay(&operation, seen.key(), StatusCode::UNPROCESSABLE_ENTITY)? {
+        if let Some(reply) =
+            self.replay(&operation, seen.key_record(), StatusCode::UNPROCESSABLE_ENTITY).await?
+        {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;

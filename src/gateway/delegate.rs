@@ -67,7 +67,7 @@ impl Gateway {
         let seen = self.ledger.look_key(&key).await?;
         // An answer that was given stays given, though the allowance has expired since or the repeat
         // names another version (ACP RFC delegate_payment §5).
-        if let Some(reply) = self.replay(&operation, seen.value.as_ref(), conflict)? {
+        if let Some(reply) = self.replay(&operation, Some(&seen), conflict).await? {
             return Ok(reply);
         }
         let request = DelegatePayment::read(&call.body, call.version, now, &self.delegate)

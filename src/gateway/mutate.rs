@@ -31,7 +31,7 @@ impl Gateway {
         let operation = call.operation(&self.rings, Some(&merchant))?;
         let key = operation.scope.record_key(None);
         let seen = self.ledger.look_key(&key).await?;
-        if let Some(reply) = self.replay(&operation, seen.value.as_ref(), StatusCode::UNPROCESSABLE_ENTITY)? {
+        if let Some(reply) = self.replay(&operation, Some(&seen), StatusCode::UNPROCESSABLE_ENTITY).await? {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
@@ -102,7 +102,9 @@ impl Gateway {
             seen = self.ledger.look(&address).await?;
         }
         owned(seen.session(), &call).map_err(|_| unknown(kind))?;
-        if let Some(reply) = self.replay(&operation, seen.key(), StatusCode::UNPROCESSABLE_ENTITY)? {
+        if let Some(reply) =
+            self.replay(&operation, seen.key_record(), StatusCode::UNPROCESSABLE_ENTITY).await?
+        {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;

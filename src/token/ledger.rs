@@ -10,7 +10,7 @@ use crate::domain::id::{MerchantId, SessionId, TokenId};
 pub use crate::domain::session::Present;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, Scope, UNFINISHED_RETENTION};
-use crate::records::codec::{Loaded, Times};
+use crate::records::codec::{Loaded, Stored, Times};
 use crate::records::{
     Batch, Committed, Durability, Purpose, RecordKey, RecordStore, Revision, StoreError, Write,
 };
@@ -75,7 +75,12 @@ impl Seen {
 
     /// The record of the idempotency key, where one is used.
     pub fn key(&self) -> Option<&KeyRecord> {
-        self.key.as_ref()?.value.as_ref()
+        self.key_record()?.value.as_ref()
+    }
+
+    /// The same as it was read, absent or not.
+    pub fn key_record(&self) -> Option<&Loaded<KeyRecord>> {
+        self.key.as_ref()
     }
 
     fn take(&mut self) -> View {
@@ -274,6 +279,27 @@ impl Ledger {
             is_fresh = true;
         }
         Err(StoreError::Unavailable)
+    }
+
+    /// Makes sure that a record as it was read is acknowledged: on replicas, where the store waits for
+    /// them and reads do not.
+    ///
+    /// # Errors
+    /// [`StoreError`]; [`StoreError::Unavailable`] also when it has changed since.
+    pub async fn acknowledge<T: Stored>(&self, seen: &Loaded<T>) -> Result<(), StoreError> {
+        if self.store.reads_are_acknowledged() {
+            return Ok(());
+        }
+        let batch = Batch {
+            expect: vec![seen.expectation()],
+            writes: vec![],
+            durability: Durability::Synced,
+            purpose: Purpose::Finish,
+        };
+        match self.store.commit(batch).await? {
+            Committed::Applied(_) => Ok(()),
+            Committed::Conflict => Err(StoreError::Unavailable),
+        }
     }
 
     /// Reads the record of a key that is not in a session's partition.

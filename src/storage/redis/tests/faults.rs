@@ -8,6 +8,7 @@ use super::*;
 use crate::limit::shared::{SharedLimit, SharedLimits};
 use crate::records::{Revision, Write};
 use crate::storage::contract::{batch, put, read, token, write};
+use crate::token::Ledger;
 
 fn durable(store: RedisStore) -> Arc<dyn RecordStore> {
     Arc::new(store)
@@ -184,15 +185,20 @@ async fn what_is_answered_again_waits_for_replicas_too() {
     let servers = Replicated::start(&options());
     servers.wait_until_in_sync();
     let waiting = Settings { wait_replicas: 2, ..settings(&servers.urls()) };
-    let store = durable(open(waiting, &Notices::default()).await);
+    let store = durable(open(waiting.clone(), &Notices::default()).await);
     until("replication", async || put_once(&store, "a").await.is_ok()).await;
     assert!(!store.reads_are_acknowledged());
+    let clock = Arc::new(crate::domain::clock::SystemClock);
+    let ledger = Ledger::new(Arc::new(open(waiting, &Notices::default()).await), clock);
+    let seen = ledger.look_key(&contract::key(Kind::Idempotency, "p", "k")).await.unwrap();
     let revision = read(&store, &token("a")).await.unwrap().revision;
     let rests_on_it = || batch(&[(&token("a"), revision)], vec![]);
     until("an answer", async || store.commit(rests_on_it()).await.is_ok()).await;
+    assert_eq!(ledger.acknowledge(&seen).await, Ok(()));
     let replica = servers.replicas().next().unwrap();
     servers.nodes[replica].pause();
     assert_eq!(store.commit(rests_on_it()).await, Err(StoreError::Unacknowledged));
+    assert_eq!(ledger.acknowledge(&seen).await, Err(StoreError::Unacknowledged));
     servers.nodes[replica].resume();
 }
 
