@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::Gateway;
-use super::bracket::{held, owned, unrecorded};
+use super::bracket::{owned, unrecorded};
 use super::call::Call;
 use super::operation::Operation;
 use super::refusal::Refusal;
@@ -146,7 +146,8 @@ impl Gateway {
         let drawn = TokenId::assemble(&tag, &random).ok_or(Refusal::Internal)?;
         let conflict = mint.call.version.delegate_conflict_status();
         self.ledger
-            .transact_key(seen, Purpose::Admit, Durability::Applied, |record, present| {
+            // The id must outlive whoever drew it: a repeat that drew another would mint twice.
+            .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
                 super::bracket::refuse_unless_free(&mint.operation, record.as_ref(), present).map_err(
                     |refusal| match refusal {
                         Refusal::KeyConflict { .. } => Refusal::KeyConflict { status: conflict },
@@ -259,10 +260,21 @@ impl Gateway {
         let kept = mint.operation.seal_answer(&reply)?;
         self.ledger
             .transact_key(seen, Purpose::Finish, Durability::Synced, |record, _| {
-                if let (Some(record), Some(answer)) = (held(record, lease), kept.as_ref()) {
+                // What a store has forgotten in a failover is written again. Where another try has drawn
+                // another id meanwhile, its answer is the key's.
+                let record = record.get_or_insert_with(|| KeyRecord {
+                    token: Some(id.clone()),
+                    ..mint.operation.new_record(lease, None)
+                });
+                if record.token.as_ref() != Some(id) {
+                    return Err(Refusal::KeyInFlight);
+                }
+                if let (KeyState::Leased(mark), Some(answer)) = (&record.state, kept.as_ref())
+                    && *mark == lease
+                {
                     record.state = KeyState::Recorded(answer.clone());
                 }
-                Ok::<_, Refusal>(())
+                Ok(())
             })
             .await
             .map_err(unrecorded)??;
