@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 use super::syntax::is_json;
-use crate::acp::canonical::plain_run;
+use super::walk::Walk;
 
 /// The most members or elements read of one object or array: more than any body within the
 /// gateway's limit of nodes has.
@@ -80,30 +80,30 @@ impl<'a> Value<'a> {
 
     /// An object; `None` for anything else, a repeated member name, or too many members.
     pub fn object(self) -> Option<Object<'a>> {
-        let mut walk = Walk::into(self, '{')?;
+        let mut walk = Walk::into(self.0, '{')?;
         let mut members = Vec::with_capacity(16);
         while walk.has_more() {
             if members.len() == MAX_ENTRIES {
                 return None;
             }
-            let name = match walk.value()?.text()? {
+            let name = match Value(walk.value()?).text()? {
                 Text::Borrowed(name) => Cow::Borrowed(name),
                 Text::Owned(name) => Cow::Owned(name.as_str().to_owned()),
             };
-            members.push((name, walk.value()?));
+            members.push((name, Value(walk.value()?)));
         }
         (!repeats(&members)).then_some(Object(members))
     }
 
     /// An array; `None` for anything else or too many elements.
     pub fn array(self) -> Option<Vec<Self>> {
-        let mut walk = Walk::into(self, '[')?;
+        let mut walk = Walk::into(self.0, '[')?;
         let mut elements = Vec::new();
         while walk.has_more() {
             if elements.len() == MAX_ENTRIES {
                 return None;
             }
-            elements.push(walk.value()?);
+            elements.push(Value(walk.value()?));
         }
         Some(elements)
     }
@@ -206,83 +206,6 @@ fn code_unit(characters: &mut std::str::Chars<'_>) -> Option<u16> {
         let digit = u16::try_from(characters.next()?.to_digit(16)?).ok()?;
         Some((unit << 4) | digit)
     })
-}
-
-/// Walks text that is known to be valid JSON: it looks for where values end and nothing else.
-struct Walk<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Walk<'a> {
-    /// The inside of an object or array; `None` when it does not open with `bracket`.
-    fn into(value: Value<'a>, bracket: char) -> Option<Self> {
-        value.0.starts_with(bracket).then_some(Self { text: value.0, at: 1 })
-    }
-
-    /// Whether another member or element follows; passes the comma before it.
-    fn has_more(&mut self) -> bool {
-        loop {
-            match self.text.as_bytes().get(self.at) {
-                Some(b' ' | b'\t' | b'\n' | b'\r' | b',' | b':') => self.at += 1,
-                Some(b'}' | b']') | None => return false,
-                Some(_) => return true,
-            }
-        }
-    }
-
-    /// The value that stands here, or after the colon.
-    fn value(&mut self) -> Option<Value<'a>> {
-        self.has_more().then_some(())?;
-        let start = self.at;
-        match self.text.as_bytes().get(start)? {
-            b'"' => self.pass_string(),
-            b'{' | b'[' => self.pass_brackets(),
-            _ => self.pass_scalar(),
-        }
-        self.text.get(start..self.at).map(Value)
-    }
-
-    fn pass_string(&mut self) {
-        let bytes = self.text.as_bytes();
-        self.at += 1;
-        while let Some(rest) = bytes.get(self.at..) {
-            let plain = plain_run(rest);
-            self.at += plain + 1;
-            if rest.get(plain) != Some(&b'\\') {
-                return;
-            }
-            // What is escaped ends nothing.
-            self.at += 1;
-        }
-    }
-
-    fn pass_brackets(&mut self) {
-        let bytes = self.text.as_bytes();
-        let mut open = 0usize;
-        while let Some(byte) = bytes.get(self.at) {
-            match byte {
-                b'"' => {
-                    self.pass_string();
-                    continue;
-                }
-                b'{' | b'[' => open += 1,
-                b'}' | b']' => open -= 1,
-                _ => {}
-            }
-            self.at += 1;
-            if open == 0 {
-                return;
-            }
-        }
-    }
-
-    fn pass_scalar(&mut self) {
-        let bytes = self.text.as_bytes();
-        while bytes.get(self.at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte)) {
-            self.at += 1;
-        }
-    }
 }
 
 fn repeats(members: &[(Cow<'_, str>, Value<'_>)]) -> bool {

@@ -8,6 +8,7 @@ mod json;
 pub mod redeem;
 pub mod session;
 pub mod syntax;
+mod walk;
 pub mod write_only;
 
 /// Why a request body cannot be used. Holds no byte of it.
