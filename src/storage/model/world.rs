@@ -1,6 +1,6 @@
 //! The records as they should be: plain values, changed by the domain alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -28,6 +28,8 @@ pub(super) struct World {
     sessions: BTreeMap<Slot, Kept<Session>>,
     tokens: BTreeMap<TokenId, Kept<PaymentToken>>,
     keys: BTreeMap<KeyName, Kept<KeyRecord>>,
+    /// Every key that was ever used: one whose record is gone must not be found either.
+    used: BTreeSet<KeyName>,
 }
 
 #[derive(Clone)]
@@ -120,6 +122,7 @@ impl World {
             keep(&mut self.tokens, id, view.token, now, |value| token::times(value, now));
         }
         if let Some(name) = &operation.key {
+            self.used.insert(name.clone());
             keep(&mut self.keys, name.clone(), view.key, now, |value| key_times(value, now));
         }
         Ok(decided)
@@ -162,7 +165,7 @@ impl World {
             let read = said(ledger.read_token(id).await)?;
             prop_assert_eq!(read.as_ref(), self.token(id, now));
         }
-        for name in self.keys.keys() {
+        for name in &self.used {
             let read = match name.slot {
                 Some(slot) => said(ledger.read(&slot.address(ledger).with_key(&name.scope())).await)?.key,
                 None => said(ledger.look_key(&name.record_key(ledger)).await)?.value,
