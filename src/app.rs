@@ -159,6 +159,7 @@ impl App {
             Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
         let server = Server::new(config.server, tls, Arc::clone(&metrics), log.clone());
         let serving = drain.clone();
+        let finishing = Arc::clone(&gateway);
         let running = tokio::spawn(async move {
             let (ended, end) = tokio::sync::oneshot::channel::<()>();
             let admin = tokio::spawn(admin_service.run(admin_listener, async move {
@@ -166,6 +167,8 @@ impl App {
             }));
             server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
             let _ = worker.await;
+            finishing.allotments.finish(finishing.clock.now()).await;
+            drop(finishing);
             drop(ended);
             let _ = admin.await;
         });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::RwLock;
 
 use crate::crypto::digest::{hexadecimal, sha256_framed};
 use crate::domain::clock::Timestamp;
@@ -39,12 +40,26 @@ struct Shared {
     store: Arc<dyn RecordStore>,
     /// What was given back and is not written yet: for each agent, by hour of expiry.
     given_back: Mutex<HashMap<AgentId, BTreeMap<i64, u32>>>,
+    /// Held for reading by whoever writes it later, so that the end can wait for them.
+    writing: RwLock<()>,
 }
 
 impl Allotments {
     /// The allotments in this store.
     pub fn new(store: Arc<dyn RecordStore>) -> Self {
-        Self(Arc::new(Shared { store, given_back: Mutex::default() }))
+        Self(Arc::new(Shared { store, given_back: Mutex::default(), writing: RwLock::default() }))
+    }
+
+    /// Writes at once what was given back, and waits for whoever is writing it: nothing follows.
+    pub async fn finish(&self, now: Timestamp) {
+        let _all = self.0.writing.write().await;
+        let given_back = std::mem::take(&mut *self.0.given_back.lock());
+        for (agent, returned) in given_back {
+            // A store that does not take one takes none: the rest ends with its hour.
+            if self.0.change(&agent, now, &returned, |_| true).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Counts one more live token; false, and nothing counted, when `limit` are live. What was given
@@ -93,9 +108,12 @@ impl Allotments {
             *waiting.entry(*hour).or_default() += count;
         }
         if is_first {
-            let (shared, agent) = (Arc::clone(&self.0), agent.clone());
+            // A store that is to be closed meanwhile is not held open for this.
+            let (shared, agent) = (Arc::downgrade(&self.0), agent.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(GATHER).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let _writing = shared.writing.read().await;
                 let Some(returned) = shared.given_back.lock().remove(&agent) else { return };
                 let _: Result<bool, StoreError> = shared.change(&agent, now, &returned, |_| true).await;
             });
