@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use countersign::crypto::digest::hexadecimal;
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 use countersign::quickstart::certificates::Certificates;
 
-use crate::population::{Agent, Population, credential_digest, hexadecimal};
+use crate::population::{Agent, Population, credential_digest};
 use crate::process::{Process, free_address};
 
 /// The authority of every proxy here; certificates are for it.

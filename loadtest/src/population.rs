@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use countersign::crypto::digest::sha256;
+use countersign::crypto::digest::{hexadecimal, sha256};
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 
@@ -106,11 +106,6 @@ fn card_number(serial: usize) -> String {
 pub fn credential_digest(credential: &str) -> String {
     let digest = sha256(&[credential.as_bytes()]);
     format!("sha256:{}", hexadecimal(&digest))
-}
-
-/// Bytes in hexadecimal.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::certificates::Certificates;
 use super::shop::Shop;
 use crate::config::{Config, ConfigErrors};
-use crate::crypto::digest::sha256;
+use crate::crypto::digest::{hexadecimal, sha256};
 use crate::crypto::random::{self, RandomUnavailable};
 use crate::crypto::sign::{Algorithm, KeyRejected, SigningKey};
 use crate::domain::secret::SecretString;
@@ -224,11 +224,4 @@ fn credential() -> Result<Arc<SecretString>, RandomUnavailable> {
 
 fn digest(credential: &SecretString) -> String {
     format!("sha256:{}", hexadecimal(&sha256(&[credential.expose().as_bytes()])))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }

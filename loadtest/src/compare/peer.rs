@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use countersign::crypto::digest::hexadecimal;
 use countersign::crypto::mac::MacKey;
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 
 use crate::arena::Arena;
 use crate::gateway::{Options, Store, secret_file};
-use crate::population::hexadecimal;
+
 use crate::process::{Process, find, free_address};
 
 /// Redis waits for some seconds before it sends a replica what it has.
