@@ -171,12 +171,37 @@ pub fn binary(named: Option<&Path>) -> Result<PathBuf> {
     Ok(beside)
 }
 
-/// Builds the gateway in the profile this program was built in.
-fn build(binary: &Path) -> Result<()> {
+/// This program built for service, as the gateway that it then finds beside itself; `None` when this
+/// is it.
+///
+/// # Errors
+/// When they cannot be built.
+pub fn for_service() -> Result<Option<PathBuf>> {
+    let this = std::env::current_exe()?;
+    if profile(&this) == SERVICE {
+        return Ok(None);
+    }
+    let targets = this.parent().and_then(Path::parent).context("a build directory")?;
+    let [gateway, program] = ["countersign", "loadtest"].map(|name| targets.join(SERVICE).join(name));
+    build(&gateway)?;
+    build(&program)?;
+    Ok(Some(program))
+}
+
+/// The profile of what is put into service.
+const SERVICE: &str = "dist";
+
+/// The profile a binary was built in, as cargo names the directory.
+fn profile(binary: &Path) -> &str {
     let directory = binary.parent().and_then(Path::file_name).and_then(std::ffi::OsStr::to_str);
-    let profile = directory.filter(|name| *name != "debug").unwrap_or("dev");
+    directory.filter(|name| *name != "debug").unwrap_or("dev")
+}
+
+/// Builds a binary of this workspace where it is to be.
+fn build(binary: &Path) -> Result<()> {
+    let package = binary.file_name().context("a binary")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--locked", "--package", "countersign", "--profile", profile]);
+    cargo.args(["build", "--locked", "--profile", profile(binary), "--package"]).arg(package);
     let built = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().context("cargo")?;
     if !built.success() || !binary.is_file() {
         bail!("{} could not be built", binary.display());

@@ -1,15 +1,16 @@
 //! The `loadtest` binary: arguments in, results out.
 
 use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use loadtest::arena::Arena;
 use loadtest::compare::Rounds;
 use loadtest::gate::Gate;
-use loadtest::gateway::binary;
+use loadtest::gateway::{binary, for_service};
 use loadtest::measure::added::AddedLatency;
 use loadtest::measure::growth::GrowthOf;
 use loadtest::measure::hostile::HostileBeside;
@@ -97,7 +98,7 @@ struct Compare {
     /// Merchants.
     #[arg(long, default_value_t = 10)]
     merchants: usize,
-    /// The gateway's binary; the one beside this by default.
+    /// The gateway's binary; without it, both are built as they are for service.
     #[arg(long)]
     gateway: Option<PathBuf>,
     #[command(flatten)]
@@ -197,6 +198,12 @@ impl RunAndTell {
 
 impl Compare {
     async fn perform(&self) -> Result<()> {
+        // Nobody asks what the gateway costs in a build that is not for service.
+        if self.gateway.is_none()
+            && let Some(program) = for_service()?
+        {
+            return Err(Command::new(program).args(std::env::args_os().skip(1)).exec().into());
+        }
         let progress = Progress::default();
         let everyone = Population::new(self.agents, self.merchants, Keys::Ed25519)?;
         let arena = Arena::new(everyone, binary(self.gateway.as_deref())?)?;
