@@ -129,7 +129,21 @@ pub fn sync_names(directory: &Path) -> io::Result<()> {
 /// # Errors
 /// As the operating system has it; what was there before is then untouched.
 pub fn replace_file(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let unfinished = directory.join(format!("{name}.new"));
+    replace_file_through(directory, &format!("{name}.new"), name, content)
+}
+
+/// As [`replace_file`], the file's name being `unfinished` until it is whole: several who replace it
+/// at once each need one of their own.
+///
+/// # Errors
+/// As the operating system has it; what was there before is then untouched.
+pub fn replace_file_through(
+    directory: &Path,
+    unfinished: &str,
+    name: &str,
+    content: &[u8],
+) -> io::Result<()> {
+    let unfinished = directory.join(unfinished);
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     file.write_all(content)?;

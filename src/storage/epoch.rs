@@ -18,7 +18,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
-use super::directory::{DirectoryError, PrivateDirectory, replace_file};
+use super::directory::{DirectoryError, PrivateDirectory, replace_file_through};
 use crate::crypto::aead::{SealError, Sealed, SealingKey};
 use crate::crypto::random;
 use crate::domain::clock::{Clock, Timestamp};
@@ -146,10 +146,12 @@ impl EpochKeys {
     /// Notes which shared store these keys belong to.
     ///
     /// # Errors
-    /// When the note cannot be put on stable storage.
+    /// When the note cannot be put on stable storage, or there is no randomness.
     pub fn mark_store(&self, tag_key: &[u8; 32]) -> Result<(), EpochError> {
         let path = self.directory.path();
-        replace_file(path, STORE_MARK, tag_key).map_err(DirectoryError::at(path))?;
+        // Replicas that start at once all write it.
+        let unfinished = format!("{STORE_MARK}-{}.new", random::base62(8)?);
+        replace_file_through(path, &unfinished, STORE_MARK, tag_key).map_err(DirectoryError::at(path))?;
         Ok(())
     }
 

@@ -60,6 +60,26 @@ fn replicas_that_share_a_directory_open_what_any_of_them_sealed_and_forget_toget
 }
 
 #[test]
+fn replicas_that_start_at_once_all_note_the_store() {
+    const REPLICAS: usize = 8;
+    for _ in 0..50 {
+        let fixture = Fixture::new();
+        let together = std::sync::Barrier::new(REPLICAS);
+        std::thread::scope(|scope| {
+            for _ in 0..REPLICAS {
+                scope.spawn(|| {
+                    let keys = EpochKeys::open_shared(fixture.directory.path(), fixture.clock.clone());
+                    together.wait();
+                    keys.unwrap().mark_store(&[7; 32]).unwrap();
+                });
+            }
+        });
+        assert_eq!(fixture.open().store_mark().unwrap(), Some([7; 32]));
+        assert_eq!(fixture.files().len(), 1, "nothing unfinished stays");
+    }
+}
+
+#[test]
 fn key_files_are_their_owners_alone_and_each_hour_has_its_own() {
     let fixture = Fixture::new();
     let keys = fixture.open();
