@@ -9,7 +9,7 @@ use super::Gateway;
 use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
 use super::operation::Operation;
-use super::read::unknown;
+use super::read::{observation, unknown};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
@@ -73,15 +73,17 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let reply = Reply::relayed(exchange, "relayed")?;
         if reply.status.is_success() {
-            let shown = exchange.answer().and_then(|answer| SessionView::read(&answer.body).ok());
-            let id = shown.and_then(|view| view.id).ok_or(Refusal::MerchantAnswer)?;
-            let observation = self.observation_of(&merchant.id, exchange, &id, asked_at);
-            self.own_session(call, merchant, kind, &id, observation.as_ref()).await.map_err(|refusal| {
-                match refusal {
+            let shown = exchange.answer().and_then(|answer| SessionView::of(answer.json()?).ok());
+            let (id, shown) =
+                shown.and_then(|shown| Some((shown.id.clone()?, shown))).ok_or(Refusal::MerchantAnswer)?;
+            self.note_faults(&merchant.id, &id, &shown);
+            let observation = observation(&shown, asked_at);
+            self.own_session(call, merchant, kind, &id, &observation).await.map_err(
+                |refusal| match refusal {
                     Refusal::Store(error) => unrecorded(error),
                     other => other,
-                }
-            })?;
+                },
+            )?;
         }
         Ok(reply)
     }

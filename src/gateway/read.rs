@@ -16,7 +16,7 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind, Settlement, observe};
-use crate::merchant::{Exchange, Outbound, SessionReading, read_session, read_session_body};
+use crate::merchant::{Exchange, Outbound, SessionReading, read_session, read_shown};
 use crate::records::{Durability, Purpose, RecordKey};
 use crate::registry::Merchant;
 use crate::token::Address;
@@ -211,7 +211,7 @@ impl Gateway {
         if !matches!(read.observation.lifecycle, Lifecycle::Open | Lifecycle::Working) {
             return Err(Refusal::SessionUnknown);
         }
-        self.own_session(call, merchant, SessionKind::Checkout, id, Some(&read.observation)).await
+        self.own_session(call, merchant, SessionKind::Checkout, id, &read.observation).await
     }
 
     /// Records that a session belongs to the calling agent, unless it has another owner.
@@ -221,7 +221,7 @@ impl Gateway {
         merchant: &Merchant,
         kind: SessionKind,
         id: &SessionId,
-        observation: Option<&Observation>,
+        observation: &Observation,
     ) -> Result<(), Refusal> {
         let address = self.ledger.address(kind, &merchant.id, id);
         let owned = self
@@ -233,10 +233,8 @@ impl Gateway {
                 if session.owner != call.agent.id {
                     return Err(Refusal::OwnershipConflict);
                 }
-                if let Some(observation) = observation {
-                    // A create that is repeated may show the session as it was before its updates.
-                    session.note_total(0, observation.total, present);
-                }
+                // A create that is repeated may show the session as it was before its updates.
+                session.note_total(0, observation.total, present);
                 Ok(())
             })
             .await?;
@@ -270,7 +268,7 @@ impl Gateway {
         asked_at: Timestamp,
     ) -> Option<Observation> {
         let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
-        let shown = read_session_body(&answer.body, id)?;
+        let shown = read_shown(answer, id)?;
         self.note_faults(merchant, id, &shown);
         Some(observation(&shown, asked_at))
     }

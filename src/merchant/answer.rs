@@ -13,7 +13,6 @@ use super::exchange::{Answer, Exchange, Lost, NotSent};
 use super::scrub::scrub;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
-use crate::acp::wire::syntax;
 use crate::acp::wire::write_only::strip_write_only;
 
 /// A merchant's success on its way to the agent, as `application/json`.
@@ -46,7 +45,7 @@ pub fn relay(exchange: &Exchange) -> Result<Passed, Problem> {
         Exchange::Lost(reason) => return Err(lost(*reason)),
     };
     match answer.status.as_u16() {
-        200..=299 if is_json(&answer.body) => {
+        200..=299 if answer.json().is_some() => {
             let body = strip_write_only(answer.body.clone()).ok_or_else(|| lost(Lost::Malformed))?;
             Ok(Passed { status: answer.status, headers: answer.headers.clone(), body })
         }
@@ -56,10 +55,6 @@ pub fn relay(exchange: &Exchange) -> Result<Passed, Problem> {
         200..=299 => Err(bad_gateway("The merchant's answer is not JSON.")),
         _ => Err(bad_gateway("The merchant's answer is not one that can be passed on.")),
     }
-}
-
-fn is_json(body: &[u8]) -> bool {
-    std::str::from_utf8(body).is_ok_and(syntax::is_json)
 }
 
 fn not_sent(reason: NotSent) -> Problem {
@@ -172,13 +167,8 @@ mod tests {
     fn answered(status: u16, body: &[u8]) -> Exchange {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
-        Exchange::Answered(Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            media_type: None,
-            headers,
-            body: Bytes::copy_from_slice(body),
-            elapsed: Duration::ZERO,
-        })
+        let status = StatusCode::from_u16(status).unwrap();
+        Exchange::Answered(Answer::new(status, None, headers, Bytes::copy_from_slice(body), Duration::ZERO))
     }
 
     fn refused(status: u16, body: &str) -> Problem {

@@ -138,13 +138,13 @@ impl MerchantClient {
         let max = self.max_answer_bytes;
         let collected = body::collect(incoming, max, deadline).await;
         match collected.and_then(|bytes| body::decode(&head.headers, bytes, max)) {
-            Ok(body) => Exchange::Answered(Answer {
-                status: head.status,
-                media_type: inward::media_type(&head.headers),
-                headers: inward::allowed(&head.headers),
+            Ok(body) => Exchange::Answered(Answer::new(
+                head.status,
+                inward::media_type(&head.headers),
+                inward::allowed(&head.headers),
                 body,
-                elapsed: started.elapsed(),
-            }),
+                started.elapsed(),
+            )),
             Err(reason) => Exchange::Lost(reason),
         }
     }

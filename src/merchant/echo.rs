@@ -20,7 +20,8 @@ pub fn without_credential(exchange: Exchange, credential: &SecretString) -> Exch
             if credential.contains('/') {
                 body = hidden(body, credential.replace('/', "\\/").as_bytes());
             }
-            Exchange::Answered(Answer { body, ..answer })
+            let Answer { status, media_type, headers, elapsed, .. } = answer;
+            Exchange::Answered(Answer::new(status, media_type, headers, body, elapsed))
         }
         other => other,
     }
@@ -46,13 +47,13 @@ mod tests {
     use super::*;
 
     fn seen(body: &str, credential: &str) -> String {
-        let answer = Answer {
-            status: http::StatusCode::OK,
-            media_type: None,
-            headers: http::HeaderMap::new(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            elapsed: std::time::Duration::ZERO,
-        };
+        let answer = Answer::new(
+            http::StatusCode::OK,
+            None,
+            http::HeaderMap::new(),
+            Bytes::copy_from_slice(body.as_bytes()),
+            std::time::Duration::ZERO,
+        );
         let credential = SecretString::new(credential.to_owned());
         let exchange = without_credential(Exchange::Answered(answer), &credential);
         String::from_utf8(exchange.answer().unwrap().body.to_vec()).unwrap()

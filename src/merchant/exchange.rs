@@ -2,10 +2,13 @@
 //! meaning for the claim it ran under.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+
+use crate::acp::wire::json::Value;
 
 /// What became of a request.
 #[derive(Clone, Debug)]
@@ -41,6 +44,27 @@ pub struct Answer {
     pub body: Bytes,
     /// From handing the request over to the last byte of the body.
     pub elapsed: Duration,
+    /// Whether the body is JSON, once somebody has asked.
+    is_json: OnceLock<bool>,
+}
+
+impl Answer {
+    /// An answer.
+    pub const fn new(
+        status: StatusCode,
+        media_type: Option<String>,
+        headers: HeaderMap,
+        body: Bytes,
+        elapsed: Duration,
+    ) -> Self {
+        Self { status, media_type, headers, body, elapsed, is_json: OnceLock::new() }
+    }
+
+    /// What the body says, where it is JSON.
+    pub fn json(&self) -> Option<Value<'_>> {
+        let is_json = *self.is_json.get_or_init(|| Value::of_body(&self.body).is_some());
+        is_json.then(|| Value::of_accepted_body(&self.body)).flatten()
+    }
 }
 
 impl fmt::Debug for Answer {

@@ -31,7 +31,7 @@ pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
 pub use outcome::{
-    CompleteReading, Outcome, SessionReading, is_in_flight, read_complete, read_session, read_session_body,
+    CompleteReading, Outcome, SessionReading, is_in_flight, read_complete, read_session, read_shown,
 };
 pub use tls::TlsSetupError;
 

@@ -47,7 +47,7 @@ const fn without_session(outcome: Outcome) -> CompleteReading {
 }
 
 fn read_success(answer: &Answer, session: &SessionId) -> CompleteReading {
-    let Some(view) = read_session_body(&answer.body, session) else {
+    let Some(view) = read_shown(answer, session) else {
         return without_session(Outcome::InDoubt);
     };
     let outcome = match view.lifecycle() {
@@ -85,15 +85,15 @@ pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading 
     match answer.status {
         StatusCode::NOT_FOUND | StatusCode::GONE => SessionReading::Missing,
         status if status.is_success() => {
-            read_session_body(&answer.body, session).map_or(SessionReading::Unreadable, SessionReading::Shown)
+            read_shown(answer, session).map_or(SessionReading::Unreadable, SessionReading::Shown)
         }
         _ => SessionReading::Unreadable,
     }
 }
 
-/// Reads a session from a body; `None` when it is no session, or not this one.
-pub fn read_session_body(body: &[u8], session: &SessionId) -> Option<SessionView> {
-    SessionView::read(body).ok().filter(|view| view.id.as_ref() == Some(session))
+/// Reads the session that an answer shows; `None` when it is no session, or not this one.
+pub fn read_shown(answer: &Answer, session: &SessionId) -> Option<SessionView> {
+    SessionView::of(answer.json()?).ok().filter(|view| view.id.as_ref() == Some(session))
 }
 
 #[cfg(test)]
@@ -118,13 +118,13 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, http::HeaderValue::from_static(value));
         }
-        Exchange::Answered(Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            media_type: Some("application/json".to_owned()),
-            headers: map,
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            elapsed: Duration::ZERO,
-        })
+        Exchange::Answered(Answer::new(
+            StatusCode::from_u16(status).unwrap(),
+            Some("application/json".to_owned()),
+            map,
+            Bytes::copy_from_slice(body.as_bytes()),
+            Duration::ZERO,
+        ))
     }
 
     fn outcome(status: u16, body: &str) -> Outcome {

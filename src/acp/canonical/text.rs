@@ -43,6 +43,7 @@ pub(super) fn read_text(
 }
 
 /// How many bytes come before the first quote, backslash or control character, if any.
+#[inline]
 pub fn plain_run(bytes: &[u8]) -> usize {
     let mut run = 0;
     let mut rest = bytes;

@@ -28,6 +28,9 @@ pub enum Text<'a> {
     Owned(Zeroizing<String>),
 }
 
+/// White space (RFC 8259 §2).
+const SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 impl Text<'_> {
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -49,8 +52,13 @@ impl<'a> Value<'a> {
         Self::of_text(std::str::from_utf8(body).ok()?)
     }
 
+    /// A whole body that [`Self::of_body`] has accepted before.
+    pub fn of_accepted_body(body: &'a [u8]) -> Option<Self> {
+        std::str::from_utf8(body).ok().map(|text| Self(text.trim_matches(SPACE)))
+    }
+
     fn of_text(text: &'a str) -> Option<Self> {
-        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        let text = text.trim_matches(SPACE);
         is_json(text).then_some(Self(text))
     }
 

@@ -4,7 +4,7 @@
 pub mod complete;
 pub mod delegate_payment;
 mod fields;
-mod json;
+pub mod json;
 pub mod redeem;
 pub mod session;
 pub mod syntax;

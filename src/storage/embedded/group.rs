@@ -2,6 +2,7 @@
 //! compare-and-set rule itself: no thread, no waiting, no error of the disk but on reading.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use fjall::{OwnedWriteBatch, Slice};
 
@@ -189,11 +190,13 @@ impl<'a> Group<'a> {
     }
 
     fn slot(&mut self, key: &StoreKey) -> Result<&mut Slot, StoreError> {
-        if !self.slots.contains_key(key) {
-            let before = self.live.get(key)?.map(|stored| stored.header);
-            self.slots.insert(key.clone(), Slot { before, after: After::Same });
+        match self.slots.entry(key.clone()) {
+            Entry::Occupied(slot) => Ok(slot.into_mut()),
+            Entry::Vacant(slot) => {
+                let before = self.live.get(key)?.map(|stored| stored.header);
+                Ok(slot.insert(Slot { before, after: After::Same }))
+            }
         }
-        self.slots.get_mut(key).ok_or(StoreError::Corrupt)
     }
 }
 

@@ -100,7 +100,15 @@ impl SessionView {
     /// # Errors
     /// [`NotASession`].
     pub fn read(body: &[u8]) -> Result<Self, NotASession> {
-        let session = Value::of_body(body).and_then(Value::object).ok_or(NotASession)?;
+        Self::of(Value::of_body(body).ok_or(NotASession)?)
+    }
+
+    /// As [`Self::read`], of a body that is known to be JSON.
+    ///
+    /// # Errors
+    /// [`NotASession`].
+    pub fn of(body: Value<'_>) -> Result<Self, NotASession> {
+        let session = body.object().ok_or(NotASession)?;
         let id = session.get("id").and_then(Value::text).and_then(|id| SessionId::parse(id.as_str()));
         let status = session.get("status").and_then(Value::text);
         let status = status.map_or(SessionStatus::Unknown, |status| SessionStatus::parse(status.as_str()));
