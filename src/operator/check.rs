@@ -1,9 +1,8 @@
 //! Whether a store is whole: each record can be read, each time index says what the records say, and
 //! session, claim and token tell one story. Reads everything, changes nothing.
 
-use std::fmt;
-
 use super::check_money::{session_faults, token_faults};
+use super::fault::{Fault, FaultKind, kind_name};
 use crate::auth::replay;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::Session;
@@ -11,70 +10,10 @@ use crate::domain::token::TokenState;
 use crate::fraud::velocity;
 use crate::idempotency::KeyRecord;
 use crate::records::codec::decode;
-use crate::records::{Kind, RecordKey, StoreError, key_use, worker};
+use crate::records::{Kind, StoreError, key_use, worker};
 use crate::session::Partitions;
 use crate::storage::embedded::{ClosedStore, StoredRecord, TimeIndex};
 use crate::token::{PaymentToken, allotment};
-
-/// Something that no history of a gateway leaves behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where; `None` when it cannot be told.
-    pub key: Option<RecordKey>,
-    /// What is wrong.
-    pub what: FaultKind,
-}
-
-/// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum FaultKind {
-    #[error("it cannot be read from the disk")]
-    Damaged,
-    #[error("its content is not of a known format")]
-    Unreadable,
-    #[error("it stands under a key that is not its own")]
-    Misplaced,
-    #[error("it is missing from the index of what is due")]
-    NotDue,
-    #[error("it is missing from the index of what expires")]
-    NotExpiring,
-    #[error("the index of what is due has an entry that the record knows nothing of")]
-    StrayDue,
-    #[error("the index of what expires has an entry that the record knows nothing of")]
-    StrayExpiry,
-    #[error("its claim is open, and it would expire or is never looked at")]
-    ClaimNotKept,
-    #[error("it has no open claim, and is to be looked at or never ends")]
-    KeptWithoutClaim,
-    #[error("its open claim names a token that is not there")]
-    ClaimedTokenMissing,
-    #[error("its open claim names a token that is not claimed by it")]
-    ClaimedTokenElsewhere,
-    #[error("it is claimed, and its session's open claim does not name it")]
-    ClaimUnknown,
-    #[error("it is consumed, and its session has no order")]
-    ConsumedWithoutCharge,
-    #[error("its session is not there")]
-    SessionMissing,
-    #[error("it is spendable, and its session does not list it")]
-    NotListed,
-    #[error("it has ended, and its security code is still there")]
-    CodeOutlived,
-    #[error("it is claimed and would expire, or is not and never does")]
-    WrongExpiry,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.key {
-            Some(key) => {
-                write!(f, "{} {} in {}: {}", kind_name(key.kind), key.name, key.partition, self.what)
-            }
-            None => write!(f, "a record or an entry of an index: {}", self.what),
-        }
-    }
-}
 
 /// How much there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,15 +134,4 @@ fn count_states(store: &ClosedStore, summary: &mut Summary) {
     let open = sessions
         .filter(|record| decode::<Session>(&record.bytes).is_ok_and(|session| session.claim.is_some()));
     summary.open_claims = u64::try_from(open.count()).unwrap_or(u64::MAX);
-}
-
-fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Session => "session",
-        Kind::Token => "token",
-        Kind::Idempotency => "idempotency",
-        Kind::Replay => "replay",
-        Kind::Velocity => "velocity",
-        Kind::Registry => "registry",
-    }
 }

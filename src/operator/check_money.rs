@@ -1,7 +1,7 @@
 //! Whether session, claim and token tell one story: what the transitions of `domain::session` keep
 //! true, read off the records.
 
-use super::check::FaultKind;
+use super::fault::FaultKind;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Ending, Session, SessionKind};
 use crate::domain::token::{Instrument, TokenState};

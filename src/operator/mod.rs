@@ -8,6 +8,7 @@ pub mod check;
 mod check_money;
 mod client;
 pub mod command;
+pub mod fault;
 pub mod wire;
 
 pub use api::Api;

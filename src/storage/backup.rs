@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::directory::DirectoryError;
-use super::embedded::OpenError;
+use super::embedded::home::OpenError;
 use crate::crypto::random;
 use crate::records::StoreError;
 

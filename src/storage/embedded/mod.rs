@@ -13,7 +13,7 @@ mod disk;
 mod encoding;
 mod floor;
 mod group;
-mod home;
+pub(super) mod home;
 mod identity;
 mod journal;
 mod live;

@@ -9,7 +9,8 @@ use redis::{Cmd, RedisResult, Value};
 use super::Shared;
 use super::encoding::Bucket;
 use super::failure::Failure;
-use super::link::{Live, jitter};
+use super::link::jitter;
+use super::live::Live;
 use super::script::Script;
 
 /// Between attempts of one call: the first pause, doubled each time up to the longest.

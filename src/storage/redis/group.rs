@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::link::Connector;
+use super::connector::Connector;
 use super::server::Server;
 use super::settings::NodeAddress;
 

@@ -11,12 +11,14 @@
 mod batch;
 mod call;
 mod clock;
+mod connector;
 mod encoding;
 mod failure;
 mod group;
 mod identity;
 mod indexes;
 mod link;
+mod live;
 mod primaries;
 mod rate;
 mod script;
@@ -38,9 +40,10 @@ pub use self::settings::{NodeAddress, Settings};
 
 use self::call::{Answered, CallError, Request};
 use self::clock::ServerClock;
+use self::connector::Connector;
 use self::encoding::{Bucket, Place, Stored};
 use self::identity::IdentityError;
-use self::link::{Connector, LinkError};
+use self::link::LinkError;
 use self::primaries::Primaries;
 use self::script::{Revisions, Scripts};
 use self::server::Unfit;

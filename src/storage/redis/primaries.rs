@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redis::{Pipeline, RedisResult};
 
 use super::encoding::Bucket;
-use super::link::Live;
+use super::live::Live;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::storage::{Notice, Notify};
 

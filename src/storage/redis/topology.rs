@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
+use super::connector::Connector;
 use super::encoding::Bucket;
-use super::link::{Connector, Link};
+use super::link::Link;
 use super::primaries::Primaries;
 use super::server;
 use super::settings::NodeAddress;
