@@ -68,7 +68,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::drive::{Charge, histogram};
+    use crate::drive::histogram;
+    use crate::outcome::Charge;
 
     fn window(charged: &[&str]) -> Window {
         let charge = |session: &&str| Charge { session: (*session).to_owned(), body: 7 };

@@ -1,14 +1,14 @@
 //! A whole checkout, live: created, read, paid for with a token minted for it, each step signed when
 //! it is sent, as an agent does it.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
+use crate::acp::{Session, complete, create, get, mint, text};
 use crate::connection::{Connection, Target};
-use crate::drive::{Charge, Done};
 use crate::merchant::{Call, Ledger, TOTAL};
+use crate::outcome::{Charge, Done};
 use crate::population::Population;
-use crate::prepare::{Session, complete, create, get, mint};
 use crate::request::{Draft, Proof, Style};
 
 /// Requests in one checkout.
@@ -63,9 +63,4 @@ impl Checkout {
         }
         Ok(serde_json::from_slice(&answer.body)?)
     }
-}
-
-fn text(answer: &Value, place: &str) -> Result<String> {
-    let text = answer.pointer(place).and_then(Value::as_str);
-    Ok(text.with_context(|| format!("no {place} in {answer}"))?.to_owned())
 }

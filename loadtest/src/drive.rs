@@ -14,59 +14,15 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use crate::checkout::Checkout;
-use crate::connection::{Answer, Connection, Target, Wire};
+use crate::connection::{Answer, Connection, Target};
+use crate::job::{Job, Prepared};
 use crate::merchant::Call;
 use crate::numbers::{fine_micros, micros, real};
+use crate::outcome::{Charge, Done};
 use crate::process::{Process, Usage};
 
 /// Failures that are told in words; the others are counted.
 const FAILURES_TOLD: usize = 5;
-
-/// Something to be done, and judged.
-pub enum Job {
-    /// One request, made before.
-    Send(Prepared),
-    /// A whole checkout, each step signed when it is sent.
-    Checkout(Checkout),
-}
-
-/// A request and the answer it must get.
-pub struct Prepared {
-    /// The request.
-    pub wire: Wire,
-    /// The statuses that are right.
-    pub right: &'static [u16],
-    /// What must stand in the body.
-    pub contains: String,
-    /// What the merchant must be asked for.
-    pub reaches: Option<Call>,
-    /// What the merchant must find in its ledger, if this charges somebody.
-    pub charge: Option<Charge>,
-}
-
-impl Prepared {
-    /// The same once more.
-    #[must_use]
-    pub fn again(&self) -> Self {
-        Self {
-            wire: self.wire.clone(),
-            right: self.right,
-            contains: self.contains.clone(),
-            reaches: self.reaches,
-            charge: self.charge.clone(),
-        }
-    }
-}
-
-/// A charge in the agents' books.
-#[derive(Clone, Debug)]
-pub struct Charge {
-    /// The session.
-    pub session: String,
-    /// A digest of the body.
-    pub body: u64,
-}
 
 /// What a window showed.
 pub struct Window {
@@ -311,16 +267,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// What a job did.
-pub struct Done {
-    /// The last answer's status.
-    pub status: u16,
-    /// What was charged.
-    pub charge: Option<Charge>,
-    /// What the merchant was asked.
-    pub reached: Vec<Call>,
 }
 
 fn judge(job: &Prepared, answer: Result<Answer>) -> Result<Done> {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
+use crate::acp::{Session, complete, get, mint};
 use crate::checkout::Checkout;
-use crate::drive::{Job, Prepared};
+use crate::job::{Job, Prepared};
 use crate::merchant::TOTAL;
-use crate::prepare::{Preparation, Session, complete, get, mint};
+use crate::prepare::Preparation;
 use crate::request::{Proof, Style};
 
 /// What is sent.

@@ -18,7 +18,8 @@ pub use row::{ROWS, Row, Work};
 
 use crate::arena::Arena;
 use crate::books::Page;
-use crate::drive::{Fleet, Job, Watched, Window};
+use crate::drive::{Fleet, Watched, Window};
+use crate::job::Job;
 use crate::numbers::{length, median};
 use crate::prepare::{Preparation, bare_sessions};
 use crate::progress::Progress;

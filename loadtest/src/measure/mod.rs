@@ -8,7 +8,7 @@ pub mod parts;
 
 use anyhow::Result;
 
-use crate::drive::Job;
+use crate::job::Job;
 use crate::prepare::Preparation;
 use crate::request::Proof;
 

@@ -34,13 +34,14 @@ use countersign::telemetry::metrics::Metrics;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::acp::complete;
 use crate::arena::Arena;
 use crate::compare::redis;
 use crate::gateway::{Options, Store, configure};
 use crate::merchant::Templates;
 use crate::numbers::{length, median, real};
 use crate::population::{Keys, Population};
-use crate::prepare::{complete, complete_body};
+use crate::prepare::complete_body;
 use crate::process::find;
 use crate::progress::Progress;
 use crate::report::Part;
