@@ -253,7 +253,8 @@ impl Gateway {
             let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.now));
             let settlement =
                 settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
-            if let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
+            // Of an attempt that was given up meanwhile it is too old.
+            if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
                 session.note_total(sequence, Some(total), present);
             }

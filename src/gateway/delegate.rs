@@ -118,8 +118,8 @@ impl Gateway {
         fingerprint: &CardFingerprint,
     ) -> Result<Reply, Refusal> {
         let (Drawn { id, lease, earlier }, seen) = self.draw(mint, seen).await?;
-        if earlier && let Some(token) = self.ledger.read_token(&id).await? {
-            // That try died after its token was on disk: nothing is left to refuse.
+        if earlier && let Some(token) = self.ledger.acknowledged_token(&id).await? {
+            // That try died after its token was written: nothing is left to refuse.
             return self.record_minted(mint, &id, token.created_at, lease, seen).await;
         }
         match self.insert_drawn(mint, &id, fingerprint).await {

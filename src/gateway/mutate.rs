@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Observation, SessionKind, SessionTotal, Settlement, observe};
+use crate::domain::session::{SessionKind, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState};
 use crate::merchant::Exchange;
 use crate::records::{Durability, Purpose};
@@ -113,23 +113,28 @@ impl Gateway {
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let ((record, sequence), seen) = self
+        let ((record, sequence, is_first), seen) = self
             .ledger
             .transact_seen(seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
                 let session = owned_mut(view.session.as_mut(), &call)?;
                 refuse_unless_free(&operation, view.key.as_ref(), present)?;
                 let sequence =
                     session.begin_mutation(present, lease.until).map_err(|_| Refusal::SessionBusy)?;
+                let is_first = view.key.is_none();
                 let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
                 record.request.get_or_insert_with(|| sealed.clone());
-                Ok::<_, Refusal>((record.clone(), sequence))
+                Ok::<_, Refusal>((record.clone(), sequence, is_first))
             })
             .await??;
         let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
         let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
+        // A merchant answers a repeat as it answered the first time (ACP §6.3), whatever has changed
+        // the session since.
+        let is_new = is_first && !exchange.answer().is_some_and(|answer| answer.is_replay);
+        let total = observation.as_ref().and_then(|observation| observation.total).filter(|_| is_new);
         let (settlement, _) = self
             .ledger
             .transact_seen(seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
@@ -137,7 +142,7 @@ impl Gateway {
                     finish(record, kept.as_ref());
                 }
                 let Some(session) = view.session.as_mut() else { return Ok(Settlement::Stale) };
-                session.end_mutation(sequence, total_of(observation.as_ref()), present.now);
+                session.end_mutation(sequence, total, present.now);
                 // A claim can only be open if this mutation was given up before it ended; then the
                 // claim's token is not at hand and nothing is settled here.
                 Ok::<_, Refusal>(observation.as_ref().map_or(Settlement::Stale, |observation| {
@@ -167,10 +172,6 @@ impl Gateway {
         let outbound = call.outbound(stored, Some(record.upstream_key.clone()), None, None, asked_at);
         (self.send(call, merchant, outbound).await, asked_at)
     }
-}
-
-fn total_of(observation: Option<&Observation>) -> Option<SessionTotal> {
-    observation.and_then(|observation| observation.total)
 }
 
 /// The answer to keep against the key: what the merchant decided, not what was in its way

@@ -76,7 +76,9 @@ impl Gateway {
         let asked_at = self.clock.now();
         let outbound = call.outbound(None, None, None, None, asked_at);
         let exchange = self.send(call, merchant, outbound).await;
+        // What an agent's own query made of the session is no word about the session.
         if kind == SessionKind::Checkout
+            && call.query.is_none()
             && let SessionReading::Shown(shown) = read_session(&exchange, id)
         {
             self.note_faults(&merchant.id, id, &shown);

@@ -138,13 +138,13 @@ impl MerchantClient {
         let max = self.max_answer_bytes;
         let collected = body::collect(incoming, max, deadline).await;
         match collected.and_then(|bytes| body::decode(&head.headers, bytes, max)) {
-            Ok(body) => Exchange::Answered(Answer::new(
-                head.status,
-                inward::media_type(&head.headers),
-                inward::allowed(&head.headers),
-                body,
-                started.elapsed(),
-            )),
+            Ok(body) => {
+                let media_type = inward::media_type(&head.headers);
+                let headers = inward::allowed(&head.headers);
+                let mut answer = Answer::new(head.status, media_type, headers, body, started.elapsed());
+                answer.is_replay = inward::is_replay(&head.headers);
+                Exchange::Answered(answer)
+            }
             Err(reason) => Exchange::Lost(reason),
         }
     }

@@ -44,12 +44,14 @@ pub struct Answer {
     pub body: Bytes,
     /// From handing the request over to the last byte of the body.
     pub elapsed: Duration,
+    /// Whether it says that it was given before (`Idempotent-Replayed`, ACP §6.3).
+    pub is_replay: bool,
     /// Whether the body is JSON, once somebody has asked.
     is_json: OnceLock<bool>,
 }
 
 impl Answer {
-    /// An answer.
+    /// An answer given for the first time.
     pub const fn new(
         status: StatusCode,
         media_type: Option<String>,
@@ -57,7 +59,13 @@ impl Answer {
         body: Bytes,
         elapsed: Duration,
     ) -> Self {
-        Self { status, media_type, headers, body, elapsed, is_json: OnceLock::new() }
+        Self { status, media_type, headers, body, elapsed, is_replay: false, is_json: OnceLock::new() }
+    }
+
+    /// The same answer with another body.
+    #[must_use]
+    pub fn with_body(self, body: Bytes) -> Self {
+        Self { body, is_json: OnceLock::new(), ..self }
     }
 
     /// What the body says, where it is JSON.

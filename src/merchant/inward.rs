@@ -4,6 +4,8 @@
 use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
+use crate::acp::header::IDEMPOTENT_REPLAYED;
+
 /// Longest value that is passed on, in bytes.
 const MAX_VALUE_BYTES: usize = 64;
 
@@ -26,6 +28,11 @@ const ALLOWED: [(HeaderName, IsPlain); 3] =
 
 fn passes(value: &HeaderValue, is_plain: IsPlain) -> bool {
     value.len() <= MAX_VALUE_BYTES && value.to_str().is_ok_and(is_plain)
+}
+
+/// Whether an answer says that it was given before.
+pub fn is_replay(headers: &HeaderMap) -> bool {
+    headers.get(IDEMPOTENT_REPLAYED).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
 /// `Content-Type` without its parameters, lower-case, where it is one: it is logged.

@@ -240,9 +240,17 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn read_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
-        let key = record_key(id);
-        let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
-        Ok(Loaded::decode(key, record)?.value)
+        Ok(self.look_at(record_key(id)).await?.value)
+    }
+
+    /// As [`Self::read_token`], for who will tell others of it: then no failover may forget it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn acknowledged_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
+        let seen = self.look_at(record_key(id)).await?;
+        self.acknowledge(&seen).await?;
+        Ok(seen.value)
     }
 
     /// As [`Self::transact`], for the record of a key that is not in a session's partition, beginning
@@ -281,8 +289,7 @@ impl Ledger {
         Err(StoreError::Unavailable)
     }
 
-    /// Makes sure that a record as it was read is acknowledged: on replicas, where the store waits for
-    /// them and reads do not.
+    /// Makes sure that a record is on replicas as it was read, where the store waits for them.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Unavailable`] also when it has changed since.
@@ -307,8 +314,12 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn look_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
-        let record = self.store.read(std::slice::from_ref(key)).await?.pop().flatten();
-        Loaded::decode(key.clone(), record)
+        self.look_at(key.clone()).await
+    }
+
+    async fn look_at<T: Stored>(&self, key: RecordKey) -> Result<Loaded<T>, StoreError> {
+        let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+        Loaded::decode(key, record)
     }
 
     /// Reads the records of an address, to decide on them later.

@@ -43,8 +43,8 @@ pub enum IdentityError {
     #[error("the store is empty, but this gateway has used one before")]
     Gone,
     /// A newer program made it, or somebody changed it.
-    #[error("the store was made by a newer program, or its identity was changed: {0:?}")]
-    Unreadable(String),
+    #[error("the store was made by a newer program, or its identity was changed")]
+    Unreadable,
     /// The operating system gave no random bytes.
     #[error(transparent)]
     Random(#[from] random::RandomUnavailable),
@@ -116,7 +116,7 @@ impl Shared {
         let Some(text) = text(self.call(Bucket::FIRST, &Request::Plain(&command)).await?.value) else {
             return Ok(None);
         };
-        StoreIdentity::parse(&text).map(Some).ok_or(IdentityError::Unreadable(text))
+        StoreIdentity::parse(&text).map(Some).ok_or(IdentityError::Unreadable)
     }
 
     /// Whether every bucket has the word.

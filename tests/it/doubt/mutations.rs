@@ -45,3 +45,20 @@ async fn after_a_lost_update_no_older_total_counts() {
     assert_told(&purchase.complete().await, 422, "amount_exceeds_allowance");
     assert_eq!((purchase.completes().len(), purchase.token_status().await.as_str()), (0, "active"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_repeated_after_another_brings_back_no_total() {
+    let doubt = Doubt::start().await;
+    let purchase = doubt.purchase().await;
+    let lamps = async |quantity: u64, key: &str| {
+        let body = json!({"line_items": [{"id": "item_lamp", "quantity": quantity}]});
+        purchase.agent.post(purchase.path(""), &body).key(key).send().await.unwrap()
+    };
+    // Done by the merchant, which answers it again as it did the first time whatever came after.
+    doubt.shop().behave_once(CallKind::Update, Behaviour::ResetAfter);
+    assert_told(&lamps(1, "one").await, 502, "merchant_answer_lost");
+    assert_eq!(lamps(2, "two").await.status, 200);
+    assert_eq!(lamps(1, "one").await.status, 200);
+    assert_told(&purchase.complete().await, 422, "amount_exceeds_allowance");
+    assert_eq!(purchase.completes().len(), 0);
+}

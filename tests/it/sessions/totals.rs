@@ -55,6 +55,24 @@ async fn k6_without_one_total_nothing_is_completed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agents_own_query_makes_of_a_session_is_not_its_total() {
+    let merchant = "query_on_get = true".to_owned();
+    let world = World::with(Options { merchant, ..Options::default() }).await;
+    let alpha = world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total - 1).await;
+    let mut shown = shown_session(&session);
+    shown["totals"] = json!([{"type": "total", "display_text": "Total", "amount": total - 1}]);
+    shown["currency"] = json!("usd");
+    world.lamps.behave_once(CallKind::Read, Behaviour::Instead(canned(200, shown.to_string())));
+    let read = alpha.get(format!("{}?coupon=penny", path_of(&session))).send().await.unwrap();
+    assert_eq!((read.status.as_u16(), read.json()), (200, shown));
+    let answer = complete(&alpha, "lamps", &session, &token).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_deref()), (422, Some("amount_exceeds_allowance")));
+    assert!(world.lamps.calls_of(CallKind::Complete).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn k6_a_shop_that_shows_two_totals_is_paid_neither() {
     let world = World::start().await;
     for kind in [CallKind::Create, CallKind::Read] {
