@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 pub struct Gate {
     /// The most instructions a checkout (create, get, delegate, complete) may cost, as a multiple of
     /// what four requests cost the pass-through. About one and a half times what it is.
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 28.0)]
     at_most: f64,
     /// The gateway's binary; the one beside this by default.
     #[arg(long)]

@@ -40,7 +40,7 @@ pub struct Agent {
 #[derive(Clone)]
 pub struct Population {
     /// Agents.
-    pub agents: Arc<Vec<Agent>>,
+    pub agents: Arc<Vec<Arc<Agent>>>,
     /// Merchants' names.
     pub merchants: Arc<Vec<String>>,
 }
@@ -51,9 +51,17 @@ impl Population {
     /// # Errors
     /// When the operating system gives no randomness.
     pub fn new(agents: usize, merchants: usize, keys: Keys) -> Result<Self> {
-        let agents = (0..agents.max(1)).map(|number| agent(number, keys)).collect::<Result<_>>()?;
+        let agents =
+            (0..agents.max(1)).map(|number| agent(number, keys).map(Arc::new)).collect::<Result<_>>()?;
         let merchants = (0..merchants.max(1)).map(|number| format!("shop-{number}")).collect();
         Ok(Self { agents: Arc::new(agents), merchants: Arc::new(merchants) })
+    }
+
+    /// The same without the first agent, for when that one is not what it seems.
+    #[must_use]
+    pub fn but_the_first(&self) -> Self {
+        let agents = self.agents.iter().skip(1).cloned().collect();
+        Self { agents: Arc::new(agents), merchants: Arc::clone(&self.merchants) }
     }
 
     /// The agent whose turn it is.
@@ -61,7 +69,8 @@ impl Population {
     /// # Errors
     /// Never: there is at least one.
     pub fn agent(&self, turn: usize) -> Result<&Agent> {
-        self.agents.get(turn % self.agents.len().max(1)).context("there are no agents")
+        let agent = self.agents.get(turn % self.agents.len().max(1));
+        agent.map(Arc::as_ref).context("there are no agents")
     }
 
     /// The merchant whose turn it is. Agents and merchants meet in every pairing when their numbers

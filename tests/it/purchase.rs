@@ -1,5 +1,10 @@
 //! One purchase from end to end, and what may not happen on the way.
 
+use std::time::{Duration, Instant};
+
+use countersign::quickstart::shop::{Behaviour, CallKind};
+use serde_json::json;
+
 use crate::world::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,4 +19,46 @@ async fn an_agent_buys_a_lamp_with_a_token() {
     let charges = world.lamps.charges();
     assert_eq!(charges.len(), 1);
     assert_eq!((charges[0].amount, charges[0].last4.as_str()), (total, "4242"));
+}
+
+/// Calls of the store so far, by what they asked for.
+fn store_calls(world: &World, operation: &str) -> u64 {
+    let text = world.app().metrics_text();
+    let of_it = |line: &&str| {
+        line.starts_with("countersign_store_operations_total{")
+            && line.contains(&format!("operation=\"{operation}\""))
+    };
+    let counts = text.lines().filter(of_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    counts.sum::<f64>() as u64
+}
+
+/// How long something done behind an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a complete costs wherever the store is: on Redis each call is a round trip.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_reads_twice_claims_once_and_settles_once() {
+    for (nonce, writes) in [(false, 2), (true, 3)] {
+        let world = World::start().await;
+        let alpha = world.alpha();
+        let (session, total) = create(&alpha, "lamps").await;
+        let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+        // Without a redeem, which would ask the store for itself.
+        let mut shown = shown_session(&session);
+        shown["status"] = json!("completed");
+        world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(canned(200, shown.to_string())));
+        let calls = || ["read", "commit"].map(|operation| store_calls(&world, operation));
+        let [reads, commits] = calls();
+        let path = format!("/m/lamps/checkout_sessions/{session}/complete");
+        let request = alpha.post(path, &payment(&token)).key(&token);
+        let request = if nonce { request } else { request.without_nonce() };
+        assert_eq!(request.send().await.unwrap().status, 200);
+        // Behind the answer, for many tokens at once, one is counted as live no longer: one more of each.
+        let expected = [reads + 3, commits + writes + 1];
+        let until = Instant::now() + PATIENCE;
+        while calls() != expected && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(calls(), expected, "with a nonce: {nonce}");
+    }
 }

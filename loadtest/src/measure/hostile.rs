@@ -57,7 +57,10 @@ impl HostileBeside {
         let options = Options { agent_rate: AGENT_RATE, ..Options::default() };
         let gateway = arena.gateway("hostile", &everyone, &options)?;
         let target = arena.target(gateway.address, Http::One);
-        let good = Preparation { target, everyone, merchant: None, style: Style::Rfc9421 };
+        // One of those whose credentials were stolen floods, and is cut off with all it sends.
+        let good_ones = everyone.but_the_first();
+        let stolen = Preparation { target, everyone, merchant: None, style: Style::Rfc9421 };
+        let good = Preparation { everyone: good_ones, ..stolen.clone() };
         let bad = Target { from: Some(ELSEWHERE), ..good.target.clone() };
         let hostile_rate = self.good_rate * self.hostile_share;
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
@@ -67,7 +70,7 @@ impl HostileBeside {
             progress.show(&format!("hostile traffic, sample {} of {}", sample + 1, self.hostile_samples * 2));
             let jobs = completes(&good, length(self.good_rate * self.hostile_seconds)).await?;
             let count = length(hostile_rate * self.hostile_seconds);
-            let attacks = if is_beside { Scenario::Hostile.jobs(&good, count).await? } else { Vec::new() };
+            let attacks = if is_beside { Scenario::Hostile.jobs(&stolen, count).await? } else { Vec::new() };
             gateway.process.settle().await?;
             let fleet = Fleet::open(&good.target, CONNECTIONS, 1).await?;
             let attackers = Fleet::open(&bad, CONNECTIONS, 1).await?;
