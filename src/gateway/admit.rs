@@ -104,12 +104,7 @@ impl Gateway {
         // A thief with the credential and no key exhausts an allowance of its own address here,
         // not the agent's, and before a byte of body is read.
         self.limits.signature(&agent.id, caller.address).map_err(Refusal::Limited)?;
-        let body = self.read_body(body, &route, observation).await.inspect_err(|refusal| {
-            // Who does not finish has not shown a signature either.
-            if matches!(refusal, Refusal::TooSlow | Refusal::Broken) {
-                self.limits.failed_signature(&agent.id, caller.address);
-            }
-        })?;
+        let body = self.read_body(body, &route, observation).await?;
         if read.content_type == ContentType::Absent && !body.is_empty() {
             return Err(Refusal::Header(HeaderError::UnsupportedMediaType));
         }

@@ -46,12 +46,7 @@ impl Gateway {
             self.limits.failed_authentication(caller.address);
             Refusal::Unauthenticated
         })?;
-        let body = self.read_body(body, route, observation).await.inspect_err(|refusal| {
-            // Who does not finish has not shown another proof either.
-            if matches!(refusal, Refusal::TooSlow | Refusal::Broken) {
-                self.limits.failed_authentication(caller.address);
-            }
-        })?;
+        let body = self.read_body(body, route, observation).await?;
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
         let token = self.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
