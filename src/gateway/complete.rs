@@ -62,6 +62,8 @@ pub(super) struct Started {
     pub begun: BegunClaim,
     pub lease: LeaseMark,
     pub record: KeyRecord,
+    /// Whether the key was never used before.
+    pub is_first_use: bool,
     pub grant: Option<String>,
     pub review: bool,
 }
@@ -173,12 +175,13 @@ impl Gateway {
             }
             let request = completion.begin_claim(session, lease.until);
             let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
+            let is_first_use = view.key.is_none();
             let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
             record.state = KeyState::Leased(lease);
             record.upstream_key = completion.claim.as_str().to_owned();
             record.request.get_or_insert_with(|| sealed.clone());
             let grant = view.token.as_ref().map(|token| token.grant.clone());
-            Ok(Started { begun, lease, record: record.clone(), grant, review })
+            Ok(Started { begun, lease, record: record.clone(), is_first_use, grant, review })
         };
         self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide).await?
     }
@@ -256,7 +259,8 @@ impl Gateway {
             // Of an attempt that was given up meanwhile it is too old.
             if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
-                session.note_total(sequence, Some(total), present);
+                let total = Some(total).filter(|_| exchange.shows_the_present(started.is_first_use));
+                session.note_total(sequence, total, present);
             }
             if let Some(record) = view.key.as_mut() {
                 keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());

@@ -76,7 +76,8 @@ impl Gateway {
                 })?;
             record.state = KeyState::Leased(lease);
             let grant = view.token.as_ref().map(|token| token.grant.clone());
-            Ok::<_, Refusal>(Started { begun, lease, record: record.clone(), grant, review: false })
+            let record = record.clone();
+            Ok::<_, Refusal>(Started { begun, lease, record, is_first_use: false, grant, review: false })
         };
         let begun = self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide);
         let (started, seen) = begun.await??;

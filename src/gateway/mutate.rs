@@ -113,28 +113,26 @@ impl Gateway {
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let ((record, sequence, is_first), seen) = self
+        let ((record, sequence, is_first_use), seen) = self
             .ledger
             .transact_seen(seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
                 let session = owned_mut(view.session.as_mut(), &call)?;
                 refuse_unless_free(&operation, view.key.as_ref(), present)?;
                 let sequence =
                     session.begin_mutation(present, lease.until).map_err(|_| Refusal::SessionBusy)?;
-                let is_first = view.key.is_none();
+                let is_first_use = view.key.is_none();
                 let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
                 record.request.get_or_insert_with(|| sealed.clone());
-                Ok::<_, Refusal>((record.clone(), sequence, is_first))
+                Ok::<_, Refusal>((record.clone(), sequence, is_first_use))
             })
             .await??;
         let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
         let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
-        // A merchant answers a repeat as it answered the first time (ACP §6.3), whatever has changed
-        // the session since.
-        let is_new = is_first && !exchange.answer().is_some_and(|answer| answer.is_replay);
-        let total = observation.as_ref().and_then(|observation| observation.total).filter(|_| is_new);
+        let total = observation.as_ref().and_then(|observation| observation.total);
+        let total = total.filter(|_| exchange.shows_the_present(is_first_use));
         let (settlement, _) = self
             .ledger
             .transact_seen(seen, &address, Purpose::Finish, Durability::Synced, |view, present| {

@@ -29,6 +29,13 @@ impl Exchange {
             Self::NotSent(_) | Self::Lost(_) => None,
         }
     }
+
+    /// Whether its answer shows the session as it is now. A merchant answers a repeat as it answered
+    /// the first time (ACP §6.3), whatever has changed the session since: so neither what it calls a
+    /// replay does, nor the answer to a key that was used before.
+    pub fn shows_the_present(&self, is_first_use: bool) -> bool {
+        is_first_use && !self.answer().is_some_and(|answer| answer.is_replay)
+    }
 }
 
 /// A merchant's answer: complete, within bounds and decoded.

@@ -2,7 +2,7 @@
 //! session, claim and token tell one story. Reads everything, changes nothing.
 
 use super::check_money::{session_faults, token_faults};
-use super::fault::{Fault, FaultKind, kind_name};
+use super::fault::{Fault, FaultKind};
 use crate::auth::replay;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::Session;
@@ -29,7 +29,7 @@ impl Summary {
     /// Each count with its name.
     pub fn counts(&self) -> Vec<(String, u64)> {
         let records = Kind::ALL.into_iter().zip(self.records);
-        let records = records.map(|(kind, count)| (format!("{} records", kind_name(kind)), count));
+        let records = records.map(|(kind, count)| (format!("{} records", kind.as_str()), count));
         let states = ["active", "claimed", "consumed", "revoked"].into_iter().zip(self.tokens);
         let states = states.map(|(state, count)| (format!("  tokens {state}"), count));
         let rest =

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::records::{Kind, RecordKey};
+use crate::records::RecordKey;
 
 /// Something that no history of a gateway leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,21 +57,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
             Some(key) => {
-                write!(f, "{} {} in {}: {}", kind_name(key.kind), key.name, key.partition, self.what)
+                write!(f, "{} {} in {}: {}", key.kind.as_str(), key.name, key.partition, self.what)
             }
             None => write!(f, "a record or an entry of an index: {}", self.what),
         }
-    }
-}
-
-/// The word for a kind of record.
-pub(super) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Session => "session",
-        Kind::Token => "token",
-        Kind::Idempotency => "idempotency",
-        Kind::Replay => "replay",
-        Kind::Velocity => "velocity",
-        Kind::Registry => "registry",
     }
 }

@@ -50,6 +50,18 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 6] =
         [Self::Session, Self::Token, Self::Idempotency, Self::Replay, Self::Velocity, Self::Registry];
+
+    /// Its word, which stores on disk are laid out by: it never changes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Token => "token",
+            Self::Idempotency => "idempotency",
+            Self::Replay => "replay",
+            Self::Velocity => "velocity",
+            Self::Registry => "registry",
+        }
+    }
 }
 
 /// Names a record. Records that share a partition can change in one batch.

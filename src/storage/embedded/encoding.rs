@@ -71,18 +71,6 @@ pub(super) fn position(kind: Kind) -> usize {
     usize::from(number(kind).saturating_sub(1))
 }
 
-/// The name of a kind's keyspace.
-pub(super) fn keyspace_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Session => "session",
-        Kind::Token => "token",
-        Kind::Idempotency => "idempotency",
-        Kind::Replay => "replay",
-        Kind::Velocity => "velocity",
-        Kind::Registry => "registry",
-    }
-}
-
 fn number(kind: Kind) -> u8 {
     match kind {
         Kind::Session => 1,

@@ -15,7 +15,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::encoding::{Header, IndexEntry, StoreKey, keyspace_name, position, time};
+use super::encoding::{Header, IndexEntry, StoreKey, position, time};
 use super::floor::Floor;
 use super::home::OpenError;
 use crate::domain::clock::Timestamp;
@@ -112,7 +112,7 @@ impl Live {
             database.keyspace(name, options).map_err(&failed)
         };
         let keyspace = |name| named(name, Some(MEMTABLE_BYTES));
-        let [a, b, c, d, e, f] = Kind::ALL.map(|kind| keyspace(keyspace_name(kind)));
+        let [a, b, c, d, e, f] = Kind::ALL.map(|kind| keyspace(kind.as_str()));
         Ok(Self {
             records: [a?, b?, c?, d?, e?, f?],
             due: keyspace("due")?,

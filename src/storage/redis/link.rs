@@ -18,6 +18,7 @@ use super::settings::NodeAddress;
 /// Between attempts to connect: the first pause and the longest; it doubles, and a random half of it
 /// is added so that replicas do not come back all at once.
 const PAUSE: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
 /// One server and the connection to it, if there is one.
 pub(super) struct Link {
     pub(super) address: NodeAddress,

@@ -361,3 +361,24 @@ async fn the_commands_list_and_resolve_claims() {
     let (content, _, error) = told(&world.run(&nobody).await);
     assert!(!content && error.contains("no gateway answers"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_repeated_after_its_claim_was_ended_brings_back_no_total() {
+    let doubt = Doubt::start().await;
+    let mut purchase = doubt.purchase_with(SECURE_CARD).await;
+    let total = purchase.total;
+    purchase.token = mint(&purchase.agent, "lamps", &purchase.session, SECURE_CARD, total * 3).await;
+    doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetAfter);
+    assert_ne!(purchase.complete().await.status, 200);
+    let claim = purchase.listed(&doubt).await;
+    assert_eq!(purchase.resolve(&claim, "not_charged").await.status, 200);
+    assert_eq!(purchase.update().await.status, 200);
+    // The merchant answers as it did, when there was one lamp.
+    let again = purchase.complete().await;
+    assert_eq!(again.text("/status").as_deref(), Some("authentication_required"), "{}", again.json());
+    let sent = purchase.completes().len();
+    let token = mint(&purchase.agent, "lamps", &purchase.session, GOOD_CARD, total).await;
+    let cheap = complete(&purchase.agent, "lamps", &purchase.session, &token).await;
+    assert_told(&cheap, 422, "amount_exceeds_allowance");
+    assert_eq!(purchase.completes().len(), sent);
+}
