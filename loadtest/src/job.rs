@@ -1,4 +1,4 @@
-//! What connections are given to do, and what comes of it.
+//! What connections are given to do.
 
 use crate::checkout::Checkout;
 use crate::connection::Wire;
