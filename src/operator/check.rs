@@ -1,5 +1,5 @@
-//! Whether a store is whole: each record can be read, each time index says what the records say, and
-//! session, claim and token tell one story. Reads everything, changes nothing.
+//! Whether a store is whole: each record can be read, the index of what is due says what the records
+//! say, and session, claim and token tell one story. Reads everything, changes nothing.
 
 use super::check_money::{session_faults, token_faults};
 use super::fault::{Fault, FaultKind};
@@ -12,7 +12,7 @@ use crate::idempotency::KeyRecord;
 use crate::records::codec::decode;
 use crate::records::{Kind, StoreError, key_use, worker};
 use crate::session::Partitions;
-use crate::storage::embedded::{ClosedStore, StoredRecord, TimeIndex};
+use crate::storage::embedded::{ClosedStore, StoredRecord};
 use crate::token::{PaymentToken, allotment};
 
 /// How much there is.
@@ -20,7 +20,6 @@ use crate::token::{PaymentToken, allotment};
 pub struct Summary {
     records: [u64; Kind::ALL.len()],
     due: u64,
-    expiring: u64,
     open_claims: u64,
     tokens: [u64; 4],
 }
@@ -32,8 +31,7 @@ impl Summary {
         let records = records.map(|(kind, count)| (format!("{} records", kind.as_str()), count));
         let states = ["active", "claimed", "consumed", "revoked"].into_iter().zip(self.tokens);
         let states = states.map(|(state, count)| (format!("  tokens {state}"), count));
-        let rest =
-            [("open claims", self.open_claims), ("due entries", self.due), ("expiry entries", self.expiring)];
+        let rest = [("open claims", self.open_claims), ("due entries", self.due)];
         let rest = rest.map(|(name, count)| (name.to_owned(), count));
         records.chain(states).chain(rest).collect()
     }
@@ -57,24 +55,15 @@ pub fn check(store: &ClosedStore, now: Timestamp, tell: &mut dyn FnMut(Fault)) -
         }
     }
     count_states(store, &mut summary);
-    for (index, count, stray) in [
-        (TimeIndex::Due, &mut summary.due, FaultKind::StrayDue),
-        (TimeIndex::Expiry, &mut summary.expiring, FaultKind::StrayExpiry),
-    ] {
-        for entry in store.index(index) {
-            *count += 1;
-            let Ok((at, key)) = entry else {
-                tell(Fault { key: None, what: FaultKind::Damaged });
-                continue;
-            };
-            let record = store.record(&key).ok().flatten();
-            let says = record.and_then(|record| match index {
-                TimeIndex::Due => record.due,
-                TimeIndex::Expiry => record.expires_at,
-            });
-            if says != Some(at) {
-                tell(Fault { key: Some(key), what: stray });
-            }
+    for entry in store.due() {
+        summary.due += 1;
+        let Ok((at, key)) = entry else {
+            tell(Fault { key: None, what: FaultKind::Damaged });
+            continue;
+        };
+        let record = store.record(&key).ok().flatten();
+        if record.and_then(|record| record.due) != Some(at) {
+            tell(Fault { key: Some(key), what: FaultKind::StrayDue });
         }
     }
     summary
@@ -87,15 +76,10 @@ fn faults_of_record(
     now: Timestamp,
 ) -> Vec<FaultKind> {
     let mut faults = Vec::new();
-    for (index, at, missing) in [
-        (TimeIndex::Due, record.due, FaultKind::NotDue),
-        (TimeIndex::Expiry, record.expires_at, FaultKind::NotExpiring),
-    ] {
-        match at.map(|at| store.is_indexed(index, at, &record.key)) {
-            None | Some(Ok(true)) => {}
-            Some(Ok(false)) => faults.push(missing),
-            Some(Err(_)) => faults.push(FaultKind::Damaged),
-        }
+    match record.due.map(|at| store.is_due(at, &record.key)) {
+        None | Some(Ok(true)) => {}
+        Some(Ok(false)) => faults.push(FaultKind::NotDue),
+        Some(Err(_)) => faults.push(FaultKind::Damaged),
     }
     let found = match record.key.kind {
         Kind::Session => session_faults(store, partitions, record),

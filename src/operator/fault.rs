@@ -25,12 +25,8 @@ pub enum FaultKind {
     Misplaced,
     #[error("it is missing from the index of what is due")]
     NotDue,
-    #[error("it is missing from the index of what expires")]
-    NotExpiring,
     #[error("the index of what is due has an entry that the record knows nothing of")]
     StrayDue,
-    #[error("the index of what expires has an entry that the record knows nothing of")]
-    StrayExpiry,
     #[error("its claim is open, and it would expire or is never looked at")]
     ClaimNotKept,
     #[error("it has no open claim, and is to be looked at or never ends")]

@@ -9,7 +9,7 @@ use fjall::Slice;
 use super::encoding::{Header, IndexEntry, StoreKey};
 use super::home::{Home, OpenError};
 use super::identity::Opening;
-use super::live::{Index, Live, unreadable};
+use super::live::{Live, unreadable};
 use super::{copy, identity, writer};
 use crate::domain::clock::Timestamp;
 use crate::records::{Identity, Kind, RecordKey, StoreError};
@@ -37,15 +37,6 @@ pub struct StoredRecord {
     pub expires_at: Option<Timestamp>,
     /// When it is to be looked at.
     pub due: Option<Timestamp>,
-}
-
-/// Which of the two indexes by time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeIndex {
-    /// Of what is to be looked at.
-    Due,
-    /// Of what ends.
-    Expiry,
 }
 
 impl ClosedStore {
@@ -104,28 +95,25 @@ impl ClosedStore {
         value.map(|value| record(key.clone(), &value)).transpose()
     }
 
-    /// Every entry of an index, in the order of time.
+    /// Every entry of the index of what is due, in the order of time.
     ///
     /// # Errors
     /// [`StoreError`] for each that cannot be read.
-    pub fn index(
-        &self,
-        index: TimeIndex,
-    ) -> impl Iterator<Item = Result<(Timestamp, RecordKey), StoreError>> + '_ {
-        self.live.index(index.into()).iter().map(|entry| {
+    pub fn due(&self) -> impl Iterator<Item = Result<(Timestamp, RecordKey), StoreError>> + '_ {
+        self.live.due().iter().map(|entry| {
             let entry = entry.key().map_err(unreadable)?;
             let entry = IndexEntry::decode(&entry).ok_or(StoreError::Corrupt)?;
             Ok((entry.at, entry.key.decode().ok_or(StoreError::Corrupt)?))
         })
     }
 
-    /// Whether an index has this entry.
+    /// Whether the index of what is due has this entry.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn is_indexed(&self, index: TimeIndex, at: Timestamp, key: &RecordKey) -> Result<bool, StoreError> {
+    pub fn is_due(&self, at: Timestamp, key: &RecordKey) -> Result<bool, StoreError> {
         let Some(key) = StoreKey::of(key) else { return Ok(false) };
-        self.live.index(index.into()).contains_key(IndexEntry::encode(at, &key)).map_err(unreadable)
+        self.live.due().contains_key(IndexEntry::encode(at, &key)).map_err(unreadable)
     }
 }
 
@@ -134,15 +122,6 @@ impl Backup for ClosedStore {
         let [store, epochs] = &self.kept;
         let going_on = || going_on().then_some(()).ok_or(BackupError::Interrupted);
         copy::copy(&self.live, directory, &[store, epochs], &going_on)
-    }
-}
-
-impl From<TimeIndex> for Index {
-    fn from(index: TimeIndex) -> Self {
-        match index {
-            TimeIndex::Due => Self::Due,
-            TimeIndex::Expiry => Self::Expiry,
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Readable};
 
 use super::home::Home;
-use super::live::{Index, Live, unreadable};
+use super::live::{Live, unreadable};
 use crate::records::Kind;
 use crate::storage::backup::{BackupError, Copied, Draft};
 
@@ -63,8 +63,7 @@ pub(super) fn copy(
 fn keyspaces<'a>(live: &'a Live, target: &'a Live) -> Vec<(&'a Keyspace, &'a Keyspace, bool)> {
     fn own(live: &Live) -> impl Iterator<Item = (&Keyspace, bool)> {
         let records = Kind::ALL.into_iter().filter_map(|kind| Some((live.keyspace(kind)?, true)));
-        let indexes = [Index::Due, Index::Expiry].map(|index| (live.index(index), false));
-        records.chain(indexes).chain([(live.meta(), false)])
+        records.chain([(live.due(), false), (live.meta(), false)])
     }
     own(live).zip(own(target)).map(|((from, counts), (to, _))| (from, to, counts)).collect()
 }

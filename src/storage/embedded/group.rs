@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use fjall::{OwnedWriteBatch, Slice};
+use fjall::{Keyspace, OwnedWriteBatch, Slice};
 
 use super::encoding::{Header, IndexEntry, StoreKey};
-use super::live::{Index, Live};
+use super::live::Live;
 use crate::domain::clock::Timestamp;
 use crate::records::{Batch, Committed, Purpose, Revision, StoreError, Write};
 
@@ -127,11 +127,11 @@ impl<'a> Group<'a> {
     }
 
     /// Deletes those of the records that have expired at `now`; answers how many.
-    pub(super) fn sweep(&mut self, candidates: &[IndexEntry], now: Timestamp) -> Result<usize, StoreError> {
+    pub(super) fn sweep(&mut self, candidates: &[StoreKey], now: Timestamp) -> Result<usize, StoreError> {
         let now = now.min(self.now);
         let mut swept = 0;
-        for entry in candidates {
-            let slot = self.slot(&entry.key)?;
+        for key in candidates {
+            let slot = self.slot(key)?;
             // A record this group has put anew is another one.
             let expired = slot.before.is_some_and(|header| header.is_expired(now));
             if matches!(slot.after, After::Same) && expired {
@@ -142,13 +142,14 @@ impl<'a> Group<'a> {
         Ok(swept)
     }
 
-    /// What to write, which records it changes, and which instants it adds to the indexes; `None` when
+    /// What to write, which records it changes, and which instants it brings; `None` when
     /// nothing changes.
     pub(super) fn finish(self) -> Option<Plan> {
         let mut plan = Plan {
             batch: self.live.batch(),
             records: Vec::with_capacity(self.slots.len()),
-            added: Vec::new(),
+            due: Vec::new(),
+            expires_at: Vec::new(),
         };
         for (key, slot) in self.slots {
             let (after, value) = match slot.after {
@@ -164,15 +165,9 @@ impl<'a> Group<'a> {
                     (None, None)
                 }
             };
-            let before = slot.before;
-            plan.index(self.live, Index::Due, &key, before.and_then(|h| h.due), after.and_then(|h| h.due));
-            plan.index(
-                self.live,
-                Index::Expiry,
-                &key,
-                before.and_then(|h| h.expires_at),
-                after.and_then(|h| h.expires_at),
-            );
+            let before = slot.before.and_then(|header| header.due);
+            plan.index(self.live.due(), &key, before, after.and_then(|header| header.due));
+            plan.expires_at.extend(after.and_then(|header| header.expires_at));
             plan.records.push((key, value));
         }
         (!plan.records.is_empty()).then_some(plan)
@@ -202,19 +197,20 @@ impl<'a> Group<'a> {
 
 /// A group ready to be written.
 pub(super) struct Plan {
-    /// The records and their index entries.
+    /// The records, and their entries in the index of what is due.
     pub(super) batch: OwnedWriteBatch,
     /// The records as they will stand; `None` for those that go.
     pub(super) records: Vec<(StoreKey, Option<Slice>)>,
-    /// Index entries it adds.
-    pub(super) added: Vec<(Index, Timestamp)>,
+    /// When what it writes is to be looked at.
+    pub(super) due: Vec<Timestamp>,
+    /// When what it writes ends.
+    pub(super) expires_at: Vec<Timestamp>,
 }
 
 impl Plan {
     fn index(
         &mut self,
-        live: &Live,
-        index: Index,
+        index: &Keyspace,
         key: &StoreKey,
         before: Option<Timestamp>,
         after: Option<Timestamp>,
@@ -222,13 +218,12 @@ impl Plan {
         if before == after {
             return;
         }
-        let keyspace = live.index(index);
         if let Some(at) = before {
-            self.batch.remove(keyspace, IndexEntry::encode(at, key));
+            self.batch.remove(index, IndexEntry::encode(at, key));
         }
         if let Some(at) = after {
-            self.batch.insert(keyspace, IndexEntry::encode(at, key), []);
-            self.added.push((index, at));
+            self.batch.insert(index, IndexEntry::encode(at, key), []);
+            self.due.push(at);
         }
     }
 }

@@ -17,8 +17,9 @@ use crate::storage::directory::{DirectoryError, PrivateDirectory, replace_file};
 pub(super) const FORMAT_FILE: &str = "FORMAT";
 const DATA_DIRECTORY: &str = "data";
 const FORMAT_PREFIX: &str = "countersign store ";
-/// The format this program writes and reads.
-pub(super) const FORMAT: u32 = 1;
+/// The format this program writes. It reads 1 as well, which had an index of what expires: see
+/// [`super::live::Live::forget_expiry_index`].
+pub(super) const FORMAT: u32 = 2;
 
 /// A store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -126,11 +127,11 @@ impl Home {
         self.format_file().exists()
     }
 
-    /// Marks the directory as a store, once the database in it is whole.
+    /// Marks the directory as a store of this format, once the database in it is whole.
     pub(super) fn mark(&self) -> Result<(), OpenError> {
         let file = self.format_file();
-        if !file.exists() {
-            let text = format!("{FORMAT_PREFIX}{FORMAT}\n");
+        let text = format!("{FORMAT_PREFIX}{FORMAT}\n");
+        if fs::read(&file).ok().as_deref() != Some(text.as_bytes()) {
             replace_file(self.path(), FORMAT_FILE, text.as_bytes()).map_err(DirectoryError::at(&file))?;
         }
         Ok(())
@@ -168,7 +169,7 @@ mod tests {
         let format = directory.path().join(FORMAT_FILE);
         fs::write(&format, format!("{FORMAT_PREFIX}{}\n", FORMAT + 1)).unwrap();
         let error = refusal(directory.path());
-        assert!(matches!(error, OpenError::NewerFormat { found: 2, .. }));
+        assert!(matches!(error, OpenError::NewerFormat { found: 3, .. }));
         assert!(error.to_string().contains(format.to_str().unwrap()));
         fs::write(&format, b"\xff\xfe").unwrap();
         assert!(matches!(refusal(directory.path()), OpenError::NotAStore { .. }));

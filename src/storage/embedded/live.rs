@@ -16,12 +16,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::encoding::{Header, IndexEntry, StoreKey, position, time};
+use super::expired::Walk;
 use super::floor::Floor;
 use super::home::OpenError;
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, Record, RecordKey, StoreError};
 
-/// Of each keyspace, in memory before it is written out. Eight keyspaces: at most 128 MiB in all,
+/// Of each keyspace, in memory before it is written out. Seven keyspaces: at most 112 MiB in all,
 /// and the journal to be read at a start stays as short.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Records kept beside the database: about two thousand checkouts.
@@ -29,6 +30,8 @@ const WRITTEN_BYTES: u64 = 16 << 20;
 const WRITTEN_RECORDS: usize = 8_192;
 /// Larger ones are read from the database: they would push out hundreds of others.
 const LARGEST_WRITTEN: usize = 64 * 1024;
+/// A keyspace of format 1.
+const EXPIRY_INDEX: &str = "expiry";
 /// Flushing and compaction in the background. Of several threads the first takes no compaction but
 /// passes it on, and does nothing else for as long as another is at work on one: a whole core.
 const DATABASE_THREADS: usize = 1;
@@ -38,10 +41,9 @@ pub(super) struct Live {
     database: Database,
     records: [Keyspace; Kind::ALL.len()],
     due: Keyspace,
-    expiry: Keyspace,
     meta: Keyspace,
     due_floor: Floor,
-    expiry_floor: Floor,
+    walk: Walk,
     in_flight: Mutex<InFlight>,
     finished: watch::Sender<u64>,
     written: Written,
@@ -84,13 +86,6 @@ pub(super) struct Stored {
     value: Slice,
 }
 
-/// Which time index.
-#[derive(Clone, Copy)]
-pub(super) enum Index {
-    Due,
-    Expiry,
-}
-
 impl Live {
     /// Opens or makes the database. One that was complete once must have all its keyspaces.
     pub(super) fn open(directory: &Path, cache_bytes: u64, complete: bool) -> Result<Self, OpenError> {
@@ -116,15 +111,23 @@ impl Live {
         Ok(Self {
             records: [a?, b?, c?, d?, e?, f?],
             due: keyspace("due")?,
-            expiry: keyspace("expiry")?,
             meta: named("meta", None)?,
             database,
             due_floor: Floor::new(),
-            expiry_floor: Floor::new(),
+            walk: Walk::new(),
             in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::new() }),
             finished: watch::Sender::new(0),
             written: Written::with_weighter(WRITTEN_RECORDS, WRITTEN_BYTES, Weight),
         })
+    }
+
+    /// Removes what stores of format 1 kept beside: an index of what expires.
+    pub(super) fn forget_expiry_index(&self) -> fjall::Result<()> {
+        if !self.database.keyspace_exists(EXPIRY_INDEX) {
+            return Ok(());
+        }
+        let index = self.database.keyspace(EXPIRY_INDEX, KeyspaceCreateOptions::default)?;
+        self.database.delete_keyspace(index)
     }
 
     /// What the store remembers about itself.
@@ -157,20 +160,19 @@ impl Live {
         self.records.get(position(kind))
     }
 
-    /// The keyspace of a time index.
-    pub(super) fn index(&self, index: Index) -> &Keyspace {
-        match index {
-            Index::Due => &self.due,
-            Index::Expiry => &self.expiry,
-        }
+    /// The index of what is due.
+    pub(super) fn due(&self) -> &Keyspace {
+        &self.due
     }
 
-    /// Where scans of an index begin.
-    pub(super) fn floor(&self, index: Index) -> &Floor {
-        match index {
-            Index::Due => &self.due_floor,
-            Index::Expiry => &self.expiry_floor,
-        }
+    /// Where scans of that index begin.
+    pub(super) fn due_floor(&self) -> &Floor {
+        &self.due_floor
+    }
+
+    /// The walk that finds what has expired.
+    pub(super) fn walk(&self) -> &Walk {
+        &self.walk
     }
 
     /// One record, expired or not.
@@ -232,17 +234,10 @@ impl Live {
         Ok(found)
     }
 
-    /// Entries of an index at or before `now`, oldest first, at most `limit` of those that `wanted`
-    /// says are.
-    pub(super) fn entries(
-        &self,
-        index: Index,
-        now: Timestamp,
-        limit: usize,
-        wanted: impl Fn(&IndexEntry) -> Result<bool, StoreError>,
-    ) -> Result<Vec<IndexEntry>, StoreError> {
-        let keyspace = self.index(index);
-        self.floor(index).scan(|floor| {
+    /// Entries of the index of what is due at or before `now`, oldest first, at most `limit` of those
+    /// whose record has not expired.
+    pub(super) fn entries_due(&self, now: Timestamp, limit: usize) -> Result<Vec<IndexEntry>, StoreError> {
+        self.due_floor.scan(|floor| {
             let from = Bound::Included(time(floor).to_vec());
             let until = match now.unix_millis().checked_add(1) {
                 Some(next) => Bound::Excluded(time(Timestamp::from_unix_millis(next)).to_vec()),
@@ -253,14 +248,15 @@ impl Live {
             if floor > now {
                 return Ok((found, floor));
             }
-            for entry in keyspace.range::<Vec<u8>, _>((from, until)) {
+            for entry in self.due.range::<Vec<u8>, _>((from, until)) {
                 let entry = entry.key().map_err(unreadable)?;
                 let entry = IndexEntry::decode(&entry).ok_or(StoreError::Corrupt)?;
                 first.get_or_insert(entry.at);
                 if found.len() >= limit {
                     break;
                 }
-                if wanted(&entry)? {
+                let record = self.get(&entry.key)?;
+                if record.is_some_and(|stored| !stored.header.is_expired(now)) {
                     found.push(entry);
                 }
             }

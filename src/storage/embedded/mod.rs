@@ -11,6 +11,7 @@ mod closed;
 mod copy;
 mod disk;
 mod encoding;
+mod expired;
 mod floor;
 mod group;
 pub(super) mod home;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
-pub use self::closed::{ClosedStore, StoredRecord, TimeIndex};
+pub use self::closed::{ClosedStore, StoredRecord};
 pub use self::home::OpenError;
 
 use self::disk::{Disk, SystemDisk};
@@ -40,7 +41,7 @@ use self::encoding::StoreKey;
 use self::group::{Prepared, may_use_last_space};
 use self::home::Home;
 use self::identity::Opening;
-use self::live::{Attempt, Index, Live};
+use self::live::{Attempt, Live};
 use self::queue::Queue;
 use self::writer::{Request, Writer};
 use super::backup::{Backup, BackupError, Copied};
@@ -202,10 +203,7 @@ impl RecordStore for EmbeddedStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RecordKey)>, StoreError>> {
         Box::pin(self.walk(move |live, _| {
-            let entries = live.entries(Index::Due, now, limit, |entry| {
-                let stored = live.get(&entry.key)?;
-                Ok(stored.is_some_and(|stored| !stored.header.is_expired(now)))
-            })?;
+            let entries = live.entries_due(now, limit)?;
             entries
                 .into_iter()
                 .map(|entry| Ok((entry.at, entry.key.decode().ok_or(StoreError::Corrupt)?)))
@@ -227,14 +225,7 @@ impl RecordStore for EmbeddedStore {
 
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
-            let walk = move |live: &Live, _| {
-                live.entries(Index::Expiry, now, limit, |entry| {
-                    // Looked at here, so that the writer finds it in memory.
-                    live.get(&entry.key)?;
-                    Ok(true)
-                })
-            };
-            let mut candidates = self.walk(walk).await?;
+            let mut candidates = self.walk(move |live, _| live.walk().expired(live, now, limit)).await?;
             let mut swept = 0;
             while !candidates.is_empty() {
                 let rest = candidates.split_off(candidates.len().min(SWEPT_AT_ONCE));

@@ -29,8 +29,9 @@ const VERSION: &[u8] = b"FJL\x03";
 const KEYSPACES: &str = "keyspaces";
 /// The keyspace in which the database keeps the names of the others.
 const NAMES: &str = "0";
-/// A keyspace for each kind of record, two indexes, what the store remembers of itself, and the names.
-const FOLDERS: usize = Kind::ALL.len() + 4;
+/// A keyspace for each kind of record, the index of what is due, what the store remembers of itself,
+/// and the names.
+const FOLDERS: usize = Kind::ALL.len() + 3;
 const CURRENT_FILE: &str = "current";
 const TABLES: &str = "tables";
 /// XXH3 of 128 bits, the only checksum there is.

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::disk::Disk;
-use super::encoding::IndexEntry;
+use super::encoding::StoreKey;
 use super::group::{Group, Prepared, Revisions};
 use super::home::{Home, OpenError};
 use super::identity::{Opening, remember};
@@ -33,7 +33,7 @@ const REOPEN_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_s
 /// What the writer is asked for.
 pub(super) enum Request {
     Commit { batch: Prepared, answer: Answer<Committed> },
-    Sweep { candidates: Vec<IndexEntry>, now: Timestamp, answer: Answer<usize> },
+    Sweep { candidates: Vec<StoreKey>, now: Timestamp, answer: Answer<usize> },
 }
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -66,6 +66,8 @@ pub(super) fn open(
     let live = recover(home, cache_bytes, opening, &**notify)?;
     let (identity, revisions) = remember(&live, &home.data(), opening)?;
     home.mark()?;
+    // After the mark: a program that needs it does not open this store any more.
+    live.forget_expiry_index().map_err(OpenError::of_database(&home.data()))?;
     Ok((live, identity, revisions))
 }
 
@@ -132,7 +134,8 @@ impl Writer {
                 live.begin(plan.records.iter().map(|(key, _)| key.clone()).collect());
                 let written = self.disk.commit(plan.batch);
                 if written.is_ok() {
-                    plan.added.into_iter().for_each(|(index, at)| live.floor(index).added(at));
+                    plan.due.into_iter().for_each(|at| live.due_floor().added(at));
+                    plan.expires_at.into_iter().for_each(|at| live.walk().written(at));
                     live.end(plan.records);
                 } else {
                     // Before anyone hears of it: whoever asks next must be refused.

@@ -91,3 +91,73 @@ async fn a_key_out_of_bounds_is_refused_and_changes_nothing() {
     assert_eq!(fixture.store.commit(refused).await, Err(StoreError::Unavailable));
     assert_eq!(read(&fixture.store, &token("a")).await, None);
 }
+
+fn ends(name: &str, at: Timestamp) -> crate::records::Write {
+    match put(&token(name), "1") {
+        crate::records::Write::Put { key, bytes, due, .. } => {
+            crate::records::Write::Put { key, bytes, due, expires_at: Some(at) }
+        }
+        delete => delete,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expired_is_found_in_portions_wherever_it_stands() {
+    const KEPT: usize = 9_000;
+    let fixture = new_store().await;
+    let now = contract::START;
+    let later = now.plus(Duration::from_secs(60));
+    contract::write(&fixture.store, (0..KEPT).map(|n| ends(&format!("k{n:05}"), later)).collect()).await;
+    contract::write(&fixture.store, vec![ends("a", now), ends("k04500.", now), ends("z", now)]).await;
+    let mut swept = Vec::new();
+    while swept.iter().sum::<usize>() < 3 {
+        swept.push(fixture.store.sweep(now, 100).await.unwrap());
+        assert!(swept.len() <= 3, "{swept:?}");
+    }
+    assert_eq!(swept, [1, 1, 1], "a portion is a part of the store");
+    // Behind the walk, which is at the end now, and then in the middle of a round that finds nothing.
+    contract::write(&fixture.store, vec![ends("a", now)]).await;
+    let again = async || {
+        let mut found = 0;
+        for _ in 0..6 {
+            found += fixture.store.sweep(now, 100).await.unwrap();
+        }
+        found
+    };
+    assert_eq!(again().await, 1);
+    fixture.clock.advance(Duration::from_secs(60));
+    let mut left = KEPT;
+    while left > 0 {
+        let found = fixture.store.sweep(later, 4_000).await.unwrap();
+        assert!((1..=4_000).contains(&found), "{found} with {left} left");
+        left -= found;
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_format_is_taken_over_without_its_index_of_ends() {
+    let directory = scratch();
+    let clock = Arc::new(ManualClock::new(contract::START));
+    let store: Arc<dyn RecordStore> = Arc::new(open(directory.path(), &clock));
+    contract::write(&store, vec![ends("ended", contract::START), put(&token("kept"), "1")]).await;
+    drop(store);
+    let home = directory.path().join("store");
+    let database = fjall::Database::builder(home.join("data")).open().unwrap();
+    let index = database.keyspace("expiry", fjall::KeyspaceCreateOptions::default).unwrap();
+    index.insert("entry", "").unwrap();
+    index.rotate_memtable_and_wait().unwrap();
+    index.insert("another", "").unwrap();
+    database.persist(fjall::PersistMode::SyncAll).unwrap();
+    drop((index, database));
+    std::fs::write(home.join(home::FORMAT_FILE), "countersign store 1\n").unwrap();
+
+    for opening in 0..3 {
+        let store: Arc<dyn RecordStore> = Arc::new(open(directory.path(), &clock));
+        assert_eq!(std::fs::read(home.join(home::FORMAT_FILE)).unwrap(), b"countersign store 2\n");
+        assert_eq!(store.sweep(clock.now(), 10).await, Ok(usize::from(opening == 0)));
+        assert!(read(&store, &token("kept")).await.is_some());
+        drop(store);
+        let database = fjall::Database::builder(home.join("data")).open().unwrap();
+        assert!(!database.keyspace_exists("expiry"));
+    }
+}
