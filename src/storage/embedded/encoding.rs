@@ -1,6 +1,8 @@
 //! How records, keys and the two time indexes stand in the database. Apart because every byte here
 //! is a promise to stores already on disk: [`super::home::FORMAT`] counts the changes.
 
+use std::sync::Arc;
+
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, RecordKey, Revision};
 
@@ -13,7 +15,7 @@ const TIME_BYTES: usize = 8;
 /// holds 0x00, so that no two records share a key, and keys sort as [`RecordKey`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StoreKey {
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     kind: Kind,
 }
 

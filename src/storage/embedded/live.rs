@@ -28,8 +28,10 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Records kept beside the database: about two thousand checkouts.
 const WRITTEN_BYTES: u64 = 16 << 20;
 const WRITTEN_RECORDS: usize = 8_192;
+/// Keys kept beside it of records that are not there.
+const ABSENT_RECORDS: usize = 8_192;
 /// Larger ones are read from the database: they would push out hundreds of others.
-const LARGEST_WRITTEN: usize = 64 * 1024;
+pub(super) const LARGEST_WRITTEN: usize = 64 * 1024;
 /// A keyspace of format 1.
 const EXPIRY_INDEX: &str = "expiry";
 /// Flushing and compaction in the background. Of several threads the first takes no compaction but
@@ -47,12 +49,18 @@ pub(super) struct Live {
     in_flight: Mutex<InFlight>,
     finished: watch::Sender<u64>,
     written: Written,
+    absent: Absent,
 }
 
 /// Records that were written last, as they stand: what a session's next request reads. Only the
 /// writer puts records in, after their sync and in the order of writing, so that what is here is
 /// never older than the database.
 type Written = quick_cache::sync::Cache<StoreKey, Slice, Weight>;
+
+/// Keys under which there is no record: what a request that begins something reads, and the writer
+/// once more. A key is put in under the lock of [`InFlight`] while no group that writes it has begun,
+/// and taken out under the same lock when one begins.
+type Absent = quick_cache::sync::Cache<StoreKey, ()>;
 
 /// A record's bytes, and what holding it costs.
 #[derive(Clone)]
@@ -118,6 +126,7 @@ impl Live {
             in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::new() }),
             finished: watch::Sender::new(0),
             written: Written::with_weighter(WRITTEN_RECORDS, WRITTEN_BYTES, Weight),
+            absent: Absent::new(ABSENT_RECORDS),
         })
     }
 
@@ -180,6 +189,9 @@ impl Live {
         if let Some(value) = self.written.get(key) {
             return Stored::parse(value).map(Some);
         }
+        if self.absent.get(key).is_some() {
+            return Ok(None);
+        }
         let keyspace = self.keyspace(key.kind()).ok_or(StoreError::Corrupt)?;
         keyspace.get(key.within_keyspace()).map_err(unreadable)?.map(Stored::parse).transpose()
     }
@@ -191,22 +203,22 @@ impl Live {
             let in_flight = self.in_flight.lock();
             in_flight.number + u64::from(in_flight.since.is_none())
         };
-        let records = keys
-            .iter()
-            .map(|key| Ok(self.get(key)?.filter(|stored| !stored.header.is_expired(now)).map(Stored::record)))
-            .collect::<Result<Vec<_>, StoreError>>()?;
+        let found = keys.iter().map(|key| self.get(key)).collect::<Result<Vec<_>, StoreError>>()?;
+        let in_flight = self.in_flight.lock();
+        // Of several groups only the last one's keys are still known.
+        let is_met =
+            |key| in_flight.number > first || (in_flight.number == first && in_flight.keys.contains(key));
         // One record alone is always whole.
-        if keys.len() > 1 {
-            let in_flight = self.in_flight.lock();
-            // Of several groups only the last one's keys are still known.
-            let met = in_flight.number > first
-                || (in_flight.number == first && keys.iter().any(|key| in_flight.keys.contains(key)));
-            if met {
-                let group = in_flight.number;
-                return Ok(Attempt::Again { finished: self.finished.subscribe(), group });
-            }
+        if keys.len() > 1 && keys.iter().any(is_met) {
+            let group = in_flight.number;
+            return Ok(Attempt::Again { finished: self.finished.subscribe(), group });
         }
-        Ok(Attempt::Done(records))
+        for (key, _) in keys.iter().zip(&found).filter(|(key, found)| found.is_none() && !is_met(key)) {
+            self.absent.insert(key.clone(), ());
+        }
+        drop(in_flight);
+        let unexpired = |stored: Stored| (!stored.header.is_expired(now)).then(|| stored.record());
+        Ok(Attempt::Done(found.into_iter().map(|stored| stored.and_then(unexpired)).collect()))
     }
 
     /// Unexpired records of a kind in key order, after `after`, at most `limit`.
@@ -269,6 +281,9 @@ impl Live {
         let mut in_flight = self.in_flight.lock();
         in_flight.number += 1;
         in_flight.since = Some(Instant::now());
+        for key in &keys {
+            self.absent.remove(key);
+        }
         in_flight.keys = keys;
     }
 

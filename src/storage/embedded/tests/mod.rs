@@ -161,3 +161,40 @@ async fn a_store_of_the_first_format_is_taken_over_without_its_index_of_ends() {
         assert!(!database.keyspace_exists("expiry"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_as_absent_while_it_was_being_written_is_seen_once_it_is() {
+    let fixture = new_store().await;
+    // Too large to be kept beside the database, which would hide what else is kept there.
+    let large = "1".repeat(live::LARGEST_WRITTEN);
+    let reading = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let reader = {
+        let (store, reading) = (fixture.store.clone(), reading.clone());
+        tokio::spawn(async move {
+            loop {
+                let turn = reading.load(Ordering::Acquire);
+                if turn == usize::MAX {
+                    return;
+                }
+                read(&store, &token(&turn.to_string())).await;
+                store.read(&[token("other"), token(&turn.to_string())]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    for turn in 0..150 {
+        reading.store(turn, Ordering::Release);
+        let key = token(&turn.to_string());
+        assert_eq!(read(&fixture.store, &key).await, None);
+        contract::write(&fixture.store, vec![put(&key, &large)]).await;
+        assert!(read(&fixture.store, &key).await.is_some(), "{turn}");
+        let again = batch(&[(&key, Revision::ABSENT)], vec![put(&key, "2")]);
+        assert_eq!(fixture.store.commit(again).await, Ok(Committed::Conflict));
+        contract::write(&fixture.store, vec![crate::records::Write::Delete { key: key.clone() }]).await;
+        assert_eq!(read(&fixture.store, &key).await, None);
+        contract::write(&fixture.store, vec![put(&key, &large)]).await;
+        assert!(read(&fixture.store, &key).await.is_some(), "{turn}");
+    }
+    reading.store(usize::MAX, Ordering::Release);
+    reader.await.unwrap();
+}
