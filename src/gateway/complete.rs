@@ -211,7 +211,8 @@ impl Gateway {
     pub(super) async fn forward_complete(&self, completion: &Completion, started: &Started) -> Exchange {
         let Completion { call, merchant, token, operation, claim, .. } = completion;
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
-        let Ok(stored) = operation.open_request(&started.record) else {
+        let stored = if started.is_first_use { Ok(None) } else { operation.open_request(&started.record) };
+        let Ok(stored) = stored else {
             return Exchange::NotSent(NotSent::Unwritable);
         };
         let context = CompleteContext {

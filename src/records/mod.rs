@@ -115,6 +115,16 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// The length of its content, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Put { bytes, .. } => bytes.len(),
+            Self::Delete { .. } => 0,
+        }
+    }
+}
+
 /// What a batch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

@@ -19,8 +19,9 @@ const NAME: &str = "live-tokens";
 const HOUR_SECONDS: i64 = 3600;
 /// How often a count is tried again because another writer was first.
 const MAX_ROUNDS: usize = 128;
-/// How long what is given back waits for more of the same agent.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long what is given back waits for more of the same agent, or for its next mint, which takes it
+/// along. So long may other replicas count too many; and so much a crash may forget.
+const GATHER: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LiveTokens {

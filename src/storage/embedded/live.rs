@@ -8,9 +8,12 @@
 use std::collections::HashSet;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
+use fjall::config::BlockSizePolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -22,9 +25,15 @@ use super::home::OpenError;
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, Record, RecordKey, StoreError};
 
-/// Of each keyspace, in memory before it is written out. Seven keyspaces: at most 112 MiB in all,
-/// and the journal to be read at a start stays as short.
+/// In memory before it is written out: of sessions, tokens and idempotency keys each, and of each of
+/// the rest, whose records are few or small. At most 64 MiB in all, and the journal to be read at a
+/// start stays as short.
 const MEMTABLE_BYTES: u64 = 16 << 20;
+const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
+/// Written out in blocks of this size: several records each, so that what a block costs is shared.
+const BLOCK_BYTES: u32 = 16 << 10;
+/// Written-out memtables that wait to be merged with what is there, all at once.
+const UNMERGED_TABLES: u8 = 8;
 /// Records kept beside the database: about two thousand checkouts.
 const WRITTEN_BYTES: u64 = 16 << 20;
 const WRITTEN_RECORDS: usize = 8_192;
@@ -103,23 +112,30 @@ impl Live {
             .worker_threads(DATABASE_THREADS)
             .open()
             .map_err(&failed)?;
-        let named = |name: &str, memtable_bytes: Option<u64>| {
+        let keyspace = |name: &str, memtable_bytes| {
             if complete && !database.keyspace_exists(name) {
                 let cause = format!("its keyspace `{name}` is missing");
                 return Err(OpenError::Corrupt { file: directory.to_owned(), cause });
             }
-            let options = || match memtable_bytes {
-                Some(bytes) => KeyspaceCreateOptions::default().max_memtable_size(bytes),
-                None => KeyspaceCreateOptions::default(),
+            let options = || {
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(memtable_bytes)
+                    .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
+                    .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(UNMERGED_TABLES)))
             };
             database.keyspace(name, options).map_err(&failed)
         };
-        let keyspace = |name| named(name, Some(MEMTABLE_BYTES));
-        let [a, b, c, d, e, f] = Kind::ALL.map(|kind| keyspace(kind.as_str()));
+        let [a, b, c, d, e, f] = Kind::ALL.map(|kind| {
+            let memtable_bytes = match kind {
+                Kind::Session | Kind::Token | Kind::Idempotency => MEMTABLE_BYTES,
+                Kind::Replay | Kind::Velocity | Kind::Registry => SMALL_MEMTABLE_BYTES,
+            };
+            keyspace(kind.as_str(), memtable_bytes)
+        });
         Ok(Self {
             records: [a?, b?, c?, d?, e?, f?],
-            due: keyspace("due")?,
-            meta: named("meta", None)?,
+            due: keyspace("due", SMALL_MEMTABLE_BYTES)?,
+            meta: keyspace("meta", SMALL_MEMTABLE_BYTES)?,
             database,
             due_floor: Floor::new(),
             walk: Walk::new(),

@@ -1,20 +1,23 @@
 //! A batch as what its script takes.
 
 use super::Shared;
-use super::encoding::{Bucket, Place, encode};
+use super::encoding::{Bucket, Place, append};
+use super::script::Input;
 use crate::domain::clock::Timestamp;
 use crate::records::{Batch, Kind, Revision, Write};
 
+/// Bytes of a key, name or number, mostly less; what does not fit moves once.
+const ROOM_A_PART: usize = 96;
+
 impl Shared {
-    /// The bucket, keys and arguments of a batch's script; `None` when a key is out of bounds or
+    /// The bucket of a batch, and what its script takes; `None` when a key is out of bounds or
     /// another bucket's.
-    #[allow(clippy::type_complexity, reason = "what one script takes")]
     pub(super) fn prepare(
         &self,
         batch: &Batch,
         revision: Revision,
         now: Timestamp,
-    ) -> Option<(Bucket, Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+    ) -> Option<(Bucket, Input)> {
         let expected: Vec<(Place, Revision)> = batch
             .expect
             .iter()
@@ -31,31 +34,33 @@ impl Shared {
         let places = || expected.iter().map(|(place, _)| place).chain(writes.iter().map(|(place, _)| place));
         let bucket = places().next().map_or(Bucket::FIRST, |place| place.bucket);
         places().all(|place| place.bucket == bucket).then_some(())?;
-        let own = [
-            bucket.generation(),
-            bucket.due(),
-            bucket.index_of(Kind::Token),
-            bucket.index_of(Kind::Registry),
-        ];
-        let keys = own.into_iter().chain(places().map(|place| place.key.clone()));
-        let keys = keys.map(String::into_bytes).collect();
-        let mut arguments = vec![
-            self.identity.load().generation.clone(),
-            now.unix_millis().to_string().into_bytes(),
-            revision.0.to_be_bytes().to_vec(),
-            expected.len().to_string().into_bytes(),
-        ];
-        arguments.extend(expected.iter().map(|(_, revision)| revision.0.to_be_bytes().to_vec()));
+        let bytes: usize = batch.writes.iter().map(Write::bytes).sum();
+        let parts = 8 + 2 * expected.len() + 4 * writes.len();
+        let mut input = Input::with_capacity(parts, bytes + ROOM_A_PART * parts);
+        input.key(&bucket.generation());
+        input.key(&bucket.due());
+        input.key(&bucket.index_of(Kind::Token));
+        input.key(&bucket.index_of(Kind::Registry));
+        places().for_each(|place| input.key(&place.key));
+        input.argument(&self.identity.load().generation);
+        input.number(now.unix_millis());
+        input.argument(&revision.0.to_be_bytes());
+        input.number(expected.len());
+        expected.iter().for_each(|(_, revision)| input.argument(&revision.0.to_be_bytes()));
         for (place, write) in &writes {
-            let (value, life) = match write {
+            match write {
                 Write::Put { bytes, expires_at, due, .. } => {
-                    (encode(revision, *expires_at, *due, bytes), life(*expires_at, now))
+                    input.argument_by(|out| append(out, revision, *expires_at, *due, bytes));
+                    input.number(life(*expires_at, now));
                 }
-                Write::Delete { .. } => (Vec::new(), 0),
-            };
-            arguments.extend([value, life.to_string().into_bytes(), place.name().as_bytes().to_vec()]);
+                Write::Delete { .. } => {
+                    input.argument(&[]);
+                    input.number(0);
+                }
+            }
+            input.argument(place.name().as_bytes());
         }
-        Some((bucket, keys, arguments))
+        Some((bucket, input))
     }
 }
 

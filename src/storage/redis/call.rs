@@ -11,7 +11,7 @@ use super::encoding::Bucket;
 use super::failure::Failure;
 use super::link::jitter;
 use super::live::Live;
-use super::script::Script;
+use super::script::{Input, Script};
 
 /// Between attempts of one call: the first pause, doubled each time up to the longest.
 const PAUSE: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(100)];
@@ -24,10 +24,8 @@ pub(super) enum Request<'a> {
     Script {
         /// Which.
         script: &'a Script,
-        /// Its keys, all of one bucket.
-        keys: Vec<Vec<u8>>,
-        /// Its arguments.
-        arguments: Vec<Vec<u8>>,
+        /// What it takes; its keys are all of one bucket.
+        input: Input,
         /// Whether replicas must have what it wrote.
         waits: bool,
     },
@@ -59,7 +57,7 @@ impl Request<'_> {
     fn command(&self, whole: bool) -> Cmd {
         match self {
             Self::Plain(command) => (*command).clone(),
-            Self::Script { script, keys, arguments, .. } => script.call(whole, keys, arguments),
+            Self::Script { script, input, .. } => script.call(whole, input),
         }
     }
 }

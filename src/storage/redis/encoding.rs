@@ -64,7 +64,19 @@ impl Bucket {
     }
 
     fn key(self, name: &str) -> String {
-        format!("cs:{{{:02x}}}:{name}", self.0)
+        let mut key = self.key_with_room(name.len());
+        key.push_str(name);
+        key
+    }
+
+    /// What every key of the bucket begins with, in a text with room for so many bytes more.
+    fn key_with_room(self, bytes: usize) -> String {
+        let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+        let mut key = String::with_capacity("cs:{00}:".len() + bytes);
+        key.push_str("cs:{");
+        key.extend([digit(self.0 >> 4), digit(self.0 & 0xf)]);
+        key.push_str("}:");
+        key
     }
 
     /// The key of the generation, which every script checks.
@@ -120,19 +132,19 @@ impl Place {
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'));
         let name_fits =
             key.name.len() <= MAX_NAME_BYTES && key.name.bytes().all(|byte| byte.is_ascii_graphic());
-        (partition_fits && name_fits).then(|| Self::at(Bucket::of(&key.partition), &name_of(key)))
-    }
-
-    fn at(bucket: Bucket, name: &str) -> Self {
-        let mut text = bucket.key("");
-        let name_at = text.len();
-        text.push_str(name);
-        Self { bucket, key: text, name_at }
+        (partition_fits && name_fits).then(|| {
+            let bucket = Bucket::of(&key.partition);
+            let mut text = bucket.key_with_room(name_bytes(key));
+            let name_at = text.len();
+            push_name(&mut text, key);
+            Self { bucket, key: text, name_at }
+        })
     }
 
     /// The place of what an index of `bucket` names.
     pub(super) fn indexed(bucket: Bucket, name: &str) -> Self {
-        Self::at(bucket, name)
+        let key = bucket.key(name);
+        Self { bucket, name_at: key.len() - name.len(), key }
     }
 
     /// Its name in the indexes.
@@ -151,7 +163,21 @@ impl Place {
 
 /// A record's name in the indexes.
 pub(super) fn name_of(key: &RecordKey) -> String {
-    format!("{}:{}/{}", char::from(letter(key.kind)), key.partition, key.name)
+    let mut name = String::with_capacity(name_bytes(key));
+    push_name(&mut name, key);
+    name
+}
+
+fn name_bytes(key: &RecordKey) -> usize {
+    "k:/".len() + key.partition.len() + key.name.len()
+}
+
+fn push_name(text: &mut String, key: &RecordKey) {
+    text.push(char::from(letter(key.kind)));
+    text.push(':');
+    text.push_str(&key.partition);
+    text.push('/');
+    text.push_str(&key.name);
 }
 
 const fn letter(kind: Kind) -> u8 {
@@ -169,20 +195,19 @@ const fn letter(kind: Kind) -> u8 {
 const HEADER_BYTES: usize = 24;
 const NONE: i64 = 0;
 
-/// A record's value.
-pub(super) fn encode(
+/// Appends a record's value.
+pub(super) fn append(
+    out: &mut Vec<u8>,
     revision: Revision,
     expires_at: Option<Timestamp>,
     due: Option<Timestamp>,
     bytes: &[u8],
-) -> Vec<u8> {
+) {
     let time = |at: Option<Timestamp>| at.map_or(NONE, Timestamp::unix_millis).to_be_bytes();
-    let mut out = Vec::with_capacity(HEADER_BYTES + bytes.len());
     out.extend_from_slice(&revision.0.to_be_bytes());
     out.extend_from_slice(&time(expires_at));
     out.extend_from_slice(&time(due));
     out.extend_from_slice(bytes);
-    out
 }
 
 /// A value as read.
@@ -246,6 +271,11 @@ mod tests {
     #[test]
     fn a_value_reads_back_with_its_header() {
         let (at, due) = (Timestamp::from_unix_millis(1_800_000_000_123), Timestamp::from_unix_millis(5));
+        let encode = |revision, expires_at, due, bytes: &[u8]| {
+            let mut out = Vec::new();
+            append(&mut out, revision, expires_at, due, bytes);
+            out
+        };
         let stored = Stored::parse(encode(Revision(7), Some(at), Some(due), b"content")).unwrap();
         assert_eq!((stored.revision, stored.expires_at, stored.due), (Revision(7), Some(at), Some(due)));
         assert!(stored.is_expired(at) && !stored.is_expired(at.minus(std::time::Duration::from_millis(1))));

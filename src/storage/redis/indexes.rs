@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::call::Request;
 use super::encoding::{Bucket, Place, Stored, name_of};
+use super::script::Input;
 use super::{Shared, read_error};
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, Record, RecordKey, StoreError};
@@ -59,15 +60,12 @@ impl Shared {
     }
 
     async fn forget(&self, bucket: Bucket, index: &str, place: &Place, due: bool) -> Result<(), StoreError> {
-        let request = Request::Script {
-            script: &self.scripts.forget,
-            keys: vec![index.as_bytes().to_vec(), place.key.clone().into_bytes()],
-            arguments: vec![
-                place.name().as_bytes().to_vec(),
-                if due { b"due".to_vec() } else { b"index".to_vec() },
-            ],
-            waits: false,
-        };
+        let mut input = Input::default();
+        input.key(index);
+        input.key(&place.key);
+        input.argument(place.name().as_bytes());
+        input.argument(if due { b"due" } else { b"index" });
+        let request = Request::Script { script: &self.scripts.forget, input, waits: false };
         self.call(bucket, &request).await.map(drop).map_err(read_error)
     }
 

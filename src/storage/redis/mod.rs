@@ -268,7 +268,7 @@ impl Shared {
         }
         let revision = self.revisions.next();
         let now = self.clock.now();
-        let Some((bucket, keys, arguments)) = self.prepare(&batch, revision, now) else {
+        let Some((bucket, input)) = self.prepare(&batch, revision, now) else {
             return Err(StoreError::Unavailable);
         };
         let waits = batch.durability == Durability::Synced && self.settings.wait_replicas > 0;
@@ -276,7 +276,7 @@ impl Shared {
             Purpose::Admit => &self.scripts.admit,
             Purpose::Finish => &self.scripts.finish,
         };
-        let request = Request::Script { script, keys, arguments, waits };
+        let request = Request::Script { script, input, waits };
         let Answered { value, acknowledged, sent_before } =
             self.call(bucket, &request).await.map_err(commit_error)?;
         match value {

@@ -7,6 +7,7 @@ use redis::Value;
 use super::RedisStore;
 use super::call::Request;
 use super::encoding::Bucket;
+use super::script::Input;
 use crate::limit::shared::{SharedLimit, SharedLimits, Taken};
 use crate::records::BoxFuture;
 
@@ -14,14 +15,12 @@ impl SharedLimits for RedisStore {
     fn take<'a>(&'a self, limit: &'a SharedLimit, wanted: u32) -> BoxFuture<'a, Option<Taken>> {
         Box::pin(async move {
             let bucket = Bucket::of(&limit.name);
-            let request = Request::Script {
-                script: &self.shared.scripts.rate,
-                keys: vec![bucket.rate(&limit.name).into_bytes()],
-                arguments: [micros(limit.interval), limit.burst.to_string(), wanted.to_string()]
-                    .map(String::into_bytes)
-                    .into(),
-                waits: false,
-            };
+            let mut input = Input::default();
+            input.key(&bucket.rate(&limit.name));
+            input.argument(micros(limit.interval).as_bytes());
+            input.number(limit.burst);
+            input.number(wanted);
+            let request = Request::Script { script: &self.shared.scripts.rate, input, waits: false };
             let answered = self.shared.call_once(bucket, &request).await?;
             let Value::Array(numbers) = answered else { return None };
             let [Value::Int(granted), Value::Int(left), Value::Int(wait)] = numbers.as_slice() else {

@@ -1,14 +1,25 @@
 //! Lua scripts by digest: sent as `EVALSHA`, and whole when a server does not know them (yet, or any
 //! more after its script cache was flushed).
 
-use redis::Cmd;
+use redis::{Cmd, RedisWrite};
 
 use crate::crypto::random::RandomUnavailable;
+
+/// Room for the number of keys.
+const DIGITS_OF_COUNT: usize = 4;
 
 /// A script and its variants' digests.
 pub(super) struct Script {
     source: String,
     sha1: String,
+}
+
+/// What a script takes, in one piece: its keys, then its arguments.
+#[derive(Default)]
+pub(super) struct Input {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    keys: usize,
 }
 
 /// The scripts of a store.
@@ -30,14 +41,52 @@ impl Script {
         Self { source, sha1 }
     }
 
-    /// The call with these keys and arguments, by digest or with the source.
-    pub(super) fn call(&self, whole: bool, keys: &[Vec<u8>], arguments: &[Vec<u8>]) -> Cmd {
-        let mut command = if whole { redis::cmd("EVAL") } else { redis::cmd("EVALSHA") };
-        command.arg(if whole { &self.source } else { &self.sha1 }).arg(keys.len());
-        keys.iter().chain(arguments).for_each(|argument| {
-            command.arg(argument.as_slice());
-        });
+    /// The call with this input, by digest or with the source.
+    pub(super) fn call(&self, whole: bool, input: &Input) -> Cmd {
+        let (name, script) = if whole { ("EVAL", &self.source) } else { ("EVALSHA", &self.sha1) };
+        let mut command = Cmd::with_capacity(
+            3 + input.ends.len(),
+            name.len() + script.len() + DIGITS_OF_COUNT + input.bytes.len(),
+        );
+        command.arg(name).arg(script).arg(input.keys);
+        let mut start = 0;
+        for end in &input.ends {
+            command.write_arg(input.bytes.get(start..*end).unwrap_or_default());
+            start = *end;
+        }
         command
+    }
+}
+
+impl Input {
+    /// Room for so many parts of so many bytes in all.
+    pub(super) fn with_capacity(parts: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(parts), keys: 0 }
+    }
+
+    /// Adds a key; all keys come before the first argument.
+    pub(super) fn key(&mut self, key: &str) {
+        self.keys += 1;
+        self.argument(key.as_bytes());
+    }
+
+    /// Adds an argument.
+    pub(super) fn argument(&mut self, argument: &[u8]) {
+        self.argument_by(|bytes| bytes.extend_from_slice(argument));
+    }
+
+    /// Adds an argument that is appended to what is there.
+    pub(super) fn argument_by(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
+        append(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Adds a number, in decimal.
+    pub(super) fn number(&mut self, number: impl std::fmt::Display) {
+        self.argument_by(|bytes| {
+            // Writing to memory does not fail.
+            let _ = std::io::Write::write_fmt(bytes, format_args!("{number}"));
+        });
     }
 }
 
