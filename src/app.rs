@@ -109,7 +109,9 @@ impl App {
         let tls = tls::load(&config.server.tls)?;
         let told = log.clone();
         let notify = Arc::new(move |notice| report(&told, &notice));
-        let opened = storage::open_engine(config.store, clock, notify).await?;
+        let measured = Arc::clone(&metrics);
+        let synced = Arc::new(move |took| measured.store_synced(took));
+        let opened = storage::open_engine(config.store, clock, notify, synced).await?;
         let clock = opened.clock;
         let rings = Arc::new(config.keys);
         let now = clock.now();

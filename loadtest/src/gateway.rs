@@ -82,28 +82,50 @@ impl Gateway {
         merchant: SocketAddr,
         options: &Options,
     ) -> Result<Self> {
-        let Configured { file, address, admin } =
-            configure(directory, certificates, everyone, merchant, options)?;
-        check(binary, &file)?;
-        let mut command = Command::new(binary);
-        command.arg("serve").arg("--config").arg(&file);
-        let mut process = Process::start("countersign", &mut command, directory)?;
-        process.wait_for(address)?;
-        Ok(Self { process, address, admin })
+        let configured = configure(directory, certificates, everyone, merchant, options)?;
+        check(binary, &configured.file)?;
+        Self::serve(binary, directory, &configured)
     }
 
-    /// What it counts, as a scrape shows it.
+    /// Starts the binary with a configuration that was written before, and waits until it listens.
+    ///
+    /// # Errors
+    /// When the process does not start.
+    pub fn serve(binary: &Path, directory: &Path, configured: &Configured) -> Result<Self> {
+        let Configured { file, address, admin } = configured;
+        let mut command = Command::new(binary);
+        command.arg("serve").arg("--config").arg(file);
+        let mut process = Process::start("countersign", &mut command, directory)?;
+        process.wait_for(*address)?;
+        Ok(Self { process, address: *address, admin: *admin })
+    }
+}
+
+/// What a gateway counts, as operators at `admin` are told.
+pub struct Scrape(String);
+
+impl Scrape {
+    /// Asks.
     ///
     /// # Errors
     /// When operators are not answered.
-    pub async fn metrics(&self) -> Result<String> {
+    pub async fn of(admin: SocketAddr) -> Result<Self> {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(self.admin).await?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
+        let mut stream = tokio::net::TcpStream::connect(admin).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        Ok(answer)
+        Ok(Self(answer))
+    }
+
+    /// The sum of a metric's samples, of those that have all of these labels.
+    pub fn sum(&self, metric: &str, labels: &[&str]) -> f64 {
+        let samples = self.0.lines().filter_map(|line| line.strip_prefix(metric)?.rsplit_once(' '));
+        let is_of_it = |names: &str| {
+            (names.is_empty() || names.starts_with('{')) && labels.iter().all(|label| names.contains(label))
+        };
+        samples.filter(|(names, _)| is_of_it(names)).filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
     }
 }
 

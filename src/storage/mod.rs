@@ -141,10 +141,15 @@ pub enum OpenError {
 ///
 /// # Errors
 /// When either does not open; see [`OpenError`].
-pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) -> Result<Opened, OpenError> {
+pub async fn open_engine(
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+    notify: Notify,
+    synced: Synced,
+) -> Result<Opened, OpenError> {
     match engine {
         Engine::Embedded(settings) => {
-            let opening = tokio::task::spawn_blocking(move || open(&settings, clock, notify));
+            let opening = tokio::task::spawn_blocking(move || open(&settings, clock, notify, synced));
             opening.await.unwrap_or_else(|_| Err(EpochError::from(RandomUnavailable).into()))
         }
         Engine::Redis { mut settings, epoch_directory } => {
@@ -170,8 +175,13 @@ pub async fn open_engine(engine: Engine, clock: Arc<dyn Clock>, notify: Notify) 
 ///
 /// # Errors
 /// When either does not open, or the keys' directory lies within the store's.
-pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Opened, OpenError> {
-    let records = EmbeddedStore::open(settings, clock.clone(), notify)?;
+pub fn open(
+    settings: &Settings,
+    clock: Arc<dyn Clock>,
+    notify: Notify,
+    synced: Synced,
+) -> Result<Opened, OpenError> {
+    let records = EmbeddedStore::open(settings, clock.clone(), notify, synced)?;
     let epochs = EpochKeys::open(&settings.epoch_directory, clock.clone())?;
     // Compared once both exist, links followed.
     let whole = |path: &PathBuf| fs::canonicalize(path).map_err(DirectoryError::at(path));
@@ -257,6 +267,10 @@ impl fmt::Display for Notice {
 /// Who is told. Called from the thread that opens and from the writer, so it must not block.
 pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
+/// Hears how long each write of the embedded engine took, its sync included: one write holds every
+/// batch that waited for it.
+pub type Synced = Arc<dyn Fn(Duration) + Send + Sync>;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,7 +285,7 @@ mod tests {
                 epoch_directory: root.path().join(epochs),
                 ..Settings::default()
             };
-            open(&settings, Arc::new(SystemClock), Arc::new(|_| {}))
+            open(&settings, Arc::new(SystemClock), Arc::new(|_| {}), Arc::new(|_| {}))
         };
         assert_eq!(open_with("epochs").unwrap().records.engine(), "embedded");
         let inside = open_with("store/epochs");

@@ -44,6 +44,7 @@ pub struct Metrics {
     fraud: Counters<3>,
     store_operations: Counters<3>,
     store_operation_seconds: Durations<2>,
+    store_sync_seconds: Histogram,
     claims: Counters<1>,
     unresolved_claims: Gauges<1>,
     unresolved_oldest_seconds: Ages<1>,
@@ -93,6 +94,7 @@ impl Metrics {
         let fraud = w.counters("fraud_total", ["rule", "verdict", "mode"], "Fraud rules that spoke, their verdict, and whether it was enforced.")?;
         let store_operations = w.counters("store_operations_total", ["engine", "operation", "outcome"], "Operations on the store.")?;
         let store_operation_seconds = w.durations("store_operation_seconds", ["engine", "operation"], "How long an operation on the store took, waiting for stable storage included.")?;
+        let store_sync_seconds = w.durations("store_sync_seconds", [], "How long a write of the embedded engine took, its sync included; one write holds every batch that waited for it.")?.at([]);
         let claims = w.counters("claims_total", ["outcome"], "Claims settled, by outcome.")?;
         let unresolved_claims = w.gauges("unresolved_claims", ["kind"], "Claims held without evidence of a charge or of none: in doubt or pending.")?;
         let unresolved_oldest_seconds = w.ages("unresolved_oldest_seconds", ["kind"], "Age of the oldest unresolved claim; 0 when there is none.")?;
@@ -113,7 +115,7 @@ impl Metrics {
             workshop: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds,
             refusals, signatures, token_events, tokens, idempotency, limited, fraud,
-            store_operations, store_operation_seconds,
+            store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, session_faults,
             connections, connections_open, connections_refused, handshake_failures, proxy_errors,
             requests_under_way, log_lines_dropped,
@@ -216,6 +218,11 @@ impl Metrics {
     ) {
         self.store_operations.add_one([engine, operation, outcome]);
         self.store_operation_seconds.observe([engine, operation], elapsed);
+    }
+
+    /// The embedded engine wrote and synced a group of batches.
+    pub fn store_synced(&self, took: Duration) {
+        self.store_sync_seconds.observe(took.as_secs_f64());
     }
 
     /// A claim was settled: `charged`, `not_charged`, `pending`, `in_doubt`.

@@ -19,6 +19,7 @@ pub use row::{ROWS, Row, Work};
 use crate::arena::Arena;
 use crate::books::Page;
 use crate::drive::{Fleet, Watched, Window};
+use crate::gateway::Scrape;
 use crate::job::Job;
 use crate::numbers::{length, median};
 use crate::prepare::{Preparation, bare_sessions};
@@ -108,6 +109,13 @@ impl Rounds {
     }
 }
 
+/// How often the embedded store has synced, and how many batches that was.
+#[derive(Default)]
+struct Syncs {
+    batches: f64,
+    syncs: f64,
+}
+
 /// Everyone who runs, and what is known of each row.
 struct Stage<'a> {
     arena: &'a Arena,
@@ -161,10 +169,27 @@ impl<'a> Stage<'a> {
             return Ok(());
         }
         let jobs = self.jobs(row).await?;
+        let before = self.syncs(row).await?;
         let window = self.window(row, jobs, None).await?;
+        let after = self.syncs(row).await?;
         self.speed.insert(row.id, window.throughput());
-        self.report(row).rounds.push(Sample::of(&window));
+        let mut sample = Sample::of(&window);
+        if after.syncs > before.syncs {
+            sample.batches_a_sync = (after.batches - before.batches) / (after.syncs - before.syncs);
+        }
+        self.report(row).rounds.push(sample);
         Ok(())
+    }
+
+    /// What the embedded store has written so far; nothing where the row has none.
+    async fn syncs(&self, row: &Row) -> Result<Syncs> {
+        let Some(admin) = self.peer(row).and_then(|peer| peer.admin) else { return Ok(Syncs::default()) };
+        let scrape = Scrape::of(admin).await?;
+        Ok(Syncs {
+            batches: scrape
+                .sum("countersign_store_operations_total", &["operation=\"commit\"", "outcome=\"ok\""]),
+            syncs: scrape.sum("countersign_store_sync_seconds_count", &[]),
+        })
     }
 
     /// An open loop at half of what went through.

@@ -16,7 +16,7 @@ use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 
 use crate::arena::Arena;
-use crate::gateway::{Options, Store, secret_file};
+use crate::gateway::{Gateway, Options, Store, secret_file};
 
 use crate::process::{Process, find, free_address};
 
@@ -69,6 +69,8 @@ pub struct Peer {
     pub beside: Vec<Process>,
     /// How its requests prove themselves.
     pub secret: Secret,
+    /// Where it tells its metrics, if it is the gateway.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Where Envoy is looked for, after `PATH`: the virtual environment that `--install` makes.
@@ -128,7 +130,8 @@ impl Kind {
     /// # Errors
     /// When it does not start; what it says about that.
     pub fn start(self, arena: &Arena, envoy: &Envoy) -> Result<Peer> {
-        let keys = |(address, process)| Peer { address, process, beside: vec![], secret: Secret::Keys };
+        let keys =
+            |(address, process)| Peer { address, process, beside: vec![], secret: Secret::Keys, admin: None };
         match self {
             Self::Hyper => Ok(keys(arena.pass_through()?)),
             Self::Nginx => {
@@ -179,7 +182,8 @@ fn replication(port: u16) -> Result<String> {
 
 fn gateway(arena: &Arena, name: &str, store: Store, beside: Vec<Process>) -> Result<Peer> {
     let gateway = arena.gateway(name, &arena.everyone, &Options { store, ..Options::default() })?;
-    Ok(Peer { address: gateway.address, process: gateway.process, beside, secret: Secret::Keys })
+    let Gateway { address, process, admin } = gateway;
+    Ok(Peer { address, process, beside, secret: Secret::Keys, admin: Some(admin) })
 }
 
 fn threads() -> String {
@@ -279,7 +283,7 @@ fn lua_hmac(arena: &Arena) -> Result<Peer> {
             proxy_set_header Connection \"\";";
     let (address, process) = lua(arena, "lua-hmac", handler, &[("gateway.lua", script)])?;
     let secret = Secret::Shared(Arc::new(MacKey::new(secret.as_bytes())));
-    Ok(Peer { address, process, beside: vec![redis], secret })
+    Ok(Peer { address, process, beside: vec![redis], secret, admin: None })
 }
 
 fn lua_ed25519(arena: &Arena) -> Result<Peer> {
@@ -292,7 +296,7 @@ fn lua_ed25519(arena: &Arena) -> Result<Peer> {
     let scripts = [("gateway.lua", script), ("agents.lua", agents)];
     let handler = "content_by_lua_block { gateway.content() }";
     let (address, process) = lua(arena, "lua-ed25519", handler, &scripts)?;
-    Ok(Peer { address, process, beside: vec![redis], secret: Secret::Keys })
+    Ok(Peer { address, process, beside: vec![redis], secret: Secret::Keys, admin: None })
 }
 
 fn haproxy(arena: &Arena, name: &str, checks: &str) -> Result<(SocketAddr, Process)> {
@@ -325,7 +329,7 @@ fn haproxy_jwt(arena: &Arena) -> Result<Peer> {
     let key = secret_file(&arena.room("haproxy-jwt")?, "issuer.pem", &issuer.public().to_spki_pem())?;
     let checks = fill(include_str!("../../peers/haproxy-jwt.cfg"), &[("public_key", file(&key))])?;
     let (address, process) = haproxy(arena, "haproxy-jwt", &checks)?;
-    Ok(Peer { address, process, beside: vec![], secret: Secret::Jwt(issuer) })
+    Ok(Peer { address, process, beside: vec![], secret: Secret::Jwt(issuer), admin: None })
 }
 
 fn start_envoy(arena: &Arena, name: &str, filters: &str, envoy: &Envoy) -> Result<(SocketAddr, Process)> {
@@ -357,7 +361,7 @@ fn envoy_jwt(arena: &Arena, envoy: &Envoy) -> Result<Peer> {
     let jwks = serde_json::json!({ "keys": [jwk] }).to_string();
     let filters = fill(include_str!("../../peers/envoy-jwt.yaml"), &[("jwks", jwks)])?;
     let (address, process) = start_envoy(arena, "envoy-jwt", &filters, envoy)?;
-    Ok(Peer { address, process, beside: vec![], secret: Secret::Jwt(issuer) })
+    Ok(Peer { address, process, beside: vec![], secret: Secret::Jwt(issuer), admin: None })
 }
 
 /// Redis with an append-only file synced every second, the same for everyone who uses it.

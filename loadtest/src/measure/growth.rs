@@ -1,18 +1,24 @@
 //! CPU a request as agents, merchants and stored tokens grow: a small gateway and a large one side by
 //! side, measured by turns, so that what else the machine does falls on both.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
+use countersign::config::Config;
+use countersign::domain::clock::{Clock as _, SystemClock};
+use countersign::records::{Batch, Durability, Kind, Purpose, RecordKey, Write};
+use countersign::session;
+use countersign::storage::open_engine;
 
 use super::completes;
 use crate::arena::Arena;
 use crate::books::Page;
 use crate::connection::Http;
 use crate::drive::{Fleet, Watched};
-use crate::gateway::{Gateway, Options};
+use crate::gateway::{Gateway, Options, configure};
 use crate::numbers::{length, real};
 use crate::population::{Keys, Population};
 use crate::prepare::Preparation;
@@ -20,8 +26,12 @@ use crate::progress::Progress;
 use crate::report::Growth;
 use crate::request::Style;
 
-/// Tokens minted at once while a store is filled.
-const BATCH: usize = 10_000;
+/// Tokens stored at once while a store is filled.
+const BATCH: usize = 4_000;
+/// How long a store may take to close.
+const CLOSES_WITHIN: Duration = Duration::from_secs(60);
+/// Tokens in the small store.
+const FEW_TOKENS: usize = 1000;
 /// Connections.
 const CONNECTIONS: usize = 64;
 
@@ -35,7 +45,7 @@ pub struct GrowthOf {
     #[arg(long, default_value_t = 1000)]
     most_merchants: usize,
     /// Stored tokens, from a thousand.
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 10_000_000)]
     most_tokens: usize,
     /// Rounds of each pair.
     #[arg(long, default_value_t = 5)]
@@ -68,11 +78,12 @@ impl GrowthOf {
             found.push(self.pair(arena, progress, what, (from, to), (&small, &large)).await?);
         }
         let small = side(arena, "few-tokens", people(100, 10)?)?;
-        let large = side(arena, "many-tokens", people(100, 10)?)?;
-        fill(&small, 1000, progress).await?;
-        fill(&large, self.most_tokens, progress).await?;
+        small.preparation.tokens(small.preparation.sessions(FEW_TOKENS).await?).await?;
+        let large =
+            side_with_tokens(arena, "many-tokens", people(100, 10)?, self.most_tokens, progress).await?;
         found.push(
-            self.pair(arena, progress, "stored tokens", (1000, self.most_tokens), (&small, &large)).await?,
+            self.pair(arena, progress, "stored tokens", (FEW_TOKENS, self.most_tokens), (&small, &large))
+                .await?,
         );
         Ok(found)
     }
@@ -114,19 +125,67 @@ impl GrowthOf {
 
 fn side(arena: &Arena, name: &str, everyone: Population) -> Result<Side> {
     let gateway = arena.gateway(name, &everyone, &Options::default())?;
-    let target = arena.target(gateway.address, Http::One);
-    let preparation = Preparation { target, everyone, merchant: None, style: Style::Rfc9421 };
-    Ok(Side { gateway, preparation })
+    Ok(Side { preparation: preparation(arena, everyone, &gateway), gateway })
 }
 
-async fn fill(side: &Side, tokens: usize, progress: &Progress) -> Result<()> {
-    let mut stored = 0;
+fn preparation(arena: &Arena, everyone: Population, gateway: &Gateway) -> Preparation {
+    let target = arena.target(gateway.address, Http::One);
+    Preparation { target, everyone, merchant: None, style: Style::Rfc9421 }
+}
+
+/// A side whose store holds so many tokens: one is minted, and written again under other names while
+/// the gateway is down. To mint them all would take an hour.
+async fn side_with_tokens(
+    arena: &Arena,
+    name: &str,
+    everyone: Population,
+    tokens: usize,
+    progress: &Progress,
+) -> Result<Side> {
+    let room = arena.room(name)?;
+    let merchant = arena.merchant.address;
+    let configured = configure(&room, &arena.certificates, &everyone, merchant, &Options::default())?;
+    let serve = || Gateway::serve(&arena.binary, &room, &configured);
+    let gateway = serve()?;
+    let first = preparation(arena, everyone.clone(), &gateway);
+    first.tokens(first.sessions(1).await?).await?;
+    gateway.process.finish(CLOSES_WITHIN)?;
+    multiply(&configured.file, tokens, progress).await?;
+    let gateway = serve()?;
+    Ok(Side { preparation: preparation(arena, everyone, &gateway), gateway })
+}
+
+/// Writes the one token of a store again until there are so many.
+async fn multiply(config: &Path, tokens: usize, progress: &Progress) -> Result<()> {
+    let config = Config::load(config).map_err(|errors| anyhow!("{errors}"))?;
+    let nobody = Arc::new(|_| {});
+    let opened = open_engine(config.store, Arc::new(SystemClock), nobody, Arc::new(|_| {})).await?;
+    let store = opened.records;
+    let (model, record) =
+        store.scan(Kind::Token, None, 1).await?.pop().context("the token that was minted")?;
+    let expires_at = Some(SystemClock.now().plus(session::RETENTION));
+    let mut stored = 1;
     while stored < tokens {
-        let share = real(u64::try_from(stored).unwrap_or(0)) / real(u64::try_from(tokens).unwrap_or(1));
+        let share = real(u64::try_from(stored)?) / real(u64::try_from(tokens)?);
         progress.show(&format!("filling a store with {tokens} tokens: {} %", length(share * 100.0)));
-        let batch = BATCH.min(tokens - stored);
-        side.preparation.tokens(side.preparation.sessions(batch).await?).await?;
-        stored += batch;
+        let next = tokens.min(stored + BATCH);
+        let again = |number: usize| Write::Put {
+            key: RecordKey { partition: format!("{number:010}"), ..model.clone() },
+            bytes: record.bytes.clone(),
+            expires_at,
+            due: None,
+        };
+        let batch = Batch {
+            expect: vec![],
+            writes: (stored..next).map(again).collect(),
+            durability: Durability::Applied,
+            purpose: Purpose::Admit,
+        };
+        if !store.commit(batch).await?.is_applied() {
+            bail!("tokens that nobody else writes conflict");
+        }
+        stored = next;
     }
-    Ok(())
+    // Closing waits for the disk.
+    Ok(tokio::task::spawn_blocking(move || drop(store)).await?)
 }

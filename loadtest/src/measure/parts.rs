@@ -258,7 +258,7 @@ async fn open(arena: &Arena, room: &Path, store: Store) -> Result<Arc<dyn Record
     let options = Options { store, ..Options::default() };
     let configured = configure(room, &arena.certificates, &everyone, arena.merchant.address, &options)?;
     let config = Config::load(&configured.file).map_err(|errors| anyhow!("{errors}"))?;
-    let opened = open_engine(config.store, Arc::new(SystemClock), Arc::new(|_| {})).await?;
+    let opened = open_engine(config.store, Arc::new(SystemClock), Arc::new(|_| {}), Arc::new(|_| {})).await?;
     Ok(opened.records)
 }
 

@@ -58,6 +58,9 @@ pub struct Sample {
     pub p99: f64,
     /// Resident megabytes of the proxy, at the end.
     pub megabytes: f64,
+    /// Batches that shared a sync of the embedded store; 0 where there is none.
+    #[serde(default)]
+    pub batches_a_sync: f64,
 }
 
 impl Sample {
@@ -70,6 +73,7 @@ impl Sample {
             p50: window.millis(0.5),
             p99: window.millis(0.99),
             megabytes: window.megabytes(),
+            batches_a_sync: 0.0,
         }
     }
 }

@@ -92,6 +92,53 @@ fn about_rows(out: &mut String, results: &Results) {
         );
     }
     out.push('\n');
+    about_floor(out, results, &by_id);
+}
+
+/// What a `complete` cannot do without, and what each of those takes alone and warm.
+const FLOOR: [(&str, f64); 8] = [
+    ("Ed25519 verify", 1.0),
+    ("Ed25519 sign", 1.0),
+    ("canonicalise 1.5 KB", 1.0),
+    ("read a complete", 1.0),
+    ("read a session of 3 KB", 1.0),
+    // The digests of the request as it came and as it goes, and of the operation.
+    ("SHA-256 of 1.5 KB", 2.0),
+    ("HMAC-SHA256 of 1.5 KB", 1.0),
+    ("credential looked up", 1.0),
+];
+
+/// The floor under a `complete`, stores aside, and how far above it the rows are.
+fn about_floor(out: &mut String, results: &Results, by_id: &BTreeMap<&str, &RowReport>) {
+    let nanoseconds =
+        |name: &str| results.parts.iter().find(|part| part.name == name).map(|part| part.nanoseconds);
+    let parts: Option<f64> =
+        FLOOR.iter().map(|(name, times)| Some(nanoseconds(name)? * times / 1000.0)).sum();
+    let cpu = |id: &str| by_id.get(id).map(|row| row.spread(|sample| sample.cpu).median);
+    let (Some(parts), Some(hyper)) = (parts, cpu("hyper")) else { return };
+    let floor = parts + hyper;
+    let above = |id: &str| {
+        let cpu = cpu(id).filter(|cpu| cpu.is_finite())?;
+        Some(format!("{:.0} µs is {:.1} times that", cpu, cpu / floor))
+    };
+    let names: Vec<&str> = FLOOR.iter().map(|(name, _)| *name).collect();
+    let _ = writeln!(
+        out,
+        "**Floor of a `complete`**, its store aside: {floor:.0} µs, which is the pass-through's {hyper:.0} and {parts:.0} of the parts below ({}), each alone and warm.",
+        names.join(", ")
+    );
+    for (id, name) in [("embedded", "On the embedded store"), ("redis-0", "On Redis")] {
+        if let Some(above) = above(id) {
+            let _ = writeln!(out, "{name} {above}.");
+        }
+    }
+    if let Some(row) = by_id.get("embedded") {
+        let batches = row.spread(|sample| sample.batches_a_sync);
+        if batches.median > 0.0 {
+            let _ = writeln!(out, "At saturation {} transitions share a sync.", told(batches, 1));
+        }
+    }
+    out.push('\n');
 }
 
 fn about_added(out: &mut String, results: &Results) {

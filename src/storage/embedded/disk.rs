@@ -3,8 +3,11 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use fjall::OwnedWriteBatch;
+
+use crate::storage::Synced;
 
 /// What the writer asks of the disk.
 pub(super) trait Disk: Send {
@@ -16,11 +19,17 @@ pub(super) trait Disk: Send {
 }
 
 /// The real one.
-pub(super) struct SystemDisk;
+pub(super) struct SystemDisk {
+    /// Hears how long each write took.
+    pub(super) synced: Synced,
+}
 
 impl Disk for SystemDisk {
     fn commit(&mut self, batch: OwnedWriteBatch) -> fjall::Result<()> {
-        batch.commit()
+        let began = Instant::now();
+        batch.commit()?;
+        (self.synced)(began.elapsed());
+        Ok(())
     }
 
     fn free_bytes(&mut self, directory: &Path) -> io::Result<u64> {

@@ -45,7 +45,7 @@ use self::live::{Attempt, Live};
 use self::queue::Queue;
 use self::writer::{Request, Writer};
 use super::backup::{Backup, BackupError, Copied};
-use super::{Notify, Settings};
+use super::{Notify, Settings, Synced};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{
     Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, StoreError,
@@ -85,8 +85,13 @@ impl EmbeddedStore {
     /// # Errors
     /// When another process has it open, a newer program wrote it, it is damaged, or the operating
     /// system refuses: see [`OpenError`], which names the file and what to do.
-    pub fn open(settings: &Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Self, OpenError> {
-        Self::open_on(Box::new(SystemDisk), settings, clock, notify)
+    pub fn open(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        notify: Notify,
+        synced: Synced,
+    ) -> Result<Self, OpenError> {
+        Self::open_on(Box::new(SystemDisk { synced }), settings, clock, notify)
     }
 
     fn open_on(

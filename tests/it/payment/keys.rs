@@ -56,7 +56,8 @@ fn forget_old(text: &str) -> String {
 async fn sealing_keys(world: &World) -> Vec<String> {
     let config = Config::parse(&world.text, world.directory.path()).map_err(|errors| errors.to_string());
     let clock = Arc::clone(&world.clock);
-    let opened = storage::open_engine(config.unwrap().store, clock, Arc::new(|_| {})).await.unwrap();
+    let opened =
+        storage::open_engine(config.unwrap().store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
     let tokens = opened.records.scan(Kind::Token, None, 1000).await.unwrap();
     let key_of = |bytes: &[u8]| {
         let token: PaymentToken = decode(bytes).unwrap();

@@ -140,7 +140,7 @@ async fn damage_before_acknowledged_writes_is_reported_with_the_files_name() {
     let middle = end_of(&journal) / 2;
     bytes[middle] ^= 0xff;
     fs::write(&journal, &bytes).unwrap();
-    let opened = EmbeddedStore::open(&settings(directory.path()), clock, Arc::new(|_| {}));
+    let opened = EmbeddedStore::open(&settings(directory.path()), clock, Arc::new(|_| {}), Arc::new(|_| {}));
     let Err(error @ OpenError::Corrupt { .. }) = opened else { panic!("opened") };
     assert!(error.to_string().contains(journal.to_str().unwrap()), "{error}");
 }

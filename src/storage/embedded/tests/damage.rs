@@ -78,7 +78,7 @@ fn copy(from: &Path, to: &Path) {
 /// What is in a store, or why it does not open.
 async fn contents(directory: &Path, clock: &Arc<ManualClock>) -> Result<BTreeSet<String>, OpenError> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        EmbeddedStore::open(&settings(directory), clock.clone(), Arc::new(|_| {}))
+        EmbeddedStore::open(&settings(directory), clock.clone(), Arc::new(|_| {}), Arc::new(|_| {}))
     }));
     let store = opened.unwrap_or_else(|_| panic!("it stopped with a panic"))?;
     let mut names = BTreeSet::new();

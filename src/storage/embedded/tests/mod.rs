@@ -42,7 +42,7 @@ fn settings(directory: &Path) -> Settings {
 }
 
 fn open(directory: &Path, clock: &Arc<ManualClock>) -> EmbeddedStore {
-    EmbeddedStore::open(&settings(directory), clock.clone(), Arc::new(|_| {})).unwrap()
+    EmbeddedStore::open(&settings(directory), clock.clone(), Arc::new(|_| {}), Arc::new(|_| {})).unwrap()
 }
 
 #[test]
@@ -50,7 +50,8 @@ fn a_store_opens_once_and_says_who_has_it() {
     let directory = scratch();
     let clock = Arc::new(ManualClock::new(contract::START));
     let held = open(directory.path(), &clock);
-    let again = EmbeddedStore::open(&settings(directory.path()), clock.clone(), Arc::new(|_| {}));
+    let again =
+        EmbeddedStore::open(&settings(directory.path()), clock.clone(), Arc::new(|_| {}), Arc::new(|_| {}));
     let Err(error) = again else { panic!("opened twice") };
     assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
     drop(held);
