@@ -62,3 +62,15 @@ async fn a_complete_reads_twice_claims_once_and_settles_once() {
         assert_eq!(calls(), expected, "with a nonce: {nonce}");
     }
 }
+
+/// A write of the embedded engine holds every batch that waited for it; Redis syncs by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_sync_of_the_embedded_store_is_timed() {
+    let world = World::start().await;
+    create(&world.alpha(), "lamps").await;
+    let text = world.app().metrics_text();
+    let count = text.lines().find_map(|line| line.strip_prefix("countersign_store_sync_seconds_count "));
+    let count: u64 = count.expect("the metric").parse().unwrap();
+    let is_embedded = text.contains("countersign_store_operations_total{engine=\"embedded\"");
+    assert_eq!(count > 0, is_embedded, "{count}");
+}

@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-/// Of the gathering window, how long nothing must arrive before the writer stops waiting.
-const QUIET_PART: u32 = 16;
+/// A group of so many is a large one: the store is near what it can do, and to share a sync matters
+/// more than to begin it early.
+const LARGE: usize = 8;
+/// Of the gathering window, how long nothing must arrive before the writer stops waiting: after a
+/// group of several, and after a large one.
+const QUIET_PARTS: [u32; 2] = [16, 4];
 /// An idle spell this many windows long ends a crowd: whoever comes next does not wait.
 const IDLE_WINDOWS: u32 = 4;
 
@@ -24,8 +28,8 @@ struct State<T> {
     /// each arrival does not cost a wake-up.
     idle: bool,
     open: bool,
-    /// Whether the last group held more than one: then it is worth waiting for company.
-    crowded: bool,
+    /// How many the last group held: after more than one it is worth waiting for company.
+    last: usize,
 }
 
 /// What the writer got.
@@ -39,7 +43,7 @@ pub(super) enum Taken<T> {
 impl<T> Queue<T> {
     /// A queue for at most `bound` requests, gathered for at most `window`.
     pub(super) fn new(bound: usize, window: Duration) -> Self {
-        let state = State { items: Vec::new(), idle: false, open: true, crowded: false };
+        let state = State { items: Vec::new(), idle: false, open: true, last: 0 };
         Self { state: Mutex::new(state), arrived: Condvar::new(), bound, window }
     }
 
@@ -76,20 +80,21 @@ impl<T> Queue<T> {
             return if state.open { Taken::Some(Vec::new()) } else { Taken::Closed };
         }
         if began.elapsed() > self.window * IDLE_WINDOWS {
-            state.crowded = false;
+            state.last = 0;
         }
-        if state.crowded {
+        if state.last > 1 {
+            let [several, large] = QUIET_PARTS;
+            let quiet = self.window / if state.last < LARGE { several } else { large };
             let until = Instant::now() + self.window;
             while state.open {
                 let before = state.items.len();
-                let quiet = Instant::now() + self.window / QUIET_PART;
-                self.arrived.wait_until(&mut state, quiet.min(until));
+                self.arrived.wait_until(&mut state, until.min(Instant::now() + quiet));
                 if state.items.len() == before || Instant::now() >= until {
                     break;
                 }
             }
         }
-        state.crowded = state.items.len() > 1;
+        state.last = state.items.len();
         Taken::Some(std::mem::take(&mut state.items))
     }
 
@@ -148,5 +153,16 @@ mod tests {
         let began = Instant::now();
         assert_eq!(taken(&queue), [3]);
         assert!(began.elapsed() >= Duration::from_millis(1));
+    }
+
+    #[test]
+    fn after_a_large_crowd_it_waits_longer() {
+        let queue = Queue::new(LARGE, Duration::from_millis(16));
+        (0..8).for_each(|item| assert!(queue.push(item)));
+        assert_eq!(taken(&queue).len(), LARGE);
+        queue.push(8);
+        let began = Instant::now();
+        assert_eq!(taken(&queue), [8]);
+        assert!(began.elapsed() >= Duration::from_millis(4));
     }
 }
