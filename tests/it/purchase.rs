@@ -1,7 +1,5 @@
 //! One purchase from end to end, and what may not happen on the way.
 
-use std::time::{Duration, Instant};
-
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use serde_json::json;
 
@@ -32,34 +30,32 @@ fn store_calls(world: &World, operation: &str) -> u64 {
     counts.sum::<f64>() as u64
 }
 
-/// How long something done behind an answer may take.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What a complete costs wherever the store is: on Redis each call is a round trip.
+/// What a complete costs wherever the store is: on Redis each call is a round trip. What is done behind
+/// answers, now and then, only adds calls: of several completes the cheapest tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complete_reads_twice_claims_once_and_settles_once() {
+    let world = World::start().await;
+    let alpha = world.alpha();
     for (nonce, writes) in [(false, 2), (true, 3)] {
-        let world = World::start().await;
-        let alpha = world.alpha();
-        let (session, total) = create(&alpha, "lamps").await;
-        let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
-        // Without a redeem, which would ask the store for itself.
-        let mut shown = shown_session(&session);
-        shown["status"] = json!("completed");
-        world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(canned(200, shown.to_string())));
-        let calls = || ["read", "commit"].map(|operation| store_calls(&world, operation));
-        let [reads, commits] = calls();
-        let path = format!("/m/lamps/checkout_sessions/{session}/complete");
-        let request = alpha.post(path, &payment(&token)).key(&token);
-        let request = if nonce { request } else { request.without_nonce() };
-        assert_eq!(request.send().await.unwrap().status, 200);
-        // Behind the answer, for many tokens at once, one is counted as live no longer: one more of each.
-        let expected = [reads + 3, commits + writes + 1];
-        let until = Instant::now() + PATIENCE;
-        while calls() != expected && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let mut cheapest = [u64::MAX; 2];
+        for _ in 0..5 {
+            let (session, total) = create(&alpha, "lamps").await;
+            let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+            // Without a redeem, which would ask the store for itself.
+            let mut shown = shown_session(&session);
+            shown["status"] = json!("completed");
+            world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(canned(200, shown.to_string())));
+            let calls = || ["read", "commit"].map(|operation| store_calls(&world, operation));
+            let before = calls();
+            let path = format!("/m/lamps/checkout_sessions/{session}/complete");
+            let request = alpha.post(path, &payment(&token)).key(&token);
+            let request = if nonce { request } else { request.without_nonce() };
+            assert_eq!(request.send().await.unwrap().status, 200);
+            for (least, (after, before)) in cheapest.iter_mut().zip(calls().into_iter().zip(before)) {
+                *least = (*least).min(after - before);
+            }
         }
-        assert_eq!(calls(), expected, "with a nonce: {nonce}");
+        assert_eq!(cheapest, [2, writes], "with a nonce: {nonce}");
     }
 }
 

@@ -32,8 +32,10 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Written out in blocks of this size: several records each, so that what a block costs is shared.
 const BLOCK_BYTES: u32 = 16 << 10;
-/// Written-out memtables that wait to be merged with what is there, all at once.
-const UNMERGED_TABLES: u8 = 8;
+/// Tables are split at this size. Four of them are the first level, all of which is merged with the
+/// memtables written out since: as long as that takes, no other memtable is written out, and the
+/// writer stands still when four of a kind wait.
+const TABLE_BYTES: u64 = 32 << 20;
 /// Records kept beside the database: about two thousand checkouts.
 const WRITTEN_BYTES: u64 = 16 << 20;
 const WRITTEN_RECORDS: usize = 8_192;
@@ -121,7 +123,7 @@ impl Live {
                 KeyspaceCreateOptions::default()
                     .max_memtable_size(memtable_bytes)
                     .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
-                    .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(UNMERGED_TABLES)))
+                    .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
             };
             database.keyspace(name, options).map_err(&failed)
         };
