@@ -25,6 +25,7 @@ use crate::auth::signature::{self, Presented, Proof, SignedRequest, Verified};
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::domain::id::MerchantId;
+use crate::limit::Limited;
 use crate::merchant::Passing;
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::access::Observation;
@@ -104,7 +105,9 @@ impl Gateway {
         // A thief with the credential and no key exhausts an allowance of its own address here,
         // not the agent's, and before a byte of body is read.
         self.limits.signature(&agent.id, caller.address).map_err(Refusal::Limited)?;
-        let body = self.read_body(body, &route, observation).await?;
+        let mut unfinished = self.limits.unfinished_body(&agent.id, caller.address, self.body_bytes);
+        let body = self.read_body(body, &route, |bytes| unfinished.hold(bytes), observation).await?;
+        drop(unfinished);
         if read.content_type == ContentType::Absent && !body.is_empty() {
             return Err(Refusal::Header(HeaderError::UnsupportedMediaType));
         }
@@ -164,20 +167,22 @@ impl Gateway {
         Ok(Some(merchant))
     }
 
-    /// Reads a body within bounds. A read has none.
+    /// Reads a body within bounds; `hold` as for [`collect`]. A read has none.
     pub(super) async fn read_body(
         &self,
         body: &mut Incoming,
         route: &Route,
+        hold: impl FnMut(usize) -> Result<(), Limited>,
         observation: &mut Observation,
     ) -> Result<Bytes, Refusal> {
         let started = Instant::now();
         let most = if route.is_mutation() { self.body_bytes } else { 0 };
-        let read = collect(body, most, Deadline::after(self.body_timeout)).await;
+        let read = collect(body, most, Deadline::after(self.body_timeout), hold).await;
         observation.body(read.as_ref().map_or(0, Bytes::len), started.elapsed());
         read.map_err(|error| match error {
             BodyError::TooLarge => Refusal::TooLarge,
             BodyError::TooSlow => Refusal::TooSlow,
+            BodyError::Limited(limited) => Refusal::Limited(limited),
             BodyError::Broken => Refusal::Broken,
         })
     }

@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 
 use crate::domain::clock::Deadline;
+use crate::limit::Limited;
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,28 +20,37 @@ pub enum BodyError {
     /// Not complete in time (408).
     #[error("the body did not arrive in time")]
     TooSlow,
+    /// Too much of unfinished bodies is held for its sender (429).
+    #[error("too many unfinished bodies")]
+    Limited(Limited),
     /// The client stopped in the middle, or framed it wrongly (400, if it is still there).
     #[error("the body is incomplete")]
     Broken,
 }
 
 /// Reads a body of at most `max` bytes by `deadline`. A declared length above `max` is refused
-/// before anything is read; trailers are ignored.
+/// before anything is read; trailers are ignored. `hold` is asked for leave to hold so many bytes
+/// more while the rest is waited for; not for a body that is there in one piece.
 pub async fn collect(
     body: impl Body<Data = Bytes>,
     max: usize,
     deadline: Deadline,
+    hold: impl FnMut(usize) -> Result<(), Limited>,
 ) -> Result<Bytes, BodyError> {
     let declared = body.size_hint().lower();
     if usize::try_from(declared).map_or(true, |length| length > max) {
         return Err(BodyError::TooLarge);
     }
-    tokio::time::timeout_at(deadline.instant().into(), read(body, max))
+    tokio::time::timeout_at(deadline.instant().into(), read(body, max, hold))
         .await
         .unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn read(body: impl Body<Data = Bytes>, max: usize) -> Result<Bytes, BodyError> {
+async fn read(
+    body: impl Body<Data = Bytes>,
+    max: usize,
+    mut hold: impl FnMut(usize) -> Result<(), Limited>,
+) -> Result<Bytes, BodyError> {
     let mut body = pin!(body);
     // Most bodies are one piece: it is handed on as it is. What follows is gathered by doubling, so
     // that a client reserves no more than twice what it has sent.
@@ -50,6 +60,9 @@ async fn read(body: impl Body<Data = Bytes>, max: usize) -> Result<Bytes, BodyEr
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if data.len() > max - first.len().max(gathered.len()) {
             return Err(BodyError::TooLarge);
+        }
+        if !body.is_end_stream() {
+            hold(data.len()).map_err(BodyError::Limited)?;
         }
         if first.is_empty() && gathered.is_empty() {
             first = data;
@@ -120,6 +133,10 @@ mod tests {
         Pieces { pieces: pieces.into_iter(), silent }
     }
 
+    fn freely(_: usize) -> Result<(), Limited> {
+        Ok(())
+    }
+
     fn soon() -> Deadline {
         Deadline::after(Duration::from_secs(30))
     }
@@ -127,22 +144,25 @@ mod tests {
     #[tokio::test]
     async fn a_body_at_the_bound_is_read_and_one_byte_more_is_too_large() {
         for split in [&[&b"12345678"[..]][..], &[b"1234", b"", b"5678"], &[b"", b"1", b"2345678"]] {
-            assert_eq!(collect(pieces(split, false), 8, soon()).await.unwrap(), "12345678");
-            assert_eq!(collect(pieces(split, false), 7, soon()).await, Err(BodyError::TooLarge));
+            assert_eq!(collect(pieces(split, false), 8, soon(), freely).await.unwrap(), "12345678");
+            assert_eq!(collect(pieces(split, false), 7, soon(), freely).await, Err(BodyError::TooLarge));
         }
-        assert_eq!(collect(pieces(&[], false), 0, soon()).await.unwrap(), "");
+        assert_eq!(collect(pieces(&[], false), 0, soon(), freely).await.unwrap(), "");
     }
 
     #[tokio::test]
     async fn a_declared_length_above_the_bound_is_refused_unread() {
-        assert_eq!(collect(Full::new(Bytes::from_static(b"123")), 2, soon()).await, Err(BodyError::TooLarge));
+        assert_eq!(
+            collect(Full::new(Bytes::from_static(b"123")), 2, soon(), freely).await,
+            Err(BodyError::TooLarge)
+        );
     }
 
     #[tokio::test]
     async fn a_body_that_stops_arriving_is_too_slow() {
         let body = pieces(&[b"12"], true);
         assert_eq!(
-            collect(body, 8, Deadline::after(Duration::from_millis(50))).await,
+            collect(body, 8, Deadline::after(Duration::from_millis(50)), freely).await,
             Err(BodyError::TooSlow)
         );
     }
@@ -152,7 +172,33 @@ mod tests {
         let broken: Vec<Piece> =
             vec![Ok(Bytes::from_static(b"12")), Err(std::io::ErrorKind::UnexpectedEof.into())];
         let body = Pieces { pieces: broken.into_iter(), silent: false };
-        assert_eq!(collect(body, 8, soon()).await, Err(BodyError::Broken));
+        assert_eq!(collect(body, 8, soon(), freely).await, Err(BodyError::Broken));
+    }
+
+    #[tokio::test]
+    async fn leave_is_asked_for_what_is_held_while_more_is_to_come() {
+        let mut held = Vec::new();
+        let one_piece = Full::new(Bytes::from_static(b"1234"));
+        let mut hold = |bytes| {
+            held.push(bytes);
+            Ok(())
+        };
+        assert_eq!(collect(one_piece, 8, soon(), &mut hold).await.unwrap(), "1234");
+        assert_eq!(collect(pieces(&[b"12", b"345"], false), 8, soon(), &mut hold).await.unwrap(), "12345");
+        // These pieces do not say which is the last.
+        assert_eq!(held, [2, 3]);
+        let limited =
+            Limited { scope: crate::limit::Scope::UnfinishedBodies, retry_after_seconds: 1, quota: None };
+        let refused =
+            collect(
+                pieces(&[b"12", b"345"], true),
+                8,
+                soon(),
+                |bytes| {
+                    if bytes > 2 { Err(limited) } else { Ok(()) }
+                },
+            );
+        assert_eq!(refused.await, Err(BodyError::Limited(limited)));
     }
 
     proptest! {
@@ -164,7 +210,7 @@ mod tests {
                 silent: false,
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let read = runtime.block_on(collect(body, max, soon()));
+            let read = runtime.block_on(collect(body, max, soon(), freely));
             if whole.len() <= max {
                 prop_assert_eq!(read.unwrap(), whole);
             } else {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::{Bucket, KeyedBucket, Rate};
-use super::network::{Peer, WideNetwork};
+use super::network::{AgentAtPeer, Peer, WideNetwork};
 use super::pace::Pace;
 use super::shared::{SharedLimits, SharedRates};
 use super::states::Crowded;
+use super::unfinished::{Held, Unfinished};
 use super::{Limited, Quota, Scope, Settings};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{Agent, Merchant, Registry};
@@ -20,6 +21,7 @@ pub struct Limits {
     settings: Settings,
     pace: Pace,
     strangers: Arc<Strangers>,
+    unfinished: Arc<Unfinished>,
     agents: HashMap<AgentId, Arc<Bucket>>,
     merchants: HashMap<MerchantId, Arc<Bucket>>,
     redeemers: HashMap<MerchantId, Arc<Bucket>>,
@@ -31,13 +33,6 @@ struct Strangers {
     requests: KeyedBucket<Peer>,
     failed_authentications: KeyedBucket<Peer>,
     failed_signatures: KeyedBucket<AgentAtPeer>,
-}
-
-/// An agent's credential as used from one address.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct AgentAtPeer {
-    agent: AgentId,
-    peer: Peer,
 }
 
 impl Crowded for Peer {
@@ -69,6 +64,7 @@ impl Limits {
             settings,
             pace,
             strangers,
+            unfinished: Arc::default(),
             agents: HashMap::new(),
             merchants: HashMap::new(),
             redeemers: HashMap::new(),
@@ -97,6 +93,7 @@ impl Limits {
             settings,
             pace: self.pace.clone(),
             strangers,
+            unfinished: Arc::clone(&self.unfinished),
             agents: self.agents.clone(),
             merchants: self.merchants.clone(),
             redeemers: self.redeemers.clone(),
@@ -162,6 +159,12 @@ impl Limits {
     /// one is demanded. The agent's own bucket is untouched.
     pub fn failed_signature(&self, agent: &AgentId, address: IpAddr) {
         let _ = self.strangers.failed_signatures.take(AgentAtPeer::new(agent, address));
+    }
+
+    /// A body about to be read, for what is held of it while it is not whole; the largest allowed has
+    /// `largest` bytes.
+    pub fn unfinished_body(&self, agent: &AgentId, address: IpAddr, largest: usize) -> Held {
+        self.unfinished.body(agent, address, largest)
     }
 
     /// Charges an agent one request, here alone.
@@ -231,12 +234,6 @@ impl Strangers {
             ),
             failed_signatures: KeyedBucket::new(Scope::FailedSignature, signatures, tracked, pace.clone()),
         }
-    }
-}
-
-impl AgentAtPeer {
-    fn new(agent: &AgentId, address: IpAddr) -> Self {
-        Self { agent: agent.clone(), peer: Peer::of(address) }
     }
 }
 

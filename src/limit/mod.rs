@@ -6,6 +6,8 @@
 //!   authentication charges it in full ([`Limits::failed_authentication`]); success never does.
 //! - A failed signature charges a bucket of agent *and* address ([`Limits::failed_signature`]), so
 //!   a stolen credential without its key exhausts itself and never the agent.
+//! - What is held of bodies that are not whole yet is bounded for agent *and* address too
+//!   ([`Limits::unfinished_body`]): only a whole body can prove a signature.
 //! - An agent and a merchant are charged ([`Limits::admit`]) once the
 //!   signature is verified.
 //! - What is under way at a merchant is counted apart ([`Concurrency`]).
@@ -19,6 +21,7 @@ mod network;
 mod pace;
 pub mod shared;
 mod states;
+mod unfinished;
 
 use std::num::NonZeroU32;
 
@@ -27,6 +30,7 @@ use http::HeaderValue;
 pub use concurrency::{Concurrency, Permit};
 pub use limits::Limits;
 pub use pace::{ManualPace, Pace};
+pub use unfinished::Held;
 
 /// Limits that belong to no agent or merchant; theirs stand in their own entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub enum Scope {
     FailedAuthentication,
     /// Failed signatures of an agent's credential from a peer address.
     FailedSignature,
+    /// What is held of an agent's unfinished bodies from a peer address.
+    UnfinishedBodies,
     /// Requests of an agent.
     Agent,
     /// Requests to a merchant.
@@ -97,10 +103,11 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope, for metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Address,
         Self::FailedAuthentication,
         Self::FailedSignature,
+        Self::UnfinishedBodies,
         Self::Agent,
         Self::Merchant,
         Self::Redeem,
@@ -115,6 +122,7 @@ impl Scope {
             Self::Address => "address",
             Self::FailedAuthentication => "failed-authentication",
             Self::FailedSignature => "failed-signature",
+            Self::UnfinishedBodies => "unfinished-bodies",
             Self::Agent => "agent",
             Self::Merchant => "merchant",
             Self::Redeem => "redeem",
@@ -131,6 +139,7 @@ impl Scope {
             Self::Address
             | Self::FailedAuthentication
             | Self::FailedSignature
+            | Self::UnfinishedBodies
             | Self::Agent
             | Self::Merchant
             | Self::Redeem

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::domain::id::AgentId;
+
 /// One peer: an IPv4 address, or an IPv6 /64 (RFC 4291 §2.5.4: the smallest network handed out, so
 /// one host owns all its addresses). An IPv4 address written as IPv6 is the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,11 +13,24 @@ pub(super) enum Peer {
     V6([u8; 8]),
 }
 
+/// An agent's credential as used from one address.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct AgentAtPeer {
+    pub(super) agent: AgentId,
+    pub(super) peer: Peer,
+}
+
 /// The wider network a peer is in: an IPv4 /16 or an IPv6 /32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum WideNetwork {
     V4([u8; 2]),
     V6([u8; 4]),
+}
+
+impl AgentAtPeer {
+    pub(super) fn new(agent: &AgentId, address: IpAddr) -> Self {
+        Self { agent: agent.clone(), peer: Peer::of(address) }
+    }
 }
 
 impl Peer {

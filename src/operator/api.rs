@@ -292,9 +292,10 @@ fn claim_query(text: &str) -> Result<ClaimQuery, Refused> {
 }
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Refused> {
-    let bytes = body::collect(body, BODY_BYTES, Deadline::after(BODY_TIMEOUT)).await.map_err(|_| {
-        invalid(StatusCode::BAD_REQUEST, "invalid_body", "The body is too large, too slow or incomplete.")
-    })?;
+    let bytes =
+        body::collect(body, BODY_BYTES, Deadline::after(BODY_TIMEOUT), |_| Ok(())).await.map_err(|_| {
+            invalid(StatusCode::BAD_REQUEST, "invalid_body", "The body is too large, too slow or incomplete.")
+        })?;
     serde_json::from_slice(&bytes).map_err(|error| {
         // Its words may repeat what was sent: only the place is told.
         let place = format!("The body is not the JSON expected here (column {}).", error.column());
