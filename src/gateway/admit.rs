@@ -176,7 +176,11 @@ impl Gateway {
         observation: &mut Observation,
     ) -> Result<Bytes, Refusal> {
         let started = Instant::now();
-        let most = if route.is_mutation() { self.body_bytes } else { 0 };
+        let most = match route {
+            Route::RedeemToken { .. } => REDEEM_BYTES.min(self.body_bytes),
+            route if route.is_mutation() => self.body_bytes,
+            _ => 0,
+        };
         let read = collect(body, most, Deadline::after(self.body_timeout), hold).await;
         observation.body(read.as_ref().map_or(0, Bytes::len), started.elapsed());
         read.map_err(|error| match error {
@@ -237,6 +241,9 @@ impl Gateway {
         }
     }
 }
+
+/// A redeem names a claim and perhaps an amount.
+const REDEEM_BYTES: usize = 4 * 1024;
 
 /// A request id of ours: `req_` and 131 random bits.
 pub(super) fn drawn_request_id() -> String {

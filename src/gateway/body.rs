@@ -30,7 +30,7 @@ pub enum BodyError {
 
 /// Reads a body of at most `max` bytes by `deadline`. A declared length above `max` is refused
 /// before anything is read; trailers are ignored. `hold` is asked for leave to hold so many bytes
-/// more while the rest is waited for; not for a body that is there in one piece.
+/// more while the rest is waited for, or its end; not for a body of known length that is there.
 pub async fn collect(
     body: impl Body<Data = Bytes>,
     max: usize,

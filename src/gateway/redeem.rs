@@ -46,7 +46,7 @@ impl Gateway {
             self.limits.failed_authentication(caller.address);
             Refusal::Unauthenticated
         })?;
-        // Redeemers are the merchants' own, from their networks.
+        // So short that nothing else bounds what is held of it.
         let body = self.read_body(body, route, |_| Ok(()), observation).await?;
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;

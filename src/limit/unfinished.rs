@@ -13,7 +13,7 @@ use super::{Limited, Scope};
 use crate::domain::id::AgentId;
 
 /// For one agent's credential at one peer address as much is held as so many of the largest bodies.
-/// What arrives in one piece does not count, so that an agent at work is far below it.
+/// What arrives in one piece that says so does not count, so that an agent at work is far below it.
 const LARGEST_BODIES: usize = 32;
 
 /// What is held of unfinished bodies.
@@ -43,6 +43,9 @@ impl Held {
     /// # Errors
     /// Too much is held for this agent's credential at this address.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Limited> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let mut held = self.unfinished.0.lock();
         let all = held.get(&self.holder).copied().unwrap_or(0).saturating_add(bytes);
         if all > self.most {

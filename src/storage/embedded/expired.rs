@@ -1,6 +1,9 @@
 //! Finds what has expired by walking through the records, a portion at a time. Apart because it
 //! decides what a record's end costs: an index of ends would have to be moved twice by every
 //! complete, while a walk costs some reading now and then, of which requests know nothing.
+//!
+//! A record that cannot be read is passed over: `store check` names it, and it must not keep those
+//! behind it.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -10,9 +13,9 @@ use fjall::Slice;
 use parking_lot::Mutex;
 
 use super::encoding::{Header, StoreKey};
-use super::live::{Live, unreadable};
+use super::live::Live;
 use crate::domain::clock::Timestamp;
-use crate::records::{Kind, StoreError};
+use crate::records::Kind;
 
 /// Records looked at in one portion: some milliseconds. At a portion a second ten million records
 /// are gone through in forty minutes.
@@ -21,8 +24,17 @@ const PORTION: usize = 4_096;
 const BEGINNING: i64 = i64::MIN;
 const END: i64 = i64::MAX;
 
-/// Where the walk is, and from when on the next round is worth while.
-pub(super) struct Walk {
+/// Kinds that live for minutes are gone through apart: they would wait for a round through all that
+/// lives for months.
+const SHORT_LIVED: &[Kind] = &[Kind::Replay, Kind::Velocity, Kind::Registry];
+const LONG_LIVED: &[Kind] = &[Kind::Session, Kind::Token, Kind::Idempotency];
+
+/// The walks through all records.
+pub(super) struct Walks([Walk; 2]);
+
+/// Where a walk is, and from when on its next round is worth while.
+struct Walk {
+    kinds: &'static [Kind],
     place: Mutex<Place>,
     /// The earliest end, in milliseconds, of a record written since the last round began.
     written: AtomicI64,
@@ -35,27 +47,42 @@ struct Place {
     earliest: i64,
 }
 
-impl Walk {
+impl Walks {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
+        Self([SHORT_LIVED, LONG_LIVED].map(Walk::new))
+    }
+
+    /// A record that ends at `at` is visible now: see [`Walk::written`].
+    pub(super) fn written(&self, kind: Kind, at: Timestamp) {
+        self.0.iter().filter(|walk| walk.kinds.contains(&kind)).for_each(|walk| walk.written(at));
+    }
+
+    /// At most `limit` records that have expired.
+    pub(super) fn expired(&self, live: &Live, now: Timestamp, limit: usize) -> Vec<StoreKey> {
+        let mut found = Vec::new();
+        for walk in &self.0 {
+            found.extend(walk.expired(live, now, limit - found.len()));
+        }
+        found
+    }
+}
+
+impl Walk {
+    fn new(kinds: &'static [Kind]) -> Self {
         let place = Place { next: None, earliest: BEGINNING };
-        Self { place: Mutex::new(place), written: AtomicI64::new(END) }
+        Self { kinds, place: Mutex::new(place), written: AtomicI64::new(END) }
     }
 
     /// A record that ends at `at` is visible now. To be called after it became so: a round that
     /// begins later sees it, and one that began earlier is followed by another.
-    pub(super) fn written(&self, at: Timestamp) {
+    fn written(&self, at: Timestamp) {
         self.written.fetch_min(at.unix_millis(), Ordering::AcqRel);
     }
 
     /// At most `limit` records that have expired. Goes on where it stopped, round after round, but
     /// begins none before anything can have expired.
-    pub(super) fn expired(
-        &self,
-        live: &Live,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<StoreKey>, StoreError> {
+    fn expired(&self, live: &Live, now: Timestamp, limit: usize) -> HashSet<StoreKey> {
         let mut place = self.place.lock();
         let mut portion = Portion { now, limit, left: PORTION.max(limit), found: HashSet::new() };
         // A portion that begins within a round goes on into another: what expired behind it since is
@@ -66,18 +93,15 @@ impl Walk {
                 if place.earliest.min(self.written.load(Ordering::Acquire)) > now.unix_millis() {
                     break;
                 }
-                self.written.store(END, Ordering::Release);
+                self.written.swap(END, Ordering::AcqRel);
                 *place = Place { next: Some((0, Bound::Unbounded)), earliest: END };
             }
-            if let Err(error) = portion.walk(live, &mut place) {
-                *place = Place { next: None, earliest: BEGINNING };
-                return Err(error);
-            }
+            portion.walk(live, self.kinds, &mut place);
             if place.next.is_some() {
                 break;
             }
         }
-        Ok(portion.found.into_iter().collect())
+        portion.found
     }
 }
 
@@ -90,30 +114,33 @@ struct Portion {
 
 impl Portion {
     /// Walks on until the round or the portion ends.
-    fn walk(&mut self, live: &Live, place: &mut Place) -> Result<(), StoreError> {
-        while let Some((kind, after)) = place.next.take() {
-            let Some(named) = Kind::ALL.get(kind).copied() else { return Ok(()) };
-            let keyspace = live.keyspace(named).ok_or(StoreError::Corrupt)?;
+    fn walk(&mut self, live: &Live, kinds: &[Kind], place: &mut Place) {
+        while let Some((number, after)) = place.next.take() {
+            let Some(kind) = kinds.get(number).copied() else { return };
             let mut reached = None;
-            for entry in keyspace.range::<Vec<u8>, _>((after.clone(), Bound::Unbounded)) {
+            let records = live.keyspace(kind).into_iter();
+            for entry in
+                records.flat_map(|records| records.range::<Vec<u8>, _>((after.clone(), Bound::Unbounded)))
+            {
                 if self.found.len() >= self.limit || self.left == 0 {
                     let reached = reached.map_or(after, |key: Slice| Bound::Excluded(key.to_vec()));
-                    place.next = Some((kind, reached));
-                    return Ok(());
+                    place.next = Some((number, reached));
+                    return;
                 }
                 self.left -= 1;
-                let (key, value) = entry.into_inner().map_err(unreadable)?;
-                let (header, _) = Header::decode(&value).ok_or(StoreError::Corrupt)?;
-                if let Some(at) = header.expires_at {
-                    place.earliest = place.earliest.min(at.unix_millis());
-                }
-                if header.is_expired(self.now) {
-                    self.found.insert(StoreKey::from_keyspace(named, &key));
+                // Behind a block that cannot be read nothing of the kind can be.
+                let Ok((key, value)) = entry.into_inner() else { break };
+                if let Some((header, _)) = Header::decode(&value) {
+                    if let Some(at) = header.expires_at {
+                        place.earliest = place.earliest.min(at.unix_millis());
+                    }
+                    if header.is_expired(self.now) {
+                        self.found.insert(StoreKey::from_keyspace(kind, &key));
+                    }
                 }
                 reached = Some(key);
             }
-            place.next = Some((kind + 1, Bound::Unbounded));
+            place.next = Some((number + 1, Bound::Unbounded));
         }
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use fjall::{Keyspace, OwnedWriteBatch, Slice};
 use super::encoding::{Header, IndexEntry, StoreKey};
 use super::live::Live;
 use crate::domain::clock::Timestamp;
-use crate::records::{Batch, Committed, Purpose, Revision, StoreError, Write};
+use crate::records::{Batch, Committed, Kind, Purpose, Revision, StoreError, Write};
 
 /// A batch with its keys and values encoded, so that the writer's thread need not.
 pub(super) struct Prepared {
@@ -167,7 +167,7 @@ impl<'a> Group<'a> {
             };
             let before = slot.before.and_then(|header| header.due);
             plan.index(self.live.due(), &key, before, after.and_then(|header| header.due));
-            plan.expires_at.extend(after.and_then(|header| header.expires_at));
+            plan.expires_at.extend(after.and_then(|header| Some((key.kind(), header.expires_at?))));
             plan.records.push((key, value));
         }
         (!plan.records.is_empty()).then_some(plan)
@@ -203,8 +203,8 @@ pub(super) struct Plan {
     pub(super) records: Vec<(StoreKey, Option<Slice>)>,
     /// When what it writes is to be looked at.
     pub(super) due: Vec<Timestamp>,
-    /// When what it writes ends.
-    pub(super) expires_at: Vec<Timestamp>,
+    /// What it writes and when that ends.
+    pub(super) expires_at: Vec<(Kind, Timestamp)>,
 }
 
 impl Plan {

@@ -17,8 +17,8 @@ use crate::storage::directory::{DirectoryError, PrivateDirectory, replace_file};
 pub(super) const FORMAT_FILE: &str = "FORMAT";
 const DATA_DIRECTORY: &str = "data";
 const FORMAT_PREFIX: &str = "countersign store ";
-/// The format this program writes. It reads 1 as well, which had an index of what expires: see
-/// [`super::live::Live::forget_expiry_index`].
+/// The format this program writes. It reads 1 as well, which had an index of what expires. That stays
+/// where it is, unused: to delete it is to risk, in a crash, a folder that looks damaged.
 pub(super) const FORMAT: u32 = 2;
 
 /// A store could not be opened.

@@ -66,8 +66,6 @@ pub(super) fn open(
     let live = recover(home, cache_bytes, opening, &**notify)?;
     let (identity, revisions) = remember(&live, &home.data(), opening)?;
     home.mark()?;
-    // After the mark: a program that needs it does not open this store any more.
-    live.forget_expiry_index().map_err(OpenError::of_database(&home.data()))?;
     Ok((live, identity, revisions))
 }
 
@@ -135,7 +133,7 @@ impl Writer {
                 let written = self.disk.commit(plan.batch);
                 if written.is_ok() {
                     plan.due.into_iter().for_each(|at| live.due_floor().added(at));
-                    plan.expires_at.into_iter().for_each(|at| live.walk().written(at));
+                    plan.expires_at.into_iter().for_each(|(kind, at)| live.walks().written(kind, at));
                     live.end(plan.records);
                 } else {
                     // Before anyone hears of it: whoever asks next must be refused.
