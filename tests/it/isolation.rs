@@ -43,11 +43,24 @@ struct Latencies {
 impl Latencies {
     /// Ten times as long and half a second is a busy machine; what waits for somebody who hangs
     /// waits for seconds, and not now and then.
-    fn assert_kept(self, before: Self) {
+    fn is_kept(self, before: Self) -> bool {
         let half = Duration::from_millis(500);
-        let kept = self.median < before.median * 10 + half && self.p90 < before.p90 * 10 + 2 * half;
-        assert!(kept, "{self:?}, before {before:?}");
+        self.median < before.median * 10 + half && self.p90 < before.p90 * 10 + 2 * half
     }
+}
+
+/// Latencies at a healthy merchant are as they were before. Measured up to three times: what hangs does
+/// so every time, what else the machine does comes and goes.
+async fn assert_kept(agent: &Agent, merchant: &str, pairs: usize, before: Latencies) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let now = latencies(agent, merchant, pairs).await;
+        if now.is_kept(before) {
+            return;
+        }
+        seen.push(now);
+    }
+    panic!("{seen:?}, before {before:?}");
 }
 
 /// Waits until something is so.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
-use super::{eventually, latencies, metric};
+use super::{assert_kept, eventually, latencies, metric};
 use crate::wire::{Raw, Socket, connect};
 use crate::world::*;
 
@@ -92,9 +92,9 @@ async fn slow_clients_hurt_nobody_and_do_not_stay() {
     let open = || metric(&world.app().metrics_text(), "countersign_connections_open").unwrap();
     let most = i64::try_from(2 * SLOW + 2 * SILENT).unwrap();
     eventually("the slow have come", async || open() >= most).await;
-    latencies(&alpha, "books", 30).await.assert_kept(before);
+    assert_kept(&alpha, "books", 30, before).await;
     // All of them are sent away, though not one has closed: what remains is a shop or an agent.
     eventually("the slow are gone", async || open() <= 3).await;
-    latencies(&alpha, "books", 5).await.assert_kept(before);
+    assert_kept(&alpha, "books", 5, before).await;
     assert!(world.lamps.calls().is_empty(), "nothing of them reached a merchant");
 }

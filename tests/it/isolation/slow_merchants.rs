@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::merchants::{Manner, Merchant, entry, nobody};
-use super::{eventually, latencies, metric};
+use super::{assert_kept, eventually, latencies, metric};
 use crate::world::child::Gateway;
 use crate::world::*;
 
@@ -133,7 +133,7 @@ async fn hanging_dripping_and_dead_merchants_cost_a_healthy_one_nothing() {
             scene.silent.taken() >= taken + QUARTER && scene.dripping.open() >= QUARTER
         })
         .await;
-        latencies(&alpha, "books", 40).await.assert_kept(before);
+        assert_kept(&alpha, "books", 40, before).await;
         flood.shutdown().await;
         scene.world.lamps.behave_well();
         scene.world.lamps.release();
