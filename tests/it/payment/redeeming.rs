@@ -170,6 +170,19 @@ async fn another_merchant_redeems_nothing() {
 }
 
 /// A stolen bearer is worth nothing elsewhere.
+/// It is read before its sender has proven who it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redeems_body_has_four_kibibytes() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let held = held(&world, &alpha).await;
+    let long = |bytes| Redeem { currency: "u".repeat(bytes), ..held.asked.clone() };
+    assert_eq!(told(&redeem(&world, &long(4096)).await), refusal(413, "body_too_large"));
+    assert_ne!(redeem(&world, &long(3000)).await.status, 413);
+    assert_eq!(redeem(&world, &held.asked).await.status, 200);
+    held.settle(&world).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redeemers_bearer_counts_only_from_its_own_network() {
     let mut world = World::closed(Options::default()).await;
