@@ -240,7 +240,8 @@ pub trait RecordStore: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(RecordKey, Record)>, StoreError>>;
 
-    /// Deletes at most `limit` expired records; answers how many. An engine whose server lets them go
+    /// Deletes at most `limit` expired records; answers how many. Fewer does not mean that none are left:
+    /// a call looks at a part of a large store. An engine whose server lets them go
     /// by itself answers 0.
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>>;
 

@@ -17,8 +17,8 @@ use super::live::Live;
 use crate::domain::clock::Timestamp;
 use crate::records::Kind;
 
-/// Records looked at in one portion: some milliseconds. At a portion a second ten million records
-/// are gone through in forty minutes.
+/// Records a walk looks at in one portion: some milliseconds. At a portion a second ten million
+/// records are gone through in forty minutes.
 const PORTION: usize = 4_096;
 
 const BEGINNING: i64 = i64::MIN;

@@ -26,8 +26,8 @@ use crate::domain::clock::Timestamp;
 use crate::records::{Kind, Record, RecordKey, StoreError};
 
 /// In memory before it is written out: of sessions, tokens and idempotency keys each, and of each of
-/// the rest, whose records are few or small. At most 68 MiB in all, and the journal to be read at a
-/// start stays as short.
+/// the rest, whose records are few or small. At most 68 MiB in all, what is being written out aside,
+/// and the journal to be read at a start stays as short.
 const MEMTABLE_BYTES: u64 = 16 << 20;
 const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
 /// Written out in blocks of this size: several records each, so that what a block costs is shared.
