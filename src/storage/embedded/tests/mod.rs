@@ -196,3 +196,16 @@ async fn what_was_read_as_absent_while_it_was_being_written_is_seen_once_it_is()
     reading.store(usize::MAX, Ordering::Release);
     reader.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_record_that_cannot_be_decoded_keeps_no_other_from_being_swept() {
+    let directory = scratch();
+    let clock = Arc::new(ManualClock::new(contract::START));
+    let store = Arc::new(open(directory.path(), &clock));
+    let shared: Arc<dyn RecordStore> = store.clone();
+    contract::write(&shared, vec![ends("a", contract::START), ends("z", contract::START)]).await;
+    let live = store.live().unwrap();
+    live.keyspace(Kind::Token).unwrap().insert(b"p\0m", b"not a record").unwrap();
+    assert_eq!(shared.sweep(contract::START, 10).await, Ok(2));
+    assert!(read(&shared, &token("a")).await.is_none() && read(&shared, &token("z")).await.is_none());
+}
