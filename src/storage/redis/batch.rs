@@ -7,7 +7,14 @@ use crate::domain::clock::Timestamp;
 use crate::records::{Batch, Kind, Revision, Write};
 
 /// Bytes of a key, name or number, mostly less; what does not fit moves once.
-const ROOM_A_PART: usize = 96;
+const ROOM_A_PART: usize = 64;
+
+/// A record of a batch.
+struct Change<'a> {
+    place: Place,
+    expected: Option<Revision>,
+    write: Option<&'a Write>,
+}
 
 impl Shared {
     /// The bucket of a batch, and what its script takes; `None` when a key is out of bounds or
@@ -18,42 +25,49 @@ impl Shared {
         revision: Revision,
         now: Timestamp,
     ) -> Option<(Bucket, Input)> {
-        let expected: Vec<(Place, Revision)> = batch
-            .expect
-            .iter()
-            .map(|(key, revision)| Some((Place::of(key)?, *revision)))
-            .collect::<Option<_>>()?;
-        // The last write of a key is the one that counts.
-        let mut writes: Vec<(Place, &Write)> = Vec::with_capacity(batch.writes.len());
+        // Each record once: what is expected of it, and the last write, which is the one that counts.
+        let mut records: Vec<Change<'_>> = Vec::with_capacity(batch.expect.len() + batch.writes.len());
+        for (key, revision) in &batch.expect {
+            records.push(Change { place: Place::of(key)?, expected: Some(*revision), write: None });
+        }
         for write in &batch.writes {
             let (Write::Put { key, .. } | Write::Delete { key }) = write;
             let place = Place::of(key)?;
-            writes.retain(|(known, _)| *known != place);
-            writes.push((place, write));
+            match records.iter_mut().find(|record| record.place == place) {
+                Some(record) => record.write = Some(write),
+                None => records.push(Change { place, expected: None, write: Some(write) }),
+            }
         }
-        let places = || expected.iter().map(|(place, _)| place).chain(writes.iter().map(|(place, _)| place));
-        let bucket = places().next().map_or(Bucket::FIRST, |place| place.bucket);
-        places().all(|place| place.bucket == bucket).then_some(())?;
+        let bucket = records.first().map_or(Bucket::FIRST, |record| record.place.bucket);
+        records.iter().all(|record| record.place.bucket == bucket).then_some(())?;
         let bytes: usize = batch.writes.iter().map(Write::bytes).sum();
-        let parts = 8 + 2 * expected.len() + 4 * writes.len();
+        let parts = 7 + 6 * records.len();
         let mut input = Input::with_capacity(parts, bytes + ROOM_A_PART * parts);
         input.key(&bucket.generation());
         input.key(&bucket.due());
         input.key(&bucket.index_of(Kind::Token));
         input.key(&bucket.index_of(Kind::Registry));
-        places().for_each(|place| input.key(&place.key));
+        records.iter().for_each(|record| input.key(&record.place.key));
         input.argument(&self.identity.load().generation);
         input.number(now.unix_millis());
         input.argument(&revision.0.to_be_bytes());
-        input.number(expected.len());
-        expected.iter().for_each(|(_, revision)| input.argument(&revision.0.to_be_bytes()));
-        for (place, write) in &writes {
+        for Change { place, expected, write } in &records {
+            input.argument_by(|out| {
+                expected.iter().for_each(|revision| out.extend_from_slice(&revision.0.to_be_bytes()));
+            });
             match write {
-                Write::Put { bytes, expires_at, due, .. } => {
+                Some(Write::Put { bytes, expires_at, due, .. }) => {
+                    input.argument(b"put");
                     input.argument_by(|out| append(out, revision, *expires_at, *due, bytes));
                     input.number(life(*expires_at, now));
                 }
-                Write::Delete { .. } => {
+                Some(Write::Delete { .. }) => {
+                    input.argument(b"delete");
+                    input.argument(&[]);
+                    input.number(0);
+                }
+                None => {
+                    input.argument(&[]);
                     input.argument(&[]);
                     input.number(0);
                 }

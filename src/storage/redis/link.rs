@@ -89,9 +89,14 @@ impl Link {
 
     /// The connection, made if need be.
     pub(super) async fn connected(&self) -> Result<Arc<Live>, LinkError> {
-        if let Some(live) = self.live() {
-            return Ok(live);
+        match self.live() {
+            Some(live) => Ok(live),
+            // In a box of its own: every call's future would be as large.
+            None => Box::pin(self.connect_alone()).await,
         }
+    }
+
+    async fn connect_alone(&self) -> Result<Arc<Live>, LinkError> {
         let _alone = self.connecting.lock().await;
         if let Some(live) = self.live() {
             return Ok(live);
