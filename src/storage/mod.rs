@@ -60,7 +60,7 @@ impl Default for Settings {
             directory: PathBuf::from("data/store"),
             epoch_directory: PathBuf::from("data/epochs"),
             min_free_bytes: 512 << 20,
-            gather_window: Duration::from_millis(1),
+            gather_window: Duration::from_millis(2),
             queue_bound: 4096,
             cache_bytes: 64 << 20,
         }

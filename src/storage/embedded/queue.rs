@@ -10,9 +10,9 @@ use parking_lot::{Condvar, Mutex};
 const LARGE: usize = 8;
 /// Of the gathering window, how long nothing must arrive before the writer stops waiting: after a
 /// group of several, and after a large one.
-const QUIET_PARTS: [u32; 2] = [16, 4];
+const QUIET_PARTS: [u32; 2] = [32, 4];
 /// An idle spell this many windows long ends a crowd: whoever comes next does not wait.
-const IDLE_WINDOWS: u32 = 4;
+const IDLE_WINDOWS: u32 = 2;
 
 /// Requests for the writer, oldest first.
 pub(super) struct Queue<T> {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn after_a_crowd_the_writer_waits_only_until_nothing_more_arrives() {
-        let queue = Queue::new(8, Duration::from_millis(16));
+        let queue = Queue::new(8, Duration::from_millis(32));
         queue.push(1);
         queue.push(2);
         assert_eq!(taken(&queue), [1, 2]);
