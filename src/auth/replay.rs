@@ -79,7 +79,7 @@ impl ReplayCheck {
 
     /// The record that remembers it.
     fn record(&self) -> RecordKey {
-        RecordKey { kind: Kind::Replay, partition: URL_SAFE_NO_PAD.encode(self.id), name: "use".to_owned() }
+        RecordKey::new(Kind::Replay, &URL_SAFE_NO_PAD.encode(self.id), "use")
     }
 }
 

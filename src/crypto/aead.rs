@@ -1,6 +1,7 @@
 //! Sealing: AES-256-GCM with a random nonce, the key's id beside the bytes, and associated data
 //! that names the record, so that a sealed value moved to another record does not open.
 
+use bytes::Bytes;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,9 @@ use super::keyset::Ring;
 use super::random;
 use crate::domain::id::KeyId;
 use crate::domain::secret::SecretBytes;
+
+/// AES-GCM's tag (NIST SP 800-38D §5.2.1.2).
+const TAG_BYTES: usize = 16;
 
 /// A key for AES-256-GCM. Cannot be printed.
 pub struct SealingKey(LessSafeKey);
@@ -18,8 +22,7 @@ pub struct Sealed {
     /// The key it was sealed under.
     pub key: KeyId,
     /// Nonce, ciphertext and tag.
-    #[serde(with = "serde_bytes")]
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// A value could not be sealed or opened.
@@ -49,13 +52,15 @@ impl SealingKey {
     pub fn seal(&self, associated: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
         // Random 96-bit nonces: NIST SP 800-38D §8.3 allows 2^32 a key, and keys rotate well before.
         let nonce: [u8; NONCE_LEN] = random::bytes()?;
-        let mut sealed = plaintext.to_vec();
-        self.0
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(associated), &mut sealed)
-            .map_err(|_| SealError::DoesNotOpen)?;
-        let mut out = Vec::with_capacity(NONCE_LEN + sealed.len());
+        let mut out = Vec::with_capacity(NONCE_LEN + plaintext.len() + TAG_BYTES);
         out.extend_from_slice(&nonce);
-        out.extend_from_slice(&sealed);
+        out.extend_from_slice(plaintext);
+        let text = out.get_mut(NONCE_LEN..).unwrap_or_default();
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(associated), text)
+            .map_err(|_| SealError::DoesNotOpen)?;
+        out.extend_from_slice(tag.as_ref());
         Ok(out)
     }
 
@@ -84,7 +89,7 @@ impl Ring<SealingKey> {
     /// As [`SealingKey::seal`].
     pub fn seal(&self, associated: &[u8], plaintext: &[u8]) -> Result<Sealed, SealError> {
         let (id, key) = self.current();
-        Ok(Sealed { key: id.clone(), bytes: key.seal(associated, plaintext)? })
+        Ok(Sealed { key: id.clone(), bytes: key.seal(associated, plaintext)?.into() })
     }
 
     /// Opens under the key the value names.

@@ -56,8 +56,7 @@ impl Counter<'_> {
             Self::SmallAmounts(agent) => ("small-amounts", named("small-amounts", agent.as_str(), &[])),
         };
         let [first, ..] = digest;
-        let partition = hexadecimal(&digest);
-        let key = RecordKey { kind: Kind::Velocity, partition, name: name.to_owned() };
+        let key = RecordKey::new(Kind::Velocity, &hexadecimal(&digest), name);
         Window { key, stripe: usize::from(first % STRIPES), length }
     }
 }

@@ -68,10 +68,10 @@ impl Gateway {
     /// Gives up a lease whose operation was refused before it did anything.
     pub(super) async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
         // A lease that cannot be given up now runs out by itself.
-        let Ok(seen) = self.ledger.look_key(key).await else { return };
+        let Ok(mut seen) = self.ledger.look_key(key).await else { return };
         let _ = self
             .ledger
-            .transact_key(seen, Purpose::Finish, Durability::Applied, |record, _| {
+            .transact_key(&mut seen, Purpose::Finish, Durability::Applied, |record, _| {
                 if held(record, lease).is_some() {
                     *record = None;
                 }

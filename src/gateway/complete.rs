@@ -15,6 +15,7 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::complete::CompleteView;
 use crate::acp::wire::session::SessionView;
+use crate::crypto::aead::Sealed;
 use crate::crypto::random;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
@@ -61,7 +62,8 @@ impl Completion {
 pub(super) struct Started {
     pub begun: BegunClaim,
     pub lease: LeaseMark,
-    pub record: KeyRecord,
+    /// The request of the key's first use, where that was another one.
+    pub stored: Option<Sealed>,
     /// Whether the key was never used before.
     pub is_first_use: bool,
     pub grant: Option<String>,
@@ -134,7 +136,7 @@ impl Gateway {
         }
         let (cleared, tally) = self.clear_complete(completion, &seen).await?;
         let lease = self.lease(merchant.deadlines.total)?;
-        let (started, seen) = match self.begin(completion, seen, &cleared, lease).await {
+        let started = match self.begin(completion, &mut seen, &cleared, lease).await {
             Ok(begun) => begun,
             Err(refusal) => {
                 tally.hand_back().await;
@@ -153,17 +155,17 @@ impl Gateway {
         tally.keep();
         let exchange = self.forward_complete(completion, &started).await;
         let reading = read_complete(&exchange, session);
-        self.conclude(completion, &started, seen, &exchange, &reading).await
+        self.conclude(completion, &started, &mut seen, &exchange, &reading).await
     }
 
     /// Opens the claim: key, session and token change in one transaction, or nothing does.
     async fn begin(
         &self,
         completion: &Completion,
-        seen: Seen,
+        seen: &mut Seen,
         cleared: &Cleared,
         lease: LeaseMark,
-    ) -> Result<(Started, Seen), Refusal> {
+    ) -> Result<Started, Refusal> {
         let Completion { call, token, operation, address, .. } = completion;
         let sealed = operation.seal_request(&call.stored_request())?;
         let review = cleared.review();
@@ -176,12 +178,13 @@ impl Gateway {
             let request = completion.begin_claim(session, lease.until);
             let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
             let is_first_use = view.key.is_none();
+            let stored = view.key.as_ref().and_then(|record| record.request.clone());
             let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
             record.state = KeyState::Leased(lease);
             record.upstream_key = completion.claim.as_str().to_owned();
             record.request.get_or_insert_with(|| sealed.clone());
             let grant = view.token.as_ref().map(|token| token.grant.clone());
-            Ok(Started { begun, lease, record: record.clone(), is_first_use, grant, review })
+            Ok(Started { begun, lease, stored, is_first_use, grant, review })
         };
         self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide).await?
     }
@@ -211,8 +214,7 @@ impl Gateway {
     pub(super) async fn forward_complete(&self, completion: &Completion, started: &Started) -> Exchange {
         let Completion { call, merchant, token, operation, claim, .. } = completion;
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
-        let stored = if started.is_first_use { Ok(None) } else { operation.open_request(&started.record) };
-        let Ok(stored) = stored else {
+        let Ok(stored) = operation.open_request(started.stored.as_ref()) else {
             return Exchange::NotSent(NotSent::Unwritable);
         };
         let context = CompleteContext {
@@ -232,7 +234,7 @@ impl Gateway {
         &self,
         completion: &Completion,
         started: &Started,
-        seen: Seen,
+        seen: &mut Seen,
         exchange: &Exchange,
         reading: &CompleteReading,
     ) -> Result<Reply, Refusal> {
@@ -271,7 +273,7 @@ impl Gateway {
         let settled =
             self.ledger.transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide).await;
         let (settlement, ended) = match settled {
-            Ok(settled) => settled?.0,
+            Ok(settled) => settled?,
             // The claim stays held; the worker or a retry with the same key finds out.
             Err(error) => return Err(unrecorded(error)),
         };

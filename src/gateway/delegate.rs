@@ -64,7 +64,7 @@ impl Gateway {
         let operation = call.operation(&self.rings, scope.as_deref())?;
         let key = operation.scope.record_key(None);
         let conflict = call.version.delegate_conflict_status();
-        let seen = self.ledger.look_key(&key).await?;
+        let mut seen = self.ledger.look_key(&key).await?;
         // An answer that was given stays given, though the allowance has expired since or the repeat
         // names another version (ACP RFC delegate_payment §5).
         if let Some(reply) = self.replay(&operation, Some(&seen), conflict).await? {
@@ -78,10 +78,10 @@ impl Gateway {
         self.refuse_replayed_signature(&call, &operation, scope.as_deref()).await?;
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, &session);
         owned(self.ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
-        self.mint(Mint { call, request, merchant, session, operation, key, created: now }, seen).await
+        self.mint(Mint { call, request, merchant, session, operation, key, created: now }, &mut seen).await
     }
 
-    async fn mint(&self, mint: Mint, seen: Loaded<KeyRecord>) -> Result<Reply, Refusal> {
+    async fn mint(&self, mint: Mint, seen: &mut Loaded<KeyRecord>) -> Result<Reply, Refusal> {
         let fingerprint = CardFingerprint::of(&self.rings.card_fingerprint, &mint.request.card.number);
         let signals: Vec<_> =
             mint.request.risk_signals.iter().map(|signal| risk_action(signal.action)).collect();
@@ -114,10 +114,10 @@ impl Gateway {
     async fn insert(
         &self,
         mint: &Mint,
-        seen: Loaded<KeyRecord>,
+        seen: &mut Loaded<KeyRecord>,
         fingerprint: &CardFingerprint,
     ) -> Result<Reply, Refusal> {
-        let (Drawn { id, lease, earlier }, seen) = self.draw(mint, seen).await?;
+        let Drawn { id, lease, earlier } = self.draw(mint, seen).await?;
         if earlier && let Some(token) = self.ledger.acknowledged_token(&id).await? {
             // That try died after its token was written: nothing is left to refuse.
             return self.record_minted(mint, &id, token.created_at, lease, seen).await;
@@ -135,11 +135,7 @@ impl Gateway {
     }
 
     /// Takes the key's lease with a token id drawn in advance, or the id of an earlier try.
-    async fn draw(
-        &self,
-        mint: &Mint,
-        seen: Loaded<KeyRecord>,
-    ) -> Result<(Drawn, Loaded<KeyRecord>), Refusal> {
+    async fn draw(&self, mint: &Mint, seen: &mut Loaded<KeyRecord>) -> Result<Drawn, Refusal> {
         let lease = self.lease(MINT_LEASE)?;
         let tag = self.ledger.partitions().tag(&mint.merchant.id, &mint.session);
         let random = random::base62(TOKEN_RANDOM_CHARS).map_err(|_| Refusal::Internal)?;
@@ -245,7 +241,7 @@ impl Gateway {
         id: &TokenId,
         created: Timestamp,
         lease: LeaseMark,
-        seen: Loaded<KeyRecord>,
+        seen: &mut Loaded<KeyRecord>,
     ) -> Result<Reply, Refusal> {
         let key = mint.call.key.as_ref().map_or("", |key| key.as_str());
         let body = delegate_payment::minted(

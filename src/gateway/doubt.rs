@@ -63,7 +63,7 @@ impl Gateway {
     async fn resend(&self, completion: &Completion, shown: Option<SessionTotal>) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, operation, address, claim, .. } = completion;
         let lease = self.lease(merchant.deadlines.total)?;
-        let seen = self.ledger.look(address).await?;
+        let mut seen = self.ledger.look(address).await?;
         let decide = |view: &mut View, present: Present| {
             let session = owned_mut(view.session.as_mut(), call)?;
             refuse_unless_free(operation, view.key.as_ref(), present)?;
@@ -76,14 +76,14 @@ impl Gateway {
                 })?;
             record.state = KeyState::Leased(lease);
             let grant = view.token.as_ref().map(|token| token.grant.clone());
-            let record = record.clone();
-            Ok::<_, Refusal>(Started { begun, lease, record, is_first_use: false, grant, review: false })
+            let stored = record.request.clone();
+            Ok::<_, Refusal>(Started { begun, lease, stored, is_first_use: false, grant, review: false })
         };
-        let begun = self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide);
-        let (started, seen) = begun.await??;
+        let begun = self.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
+        let started = begun.await??;
         let exchange = self.forward_complete(completion, &started).await;
         let reading = read_complete(&exchange, session);
-        self.conclude(completion, &started, seen, &exchange, &reading).await
+        self.conclude(completion, &started, &mut seen, &exchange, &reading).await
     }
 
     /// The claim is known to have charged, its answer was lost: the session as it stands now is the

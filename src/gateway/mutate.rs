@@ -13,6 +13,7 @@ use super::read::{observation, unknown};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
+use crate::crypto::aead::Sealed;
 use crate::domain::id::SessionId;
 use crate::domain::session::{SessionKind, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState};
@@ -30,7 +31,7 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.rings, Some(&merchant))?;
         let key = operation.scope.record_key(None);
-        let seen = self.ledger.look_key(&key).await?;
+        let mut seen = self.ledger.look_key(&key).await?;
         if let Some(reply) = self.replay(&operation, Some(&seen), StatusCode::UNPROCESSABLE_ENTITY).await? {
             return Ok(reply);
         }
@@ -38,21 +39,23 @@ impl Gateway {
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let (record, seen) = self
+        let (upstream_key, stored) = self
             .ledger
-            .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
+            .transact_key(&mut seen, Purpose::Admit, Durability::Synced, |record, present| {
                 refuse_unless_free(&operation, record.as_ref(), present)?;
+                let stored = record.as_ref().and_then(|record| record.request.clone());
                 let record = record.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
                 record.request.get_or_insert_with(|| sealed.clone());
-                Ok::<_, Refusal>(record.clone())
+                Ok::<_, Refusal>((record.upstream_key.clone(), stored))
             })
             .await??;
-        let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
+        let (exchange, asked_at) =
+            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref()).await;
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         self.ledger
-            .transact_key(seen, Purpose::Finish, Durability::Synced, |record, _| {
+            .transact_key(&mut seen, Purpose::Finish, Durability::Synced, |record, _| {
                 if let Some(record) = held(record, lease) {
                     finish(record, kept.as_ref());
                 }
@@ -113,29 +116,31 @@ impl Gateway {
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let ((record, sequence, is_first_use), seen) = self
+        let (upstream_key, stored, sequence, is_first_use) = self
             .ledger
-            .transact_seen(seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
+            .transact_seen(&mut seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
                 let session = owned_mut(view.session.as_mut(), &call)?;
                 refuse_unless_free(&operation, view.key.as_ref(), present)?;
                 let sequence =
                     session.begin_mutation(present, lease.until).map_err(|_| Refusal::SessionBusy)?;
                 let is_first_use = view.key.is_none();
+                let stored = view.key.as_ref().and_then(|record| record.request.clone());
                 let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
                 record.request.get_or_insert_with(|| sealed.clone());
-                Ok::<_, Refusal>((record.clone(), sequence, is_first_use))
+                Ok::<_, Refusal>((record.upstream_key.clone(), stored, sequence, is_first_use))
             })
             .await??;
-        let (exchange, asked_at) = self.forward(&call, &merchant, &operation, &record).await;
+        let (exchange, asked_at) =
+            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref()).await;
         let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
-        let (settlement, _) = self
+        let settlement = self
             .ledger
-            .transact_seen(seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
+            .transact_seen(&mut seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
                 if let Some(record) = held(&mut view.key, lease) {
                     finish(record, kept.as_ref());
                 }
@@ -155,19 +160,21 @@ impl Gateway {
         reply
     }
 
-    /// Sends the request of the key's first use with the key of its first use.
+    /// Sends the request of the key's first use, `stored` where it is not this one, with the key of its
+    /// first use.
     async fn forward(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
         operation: &Operation,
-        record: &KeyRecord,
+        upstream_key: String,
+        stored: Option<&Sealed>,
     ) -> (Exchange, crate::domain::clock::Timestamp) {
         let asked_at = self.clock.now();
-        let Ok(stored) = operation.open_request(record) else {
+        let Ok(stored) = operation.open_request(stored) else {
             return (Exchange::NotSent(crate::merchant::NotSent::Unwritable), asked_at);
         };
-        let outbound = call.outbound(stored, Some(record.upstream_key.clone()), None, None, asked_at);
+        let outbound = call.outbound(stored, Some(upstream_key), None, None, asked_at);
         (self.send(call, merchant, outbound).await, asked_at)
     }
 }

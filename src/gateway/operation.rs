@@ -55,7 +55,7 @@ impl Operation {
         Ok(Self {
             rings: Arc::clone(rings),
             scope,
-            record_name: scope.record_key(None).name.into_bytes(),
+            record_name: scope.record_key(None).name().as_bytes().to_vec(),
             exact,
             upstream_key: parts.upstream_key(rings.derivation.current().1),
         })
@@ -111,9 +111,9 @@ impl Operation {
         self.sealing().seal(&self.associated("request"), &bytes).map_err(|_| Refusal::Internal)
     }
 
-    /// Opens the request of the first use.
-    pub fn open_request(&self, record: &KeyRecord) -> Result<Option<StoredRequest>, Refusal> {
-        let Some(sealed) = &record.request else { return Ok(None) };
+    /// Opens the request of the first use, where one is kept.
+    pub fn open_request(&self, sealed: Option<&Sealed>) -> Result<Option<StoredRequest>, Refusal> {
+        let Some(sealed) = sealed else { return Ok(None) };
         let opened =
             self.sealing().open(&self.associated("request"), sealed).map_err(|_| Refusal::Internal)?;
         Ok(Some(codec::decode_plain(opened.expose())?))

@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn another_body_conflicts_whatever_the_state() {
-        let sealed = Sealed { key: KeyId::parse("k1").unwrap(), bytes: vec![] };
+        let sealed = Sealed { key: KeyId::parse("k1").unwrap(), bytes: vec![].into() };
         let answer = StoredAnswer { status: 200, content_type: None, body: sealed };
         for state in [leased(), KeyState::Open, KeyState::Recorded(answer)] {
             assert!(matches!(peek(Some(&record(state)), |_| false, at(1, 7)), Peek::Conflict));

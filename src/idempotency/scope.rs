@@ -59,7 +59,6 @@ impl Scope {
     /// The record's key, in a session's partition where the route has a session, else in its own.
     pub fn record_key(&self, partition: Option<&str>) -> RecordKey {
         let name = URL_SAFE_NO_PAD.encode(self.0);
-        let partition = partition.map_or_else(|| name.clone(), str::to_owned);
-        RecordKey { kind: Kind::Idempotency, partition, name }
+        RecordKey::new(Kind::Idempotency, partition.unwrap_or(&name), &name)
     }
 }

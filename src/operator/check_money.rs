@@ -61,7 +61,7 @@ pub(super) fn token_faults(
     let mut faults = Vec::new();
     let allowance = &token.allowance;
     let home = partitions.session_key(SessionKind::Checkout, &allowance.merchant, &allowance.session);
-    if record.key != record_key(&token.id) || record.key.partition != home.partition {
+    if record.key != record_key(&token.id) || record.key.partition() != home.partition() {
         faults.push(FaultKind::Misplaced);
     }
     // What has expired may have lost its session already.

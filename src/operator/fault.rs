@@ -53,7 +53,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.key {
             Some(key) => {
-                write!(f, "{} {} in {}: {}", key.kind.as_str(), key.name, key.partition, self.what)
+                write!(f, "{} {} in {}: {}", key.kind.as_str(), key.name(), key.partition(), self.what)
             }
             None => write!(f, "a record or an entry of an index: {}", self.what),
         }

@@ -59,7 +59,7 @@ pub async fn missing(
 ) -> Result<Vec<MissingKey>, StoreError> {
     let mut missing = Vec::new();
     for (key, record) in store.scan(Kind::Registry, None, usize::MAX).await? {
-        if key.partition != PARTITION {
+        if key.partition() != PARTITION {
             continue;
         }
         let KeyUse { ring, id, last_current } = super::codec::decode(&record.bytes)?;
@@ -77,8 +77,7 @@ pub async fn missing(
 /// [`StoreError`].
 pub async fn note(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> Result<(), StoreError> {
     for (ring, id) in currents(rings) {
-        let key =
-            RecordKey { kind: Kind::Registry, partition: PARTITION.to_owned(), name: format!("{ring}/{id}") };
+        let key = RecordKey::new(Kind::Registry, PARTITION, &format!("{ring}/{id}"));
         for _ in 0..ROUNDS {
             let record = store.read(std::slice::from_ref(&key)).await?.pop().flatten();
             let mut loaded: Loaded<KeyUse> = Loaded::decode(key.clone(), record)?;

@@ -104,13 +104,14 @@ fn check_shape(batch: &Batch) {
     let written = batch.writes.iter().map(|write| match write {
         Write::Put { key, .. } | Write::Delete { key } => key,
     });
-    let mut partition = None;
+    let mut shared = None;
     for key in batch.expect.iter().map(|(key, _)| key).chain(written) {
-        assert!(!key.partition.is_empty() && key.partition.len() <= 64, "partition of {key:?}");
+        let (partition, name) = (key.partition(), key.name());
+        assert!(!partition.is_empty() && partition.len() <= 64, "partition of {key:?}");
         let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-');
-        assert!(key.partition.bytes().all(good), "partition of {key:?}");
-        assert!(key.name.len() <= 512 && key.name.bytes().all(|b| b.is_ascii_graphic()), "name of {key:?}");
-        assert_eq!(partition.get_or_insert(&key.partition), &&key.partition, "one partition a batch");
+        assert!(partition.bytes().all(good), "partition of {key:?}");
+        assert!(name.len() <= 512 && name.bytes().all(|b| b.is_ascii_graphic()), "name of {key:?}");
+        assert_eq!(shared.get_or_insert(partition), &partition, "one partition a batch");
     }
 }
 

@@ -22,8 +22,10 @@ pub mod key_use;
 pub mod memory;
 pub mod worker;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -64,15 +66,55 @@ impl Kind {
     }
 }
 
-/// Names a record. Records that share a partition can change in one batch.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Names a record. Records that share a partition can change in one batch. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey {
     /// What it is.
     pub kind: Kind,
+    /// Partition, 0x00, name.
+    text: Arc<str>,
+    partition_bytes: usize,
+}
+
+impl RecordKey {
+    /// Between partition and name: below every byte of a name, so that keys sort by partition first.
+    const SEPARATOR: char = '\0';
+
+    /// The key of what is called `name` in `partition`.
+    pub fn new(kind: Kind, partition: &str, name: &str) -> Self {
+        let mut text = String::with_capacity(partition.len() + 1 + name.len());
+        text.push_str(partition);
+        text.push(Self::SEPARATOR);
+        text.push_str(name);
+        Self { kind, text: text.into(), partition_bytes: partition.len() }
+    }
+
+    /// Reads [`Self::as_str`]; `None` when there is no name in it.
+    pub fn parse(kind: Kind, text: &str) -> Option<Self> {
+        let partition_bytes = text.find(Self::SEPARATOR)?;
+        Some(Self { kind, text: text.into(), partition_bytes })
+    }
+
     /// The unit of atomicity: at most 64 bytes of `[A-Za-z0-9._~-]`.
-    pub partition: String,
+    pub fn partition(&self) -> &str {
+        self.text.get(..self.partition_bytes).unwrap_or_default()
+    }
+
     /// Its name within kind and partition: at most 512 bytes of visible ASCII.
-    pub name: String,
+    pub fn name(&self) -> &str {
+        self.text.get(self.partition_bytes + Self::SEPARATOR.len_utf8()..).unwrap_or_default()
+    }
+
+    /// Partition, 0x00, name.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for RecordKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind.as_str(), self.partition(), self.name())
+    }
 }
 
 /// A record's revision; 0 is "absent".
@@ -259,6 +301,11 @@ pub trait RecordStore: Send + Sync {
     /// nothing commits what it rests on, before anybody hears of it.
     fn reads_are_acknowledged(&self) -> bool {
         true
+    }
+
+    /// Whether the records of one batch may be of several partitions.
+    fn joins_partitions(&self) -> bool {
+        false
     }
 
     /// Takes the store as it is after [`StoreError::Changed`]: an operator has looked. Fine when

@@ -50,8 +50,7 @@ impl WorkerLease {
     /// [`StoreError`]; the work is then left alone.
     pub async fn hold(&self, now: Timestamp) -> Result<bool, StoreError> {
         let incarnation = self.store.identity().incarnation;
-        let key =
-            RecordKey { kind: Kind::Registry, partition: "worker".to_owned(), name: "lease".to_owned() };
+        let key = RecordKey::new(Kind::Registry, "worker", "lease");
         let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
         let mut loaded: Loaded<Held> = Loaded::decode(key, record)?;
         match &loaded.value {

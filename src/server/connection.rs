@@ -60,7 +60,9 @@ pub(super) async fn serve<S: Service>(
     let (now, gently) = (ending.now.child_token(), ending.gently.child_token());
     let served = async {
         let by = Instant::now() + shared.settings.handshake_timeout;
-        let Ok(ready) = timeout_at(by, handshake(stream, address, presence, &shared)).await else {
+        // In boxes, so that an idle connection does not hold the room that a handshake took.
+        let handshake = Box::pin(handshake(stream, address, presence, &shared));
+        let Ok(ready) = timeout_at(by, handshake).await else {
             shared.metrics.handshake_failed("timeout");
             return;
         };
@@ -143,12 +145,12 @@ async fn converse<S: Service>(
     if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
         shared.metrics.connection_ready("h2");
         let connection = http2_builder(settings).serve_connection(TokioIo::new(stream), answer);
-        supervise(connection, &activity, gently).await;
+        supervise(Box::pin(connection), &activity, gently).await;
     } else {
         shared.metrics.connection_ready("http/1.1");
         let stream = Heard::new(stream, Arc::clone(&activity));
         let connection = http1_builder(settings).serve_connection(TokioIo::new(stream), answer);
-        supervise(connection, &activity, gently).await;
+        supervise(Box::pin(connection), &activity, gently).await;
     }
 }
 
@@ -185,8 +187,11 @@ fn too_many_headers() -> http::Response<Full<Bytes>> {
 }
 
 /// Runs a connection until it ends, falls silent, or is asked to end gently.
-async fn supervise<C: Graceful>(connection: C, activity: &Activity, gently: &CancellationToken) {
-    let mut connection = std::pin::pin!(connection);
+async fn supervise<C: Graceful>(
+    mut connection: Pin<Box<C>>,
+    activity: &Activity,
+    gently: &CancellationToken,
+) {
     tokio::select! {
         biased;
         quiet = watch(connection.as_mut(), activity) => match quiet {

@@ -49,11 +49,8 @@ impl Partitions {
             SessionKind::Cart => "cart",
             SessionKind::Checkout => "checkout",
         };
-        RecordKey {
-            kind: Kind::Session,
-            partition: self.tag(merchant, session),
-            name: format!("{prefix}/{merchant}/{session}"),
-        }
+        let name = [prefix, merchant.as_str(), session.as_str()].join("/");
+        RecordKey::new(Kind::Session, &self.tag(merchant, session), &name)
     }
 }
 

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::domain::clock::{Clock, ManualClock, Timestamp};
+use crate::domain::id::AgentId;
 use crate::records::{
     Batch, Committed, Durability, Kind, Purpose, Record, RecordKey, RecordStore, Revision, Write,
 };
+use crate::token::Allotments;
 
 /// A new, empty store and the clock it goes by.
 pub(super) struct Fixture<Guard> {
@@ -38,7 +40,8 @@ macro_rules! every_rule {
             of_many_racers_for_one_revision_one_wins,
             no_increment_of_many_is_lost,
             a_reader_never_sees_half_a_batch,
-            an_applied_batch_is_read_back
+            an_applied_batch_is_read_back,
+            tokens_that_are_given_back_count_no_more_however_many_agents_have_them
         );
     };
 }
@@ -75,7 +78,7 @@ macro_rules! check_storage_contract {
 pub(super) const START: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 
 pub(super) fn key(kind: Kind, partition: &str, name: &str) -> RecordKey {
-    RecordKey { kind, partition: partition.into(), name: name.into() }
+    RecordKey::new(kind, partition, name)
 }
 
 pub(super) fn token(name: &str) -> RecordKey {
@@ -284,12 +287,12 @@ pub(super) async fn scans_go_through_a_kind_in_pages(store: &Arc<dyn RecordStore
     ];
     let other = key(Kind::Session, "p", "a");
     for key in keys.iter().chain([&other]) {
-        write(store, vec![put(key, &key.name)]).await;
+        write(store, vec![put(key, key.name())]).await;
     }
     let mut seen = Vec::new();
     loop {
         let page = store.scan(Kind::Token, seen.last(), 2).await.unwrap();
-        assert!(page.len() <= 2 && page.iter().all(|(key, record)| record.bytes == key.name));
+        assert!(page.len() <= 2 && page.iter().all(|(key, record)| record.bytes == key.name()));
         if page.is_empty() {
             break;
         }
@@ -371,4 +374,25 @@ pub(super) async fn an_applied_batch_is_read_back(store: &Arc<dyn RecordStore>, 
     let applied = Batch { durability: Durability::Applied, ..batch(&[], vec![put(&a, "1")]) };
     assert!(store.commit(applied).await.unwrap().is_applied());
     assert_eq!(read(store, &a).await.unwrap().bytes, "1");
+}
+
+pub(super) async fn tokens_that_are_given_back_count_no_more_however_many_agents_have_them(
+    store: &Arc<dyn RecordStore>,
+    clock: &Arc<ManualClock>,
+) {
+    let allotments = Allotments::new(Arc::clone(store));
+    let agents: Vec<AgentId> = (0..150).map(|n| AgentId::parse(&format!("agent-{n}")).unwrap()).collect();
+    let (now, end) = (clock.now(), clock.now().plus(Duration::from_secs(600)));
+    for agent in &agents {
+        assert!(
+            allotments.take(agent, end, 1, now).await.unwrap()
+                && !allotments.take(agent, end, 1, now).await.unwrap()
+        );
+    }
+    agents.iter().skip(1).for_each(|agent| allotments.give_back(agent, end, now));
+    allotments.finish(now).await;
+    let elsewhere = Allotments::new(Arc::clone(store));
+    for (number, agent) in agents.iter().enumerate() {
+        assert_eq!(elsewhere.take(agent, end, 1, now).await, Ok(number > 0), "{agent}");
+    }
 }

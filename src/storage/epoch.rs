@@ -215,7 +215,7 @@ impl EpochKeys {
         expires_at: Timestamp,
     ) -> Result<Sealed, EpochError> {
         let (id, key) = self.current(whole_hour_after(expires_at))?;
-        Ok(Sealed { key: id, bytes: key.seal(associated, plaintext)? })
+        Ok(Sealed { key: id, bytes: key.seal(associated, plaintext)?.into() })
     }
 
     /// Opens what [`Self::seal_perishable`] sealed for the same `associated`.

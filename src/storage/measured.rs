@@ -96,6 +96,10 @@ impl RecordStore for Measured {
         self.store.reads_are_acknowledged()
     }
 
+    fn joins_partitions(&self) -> bool {
+        self.store.joins_partitions()
+    }
+
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.accept()
     }

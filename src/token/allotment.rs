@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::RwLock;
@@ -13,15 +14,17 @@ use crate::crypto::digest::{hexadecimal, sha256_framed};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
 use crate::records::codec::{Loaded, Stored, Times};
-use crate::records::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
+use crate::records::{Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 
 const NAME: &str = "live-tokens";
 const HOUR_SECONDS: i64 = 3600;
 /// How often a count is tried again because another writer was first.
 const MAX_ROUNDS: usize = 128;
-/// How long what is given back waits for more of the same agent, or for its next mint, which takes it
-/// along. So long may other replicas count too many; and so much a crash may forget.
+/// How long what is given back waits for more, or for the agent's next mint, which takes it along. So
+/// long may other replicas count too many; and so much a crash may forget.
 const GATHER: Duration = Duration::from_secs(1);
+/// Agents whose counts are written together: few, because who commits meanwhile waits for them.
+const WRITTEN_AT_ONCE: usize = 64;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LiveTokens {
@@ -29,18 +32,38 @@ struct LiveTokens {
     by_hour: BTreeMap<i64, u32>,
 }
 
+impl LiveTokens {
+    fn take_off(&mut self, returned: &Returned, now: Timestamp) {
+        for (hour, returned) in returned {
+            if let Some(count) = self.by_hour.get_mut(hour) {
+                *count = count.saturating_sub(*returned);
+            }
+        }
+        self.by_hour.retain(|expiry, count| *expiry >= hour(now) && *count > 0);
+    }
+
+    fn times(&self, now: Timestamp) -> Times {
+        let last = self.by_hour.keys().next_back().copied().unwrap_or_else(|| hour(now));
+        let end = Timestamp::from_unix_seconds(last.saturating_add(1).saturating_mul(HOUR_SECONDS));
+        Times { expires_at: Some(end), due: None }
+    }
+}
+
 impl Stored for LiveTokens {
     const KIND: Kind = Kind::Velocity;
     const FORMAT: u8 = 1;
 }
+
+/// Tokens of one agent that are live no more, by hour of expiry.
+type Returned = BTreeMap<i64, u32>;
 
 /// The allotments of one store.
 pub struct Allotments(Arc<Shared>);
 
 struct Shared {
     store: Arc<dyn RecordStore>,
-    /// What was given back and is not written yet: for each agent, by hour of expiry.
-    given_back: Mutex<HashMap<AgentId, BTreeMap<i64, u32>>>,
+    /// What was given back and is not written yet.
+    given_back: Mutex<HashMap<AgentId, Returned>>,
     /// Held for reading by whoever writes it later, so that the end can wait for them.
     writing: RwLock<()>,
 }
@@ -54,13 +77,8 @@ impl Allotments {
     /// Writes at once what was given back, and waits for whoever is writing it: nothing follows.
     pub async fn finish(&self, now: Timestamp) {
         let _all = self.0.writing.write().await;
-        let given_back = std::mem::take(&mut *self.0.given_back.lock());
-        for (agent, returned) in given_back {
-            // A store that does not take one takes none: the rest ends with its hour.
-            if self.0.change(&agent, now, &returned, |_| true).await.is_err() {
-                return;
-            }
-        }
+        // What a store does not take now ends with its hour.
+        let _not_written = self.0.write_returned(now).await;
     }
 
     /// Counts one more live token; false, and nothing counted, when `limit` are live. What was given
@@ -87,49 +105,93 @@ impl Allotments {
         let fits = fits.await;
         // After an error it is not known whether they are off.
         if fits == Ok(false) {
-            self.return_later(agent, &returned, now);
+            self.return_later([(agent.clone(), returned)], now);
         }
         fits
     }
 
-    /// Counts one token less, a moment later and together with others of the agent: nobody waits for
-    /// it. What the store does not take then, or a crash forgets, ends with the token's hour.
+    /// Counts one token less, a moment later and together with others: nobody waits for it. What the
+    /// store does not take then, or a crash forgets, ends with the token's hour.
     pub fn give_back(&self, agent: &AgentId, expires_at: Timestamp, now: Timestamp) {
-        self.return_later(agent, &BTreeMap::from([(hour(expires_at), 1)]), now);
+        self.return_later([(agent.clone(), BTreeMap::from([(hour(expires_at), 1)]))], now);
     }
 
-    fn return_later(&self, agent: &AgentId, returned: &BTreeMap<i64, u32>, now: Timestamp) {
-        if returned.is_empty() {
-            return;
-        }
+    fn return_later(&self, returned: impl IntoIterator<Item = (AgentId, Returned)>, now: Timestamp) {
         let mut given_back = self.0.given_back.lock();
-        let is_first = !given_back.contains_key(agent);
-        let waiting = given_back.entry(agent.clone()).or_default();
-        for (hour, count) in returned {
-            *waiting.entry(*hour).or_default() += count;
+        let are_first = given_back.is_empty();
+        for (agent, returned) in returned {
+            let waiting = given_back.entry(agent).or_default();
+            returned.into_iter().for_each(|(hour, count)| *waiting.entry(hour).or_default() += count);
         }
-        if is_first {
+        if are_first && !given_back.is_empty() {
             // A store that is to be closed meanwhile is not held open for this.
-            let (shared, agent) = (Arc::downgrade(&self.0), agent.clone());
+            let shared = Arc::downgrade(&self.0);
             tokio::spawn(async move {
                 tokio::time::sleep(GATHER).await;
                 let Some(shared) = shared.upgrade() else { return };
                 let _writing = shared.writing.read().await;
-                let Some(returned) = shared.given_back.lock().remove(&agent) else { return };
-                let _: Result<bool, StoreError> = shared.change(&agent, now, &returned, |_| true).await;
+                let not_written = shared.write_returned(now).await;
+                Self(Arc::clone(&shared)).return_later(not_written, now);
             });
         }
     }
 }
 
 impl Shared {
+    /// Takes off what was given back, of every agent. Stops where the store does not take it, and
+    /// answers what was not tried.
+    async fn write_returned(&self, now: Timestamp) -> impl Iterator<Item = (AgentId, Returned)> + use<> {
+        let mut left = std::mem::take(&mut *self.given_back.lock()).into_iter();
+        loop {
+            let portion: Vec<_> = left.by_ref().take(WRITTEN_AT_ONCE).collect();
+            if portion.is_empty() {
+                return left;
+            }
+            let together = match self.store.joins_partitions() {
+                true => self.change_together(&portion, now).await,
+                false => Ok(Committed::Conflict),
+            };
+            let is_taken = match together {
+                Ok(Committed::Applied(_)) => true,
+                Ok(Committed::Conflict) => {
+                    let each =
+                        portion.iter().map(|(agent, returned)| self.change(agent, now, returned, |_| true));
+                    join_all(each).await.iter().all(Result::is_ok)
+                }
+                Err(_) => false,
+            };
+            if !is_taken {
+                return left;
+            }
+        }
+    }
+
+    /// Takes off what was given back of several agents at once.
+    async fn change_together(
+        &self,
+        portion: &[(AgentId, Returned)],
+        now: Timestamp,
+    ) -> Result<Committed, StoreError> {
+        let keys: Vec<RecordKey> = portion.iter().map(|(agent, _)| record_key(agent)).collect();
+        let records = self.store.read(&keys).await?;
+        let (mut expect, mut writes) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+        for ((key, record), (_, returned)) in keys.into_iter().zip(records).zip(portion) {
+            let mut loaded: Loaded<LiveTokens> = Loaded::decode(key, record)?;
+            loaded.value.get_or_insert_default().take_off(returned, now);
+            expect.push(loaded.expectation());
+            writes.extend(loaded.change(|tokens| tokens.times(now))?);
+        }
+        let durability = Durability::Applied;
+        self.store.commit(Batch { expect, writes, durability, purpose: Purpose::Finish }).await
+    }
+
     /// Takes off what was given back, lets `apply` look at what is left, and writes it unless that
     /// says no.
     async fn change(
         &self,
         agent: &AgentId,
         now: Timestamp,
-        returned: &BTreeMap<i64, u32>,
+        returned: &Returned,
         mut apply: impl FnMut(&mut LiveTokens) -> bool,
     ) -> Result<bool, StoreError> {
         let key = record_key(agent);
@@ -137,20 +199,11 @@ impl Shared {
             let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
             let mut loaded: Loaded<LiveTokens> = Loaded::decode(key.clone(), record)?;
             let tokens = loaded.value.get_or_insert_default();
-            for (hour, returned) in returned {
-                if let Some(count) = tokens.by_hour.get_mut(hour) {
-                    *count = count.saturating_sub(*returned);
-                }
-            }
-            tokens.by_hour.retain(|expiry, count| *expiry >= hour(now) && *count > 0);
+            tokens.take_off(returned, now);
             if !apply(tokens) {
                 return Ok(false);
             }
-            let last = tokens.by_hour.keys().next_back().copied().unwrap_or_else(|| hour(now));
-            let end = Timestamp::from_unix_seconds(last.saturating_add(1).saturating_mul(HOUR_SECONDS));
-            let Some(write) = loaded.change(|_| Times { expires_at: Some(end), due: None })? else {
-                return Ok(true);
-            };
+            let Some(write) = loaded.change(|tokens| tokens.times(now))? else { return Ok(true) };
             let batch = Batch {
                 expect: vec![loaded.expectation()],
                 writes: vec![write],
@@ -167,7 +220,7 @@ impl Shared {
 
 /// Whether an allotment is readable; `None` for a record of another use.
 pub fn is_readable(key: &RecordKey, bytes: &[u8]) -> Option<bool> {
-    (key.name == NAME).then(|| crate::records::codec::decode::<LiveTokens>(bytes).is_ok())
+    (key.name() == NAME).then(|| crate::records::codec::decode::<LiveTokens>(bytes).is_ok())
 }
 
 fn hour(at: Timestamp) -> i64 {
@@ -176,6 +229,35 @@ fn hour(at: Timestamp) -> i64 {
 
 fn record_key(agent: &AgentId) -> RecordKey {
     let digest = sha256_framed(&[NAME.as_bytes(), agent.as_str().as_bytes()]);
-    let partition = hexadecimal(&digest);
-    RecordKey { kind: Kind::Velocity, partition, name: NAME.to_owned() }
+    RecordKey::new(Kind::Velocity, &hexadecimal(&digest), NAME)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::ManualClock;
+    use crate::records::memory::MemoryStore;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
+
+    #[tokio::test]
+    async fn what_a_store_does_not_take_is_tried_again_but_for_what_failed() {
+        let store = Arc::new(MemoryStore::new(Arc::new(ManualClock::new(NOW))));
+        let allotments = Allotments::new(store.clone());
+        let agents: Vec<AgentId> = (0..200).map(|n| AgentId::parse(&format!("agent-{n}")).unwrap()).collect();
+        let end = NOW.plus(Duration::from_secs(600));
+        for agent in &agents {
+            assert_eq!(allotments.take(agent, end, 1, NOW).await, Ok(true));
+        }
+        let taken = store.commits();
+        agents.iter().for_each(|agent| allotments.give_back(agent, end, NOW));
+        store.fail(Some(StoreError::Unavailable));
+        let left: Vec<_> = allotments.0.write_returned(NOW).await.collect();
+        store.fail(None);
+        allotments.return_later(left, NOW);
+        allotments.finish(NOW).await;
+        let written = usize::try_from(store.commits() - taken).unwrap();
+        assert_eq!(written, agents.len() - WRITTEN_AT_ONCE);
+        assert!(allotments.0.given_back.lock().is_empty());
+    }
 }

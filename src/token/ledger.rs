@@ -91,7 +91,10 @@ impl Seen {
         }
     }
 
-    fn put_back(&mut self, view: View) {
+    /// Lets `decide` change the records; what it leaves behind when it refuses is thrown away.
+    fn decide<T, E>(&mut self, decide: impl FnOnce(&mut View) -> Result<T, E>) -> Result<T, E> {
+        let mut view = self.take();
+        let decided = decide(&mut view)?;
         self.session.value = view.session;
         if let Some(loaded) = self.token.as_mut() {
             loaded.value = view.token;
@@ -99,6 +102,7 @@ impl Seen {
         if let Some(loaded) = self.key.as_mut() {
             loaded.value = view.key;
         }
+        Ok(decided)
     }
 }
 
@@ -158,50 +162,48 @@ impl Ledger {
         durability: Durability,
         decide: impl FnMut(&mut View, Present) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
-        let seen = self.look(address).await?;
-        let decided = self.transact_on(seen, true, address, purpose, durability, decide).await?;
-        Ok(decided.map(|(decided, _)| decided))
+        let mut seen = self.look(address).await?;
+        self.transact_on(&mut seen, true, address, purpose, durability, decide).await
     }
 
     /// As [`Self::transact`], beginning with what was seen before: one round trip when nobody else
-    /// has changed it. A refusal is decided on what is there now. Answers what is seen afterwards.
+    /// has changed it. A refusal is decided on what is there now. Where a change was made, `seen` is
+    /// what is there after it; otherwise there is nothing in it any more.
     ///
     /// # Errors
     /// As [`Self::transact`].
     pub async fn transact_seen<T, E>(
         &self,
-        seen: Seen,
+        seen: &mut Seen,
         address: &Address,
         purpose: Purpose,
         durability: Durability,
         decide: impl FnMut(&mut View, Present) -> Result<T, E>,
-    ) -> Result<Result<(T, Seen), E>, StoreError> {
+    ) -> Result<Result<T, E>, StoreError> {
         self.transact_on(seen, false, address, purpose, durability, decide).await
     }
 
     async fn transact_on<T, E>(
         &self,
-        mut seen: Seen,
+        seen: &mut Seen,
         mut is_fresh: bool,
         address: &Address,
         purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut View, Present) -> Result<T, E>,
-    ) -> Result<Result<(T, Seen), E>, StoreError> {
+    ) -> Result<Result<T, E>, StoreError> {
         for _ in 0..MAX_DECISIONS {
             let present = self.present();
-            let mut view = seen.take();
-            match decide(&mut view, present) {
+            match seen.decide(|view| decide(view, present)) {
                 Ok(decided) => {
-                    seen.put_back(view);
-                    if self.write(&mut seen, present, purpose, durability).await? {
-                        return Ok(Ok((decided, seen)));
+                    if self.write(seen, present, purpose, durability).await? {
+                        return Ok(Ok(decided));
                     }
                 }
                 Err(refused) if is_fresh => return Ok(Err(refused)),
                 Err(_) => {}
             }
-            seen = self.look(address).await?;
+            *seen = self.look(address).await?;
             is_fresh = true;
         }
         Err(StoreError::Unavailable)
@@ -215,7 +217,7 @@ impl Ledger {
         purpose: Purpose,
         durability: Durability,
     ) -> Result<bool, StoreError> {
-        let Changes { session, token, key } = seen.changes(present)?;
+        let [session, token, key] = seen.changes(present)?;
         let writes: Vec<Write> = [&session, &token, &key].into_iter().flatten().cloned().collect();
         let rests_on_reads = durability == Durability::Synced && !self.store.reads_are_acknowledged();
         if writes.is_empty() && !rests_on_reads {
@@ -253,37 +255,36 @@ impl Ledger {
         Ok(seen.value)
     }
 
-    /// As [`Self::transact`], for the record of a key that is not in a session's partition, beginning
-    /// with what was seen before; answers what is seen afterwards.
+    /// As [`Self::transact_seen`], for the record of a key that is not in a session's partition.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn transact_key<T, E>(
         &self,
-        mut seen: Loaded<KeyRecord>,
+        seen: &mut Loaded<KeyRecord>,
         purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
-    ) -> Result<Result<(T, Loaded<KeyRecord>), E>, StoreError> {
+    ) -> Result<Result<T, E>, StoreError> {
         let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
             let present = self.present();
             match decide(&mut seen.value, present) {
                 Ok(decided) => {
                     let Some(write) = seen.change(|record| key_times(record, present))? else {
-                        return Ok(Ok((decided, seen)));
+                        return Ok(Ok(decided));
                     };
                     let expect = vec![seen.expectation()];
                     let batch = Batch { expect, writes: vec![write.clone()], durability, purpose };
                     if let Committed::Applied(revision) = self.store.commit(batch).await? {
                         seen.written(&write, revision);
-                        return Ok(Ok((decided, seen)));
+                        return Ok(Ok(decided));
                     }
                 }
                 Err(refused) if is_fresh => return Ok(Err(refused)),
                 Err(_) => {}
             }
-            seen = self.look_key(&seen.key).await?;
+            *seen = self.look_key(&seen.key).await?;
             is_fresh = true;
         }
         Err(StoreError::Unavailable)
@@ -343,14 +344,14 @@ impl Address {
     /// and is left out: to the decision it does not exist.
     #[must_use]
     pub fn with_token(mut self, token: &TokenId) -> Self {
-        self.token = Some(record_key(token)).filter(|key| key.partition == self.session.partition);
+        self.token = Some(record_key(token)).filter(|key| key.partition() == self.session.partition());
         self
     }
 
     /// With the record of an idempotency key used on a route of the session.
     #[must_use]
     pub fn with_key(mut self, scope: &Scope) -> Self {
-        self.key = Some(scope.record_key(Some(&self.session.partition)));
+        self.key = Some(scope.record_key(Some(self.session.partition())));
         self
     }
 
@@ -358,13 +359,6 @@ impl Address {
     pub fn session_key(&self) -> &RecordKey {
         &self.session
     }
-}
-
-/// What a decision changed.
-struct Changes {
-    session: Option<Write>,
-    token: Option<Write>,
-    key: Option<Write>,
 }
 
 impl Seen {
@@ -375,7 +369,8 @@ impl Seen {
             .collect()
     }
 
-    fn changes(&self, present: Present) -> Result<Changes, StoreError> {
+    /// What a decision changed: of the session, of the token and of the key.
+    fn changes(&self, present: Present) -> Result<[Option<Write>; 3], StoreError> {
         let now = present.now;
         let session = self.session.change(|value| session::times(value, now))?;
         let token =
@@ -386,7 +381,7 @@ impl Seen {
             .map(|loaded| loaded.change(|value| key_times(value, present)))
             .transpose()?
             .flatten();
-        Ok(Changes { session, token, key })
+        Ok([session, token, key])
     }
 }
 

@@ -37,7 +37,7 @@ impl Stored for PaymentToken {
 
 /// The key of a token's record: the id alone finds it.
 pub fn record_key(id: &TokenId) -> RecordKey {
-    RecordKey { kind: Kind::Token, partition: id.tag().to_owned(), name: id.as_str().to_owned() }
+    RecordKey::new(Kind::Token, id.tag(), id.as_str())
 }
 
 /// When a token's record ends. A claimed token's never does.

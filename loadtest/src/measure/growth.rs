@@ -170,7 +170,7 @@ async fn multiply(config: &Path, tokens: usize, progress: &Progress) -> Result<(
         progress.show(&format!("filling a store with {tokens} tokens: {} %", length(share * 100.0)));
         let next = tokens.min(stored + BATCH);
         let again = |number: usize| Write::Put {
-            key: RecordKey { partition: format!("{number:010}"), ..model.clone() },
+            key: RecordKey::new(model.kind, &format!("{number:010}"), model.name()),
             bytes: record.bytes.clone(),
             expires_at,
             due: None,

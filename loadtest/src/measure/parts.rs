@@ -264,8 +264,7 @@ async fn open(arena: &Arena, room: &Path, store: Store) -> Result<Arc<dyn Record
 
 async fn claim(store: &dyn RecordStore, number: usize) -> Result<()> {
     let kinds = [Kind::Session, Kind::Token, Kind::Idempotency];
-    let keys =
-        kinds.map(|kind| RecordKey { kind, partition: format!("p{number}"), name: "record".to_owned() });
+    let keys = kinds.map(|kind| RecordKey::new(kind, &format!("p{number}"), "record"));
     let bytes = Bytes::from(vec![b'x'; RECORD_BYTES]);
     let write =
         |key: &RecordKey| Write::Put { key: key.clone(), bytes: bytes.clone(), expires_at: None, due: None };

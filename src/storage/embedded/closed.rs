@@ -79,8 +79,8 @@ impl ClosedStore {
     pub fn records(&self, kind: Kind) -> impl Iterator<Item = Result<StoredRecord, StoreError>> + '_ {
         self.live.keyspace(kind).into_iter().flat_map(|keyspace| keyspace.iter()).map(move |entry| {
             let (key, value) = entry.into_inner().map_err(unreadable)?;
-            let key = StoreKey::from_keyspace(kind, &key).decode().ok_or(StoreError::Corrupt)?;
-            record(key, &value)
+            let key = StoreKey::from_keyspace(kind, &key).ok_or(StoreError::Corrupt)?;
+            record(key.into_record_key(), &value)
         })
     }
 
@@ -103,7 +103,7 @@ impl ClosedStore {
         self.live.due().iter().map(|entry| {
             let entry = entry.key().map_err(unreadable)?;
             let entry = IndexEntry::decode(&entry).ok_or(StoreError::Corrupt)?;
-            Ok((entry.at, entry.key.decode().ok_or(StoreError::Corrupt)?))
+            Ok((entry.at, entry.key.into_record_key()))
         })
     }
 

@@ -1,70 +1,47 @@
 //! How records, keys and the index of what is due stand in the database. Apart because every byte
 //! here is a promise to stores already on disk: [`super::home::FORMAT`] counts the changes.
 
-use std::sync::Arc;
-
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, RecordKey, Revision};
 
 const MAX_PARTITION_BYTES: usize = 64;
 const MAX_NAME_BYTES: usize = 512;
-const SEPARATOR: u8 = 0;
 const TIME_BYTES: usize = 8;
 
-/// A record's key in the database: its kind's number, then partition, 0x00, name. No partition
-/// holds 0x00, so that no two records share a key, and keys sort as [`RecordKey`] does.
+/// A record's key in the database: in its kind's keyspace partition, 0x00, name. No partition holds
+/// 0x00, so that no two records share a key, and keys sort as [`RecordKey`] does. In an index its
+/// kind's number stands before it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct StoreKey {
-    bytes: Arc<[u8]>,
-    kind: Kind,
-}
+pub(super) struct StoreKey(RecordKey);
 
 impl StoreKey {
     /// Encodes a key; `None` when it breaks [`RecordKey`]'s bounds.
     pub(super) fn of(key: &RecordKey) -> Option<Self> {
-        let partition = key.partition.as_bytes();
-        let name = key.name.as_bytes();
+        let (partition, name) = (key.partition(), key.name());
         let fits = partition.len() <= MAX_PARTITION_BYTES
             && name.len() <= MAX_NAME_BYTES
-            && !partition.contains(&SEPARATOR);
-        fits.then(|| {
-            let mut bytes = Vec::with_capacity(2 + partition.len() + name.len());
-            bytes.push(number(key.kind));
-            bytes.extend_from_slice(partition);
-            bytes.push(SEPARATOR);
-            bytes.extend_from_slice(name);
-            Self { bytes: bytes.into(), kind: key.kind }
-        })
+            && !partition.contains('\0');
+        fits.then(|| Self(key.clone()))
     }
 
-    /// The key of `kind` that stands as `within` in its keyspace.
-    pub(super) fn from_keyspace(kind: Kind, within: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(1 + within.len());
-        bytes.push(number(kind));
-        bytes.extend_from_slice(within);
-        Self { bytes: bytes.into(), kind }
+    /// The key of `kind` that stands as `within` in its keyspace; `None` when the bytes are not ours.
+    pub(super) fn from_keyspace(kind: Kind, within: &[u8]) -> Option<Self> {
+        RecordKey::parse(kind, std::str::from_utf8(within).ok()?).map(Self)
     }
 
     /// What it is; also which keyspace it is in.
     pub(super) fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
     /// The key within its kind's keyspace.
     pub(super) fn within_keyspace(&self) -> &[u8] {
-        self.bytes.get(1..).unwrap_or_default()
+        self.0.as_str().as_bytes()
     }
 
-    /// The key as stages know it; `None` when the bytes are not ours.
-    pub(super) fn decode(&self) -> Option<RecordKey> {
-        let within = self.within_keyspace();
-        let separator = within.iter().position(|byte| *byte == SEPARATOR)?;
-        let (partition, name) = within.split_at_checked(separator)?;
-        Some(RecordKey {
-            kind: self.kind,
-            partition: String::from_utf8(partition.to_vec()).ok()?,
-            name: String::from_utf8(name.get(1..)?.to_vec()).ok()?,
-        })
+    /// The key as stages know it.
+    pub(super) fn into_record_key(self) -> RecordKey {
+        self.0
     }
 }
 
@@ -94,9 +71,11 @@ pub(super) struct IndexEntry {
 impl IndexEntry {
     /// Time first, so that the index is read in the order of time.
     pub(super) fn encode(at: Timestamp, key: &StoreKey) -> Vec<u8> {
-        let mut out = Vec::with_capacity(TIME_BYTES + key.bytes.len());
+        let within = key.within_keyspace();
+        let mut out = Vec::with_capacity(TIME_BYTES + 1 + within.len());
         out.extend_from_slice(&time(at));
-        out.extend_from_slice(&key.bytes);
+        out.push(number(key.kind()));
+        out.extend_from_slice(within);
         out
     }
 
@@ -106,7 +85,7 @@ impl IndexEntry {
         let millis = (u64::from_be_bytes(*at) ^ SIGN).cast_signed();
         let (kind, within) = rest.split_first()?;
         let kind = Kind::ALL.into_iter().find(|known| number(*known) == *kind)?;
-        Some(Self { at: Timestamp::from_unix_millis(millis), key: StoreKey::from_keyspace(kind, within) })
+        Some(Self { at: Timestamp::from_unix_millis(millis), key: StoreKey::from_keyspace(kind, within)? })
     }
 }
 
@@ -187,7 +166,7 @@ mod tests {
     use super::*;
 
     fn key(partition: &str, name: &str) -> RecordKey {
-        RecordKey { kind: Kind::Token, partition: partition.into(), name: name.into() }
+        RecordKey::new(Kind::Token, partition, name)
     }
 
     #[test]
@@ -212,7 +191,7 @@ mod tests {
         ) {
             let keys: Vec<RecordKey> = names.iter().map(|(p, n)| key(p, n)).collect();
             let stored: Vec<StoreKey> = keys.iter().map(|k| StoreKey::of(k).unwrap()).collect();
-            prop_assert_eq!(stored[0].decode().unwrap(), keys[0].clone());
+            prop_assert_eq!(stored[0].clone().into_record_key(), keys[0].clone());
             let order = stored[0].within_keyspace().cmp(stored[1].within_keyspace());
             prop_assert_eq!(order, keys[0].cmp(&keys[1]));
         }

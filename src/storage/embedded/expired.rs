@@ -135,7 +135,7 @@ impl Portion {
                         place.earliest = place.earliest.min(at.unix_millis());
                     }
                     if header.is_expired(self.now) {
-                        self.found.insert(StoreKey::from_keyspace(kind, &key));
+                        self.found.extend(StoreKey::from_keyspace(kind, &key));
                     }
                 }
                 reached = Some(key);

@@ -246,8 +246,8 @@ impl Live {
             let (key, value) = entry.into_inner().map_err(unreadable)?;
             let stored = Stored::parse(value)?;
             if !stored.header.is_expired(now) {
-                let key = StoreKey::from_keyspace(kind, &key).decode().ok_or(StoreError::Corrupt)?;
-                found.push((key, stored.record()));
+                let key = StoreKey::from_keyspace(kind, &key).ok_or(StoreError::Corrupt)?;
+                found.push((key.into_record_key(), stored.record()));
             }
         }
         Ok(found)
@@ -322,8 +322,9 @@ impl Stored {
     }
 
     fn record(self) -> Record {
-        let content = Header::decode(&self.value).map_or(&[][..], |(_, content)| content);
-        Record { revision: self.header.revision, bytes: Bytes::copy_from_slice(content) }
+        let header_bytes = Header::decode(&self.value)
+            .map_or(self.value.len(), |(_, content)| self.value.len() - content.len());
+        Record { revision: self.header.revision, bytes: Bytes::from_owner(self.value).slice(header_bytes..) }
     }
 }
 

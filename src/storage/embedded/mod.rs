@@ -209,10 +209,7 @@ impl RecordStore for EmbeddedStore {
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RecordKey)>, StoreError>> {
         Box::pin(self.walk(move |live, _| {
             let entries = live.entries_due(now, limit)?;
-            entries
-                .into_iter()
-                .map(|entry| Ok((entry.at, entry.key.decode().ok_or(StoreError::Corrupt)?)))
-                .collect()
+            Ok(entries.into_iter().map(|entry| (entry.at, entry.key.into_record_key())).collect())
         }))
     }
 
@@ -239,6 +236,10 @@ impl RecordStore for EmbeddedStore {
             }
             Ok(swept)
         })
+    }
+
+    fn joins_partitions(&self) -> bool {
+        true
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -137,9 +137,8 @@ impl Operation {
                 *record = view.key;
                 decided
             };
-            let seen = ledger.look_key(&key).await?;
-            let done = ledger.transact_key(seen, purpose, durability, decide).await?;
-            return Ok(done.map(|(done, _)| done));
+            let mut seen = ledger.look_key(&key).await?;
+            return ledger.transact_key(&mut seen, purpose, durability, decide).await;
         };
         let mut address = slot.address(ledger);
         if let Some(token) = &self.token {
@@ -415,5 +414,5 @@ pub(super) fn key_id() -> KeyId {
 
 /// Stands for something sealed.
 pub(super) fn sealed(bytes: &[u8]) -> Sealed {
-    Sealed { key: key_id(), bytes: bytes.to_vec() }
+    Sealed { key: key_id(), bytes: bytes.to_vec().into() }
 }

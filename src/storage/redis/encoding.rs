@@ -124,16 +124,15 @@ pub(super) struct Place {
 impl Place {
     /// The place of a record; `None` when its key breaks [`RecordKey`]'s bounds.
     pub(super) fn of(key: &RecordKey) -> Option<Self> {
-        let partition_fits = !key.partition.is_empty()
-            && key.partition.len() <= MAX_PARTITION_BYTES
-            && key
-                .partition
+        let (partition, name) = (key.partition(), key.name());
+        let partition_fits = !partition.is_empty()
+            && partition.len() <= MAX_PARTITION_BYTES
+            && partition
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'));
-        let name_fits =
-            key.name.len() <= MAX_NAME_BYTES && key.name.bytes().all(|byte| byte.is_ascii_graphic());
+        let name_fits = name.len() <= MAX_NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_graphic());
         (partition_fits && name_fits).then(|| {
-            let bucket = Bucket::of(&key.partition);
+            let bucket = Bucket::of(partition);
             let mut text = bucket.key_with_room(name_bytes(key));
             let name_at = text.len();
             push_name(&mut text, key);
@@ -157,7 +156,7 @@ impl Place {
         let (kind, rest) = self.name().split_once(':')?;
         let (partition, name) = rest.split_once('/')?;
         let kind = Kind::ALL.into_iter().find(|known| [letter(*known)] == *kind.as_bytes())?;
-        Some(RecordKey { kind, partition: partition.to_owned(), name: name.to_owned() })
+        Some(RecordKey::new(kind, partition, name))
     }
 }
 
@@ -169,15 +168,15 @@ pub(super) fn name_of(key: &RecordKey) -> String {
 }
 
 fn name_bytes(key: &RecordKey) -> usize {
-    "k:/".len() + key.partition.len() + key.name.len()
+    "k:/".len() + key.partition().len() + key.name().len()
 }
 
 fn push_name(text: &mut String, key: &RecordKey) {
     text.push(char::from(letter(key.kind)));
     text.push(':');
-    text.push_str(&key.partition);
+    text.push_str(key.partition());
     text.push('/');
-    text.push_str(&key.name);
+    text.push_str(key.name());
 }
 
 const fn letter(kind: Kind) -> u8 {
@@ -251,7 +250,7 @@ mod tests {
     use super::*;
 
     fn key(partition: &str, name: &str) -> RecordKey {
-        RecordKey { kind: Kind::Token, partition: partition.into(), name: name.into() }
+        RecordKey::new(Kind::Token, partition, name)
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Shared {
             return Err(StoreError::Unavailable);
         }
         let most = limit.min(MOST_ENTRIES);
-        let mut after = after.map(|key| (Bucket::of(&key.partition), name_of(key)));
+        let mut after = after.map(|key| (Bucket::of(key.partition()), name_of(key)));
         let first = after.as_ref().map_or(Bucket::FIRST, |(bucket, _)| *bucket);
         let mut buckets: VecDeque<Bucket> = first.and_later().collect();
         let mut found = Vec::new();

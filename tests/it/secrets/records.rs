@@ -21,7 +21,7 @@ async fn unsealed(driven: &Driven) -> (Vec<Vec<u8>>, usize) {
     let (mut found, mut mints) = (Vec::new(), 0);
     for (key, record) in opened.records.scan(Kind::Idempotency, None, 10_000).await.unwrap() {
         let record: KeyRecord = decode(&record.bytes).unwrap();
-        let associated = |what: &str| [what.as_bytes(), b"/", key.name.as_bytes()].concat();
+        let associated = |what: &str| [what.as_bytes(), b"/", key.name().as_bytes()].concat();
         let open = |what, sealed| config.keys.sealing.open(&associated(what), sealed).unwrap();
         if let KeyState::Recorded(answer) = &record.state {
             found.push(open("answer", &answer.body).expose().to_vec());

@@ -97,7 +97,7 @@ async fn three_records() -> (tempfile::TempDir, Arc<ManualClock>, PathBuf) {
 async fn names(directory: &Path, clock: &Arc<ManualClock>) -> Vec<String> {
     let store = open(directory, clock);
     let found = store.scan(Kind::Token, None, 99).await.unwrap();
-    found.into_iter().map(|(key, _)| key.name).collect()
+    found.into_iter().map(|(key, _)| key.name().to_owned()).collect()
 }
 
 /// Where the last written byte of a journal stands; behind it are preallocated zeros.

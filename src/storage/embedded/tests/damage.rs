@@ -84,7 +84,7 @@ async fn contents(directory: &Path, clock: &Arc<ManualClock>) -> Result<BTreeSet
     let mut names = BTreeSet::new();
     for kind in Kind::ALL {
         let records = store.scan(kind, None, 99).await.unwrap();
-        names.extend(records.into_iter().map(|(key, _)| key.name));
+        names.extend(records.into_iter().map(|(key, _)| key.name().to_owned()));
     }
     Ok(names)
 }
