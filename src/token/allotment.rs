@@ -104,7 +104,7 @@ impl Allotments {
         });
         let fits = fits.await;
         // After an error it is not known whether they are off.
-        if fits == Ok(false) {
+        if fits == Ok(false) && !returned.is_empty() {
             self.return_later([(agent.clone(), returned)], now);
         }
         fits
@@ -153,7 +153,8 @@ impl Shared {
             };
             let is_taken = match together {
                 Ok(Committed::Applied(_)) => true,
-                Ok(Committed::Conflict) => {
+                // What is wrong with one of them is no reason not to write the others.
+                Ok(Committed::Conflict) | Err(StoreError::Corrupt) => {
                     let each =
                         portion.iter().map(|(agent, returned)| self.change(agent, now, returned, |_| true));
                     join_all(each).await.iter().all(Result::is_ok)

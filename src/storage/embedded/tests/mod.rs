@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::domain::clock::ManualClock;
+use crate::domain::id::AgentId;
 use crate::records::Revision;
 use crate::storage::contract::{self, Fixture, batch, put, read, token};
+use crate::token::Allotments;
 
 storage_contract!(new_store);
 ledger_model!(new_store, reopened);
@@ -208,4 +210,23 @@ async fn a_record_that_cannot_be_decoded_keeps_no_other_from_being_swept() {
     live.keyspace(Kind::Token).unwrap().insert(b"p\0m", b"not a record").unwrap();
     assert_eq!(shared.sweep(contract::START, 10).await, Ok(2));
     assert!(read(&shared, &token("a")).await.is_none() && read(&shared, &token("z")).await.is_none());
+}
+
+#[tokio::test]
+async fn a_count_of_live_tokens_that_cannot_be_read_keeps_no_other_from_being_written() {
+    let Fixture { store, clock, _guard } = new_store().await;
+    let allotments = Allotments::new(store.clone());
+    let agents = ["broken", "one", "two"].map(|id| AgentId::parse(id).unwrap());
+    let (now, end) = (clock.now(), clock.now().plus(Duration::from_secs(600)));
+    assert_eq!(allotments.take(&agents[0], end, 1, now).await, Ok(true));
+    let (key, _) = store.scan(Kind::Velocity, None, 1).await.unwrap().remove(0);
+    for agent in &agents[1..] {
+        assert_eq!(allotments.take(agent, end, 1, now).await, Ok(true));
+    }
+    contract::write(&store, vec![put(&key, "no count")]).await;
+    agents.iter().for_each(|agent| allotments.give_back(agent, end, now));
+    allotments.finish(now).await;
+    for agent in &agents[1..] {
+        assert_eq!(allotments.take(agent, end, 1, now).await, Ok(true), "{agent}");
+    }
 }
