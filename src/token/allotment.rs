@@ -62,10 +62,26 @@ pub struct Allotments(Arc<Shared>);
 
 struct Shared {
     store: Arc<dyn RecordStore>,
-    /// What was given back and is not written yet.
-    given_back: Mutex<HashMap<AgentId, Returned>>,
+    given_back: Mutex<GivenBack>,
     /// Held for reading by whoever writes it later, so that the end can wait for them.
     writing: RwLock<()>,
+}
+
+/// What was given back and is not written yet.
+#[derive(Default)]
+struct GivenBack {
+    by_agent: HashMap<AgentId, Returned>,
+    /// When that was, the last of it.
+    now: Timestamp,
+    /// Whether a task will write it.
+    is_awaited: bool,
+}
+
+impl GivenBack {
+    fn add(&mut self, agent: AgentId, returned: Returned) {
+        let waiting = self.by_agent.entry(agent).or_default();
+        returned.into_iter().for_each(|(hour, count)| *waiting.entry(hour).or_default() += count);
+    }
 }
 
 impl Allotments {
@@ -74,11 +90,11 @@ impl Allotments {
         Self(Arc::new(Shared { store, given_back: Mutex::default(), writing: RwLock::default() }))
     }
 
-    /// Writes at once what was given back, and waits for whoever is writing it: nothing follows.
+    /// Writes at once what was given back, and waits for whoever is writing it: nothing follows. What
+    /// the store does not take now ends with its hour.
     pub async fn finish(&self, now: Timestamp) {
         let _all = self.0.writing.write().await;
-        // What a store does not take now ends with its hour.
-        let _not_written = self.0.write_returned(now).await;
+        self.0.write_returned(now).await;
     }
 
     /// Counts one more live token; false, and nothing counted, when `limit` are live. What was given
@@ -93,7 +109,7 @@ impl Allotments {
         limit: u32,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let returned = self.0.given_back.lock().remove(agent).unwrap_or_default();
+        let returned = self.0.given_back.lock().by_agent.remove(agent).unwrap_or_default();
         let fits = self.0.change(agent, now, &returned, |tokens| {
             let live: u64 = tokens.by_hour.values().map(|count| u64::from(*count)).sum();
             let fits = live < u64::from(limit);
@@ -105,7 +121,7 @@ impl Allotments {
         let fits = fits.await;
         // After an error it is not known whether they are off.
         if fits == Ok(false) && !returned.is_empty() {
-            self.return_later([(agent.clone(), returned)], now);
+            self.return_later(agent, returned, now);
         }
         fits
     }
@@ -113,58 +129,82 @@ impl Allotments {
     /// Counts one token less, a moment later and together with others: nobody waits for it. What the
     /// store does not take then, or a crash forgets, ends with the token's hour.
     pub fn give_back(&self, agent: &AgentId, expires_at: Timestamp, now: Timestamp) {
-        self.return_later([(agent.clone(), BTreeMap::from([(hour(expires_at), 1)]))], now);
+        self.return_later(agent, BTreeMap::from([(hour(expires_at), 1)]), now);
     }
 
-    fn return_later(&self, returned: impl IntoIterator<Item = (AgentId, Returned)>, now: Timestamp) {
+    fn return_later(&self, agent: &AgentId, returned: Returned, now: Timestamp) {
         let mut given_back = self.0.given_back.lock();
-        let are_first = given_back.is_empty();
-        for (agent, returned) in returned {
-            let waiting = given_back.entry(agent).or_default();
-            returned.into_iter().for_each(|(hour, count)| *waiting.entry(hour).or_default() += count);
+        given_back.add(agent.clone(), returned);
+        given_back.now = now;
+        if std::mem::replace(&mut given_back.is_awaited, true) {
+            return;
         }
-        if are_first && !given_back.is_empty() {
-            // A store that is to be closed meanwhile is not held open for this.
-            let shared = Arc::downgrade(&self.0);
-            tokio::spawn(async move {
+        // A store that is to be closed meanwhile is not held open for this.
+        let shared = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
                 tokio::time::sleep(GATHER).await;
                 let Some(shared) = shared.upgrade() else { return };
                 let _writing = shared.writing.read().await;
-                let not_written = shared.write_returned(now).await;
-                Self(Arc::clone(&shared)).return_later(not_written, now);
-            });
-        }
+                let now = shared.given_back.lock().now;
+                shared.write_returned(now).await;
+                let mut given_back = shared.given_back.lock();
+                given_back.is_awaited = !given_back.by_agent.is_empty();
+                if !given_back.is_awaited {
+                    return;
+                }
+            }
+        });
     }
 }
 
 impl Shared {
-    /// Takes off what was given back, of every agent. Stops where the store does not take it, and
-    /// answers what was not tried.
-    async fn write_returned(&self, now: Timestamp) -> impl Iterator<Item = (AgentId, Returned)> + use<> {
-        let mut left = std::mem::take(&mut *self.given_back.lock()).into_iter();
-        loop {
-            let portion: Vec<_> = left.by_ref().take(WRITTEN_AT_ONCE).collect();
+    /// Takes off what was given back, of every agent once. Stops where the store takes nothing; what
+    /// certainly was not taken off still waits after that.
+    async fn write_returned(&self, now: Timestamp) {
+        let agents: Vec<AgentId> = self.given_back.lock().by_agent.keys().cloned().collect();
+        for agents in agents.chunks(WRITTEN_AT_ONCE) {
+            // No sooner than they are written: a mint meanwhile takes along what waits here.
+            let portion: Vec<(AgentId, Returned)> = {
+                let mut given_back = self.given_back.lock();
+                agents.iter().filter_map(|agent| given_back.by_agent.remove_entry(agent)).collect()
+            };
             if portion.is_empty() {
-                return left;
+                continue;
             }
-            let together = match self.store.joins_partitions() {
-                true => self.change_together(&portion, now).await,
-                false => Ok(Committed::Conflict),
-            };
-            let is_taken = match together {
-                Ok(Committed::Applied(_)) => true,
-                // What is wrong with one of them is no reason not to write the others.
-                Ok(Committed::Conflict) | Err(StoreError::Corrupt) => {
-                    let each =
-                        portion.iter().map(|(agent, returned)| self.change(agent, now, returned, |_| true));
-                    join_all(each).await.iter().all(Result::is_ok)
+            let written = self.write_portion(&portion, now).await;
+            let takes_some = written.iter().any(|written| !is_refusal(*written));
+            let mut given_back = self.given_back.lock();
+            for ((agent, returned), written) in portion.into_iter().zip(written) {
+                if is_refusal(written) {
+                    given_back.add(agent, returned);
                 }
-                Err(_) => false,
-            };
-            if !is_taken {
-                return left;
+            }
+            drop(given_back);
+            if !takes_some {
+                return;
             }
         }
+    }
+
+    /// Takes off what was given back of these agents, at once where the store can.
+    async fn write_portion(
+        &self,
+        portion: &[(AgentId, Returned)],
+        now: Timestamp,
+    ) -> Vec<Result<(), StoreError>> {
+        if self.store.joins_partitions() {
+            match self.change_together(portion, now).await {
+                Ok(Committed::Applied(_)) => return vec![Ok(()); portion.len()],
+                // What is wrong with one of them is no reason not to write the others.
+                Ok(Committed::Conflict) | Err(StoreError::Corrupt) => {}
+                Err(error) => return vec![Err(error); portion.len()],
+            }
+        }
+        let each = portion
+            .iter()
+            .map(async |(agent, returned)| self.change(agent, now, returned, |_| true).await.map(drop));
+        join_all(each).await
     }
 
     /// Takes off what was given back of several agents at once.
@@ -219,6 +259,14 @@ impl Shared {
     }
 }
 
+/// Whether a store that could do so another time has certainly not written something.
+fn is_refusal(written: Result<(), StoreError>) -> bool {
+    match written {
+        Err(StoreError::Unavailable | StoreError::NoSpace | StoreError::Changed) => true,
+        Ok(()) | Err(StoreError::Unacknowledged | StoreError::Corrupt) => false,
+    }
+}
+
 /// Whether an allotment is readable; `None` for a record of another use.
 pub fn is_readable(key: &RecordKey, bytes: &[u8]) -> Option<bool> {
     (key.name() == NAME).then(|| crate::records::codec::decode::<LiveTokens>(bytes).is_ok())
@@ -242,7 +290,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
 
     #[tokio::test]
-    async fn what_a_store_does_not_take_is_tried_again_but_for_what_failed() {
+    async fn what_a_store_refuses_waits_and_is_written_once_it_takes_it() {
         let store = Arc::new(MemoryStore::new(Arc::new(ManualClock::new(NOW))));
         let allotments = Allotments::new(store.clone());
         let agents: Vec<AgentId> = (0..200).map(|n| AgentId::parse(&format!("agent-{n}")).unwrap()).collect();
@@ -253,12 +301,26 @@ mod tests {
         let taken = store.commits();
         agents.iter().for_each(|agent| allotments.give_back(agent, end, NOW));
         store.fail(Some(StoreError::Unavailable));
-        let left: Vec<_> = allotments.0.write_returned(NOW).await.collect();
-        store.fail(None);
-        allotments.return_later(left, NOW);
         allotments.finish(NOW).await;
-        let written = usize::try_from(store.commits() - taken).unwrap();
-        assert_eq!(written, agents.len() - WRITTEN_AT_ONCE);
-        assert!(allotments.0.given_back.lock().is_empty());
+        assert_eq!(allotments.0.given_back.lock().by_agent.len(), agents.len());
+        store.fail(None);
+        allotments.finish(NOW).await;
+        assert_eq!(usize::try_from(store.commits() - taken).unwrap(), agents.len());
+        for agent in &agents {
+            assert_eq!(allotments.take(agent, end, 1, NOW).await, Ok(true), "{agent}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_taken_off_twice_after_a_commit_that_was_not_acknowledged() {
+        let store = Arc::new(MemoryStore::new(Arc::new(ManualClock::new(NOW))));
+        let allotments = Allotments::new(store.clone());
+        let agent = AgentId::parse("agent").unwrap();
+        let end = NOW.plus(Duration::from_secs(600));
+        assert_eq!(allotments.take(&agent, end, 1, NOW).await, Ok(true));
+        allotments.give_back(&agent, end, NOW);
+        store.fail(Some(StoreError::Unacknowledged));
+        allotments.finish(NOW).await;
+        assert!(allotments.0.given_back.lock().by_agent.is_empty());
     }
 }

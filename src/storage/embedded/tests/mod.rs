@@ -216,7 +216,7 @@ async fn a_record_that_cannot_be_decoded_keeps_no_other_from_being_swept() {
 async fn a_count_of_live_tokens_that_cannot_be_read_keeps_no_other_from_being_written() {
     let Fixture { store, clock, _guard } = new_store().await;
     let allotments = Allotments::new(store.clone());
-    let agents = ["broken", "one", "two"].map(|id| AgentId::parse(id).unwrap());
+    let agents: Vec<AgentId> = (0..150).map(|n| AgentId::parse(&format!("agent-{n}")).unwrap()).collect();
     let (now, end) = (clock.now(), clock.now().plus(Duration::from_secs(600)));
     assert_eq!(allotments.take(&agents[0], end, 1, now).await, Ok(true));
     let (key, _) = store.scan(Kind::Velocity, None, 1).await.unwrap().remove(0);
