@@ -66,7 +66,32 @@ struct Purchase<'b> {
     keys: usize,
 }
 
+/// A session that is ready to be paid, and a token for it.
+pub struct Basket<'b> {
+    purchase: Purchase<'b>,
+    session: String,
+    token: String,
+}
+
+impl Basket<'_> {
+    /// Pays, as often as it takes to hear of it.
+    pub async fn pay(mut self) {
+        self.purchase.complete(&self.session, &self.token).await;
+    }
+}
+
 impl Buyers {
+    /// A purchase up to where it is paid.
+    pub async fn fill_a_basket(&self, number: usize, merchant: &str) -> Option<Basket<'_>> {
+        let merchant = self.town.merchants.iter().find(|one| one.id == merchant)?;
+        let dice = Dice::of(self.seed, number as u64);
+        let mut purchase =
+            Purchase { buyers: self, number, merchant, agent: 0, temper: Temper::Patient, dice, keys: 0 };
+        let (session, total) = purchase.create().await?;
+        let token = purchase.mint(&session, total).await?;
+        Some(Basket { purchase, session, token })
+    }
+
     /// One purchase, to its end or until patience ends.
     pub async fn buy(&self, number: usize) {
         let mut dice = Dice::of(self.seed, number as u64);

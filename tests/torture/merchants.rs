@@ -14,6 +14,9 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 /// Longer than the gateway waits.
 pub const TOO_LONG: Duration = Duration::from_secs(3);
 
+/// The merchant that ignores idempotency keys: what reaches it twice it charges for twice.
+pub const KEYLESS: &str = "keyless";
+
 /// A merchant.
 pub struct Merchant {
     /// Its id at the gateway.

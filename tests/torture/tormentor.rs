@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::buyers::Buyers;
 use crate::dice::Dice;
-use crate::store::{Engine, Store};
+use crate::merchants::KEYLESS;
+use crate::store::{Disk, Engine, Store};
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -182,24 +183,42 @@ impl Tormentor {
 
 impl Tormentor {
     /// Makes the embedded store forget what it acknowledged between a third and two thirds of the
-    /// checkouts: it is put back as it was, behind the gateway's back.
+    /// checkouts: it is put back as it was, behind the gateway's back. Some pay meanwhile with what
+    /// the store has from before, so that there is something to be charged for twice.
     pub async fn forget(&mut self, checkouts: usize) {
         const COPY: &str = "copy";
+        const PAY_MEANWHILE: usize = 8;
+        let buyers = self.buyers.clone();
+        let mut waiting = Vec::new();
+        for number in checkouts..checkouts + PAY_MEANWHILE {
+            waiting.extend(buyers.fill_a_basket(number, KEYLESS).await);
+        }
         self.may_begin.store(checkouts, Ordering::Relaxed);
-        let town = Arc::clone(&self.buyers.town);
-        for (share, forget) in [(1, false), (2, true)] {
-            while self.buyers.done.load(Ordering::Relaxed) < checkouts * share / 3 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            let mut gateways = town.gateways.lock().await;
-            gateways.iter_mut().for_each(crate::gateway::Gateway::kill);
-            if let Store::Embedded(disk) = &*town.store.lock().await {
-                if forget { disk.restore(COPY) } else { disk.copy(COPY) }
-            }
-            for gateway in gateways.iter_mut() {
-                gateway.start();
-                gateway.ready().await.unwrap_or_else(|problem| panic!("{problem}"));
-            }
+        self.until_done(checkouts / 3).await;
+        self.stopped(|disk| disk.copy(COPY)).await;
+        for basket in waiting {
+            basket.pay().await;
+        }
+        self.until_done(checkouts * 2 / 3).await;
+        self.stopped(|disk| disk.restore(COPY)).await;
+    }
+
+    async fn until_done(&self, checkouts: usize) {
+        while self.buyers.done.load(Ordering::Relaxed) < checkouts {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Kills the gateways, does something to the embedded store, and starts them.
+    async fn stopped(&self, change: impl FnOnce(&Disk)) {
+        let mut gateways = self.buyers.town.gateways.lock().await;
+        gateways.iter_mut().for_each(crate::gateway::Gateway::kill);
+        if let Store::Embedded(disk) = &*self.buyers.town.store.lock().await {
+            change(disk);
+        }
+        for gateway in gateways.iter_mut() {
+            gateway.start();
+            gateway.ready().await.unwrap_or_else(|problem| panic!("{problem}"));
         }
     }
 }

@@ -19,7 +19,7 @@ use countersign::quickstart::shop::{Shop, ShopSettings};
 use tokio::sync::Mutex;
 
 use crate::gateway::Gateway;
-use crate::merchants::{DEADLINE, Merchant};
+use crate::merchants::{DEADLINE, KEYLESS, Merchant};
 use crate::store::{Engine, RedisSettings, Store};
 
 /// The gateways' own authority; the sockets are elsewhere.
@@ -74,7 +74,7 @@ impl Town {
         };
         let mut entries = String::new();
         let mut merchants = Vec::new();
-        for (id, keys) in [("keyed", true), ("keyless", false)] {
+        for (id, keys) in [("keyed", true), (KEYLESS, false)] {
             let mut settings =
                 ShopSettings::new(id, certificates.clone(), secret(), secret(), Arc::clone(&clock));
             settings.idempotency = keys;
