@@ -212,6 +212,9 @@ impl Compare {
         let arguments = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         results.command = format!("cargo run --release -p loadtest -- {arguments}");
         let is_wanted = |section| self.sections.is_empty() || self.sections.contains(&section);
+        if is_wanted(Section::Growth) {
+            self.growth.has_room(arena.path())?;
+        }
         if is_wanted(Section::Rows) {
             results.rows = self.rounds.measure(&arena, &progress).await?;
             self.output.keep(&results)?;

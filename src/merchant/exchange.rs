@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::acp::wire::json::Value;
+use crate::acp::wire::json::{Document, Value};
+use crate::acp::wire::syntax::Outline;
 
 /// What became of a request.
 #[derive(Clone, Debug)]
@@ -53,8 +54,8 @@ pub struct Answer {
     pub elapsed: Duration,
     /// Whether it says that it was given before (`Idempotent-Replayed`, ACP §6.3).
     pub is_replay: bool,
-    /// Whether the body is JSON, once somebody has asked.
-    is_json: OnceLock<bool>,
+    /// What the body holds where it is JSON, once somebody has asked.
+    outline: OnceLock<Option<Outline>>,
 }
 
 impl Answer {
@@ -66,19 +67,19 @@ impl Answer {
         body: Bytes,
         elapsed: Duration,
     ) -> Self {
-        Self { status, media_type, headers, body, elapsed, is_replay: false, is_json: OnceLock::new() }
+        Self { status, media_type, headers, body, elapsed, is_replay: false, outline: OnceLock::new() }
     }
 
     /// The same answer with another body.
     #[must_use]
     pub fn with_body(self, body: Bytes) -> Self {
-        Self { body, is_json: OnceLock::new(), ..self }
+        Self { body, outline: OnceLock::new(), ..self }
     }
 
     /// What the body says, where it is JSON.
     pub fn json(&self) -> Option<Value<'_>> {
-        let is_json = *self.is_json.get_or_init(|| Value::of_body(&self.body).is_some());
-        is_json.then(|| Value::of_accepted_body(&self.body)).flatten()
+        let outline = self.outline.get_or_init(|| Document::of_body(&self.body).map(Document::into_outline));
+        Value::of_outlined(&self.body, outline.as_ref()?)
     }
 }
 

@@ -26,6 +26,9 @@ use crate::progress::Progress;
 use crate::report::Growth;
 use crate::request::Style;
 
+/// Disk space, in bytes, that a stored token takes at the most: while tables merge both the old and
+/// the new are there.
+const PER_TOKEN: u64 = 2_700;
 /// Tokens stored at once while a store is filled.
 const BATCH: usize = 4_000;
 /// How long a store may take to close.
@@ -48,7 +51,7 @@ pub struct GrowthOf {
     #[arg(long, default_value_t = 10_000_000)]
     most_tokens: usize,
     /// Rounds of each pair.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     growth_rounds: usize,
     /// Requests in a window.
     #[arg(long, default_value_t = 8000)]
@@ -61,6 +64,26 @@ struct Side {
 }
 
 impl GrowthOf {
+    /// Whether the disk below `directory` has room for the tokens, before the time is spent that fills it.
+    ///
+    /// # Errors
+    /// When it has not, with what to do.
+    pub fn has_room(&self, directory: &Path) -> Result<()> {
+        let disk = rustix::fs::statvfs(directory)?;
+        let (free, needed) = (disk.f_bavail * disk.f_frsize, u64::try_from(self.most_tokens)? * PER_TOKEN);
+        if free < needed {
+            bail!(
+                "a store of {} tokens takes up to {} MB in {} while its tables merge, and {} are free: make \
+                 room, set TMPDIR, or lower --most-tokens",
+                self.most_tokens,
+                needed / 1_000_000,
+                directory.display(),
+                free / 1_000_000
+            );
+        }
+        Ok(())
+    }
+
     /// Measures.
     ///
     /// # Errors
@@ -102,10 +125,17 @@ impl GrowthOf {
         // The first round warms up: connections to merchants, the store's caches.
         for round in 0..=self.growth_rounds {
             progress.show(&format!("growth of {what}, round {round} of {}", self.growth_rounds));
-            let pair = (self.window(arena, small).await?, self.window(arena, large).await?);
+            // Neither side always follows the other.
+            let (of_small, of_large) = if round % 2 == 0 {
+                let of_small = self.window(arena, small).await?;
+                (of_small, self.window(arena, large).await?)
+            } else {
+                let of_large = self.window(arena, large).await?;
+                (self.window(arena, small).await?, of_large)
+            };
             if round > 0 {
-                growth.small.push(pair.0);
-                growth.large.push(pair.1);
+                growth.small.push(of_small);
+                growth.large.push(of_large);
             }
         }
         Ok(growth)

@@ -2,7 +2,7 @@
 //! (`acp/protocol.md` §6), in the dialects in use (`acp/divergences.md` 4).
 
 use super::WireError;
-use super::json::{Object, Value};
+use super::json::{Document, Object, Value};
 use crate::domain::id::TokenId;
 use crate::domain::secret::SecretString;
 
@@ -67,10 +67,10 @@ impl CompleteView {
     /// string; several that differ; repeated members on the way to one. Whatever else it holds is
     /// the merchant's to judge.
     pub fn read(body: &[u8]) -> Result<Self, WireError> {
-        let root = Value::of_body(body)
-            .filter(|body| body.is_object())
+        let document = Document::of_body(body)
+            .filter(|document| document.value().is_object())
             .ok_or_else(|| WireError::structural("The body must be one JSON object.", "$"))?;
-        let places = Places::open(root)?;
+        let places = Places::open(document.value())?;
         let token = agreed(places.tokens(), "Only one payment token may be given.")?;
         let handler_id = agreed(places.handlers(), "Only one handler_id may be given.")?;
         let purchase_order = present(&places.payment_data, "purchase_order_number");

@@ -5,17 +5,26 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-use super::syntax::is_json;
+use super::syntax::{Container, Outline, outline};
 use super::walk::Walk;
 
 /// The most members or elements read of one object or array: more than any body within the
 /// gateway's limit of nodes has.
 const MAX_ENTRIES: usize = 10_000;
 
-/// A JSON value, still text, and known to be valid: the whole body is checked once, before anything
-/// in it is opened. Not printable: it may be a card number.
+/// A whole body that is JSON: checked once, before anything in it is opened.
+pub struct Document<'a> {
+    text: &'a str,
+    outline: Outline,
+}
+
+/// A JSON value, still text, and known to be valid. Not printable: it may be a card number.
 #[derive(Clone, Copy)]
-pub struct Value<'a>(&'a str);
+pub struct Value<'a> {
+    text: &'a str,
+    /// The objects and arrays within it.
+    inside: &'a [Container],
+}
 
 /// An object's members in order, their names unescaped and distinct.
 pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
@@ -46,40 +55,57 @@ impl Text<'_> {
     }
 }
 
-impl<'a> Value<'a> {
-    /// A whole body; `None` when it is not UTF-8 or not one JSON value.
+impl<'a> Document<'a> {
+    /// Reads a body; `None` when it is not UTF-8 or not one JSON value.
     pub fn of_body(body: &'a [u8]) -> Option<Self> {
-        Self::of_text(std::str::from_utf8(body).ok()?)
+        let text = std::str::from_utf8(body).ok()?.trim_matches(SPACE);
+        Some(Self { text, outline: outline(text)? })
     }
 
-    /// A whole body that [`Self::of_body`] has accepted before.
-    pub fn of_accepted_body(body: &'a [u8]) -> Option<Self> {
-        std::str::from_utf8(body).ok().map(|text| Self(text.trim_matches(SPACE)))
+    /// Its value.
+    pub fn value(&self) -> Value<'_> {
+        Value::whole(self.text, &self.outline)
     }
 
-    fn of_text(text: &'a str) -> Option<Self> {
-        let text = text.trim_matches(SPACE);
-        is_json(text).then_some(Self(text))
+    /// What is worth keeping of it, for [`Value::of_outlined`].
+    pub fn into_outline(self) -> Outline {
+        self.outline
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The value of a body that was read before.
+    pub fn of_outlined(body: &'a [u8], outline: &'a Outline) -> Option<Self> {
+        std::str::from_utf8(body).ok().map(|text| Self::whole(text.trim_matches(SPACE), outline))
+    }
+
+    const fn part((text, inside): (&'a str, &'a [Container])) -> Self {
+        Self { text, inside }
+    }
+
+    /// The first of an outline is the value itself, if it is an object or array.
+    fn whole(text: &'a str, outline: &'a Outline) -> Self {
+        Self { text, inside: outline.get(1..).unwrap_or_default() }
     }
 
     /// The JSON text of the value.
     pub const fn raw(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// Whether it is `null`.
     pub fn is_null(self) -> bool {
-        self.0 == "null"
+        self.text == "null"
     }
 
     /// Whether it is an object, whatever its members.
     pub fn is_object(self) -> bool {
-        self.0.starts_with('{')
+        self.text.starts_with('{')
     }
 
     /// `true` or `false`.
     pub fn boolean(self) -> Option<bool> {
-        match self.0 {
+        match self.text {
             "true" => Some(true),
             "false" => Some(false),
             _ => None,
@@ -88,46 +114,46 @@ impl<'a> Value<'a> {
 
     /// An object; `None` for anything else, a repeated member name, or too many members.
     pub fn object(self) -> Option<Object<'a>> {
-        let mut walk = Walk::into(self.0, '{')?;
+        let mut walk = Walk::into(self.text, self.inside, '{')?;
         let mut members = Vec::with_capacity(16);
         while walk.has_more() {
             if members.len() == MAX_ENTRIES {
                 return None;
             }
-            let name = match Value(walk.value()?).text()? {
+            let name = match Self::part(walk.value()?).text()? {
                 Text::Borrowed(name) => Cow::Borrowed(name),
                 Text::Owned(name) => Cow::Owned(name.as_str().to_owned()),
             };
-            members.push((name, Value(walk.value()?)));
+            members.push((name, Self::part(walk.value()?)));
         }
         (!repeats(&members)).then_some(Object(members))
     }
 
     /// An array; `None` for anything else or too many elements.
     pub fn array(self) -> Option<Vec<Self>> {
-        let mut walk = Walk::into(self.0, '[')?;
+        let mut walk = Walk::into(self.text, self.inside, '[')?;
         let mut elements = Vec::new();
         while walk.has_more() {
             if elements.len() == MAX_ENTRIES {
                 return None;
             }
-            elements.push(Value(walk.value()?));
+            elements.push(Self::part(walk.value()?));
         }
         Some(elements)
     }
 
     /// A string; `None` for anything else and for lone surrogates.
     pub fn text(self) -> Option<Text<'a>> {
-        let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
         if inside.contains('\\') { unescape(inside).map(Text::Owned) } else { Some(Text::Borrowed(inside)) }
     }
 
     /// A number that is an integer, written in any way (`10`, `10.0`, `1e1`); saturates at the ends
     /// of `i64`. `None` for anything else.
     pub fn integer(self) -> Option<i64> {
-        let (negative, magnitude) = match self.0.strip_prefix('-') {
+        let (negative, magnitude) = match self.text.strip_prefix('-') {
             Some(rest) => (true, rest),
-            None => (false, self.0),
+            None => (false, self.text),
         };
         if !magnitude.starts_with(|first: char| first.is_ascii_digit()) {
             return None;
@@ -236,7 +262,7 @@ mod tests {
     use super::*;
 
     fn integer(text: &str) -> Option<i64> {
-        Value::of_body(text.as_bytes()).unwrap().integer()
+        Document::of_body(text.as_bytes()).unwrap().value().integer()
     }
 
     #[test]
@@ -258,14 +284,16 @@ mod tests {
 
     #[test]
     fn a_repeated_name_is_no_object_however_it_is_escaped() {
-        assert!(Value::of_body(br#"{"a":1,"\u0061":2}"#).unwrap().object().is_none());
-        assert!(Value::of_body(br#"{"a":1,"b":{"a":2}}"#).unwrap().object().is_some());
+        let is_object = |body: &[u8]| Document::of_body(body).unwrap().value().object().is_some();
+        assert!(!is_object(br#"{"a":1,"\u0061":2}"#));
+        assert!(is_object(br#"{"a":1,"b":{"a":2}}"#));
     }
 
     #[test]
     fn nesting_costs_no_stack() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(Value::of_body(deep.as_bytes()).unwrap().array().is_some_and(|inner| inner.len() == 1));
+        let document = Document::of_body(deep.as_bytes()).unwrap();
+        assert!(document.value().array().is_some_and(|inner| inner.len() == 1));
     }
 
     /// The value as it is found one level at a time.
@@ -303,15 +331,16 @@ mod tests {
             let json = serde_json::to_string(&text).unwrap();
             let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
             for written in [json, format!("\"{escaped}\"")] {
-                let value = Value::of_body(written.as_bytes()).unwrap();
-                let read = value.text().unwrap();
+                let document = Document::of_body(written.as_bytes()).unwrap();
+                let read = document.value().text().unwrap();
                 prop_assert_eq!(read.as_str(), text.as_str());
             }
         }
 
         #[test]
         fn any_bytes_are_refused_or_opened(body in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Some(value) = Value::of_body(&body) {
+            if let Some(document) = Document::of_body(&body) {
+                let value = document.value();
                 let _ = (value.object().is_some(), value.array().is_some(), value.text().is_some(), value.integer());
             }
         }
@@ -320,7 +349,7 @@ mod tests {
         fn members_and_elements_are_those_an_independent_reader_finds(value in any_value(), indent in any::<bool>()) {
             let text = if indent { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let text = text.unwrap();
-            prop_assert_eq!(rebuilt(Value::of_body(text.as_bytes()).unwrap()), value);
+            prop_assert_eq!(rebuilt(Document::of_body(text.as_bytes()).unwrap().value()), value);
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use super::WireError;
 use super::fields::Fields;
-use super::json::Value;
+use super::json::Document;
 use crate::domain::id::{ClaimId, SessionId};
 use crate::domain::money::{Currency, MinorUnits, Money};
 
@@ -23,9 +23,10 @@ impl RedeemRequest {
     /// # Errors
     /// [`WireError`]: structural, or semantic for an amount that is none.
     pub fn read(body: &[u8]) -> Result<Self, WireError> {
-        let body = Value::of_body(body)
+        let document = Document::of_body(body)
             .ok_or_else(|| WireError::structural("The body must be one JSON object.", "$"))?;
-        let fields = Fields::open(body, "$", &["claim", "checkout_session_id", "amount", "currency"])?;
+        let fields =
+            Fields::open(document.value(), "$", &["claim", "checkout_session_id", "amount", "currency"])?;
         let not_an_id = |name| WireError::structural("This is not an id.", fields.at(name));
         let claim = ClaimId::parse(fields.text("claim", 128)?.as_str());
         let session = SessionId::parse(fields.text("checkout_session_id", 128)?.as_str());

@@ -1,50 +1,113 @@
-//! Whether text is JSON (RFC 8259), and nothing else: one pass, without recursion and without a tree.
-//! Apart because everything a merchant answers passes through here, and most of it is never opened.
+//! Whether text is JSON (RFC 8259), and where its objects and arrays end: one pass, without recursion
+//! and without a tree. Apart because everything a merchant answers passes through here, and most of
+//! it is never opened.
 
 use crate::acp::canonical::plain_run;
 
-/// Whether `text` is one JSON value.
-pub fn is_json(text: &str) -> bool {
+/// The objects and arrays of a JSON text, in the order in which they begin. Holds no byte of it.
+pub type Outline = Box<[Container]>;
+
+/// An object or array. In 32 bits each, because a hostile answer may consist of little else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Bytes from its first bracket to its last.
+    length: u32,
+    /// Objects and arrays within it, at any depth: those that follow it in the outline.
+    inside: u32,
+}
+
+impl Container {
+    /// Bytes from its first bracket to its last.
+    pub fn length(self) -> usize {
+        usize::try_from(self.length).unwrap_or(usize::MAX)
+    }
+
+    /// Objects and arrays within it, at any depth: those that follow it in the outline.
+    pub fn inside(self) -> usize {
+        usize::try_from(self.inside).unwrap_or(usize::MAX)
+    }
+}
+
+/// The outline of a text that is one JSON value; `None` when it is anything else, or 4 GiB long.
+pub fn outline(text: &str) -> Option<Outline> {
+    u32::try_from(text.len()).ok()?;
     let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
-    let mut open: Vec<u8> = Vec::with_capacity(32);
+    let mut drawing = Drawing { containers: Vec::with_capacity(64), open: Vec::with_capacity(16) };
     loop {
         reader.pass_space();
         match reader.bytes.get(reader.at) {
             Some(b'{') => {
+                drawing.begin(reader.at);
                 reader.at += 1;
                 if reader.next() != Some(b'}') {
                     if !reader.pass_name() {
-                        return false;
+                        return None;
                     }
-                    open.push(b'{');
                     continue;
                 }
                 reader.at += 1;
+                drawing.end(reader.at);
             }
             Some(b'[') => {
+                drawing.begin(reader.at);
                 reader.at += 1;
                 if reader.next() != Some(b']') {
-                    open.push(b'[');
                     continue;
                 }
                 reader.at += 1;
+                drawing.end(reader.at);
             }
             _ if reader.pass_scalar() => {}
-            _ => return false,
+            _ => return None,
         }
         // After a value: the end of what it stands in, or another one.
         loop {
             let next = reader.next();
+            let Some(open) = drawing.innermost(reader.bytes) else {
+                return next.is_none().then(|| drawing.containers.into_boxed_slice());
+            };
             reader.at += 1;
-            match (open.last(), next) {
-                (None, next) => return next.is_none(),
-                (Some(b'{'), Some(b',')) if reader.pass_name() => break,
-                (Some(b'['), Some(b',')) => break,
-                (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) => drop(open.pop()),
-                _ => return false,
+            match (open, next) {
+                (b'{', Some(b',')) if reader.pass_name() => break,
+                (b'[', Some(b',')) => break,
+                (b'{', Some(b'}')) | (b'[', Some(b']')) => drawing.end(reader.at),
+                _ => return None,
             }
         }
     }
+}
+
+/// An outline under way.
+struct Drawing {
+    containers: Vec<Container>,
+    /// Those that have not ended: the place of each among all, and the offset of its bracket.
+    open: Vec<(u32, u32)>,
+}
+
+impl Drawing {
+    fn begin(&mut self, at: usize) {
+        self.open.push((small(self.containers.len()), small(at)));
+        self.containers.push(Container { length: 0, inside: 0 });
+    }
+
+    fn end(&mut self, at: usize) {
+        let Some((place, start)) = self.open.pop() else { return };
+        let all = small(self.containers.len());
+        if let Some(ended) = usize::try_from(place).ok().and_then(|place| self.containers.get_mut(place)) {
+            *ended = Container { length: small(at) - start, inside: all - place - 1 };
+        }
+    }
+
+    /// The bracket of the innermost that has not ended.
+    fn innermost(&self, bytes: &[u8]) -> Option<u8> {
+        let (_, start) = self.open.last()?;
+        bytes.get(usize::try_from(*start).ok()?).copied()
+    }
+}
+
+/// An offset or a count within a text whose length fits.
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 struct Reader<'a> {
@@ -154,7 +217,17 @@ mod tests {
     use super::*;
 
     fn agrees(text: &str) -> bool {
-        is_json(text) == serde_json::from_str::<IgnoredAny>(text).is_ok()
+        outline(text).is_some() == serde_json::from_str::<IgnoredAny>(text).is_ok()
+    }
+
+    #[test]
+    fn an_outline_tells_where_each_object_and_array_ends_and_what_it_holds() {
+        let drawn = |text: &str| -> Vec<(usize, usize)> {
+            outline(text).unwrap().into_iter().map(|one| (one.length(), one.inside())).collect()
+        };
+        assert_eq!(drawn("7"), []);
+        assert_eq!(drawn(" {} "), [(2, 0)]);
+        assert_eq!(drawn(r#"{"a":[1,{"]":"}"}],"b":[ ]}"#), [(27, 3), (13, 1), (9, 0), (3, 0)]);
     }
 
     #[test]
@@ -217,7 +290,7 @@ mod tests {
             assert!(agrees(text), "{text:?}");
         }
         assert!(
-            is_json(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+            outline(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))).is_some(),
             "nesting costs no stack"
         );
     }

@@ -1,18 +1,21 @@
-//! Where the values of JSON that is known to be valid begin and end, one level at a time. Apart from
-//! the check, which is made once, while a body is walked as often as something in it is opened.
+//! A walk over the members of an object or the elements of an array that is known to be valid, one
+//! level at a time: what is not opened is passed over in one step.
 
+use super::syntax::Container;
 use crate::acp::canonical::plain_run;
 
 /// A walk through one object or array.
 pub(super) struct Walk<'a> {
     text: &'a str,
     at: usize,
+    /// The objects and arrays that are still ahead.
+    ahead: &'a [Container],
 }
 
 impl<'a> Walk<'a> {
     /// The inside of an object or array; `None` when it does not open with `bracket`.
-    pub(super) fn into(text: &'a str, bracket: char) -> Option<Self> {
-        text.starts_with(bracket).then_some(Self { text, at: 1 })
+    pub(super) fn into(text: &'a str, inside: &'a [Container], bracket: char) -> Option<Self> {
+        text.starts_with(bracket).then_some(Self { text, at: 1, ahead: inside })
     }
 
     /// Whether another member or element follows; passes the comma before it.
@@ -26,16 +29,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The value that stands here, or after the colon.
-    pub(super) fn value(&mut self) -> Option<&'a str> {
+    /// The value that stands here, or after the colon, and the objects and arrays within it.
+    pub(super) fn value(&mut self) -> Option<(&'a str, &'a [Container])> {
         self.has_more().then_some(())?;
         let start = self.at;
+        let mut inside: &[Container] = &[];
         match self.text.as_bytes().get(start)? {
             b'"' => self.pass_string(),
-            b'{' | b'[' => self.pass_brackets(),
+            b'{' | b'[' => {
+                let (container, rest) = self.ahead.split_first()?;
+                (inside, self.ahead) = rest.split_at_checked(container.inside())?;
+                self.at += container.length();
+            }
             _ => self.pass_scalar(),
         }
-        self.text.get(start..self.at)
+        Some((self.text.get(start..self.at)?, inside))
     }
 
     fn pass_string(&mut self) {
@@ -49,26 +57,6 @@ impl<'a> Walk<'a> {
             }
             // What is escaped ends nothing.
             self.at += 1;
-        }
-    }
-
-    fn pass_brackets(&mut self) {
-        let bytes = self.text.as_bytes();
-        let mut open = 0usize;
-        while let Some(byte) = bytes.get(self.at) {
-            match byte {
-                b'"' => {
-                    self.pass_string();
-                    continue;
-                }
-                b'{' | b'[' => open += 1,
-                b'}' | b']' => open -= 1,
-                _ => {}
-            }
-            self.at += 1;
-            if open == 0 {
-                return;
-            }
         }
     }
 

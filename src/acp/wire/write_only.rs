@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::json::Value;
+use super::json::{Document, Value};
 
 const WRITE_ONLY: [&str; 2] = ["intent_trace", "affiliate_attribution"];
 
@@ -18,11 +18,8 @@ pub fn strip_write_only(body: Bytes) -> Option<Bytes> {
     if !may_hold_one(std::str::from_utf8(&body).ok()?) {
         return Some(body);
     }
-    let root = Value::of_body(&body)?;
-    match strip(root, MAX_DEPTH)? {
-        None => Some(body),
-        Some(stripped) => Some(stripped.into()),
-    }
+    let stripped = strip(Document::of_body(&body)?.value(), MAX_DEPTH)?;
+    Some(stripped.map_or(body, Bytes::from))
 }
 
 /// Cheap and never wrong in the safe direction: a name can only hide behind a Unicode escape.

@@ -17,7 +17,7 @@ pub use vault::{VaultJson, VaultJsonError, merge_vault_json};
 
 use super::WireError;
 use super::fields::Fields;
-use super::json::Value;
+use super::json::{Document, Value};
 use crate::acp::Settings;
 use crate::acp::version::Version;
 use crate::domain::clock::Timestamp;
@@ -113,10 +113,10 @@ impl DelegatePayment {
         now: Timestamp,
         settings: &Settings,
     ) -> Result<Self, WireError> {
-        let body = Value::of_body(body)
+        let document = Document::of_body(body)
             .ok_or_else(|| WireError::structural("The body must be one JSON object.", "$"))?;
         let fields = Fields::open(
-            body,
+            document.value(),
             "$",
             &["payment_method", "allowance", "billing_address", "risk_signals", "metadata"],
         )?;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{BillingAddress, DelegatePayment};
-use crate::acp::wire::json::Value;
+use crate::acp::wire::json::Document;
 use crate::domain::secret::SecretBytes;
 
 /// A card in two pieces of JSON, for two keys of different lives.
@@ -132,17 +132,18 @@ fn address(address: &BillingAddress) -> Address<'_> {
 /// [`VaultJsonError`] when either piece is not what [`DelegatePayment::to_vault_json`] wrote.
 pub fn merge_vault_json(card: &[u8], perishable: Option<&[u8]>) -> Result<SecretBytes, VaultJsonError> {
     let Some(perishable) = perishable else {
-        let kept = Value::of_body(card).and_then(Value::object).ok_or(VaultJsonError)?;
-        kept.get("payment_method").ok_or(VaultJsonError)?;
+        let kept = Document::of_body(card).ok_or(VaultJsonError)?;
+        kept.value().object().and_then(|kept| kept.get("payment_method")).ok_or(VaultJsonError)?;
         return Ok(SecretBytes::new(card.to_vec()));
     };
     merged(card, perishable).ok_or(VaultJsonError)
 }
 
 fn merged(card: &[u8], perishable: &[u8]) -> Option<SecretBytes> {
-    let kept = Value::of_body(card)?.object()?;
+    let [kept, values] = [Document::of_body(card)?, Document::of_body(perishable)?];
+    let kept = kept.value().object()?;
     let method = kept.get("payment_method").filter(|method| method.is_object())?.raw();
-    let values = Value::of_body(perishable).filter(|values| values.is_object())?.raw();
+    let values = Some(values.value()).filter(|values| values.is_object())?.raw();
     let mut parts = vec![r#"{"payment_method":"#, method.strip_suffix('}')?];
     let values = values.strip_prefix('{')?;
     if values.trim_start() == "}" {

@@ -7,7 +7,7 @@ mod total;
 pub use fault::SessionFault;
 pub use total::Total;
 
-use super::json::{Object, Value};
+use super::json::{Document, Object, Value};
 use crate::domain::id::SessionId;
 use crate::domain::money::{Currency, Money};
 use crate::domain::session::{Lifecycle, SessionTotal};
@@ -100,7 +100,7 @@ impl SessionView {
     /// # Errors
     /// [`NotASession`].
     pub fn read(body: &[u8]) -> Result<Self, NotASession> {
-        Self::of(Value::of_body(body).ok_or(NotASession)?)
+        Self::of(Document::of_body(body).ok_or(NotASession)?.value())
     }
 
     /// As [`Self::read`], of a body that is known to be JSON.
