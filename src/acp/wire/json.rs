@@ -346,7 +346,11 @@ mod tests {
         }
 
         #[test]
-        fn members_and_elements_are_those_an_independent_reader_finds(value in any_value(), indent in any::<bool>()) {
+        fn members_and_elements_are_those_an_independent_reader_finds(
+            value in any_value(), indent in any::<bool>(), too_many_for_an_outline in any::<bool>()
+        ) {
+            let more = if too_many_for_an_outline { vec![serde_json::json!([]); 5000] } else { vec![] };
+            let value = serde_json::json!([value, more]);
             let text = if indent { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let text = text.unwrap();
             prop_assert_eq!(rebuilt(Document::of_body(text.as_bytes()).unwrap().value()), value);

@@ -4,10 +4,15 @@
 
 use crate::acp::canonical::plain_run;
 
-/// The objects and arrays of a JSON text, in the order in which they begin. Holds no byte of it.
+/// The objects and arrays of a JSON text, in the order in which they begin; none where there are too
+/// many. Holds no byte of it.
 pub type Outline = Box<[Container]>;
 
-/// An object or array. In 32 bits each, because a hostile answer may consist of little else.
+/// The most objects and arrays that are noted: a hostile body may consist of little else, and must not
+/// take many times its own size.
+const MAX_CONTAINERS: usize = 4096;
+
+/// An object or array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Container {
     /// Bytes from its first bracket to its last.
@@ -32,12 +37,12 @@ impl Container {
 pub fn outline(text: &str) -> Option<Outline> {
     u32::try_from(text.len()).ok()?;
     let mut reader = Reader { bytes: text.as_bytes(), at: 0 };
-    let mut drawing = Drawing { containers: Vec::with_capacity(64), open: Vec::with_capacity(16) };
+    let mut drawing = Drawing::default();
     loop {
         reader.pass_space();
         match reader.bytes.get(reader.at) {
             Some(b'{') => {
-                drawing.begin(reader.at);
+                drawing.begin(b'{', reader.at);
                 reader.at += 1;
                 if reader.next() != Some(b'}') {
                     if !reader.pass_name() {
@@ -49,7 +54,7 @@ pub fn outline(text: &str) -> Option<Outline> {
                 drawing.end(reader.at);
             }
             Some(b'[') => {
-                drawing.begin(reader.at);
+                drawing.begin(b'[', reader.at);
                 reader.at += 1;
                 if reader.next() != Some(b']') {
                     continue;
@@ -63,7 +68,7 @@ pub fn outline(text: &str) -> Option<Outline> {
         // After a value: the end of what it stands in, or another one.
         loop {
             let next = reader.next();
-            let Some(open) = drawing.innermost(reader.bytes) else {
+            let Some(open) = drawing.open.last() else {
                 return next.is_none().then(|| drawing.containers.into_boxed_slice());
             };
             reader.at += 1;
@@ -79,29 +84,40 @@ pub fn outline(text: &str) -> Option<Outline> {
 
 /// An outline under way.
 struct Drawing {
+    /// The brackets that have not been closed.
+    open: Vec<u8>,
     containers: Vec<Container>,
-    /// Those that have not ended: the place of each among all, and the offset of its bracket.
-    open: Vec<(u32, u32)>,
+    /// Of each open bracket its place among the containers, and its offset.
+    begun: Vec<(u32, u32)>,
+    too_many: bool,
+}
+
+impl Default for Drawing {
+    fn default() -> Self {
+        let containers = Vec::with_capacity(64);
+        Self { open: Vec::with_capacity(32), containers, begun: Vec::with_capacity(32), too_many: false }
+    }
 }
 
 impl Drawing {
-    fn begin(&mut self, at: usize) {
-        self.open.push((small(self.containers.len()), small(at)));
-        self.containers.push(Container { length: 0, inside: 0 });
+    fn begin(&mut self, bracket: u8, at: usize) {
+        self.open.push(bracket);
+        if self.containers.len() == MAX_CONTAINERS {
+            (self.containers, self.begun, self.too_many) = (Vec::new(), Vec::new(), true);
+        }
+        if !self.too_many {
+            self.begun.push((small(self.containers.len()), small(at)));
+            self.containers.push(Container { length: 0, inside: 0 });
+        }
     }
 
     fn end(&mut self, at: usize) {
-        let Some((place, start)) = self.open.pop() else { return };
+        self.open.pop();
+        let Some((place, start)) = self.begun.pop() else { return };
         let all = small(self.containers.len());
         if let Some(ended) = usize::try_from(place).ok().and_then(|place| self.containers.get_mut(place)) {
             *ended = Container { length: small(at) - start, inside: all - place - 1 };
         }
-    }
-
-    /// The bracket of the innermost that has not ended.
-    fn innermost(&self, bytes: &[u8]) -> Option<u8> {
-        let (_, start) = self.open.last()?;
-        bytes.get(usize::try_from(*start).ok()?).copied()
     }
 }
 
@@ -228,6 +244,9 @@ mod tests {
         assert_eq!(drawn("7"), []);
         assert_eq!(drawn(" {} "), [(2, 0)]);
         assert_eq!(drawn(r#"{"a":[1,{"]":"}"}],"b":[ ]}"#), [(27, 3), (13, 1), (9, 0), (3, 0)]);
+        let many = |inside: usize| format!("[{}{{}}]", "[],".repeat(inside - 1));
+        assert_eq!(drawn(&many(MAX_CONTAINERS - 1)).len(), MAX_CONTAINERS);
+        assert_eq!(drawn(&many(MAX_CONTAINERS)), [], "nothing is kept of too many");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A walk over the members of an object or the elements of an array that is known to be valid, one
-//! level at a time: what is not opened is passed over in one step.
+//! level at a time: what is not opened is passed over in one step where the outline tells its length.
 
 use super::syntax::Container;
 use crate::acp::canonical::plain_run;
@@ -8,7 +8,7 @@ use crate::acp::canonical::plain_run;
 pub(super) struct Walk<'a> {
     text: &'a str,
     at: usize,
-    /// The objects and arrays that are still ahead.
+    /// The objects and arrays that are still ahead, where the outline has them.
     ahead: &'a [Container],
 }
 
@@ -37,9 +37,12 @@ impl<'a> Walk<'a> {
         match self.text.as_bytes().get(start)? {
             b'"' => self.pass_string(),
             b'{' | b'[' => {
-                let (container, rest) = self.ahead.split_first()?;
-                (inside, self.ahead) = rest.split_at_checked(container.inside())?;
-                self.at += container.length();
+                if let Some((container, rest)) = self.ahead.split_first() {
+                    (inside, self.ahead) = rest.split_at_checked(container.inside())?;
+                    self.at += container.length();
+                } else {
+                    self.pass_brackets();
+                }
             }
             _ => self.pass_scalar(),
         }
@@ -57,6 +60,27 @@ impl<'a> Walk<'a> {
             }
             // What is escaped ends nothing.
             self.at += 1;
+        }
+    }
+
+    /// Where the outline was left away.
+    fn pass_brackets(&mut self) {
+        let bytes = self.text.as_bytes();
+        let mut open = 0usize;
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b'"' => {
+                    self.pass_string();
+                    continue;
+                }
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if open == 0 {
+                return;
+            }
         }
     }
 
