@@ -43,7 +43,7 @@ pub struct Rounds {
     #[arg(long, default_value_t = 9)]
     pub rounds: usize,
     /// Length of a window, in seconds.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 2.0)]
     pub seconds: f64,
     /// Rounds that also measure latency at half of each row's load.
     #[arg(long, default_value_t = 3)]
