@@ -9,11 +9,10 @@ use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use fjall::Slice;
+use fjall::{Keyspace, Slice};
 use parking_lot::Mutex;
 
-use super::encoding::{Header, StoreKey};
-use super::live::Live;
+use super::encoding::{Header, StoreKey, position};
 use crate::domain::clock::Timestamp;
 use crate::records::Kind;
 
@@ -58,11 +57,11 @@ impl Walks {
         self.0.iter().filter(|walk| walk.kinds.contains(&kind)).for_each(|walk| walk.written(at));
     }
 
-    /// At most `limit` records that have expired.
-    pub(super) fn expired(&self, live: &Live, now: Timestamp, limit: usize) -> Vec<StoreKey> {
+    /// At most `limit` of the records, which stand in one keyspace for each kind, that have expired.
+    pub(super) fn expired(&self, records: &[Keyspace], now: Timestamp, limit: usize) -> Vec<StoreKey> {
         let mut found = Vec::new();
         for walk in &self.0 {
-            found.extend(walk.expired(live, now, limit - found.len()));
+            found.extend(walk.expired(records, now, limit - found.len()));
         }
         found
     }
@@ -82,7 +81,7 @@ impl Walk {
 
     /// At most `limit` records that have expired. Goes on where it stopped, round after round, but
     /// begins none before anything can have expired.
-    fn expired(&self, live: &Live, now: Timestamp, limit: usize) -> HashSet<StoreKey> {
+    fn expired(&self, records: &[Keyspace], now: Timestamp, limit: usize) -> HashSet<StoreKey> {
         let mut place = self.place.lock();
         let mut portion = Portion { now, limit, left: PORTION.max(limit), found: HashSet::new() };
         // A portion that begins within a round goes on into another: what expired behind it since is
@@ -96,7 +95,7 @@ impl Walk {
                 self.written.swap(END, Ordering::AcqRel);
                 *place = Place { next: Some((0, Bound::Unbounded)), earliest: END };
             }
-            portion.walk(live, self.kinds, &mut place);
+            portion.walk(records, self.kinds, &mut place);
             if place.next.is_some() {
                 break;
             }
@@ -114,13 +113,13 @@ struct Portion {
 
 impl Portion {
     /// Walks on until the round or the portion ends.
-    fn walk(&mut self, live: &Live, kinds: &[Kind], place: &mut Place) {
+    fn walk(&mut self, records: &[Keyspace], kinds: &[Kind], place: &mut Place) {
         while let Some((number, after)) = place.next.take() {
             let Some(kind) = kinds.get(number).copied() else { return };
             let mut reached = None;
-            let records = live.keyspace(kind).into_iter();
+            let of_kind = records.get(position(kind)).into_iter();
             for entry in
-                records.flat_map(|records| records.range::<Vec<u8>, _>((after.clone(), Bound::Unbounded)))
+                of_kind.flat_map(|records| records.range::<Vec<u8>, _>((after.clone(), Bound::Unbounded)))
             {
                 if self.found.len() >= self.limit || self.left == 0 {
                     let reached = reached.map_or(after, |key: Slice| Bound::Excluded(key.to_vec()));

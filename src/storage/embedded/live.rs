@@ -191,6 +191,11 @@ impl Live {
         &self.walks
     }
 
+    /// At most `limit` records that have expired.
+    pub(super) fn expired(&self, now: Timestamp, limit: usize) -> Vec<StoreKey> {
+        self.walks.expired(&self.records, now, limit)
+    }
+
     /// One record, expired or not.
     pub(super) fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
         if let Some(value) = self.written.get(key) {

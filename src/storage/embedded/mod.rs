@@ -227,7 +227,7 @@ impl RecordStore for EmbeddedStore {
 
     fn sweep(&self, now: Timestamp, limit: usize) -> BoxFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
-            let mut candidates = self.walk(move |live, _| Ok(live.walks().expired(live, now, limit))).await?;
+            let mut candidates = self.walk(move |live, _| Ok(live.expired(now, limit))).await?;
             let mut swept = 0;
             while !candidates.is_empty() {
                 let rest = candidates.split_off(candidates.len().min(SWEPT_AT_ONCE));
