@@ -74,7 +74,7 @@ pub struct Basket<'b> {
 }
 
 impl Basket<'_> {
-    /// Pays, as often as it takes to hear of it.
+    /// Pays, and asks again until it is answered or patience ends.
     pub async fn pay(mut self) {
         self.purchase.complete(&self.session, &self.token).await;
     }

@@ -70,7 +70,8 @@ impl GrowthOf {
     /// When it has not, with what to do.
     pub fn has_room(&self, directory: &Path) -> Result<()> {
         let disk = rustix::fs::statvfs(directory)?;
-        let (free, needed) = (disk.f_bavail * disk.f_frsize, u64::try_from(self.most_tokens)? * PER_TOKEN);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let needed = u64::try_from(self.most_tokens)?.saturating_mul(PER_TOKEN);
         if free < needed {
             bail!(
                 "a store of {} tokens takes up to {} MB in {} while its tables merge, and {} are free: make \
@@ -218,4 +219,24 @@ async fn multiply(config: &Path, tokens: usize, progress: &Progress) -> Result<(
     }
     // Closing waits for the disk.
     Ok(tokio::task::spawn_blocking(move || drop(store)).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_room_for_the_tokens_is_told_before_anything_is_measured() {
+        let directory = tempfile::tempdir().unwrap();
+        let growth = |most_tokens| GrowthOf {
+            most_agents: 10,
+            most_merchants: 1,
+            most_tokens,
+            growth_rounds: 1,
+            growth_requests: 1,
+        };
+        growth(1000).has_room(directory.path()).unwrap();
+        let refused = growth(usize::MAX).has_room(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("--most-tokens"), "{refused}");
+    }
 }
