@@ -193,6 +193,11 @@ impl App {
         self.metrics.encode()
     }
 
+    /// Where it logs.
+    pub fn log(&self) -> Log {
+        self.log.clone()
+    }
+
     /// Begins to shut down: see [`Drain`].
     pub fn begin_shutdown(&self) {
         self.log.event(Level::Info, "draining", &[]);

@@ -12,7 +12,7 @@ use countersign::config::{self, Config};
 use countersign::domain::clock::{Clock, SystemClock};
 use countersign::operator::command::{self as operator, ClaimsVerb, StoreVerb};
 use countersign::quickstart::{self, QuickstartArgs};
-use tokio::signal::unix::{SignalKind, signal};
+use countersign::server::signals::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,7 +29,7 @@ struct Arguments {
 enum Verb {
     /// Run a gateway, two shops and two agents on this machine, and tell what they do.
     Quickstart(QuickstartArgs),
-    /// Serve agents and merchants until SIGTERM.
+    /// Serve agents and merchants until SIGTERM, SIGINT, SIGQUIT or SIGUSR1.
     Serve {
         /// The TOML file.
         #[arg(long)]
@@ -102,13 +102,9 @@ fn serve(path: &std::path::Path) -> io::Result<bool> {
         Err(_) => return config::command::check(path, &mut io::stderr().lock()),
     };
     runtime()?.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let signals = Signals::listen()?;
         let app = App::start(config, Arc::new(SystemClock)).await.map_err(io::Error::other)?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.told_to_drain(app.log()).await;
         app.shutdown().await;
         Ok(true)
     })

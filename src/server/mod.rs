@@ -9,6 +9,7 @@ mod connection;
 mod listener;
 mod proxy;
 mod shared;
+pub mod signals;
 #[cfg(test)]
 mod tests;
 pub mod tls;

@@ -202,3 +202,46 @@ async fn a_shop_that_never_answers_holds_the_process_no_longer_than_the_deadline
     assert_eq!((answer.status.as_u16(), answer.text("/status").as_deref()), (200, Some("completed")));
     assert_eq!(charges_of(&world.lamps, &session).len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_signal_that_asks_to_end_drains_and_hup_does_nothing_even_in_a_drain() {
+    let (world, mut gateway) = start().await;
+    for name in ["QUIT", "USR1", "INT", "TERM"] {
+        let alpha = world.alpha();
+        let (session, _, token) = ready_to_pay(&alpha, "lamps").await;
+        world.lamps.behave_once(CallKind::Complete, Behaviour::HoldBefore);
+        let before = world.lamps.calls_of(CallKind::Complete).len();
+        let buying = tokio::spawn({
+            let (alpha, session) = (alpha.clone(), session.clone());
+            async move { complete(&alpha, "lamps", &session, &token).await }
+        });
+        received(&world.lamps, CallKind::Complete, before + 1).await;
+        for ignored in ["HUP", "USR2"] {
+            gateway.signal(ignored);
+            until_logged(&gateway, &format!(r#""event":"signal_ignored","signal":"SIG{ignored}""#)).await;
+        }
+        assert_eq!(gateway.probe("/readyz").await, Some(200), "HUP and USR2 change nothing");
+
+        gateway.signal(name);
+        until_draining(&gateway).await;
+        let hangups = gateway.log().matches(r#""signal":"SIGHUP""#).count();
+        gateway.signal("HUP");
+        gateway.signal(name);
+        until_logged(&gateway, &format!(r#""event":"signal_ignored","signal":"SIG{name}""#)).await;
+        while gateway.log().matches(r#""signal":"SIGHUP""#).count() == hangups {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        world.lamps.release();
+        let answer = buying.await.unwrap();
+        assert_eq!(answer.text("/status").as_deref(), Some("completed"), "{name}");
+        assert!(gateway.exited(DEADLINE).await.success(), "{name}");
+        assert_eq!(charges_of(&world.lamps, &session).len(), 1);
+        gateway.restart().await;
+    }
+}
+
+async fn until_logged(gateway: &Gateway, words: &str) {
+    while !gateway.log().contains(words) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
