@@ -30,7 +30,7 @@ use crate::server::{Peer, Server, Service};
 use crate::storage::epoch::{EpochError, EpochKeys};
 use crate::storage::{self, Notice, OpenError};
 use crate::telemetry::access::Observer;
-use crate::telemetry::log::{Level, Log, Value};
+use crate::telemetry::log::{self, Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::token::{Allotments, Ledger, PerishableKeys, Vault};
 
@@ -91,7 +91,7 @@ impl App {
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        Self::start_logging_to(config, clock, std::io::stdout()).await
+        Self::start_logging_to(config, clock, log::stdout().map_err(StartError::Log)?).await
     }
 
     /// As [`Self::start`], logging to `sink`.

@@ -1,10 +1,18 @@
 //! The log: JSON lines, written by a thread of their own behind a bounded queue, so that a slow
-//! disk or terminal never holds up a request. When the queue is full a line is lost and counted.
+//! disk or terminal never holds up a request. When the queue is full a line is lost and counted; a
+//! sink that refuses is tried again from the byte it refused, so that no line is lost or torn by it.
+//! Warnings and errors have room of their own.
 
-use std::io::Write;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
 
 use super::line::EventRecord;
 pub use super::line::{AccessRecord, Identifier, Level, Value};
@@ -14,6 +22,15 @@ use crate::domain::clock::Clock;
 /// Lines waiting to be written: a second at 8,000 requests a second, about 4 MB.
 const QUEUE_LINES: usize = 8_192;
 
+/// Warnings and errors waiting to be written, beside the queue: a retry storm that fills it must not
+/// cost the line that says why.
+const QUEUE_ALARMS: usize = 1_024;
+
+/// How long a sink that refuses is left alone: one that is full for the moment, as a pipe that does not
+/// block, and one that failed, as a full disk.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+const FAILED_PAUSE: Duration = Duration::from_millis(100);
+
 /// The writer lets lines gather for this long, so that it is woken a few times a second rather than
 /// once a line.
 const GATHER: Duration = Duration::from_millis(20);
@@ -22,12 +39,17 @@ enum Message {
     Access(AccessRecord),
     Event(EventRecord),
     Flush(SyncSender<()>),
+    /// There are alarms.
+    Wake,
 }
+
+type Alarms = Arc<Mutex<VecDeque<EventRecord>>>;
 
 /// A handle on the log; clones write to the same one.
 #[derive(Clone)]
 pub struct Log {
     queue: SyncSender<Message>,
+    alarms: Alarms,
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
@@ -40,13 +62,10 @@ impl Log {
         clock: Arc<dyn Clock>,
     ) -> std::io::Result<Self> {
         let (queue, lines) = sync_channel(QUEUE_LINES);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&lines, sink))?;
-        Ok(Self { queue, metrics, clock })
-    }
-
-    /// Starts the log on standard output.
-    pub fn to_stdout(metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        Self::start(std::io::stdout(), metrics, clock)
+        let alarms = Alarms::default();
+        let writer = Writer { alarms: Arc::clone(&alarms), metrics: Arc::clone(&metrics), sink };
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_lines(&lines))?;
+        Ok(Self { queue, alarms, metrics, clock })
     }
 
     /// Writes the line of one request.
@@ -58,7 +77,24 @@ impl Log {
     /// `level` or `event`.
     pub fn event(&self, level: Level, name: &'static str, fields: &[(&'static str, Value)]) {
         let time = self.clock.now();
-        self.send(Message::Event(EventRecord { time, level, name, fields: fields.to_vec() }));
+        let record = EventRecord { time, level, name, fields: fields.to_vec() };
+        match level {
+            Level::Info => self.send(Message::Event(record)),
+            Level::Warn | Level::Error => self.alarm(record),
+        }
+    }
+
+    fn alarm(&self, record: EventRecord) {
+        let mut alarms = self.alarms.lock();
+        if alarms.len() >= QUEUE_ALARMS {
+            drop(alarms);
+            self.metrics.log_line_dropped();
+            return;
+        }
+        alarms.push_back(record);
+        drop(alarms);
+        // With a full queue the writer is awake, and looks for alarms before it takes more of it.
+        let _ = self.queue.try_send(Message::Wake);
     }
 
     /// Waits until every line sent before has been written, at most `within`. Blocks the thread:
@@ -84,35 +120,86 @@ impl Log {
     }
 }
 
-/// Writes until the last handle is gone. A sink that fails loses lines, never requests.
-fn write_lines(lines: &Receiver<Message>, mut sink: impl Write) {
-    let mut buffer = Vec::with_capacity(64 * 1024);
-    while let Ok(first) = lines.recv() {
-        let mut flushed = Vec::new();
-        if !matches!(first, Message::Flush(_)) {
-            std::thread::sleep(GATHER);
-        }
-        for message in std::iter::once(first).chain(lines.try_iter()).take(QUEUE_LINES) {
-            let end = buffer.len();
-            let written = match message {
-                Message::Access(record) => serde_json::to_writer(&mut buffer, &record),
-                Message::Event(record) => serde_json::to_writer(&mut buffer, &record),
-                Message::Flush(done) => {
-                    flushed.push(done);
-                    continue;
+/// Standard output as a sink: as it is, so that what it refuses is known to the byte.
+///
+/// # Errors
+/// What the system says.
+pub fn stdout() -> std::io::Result<File> {
+    Ok(File::from(std::io::stdout().as_fd().try_clone_to_owned()?))
+}
+
+struct Writer<W> {
+    alarms: Alarms,
+    metrics: Arc<Metrics>,
+    sink: W,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes until the last handle is gone.
+    fn write_lines(mut self, lines: &Receiver<Message>) {
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        while let Ok(first) = lines.recv() {
+            let mut flushed = Vec::new();
+            if !matches!(first, Message::Flush(_)) {
+                std::thread::sleep(GATHER);
+            }
+            // Before anything else: they are what somebody is woken by.
+            let alarms = std::mem::take(&mut *self.alarms.lock());
+            alarms.iter().for_each(|alarm| self.add(&mut buffer, alarm));
+            for message in std::iter::once(first).chain(lines.try_iter()).take(QUEUE_LINES) {
+                match message {
+                    Message::Access(record) => self.add(&mut buffer, &record),
+                    Message::Event(record) => self.add(&mut buffer, &record),
+                    Message::Flush(done) => flushed.push(done),
+                    Message::Wake => {}
                 }
-            };
-            match written {
-                Ok(()) => buffer.push(b'\n'),
-                // Half a line must not spoil the next.
-                Err(_) => buffer.truncate(end),
+            }
+            if !self.write_all(&buffer) {
+                return;
+            }
+            buffer.clear();
+            for done in flushed {
+                // Whoever asked may have stopped waiting.
+                let _ = done.try_send(());
             }
         }
-        let _ = sink.write_all(&buffer).and_then(|()| sink.flush());
-        buffer.clear();
-        for done in flushed {
-            // Whoever asked may have stopped waiting.
-            let _ = done.try_send(());
+    }
+
+    fn add(&self, buffer: &mut Vec<u8>, record: &impl Serialize) {
+        let end = buffer.len();
+        match serde_json::to_writer(&mut *buffer, record) {
+            Ok(()) => buffer.push(b'\n'),
+            Err(_) => {
+                // Half a line must not spoil the next.
+                buffer.truncate(end);
+                self.metrics.log_line_dropped();
+            }
+        }
+    }
+
+    /// Writes all of it, however long the sink refuses; meanwhile the queue fills, and what finds no
+    /// room there is counted. `false` when nobody has a handle any more who could wait for it.
+    fn write_all(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            let refused = match bytes {
+                [] => self.sink.flush().err(),
+                _ => match self.sink.write(bytes) {
+                    Ok(0) => Some(ErrorKind::WriteZero.into()),
+                    Ok(written) => {
+                        bytes = bytes.get(written..).unwrap_or_default();
+                        continue;
+                    }
+                    Err(error) => Some(error),
+                },
+            };
+            match refused.map(|error| error.kind()) {
+                None => return true,
+                Some(ErrorKind::Interrupted) => {}
+                // Every handle holds the alarms too.
+                Some(_) if Arc::strong_count(&self.alarms) == 1 => return false,
+                Some(ErrorKind::WouldBlock) => std::thread::sleep(FULL_PAUSE),
+                Some(_) => std::thread::sleep(FAILED_PAUSE),
+            }
         }
     }
 }
@@ -165,6 +252,31 @@ pub(super) mod tests {
         }
     }
 
+    /// Takes a few bytes at a time and refuses in between, as a full pipe and a full disk do.
+    struct Reluctant(Sink, usize);
+
+    impl Write for Reluctant {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.1 += 1;
+            match self.1 % 4 {
+                0 => Err(ErrorKind::WouldBlock.into()),
+                1 if self.1.is_multiple_of(5) => Err(ErrorKind::StorageFull.into()),
+                2 => Err(ErrorKind::Interrupted.into()),
+                _ => self.0.write(&bytes[..bytes.len().min(1_000)]),
+            }
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    fn dropped(metrics: &Metrics) -> usize {
+        let text = metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix("countersign_log_lines_dropped_total "));
+        line.unwrap().parse().unwrap()
+    }
+
     fn log() -> (Log, Sink, Arc<Metrics>) {
         let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1_767_323_045)));
@@ -211,14 +323,67 @@ pub(super) mod tests {
         assert!(!log.flush(Duration::from_millis(50)), "not everything is written");
         sink.hold(false);
         assert!(log.flush(SOON));
-        let dropped: usize = metrics
-            .encode()
-            .lines()
-            .find_map(|line| line.strip_prefix("countersign_log_lines_dropped_total "))
-            .unwrap()
-            .parse()
-            .unwrap();
+        let dropped = dropped(&metrics);
         assert!(dropped >= QUEUE_LINES - 2, "{dropped}");
         assert_eq!(sink.lines().len() + dropped, 3 * QUEUE_LINES, "each line is written or counted");
+    }
+
+    #[test]
+    fn a_sink_that_refuses_in_the_middle_of_a_line_loses_and_tears_none() {
+        let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(0)));
+        let log = Log::start(Reluctant(sink.clone(), 0), Arc::clone(&metrics), clock).unwrap();
+        for number in 0..500 {
+            log.event(Level::Info, "line", &[("number", Value::Number(number))]);
+        }
+        assert!(log.flush(SOON));
+        let numbers: Vec<u64> = sink.lines().iter().map(|line| line["number"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..500).collect::<Vec<_>>());
+        assert_eq!(dropped(&metrics), 0);
+    }
+
+    #[test]
+    fn an_alarm_finds_room_when_the_queue_is_full() {
+        let (log, sink, metrics) = log();
+        sink.hold(true);
+        for _ in 0..3 * QUEUE_LINES {
+            log.event(Level::Info, "line", &[]);
+        }
+        assert!(dropped(&metrics) > 0, "the queue is full");
+        for _ in 0..10 {
+            log.event(Level::Error, "overcharge", &[]);
+        }
+        sink.hold(false);
+        // The writer has the alarms before the rest of the queue.
+        while !log.alarms.lock().is_empty() {
+            std::thread::sleep(GATHER);
+        }
+        assert!(log.flush(SOON));
+        let alarms = sink.lines().iter().filter(|line| line["event"] == "overcharge").count();
+        assert_eq!(alarms, 10);
+    }
+
+    #[test]
+    fn a_log_on_a_sink_that_always_fails_ends_with_its_last_handle() {
+        struct Full {
+            _alive: Arc<()>,
+        }
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (alive, metrics) = (Arc::new(()), Arc::new(Metrics::new().unwrap()));
+        let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(0)));
+        let log = Log::start(Full { _alive: Arc::clone(&alive) }, metrics, clock).unwrap();
+        log.event(Level::Error, "line", &[]);
+        assert!(!log.flush(Duration::from_millis(50)), "nothing was written");
+        drop(log);
+        while Arc::strong_count(&alive) > 1 {
+            std::thread::sleep(GATHER);
+        }
     }
 }

@@ -40,6 +40,8 @@ mod idempotency;
 mod interleavings;
 /// Slow and dead merchants beside healthy ones.
 mod isolation;
+/// The log, whatever it is written to.
+mod log;
 /// Minting and spending tokens: P of the checklist.
 mod payment;
 /// One purchase from end to end.

@@ -47,6 +47,12 @@ impl Gateway {
 
     /// Starts the process anew, over what the last one left, and waits until it is ready.
     pub async fn restart(&mut self) {
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        self.restart_logging_to(log.into()).await;
+    }
+
+    /// As [`Self::restart`], with its log elsewhere than where [`Self::log`] reads it.
+    pub async fn restart_logging_to(&mut self, stdout: Stdio) {
         assert!(self.child.is_none(), "it is running");
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_countersign"))
@@ -54,7 +60,7 @@ impl Gateway {
             .arg("--config")
             .arg(&self.config)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
+            .stdout(stdout)
             .stderr(log)
             .spawn()
             .unwrap();
