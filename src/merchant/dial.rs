@@ -18,6 +18,7 @@ use tower_service::Service;
 
 use super::address::is_public;
 use super::exchange::NotSent;
+use super::resolve::Resolver;
 use crate::domain::clock::Deadline;
 
 type Pending<T> = Pin<Box<dyn Future<Output = Result<T, NotSent>> + Send>>;
@@ -32,7 +33,7 @@ pub struct Connector {
 impl Connector {
     /// A connector that gives up after `within`, for everything up to a usable connection.
     pub fn new(tls: ClientConfig, allow_private: bool, within: Duration) -> Self {
-        let dialer = Dialer { allow_private, within };
+        let dialer = Dialer { allow_private, within, resolver: Resolver::of_the_system() };
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         Self { https: builder.enable_http1().enable_http2().wrap_connector(dialer), within }
     }
@@ -68,6 +69,7 @@ impl Service<Uri> for Connector {
 struct Dialer {
     allow_private: bool,
     within: Duration,
+    resolver: Resolver,
 }
 
 impl Service<Uri> for Dialer {
@@ -82,8 +84,9 @@ impl Service<Uri> for Dialer {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let allow_private = self.allow_private;
         let deadline = Deadline::after(self.within);
+        let resolver = self.resolver.clone();
         Box::pin(async move {
-            let resolved = resolve(&uri).await?;
+            let resolved = resolve(&resolver, &uri).await?;
             let allowed: Vec<_> =
                 resolved.into_iter().filter(|a| allow_private || is_public(a.ip())).collect();
             if allowed.is_empty() {
@@ -95,7 +98,7 @@ impl Service<Uri> for Dialer {
 }
 
 /// The addresses of a URI's host; an address literal is its own.
-async fn resolve(uri: &Uri) -> Result<Vec<SocketAddr>, NotSent> {
+async fn resolve(resolver: &Resolver, uri: &Uri) -> Result<Vec<SocketAddr>, NotSent> {
     let host = uri.host().ok_or(NotSent::Unresolved)?;
     let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let default_port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
@@ -104,9 +107,7 @@ async fn resolve(uri: &Uri) -> Result<Vec<SocketAddr>, NotSent> {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     // Numeric spellings such as `0x7f.1` or `127.1` are resolved here too, and checked after.
-    let resolved: Vec<_> =
-        tokio::net::lookup_host((host, port)).await.map_err(|_| NotSent::Unresolved)?.collect();
-    if resolved.is_empty() { Err(NotSent::Unresolved) } else { Ok(resolved) }
+    resolver.addresses(host, port).await
 }
 
 /// The first connection that succeeds, one address after the other, each with an even share of the

@@ -17,6 +17,7 @@ mod inward;
 mod names;
 mod outbound;
 mod outcome;
+mod resolve;
 mod scrub;
 mod tls;
 
