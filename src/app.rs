@@ -14,14 +14,16 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::crypto::aead::{SealError, Sealed};
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::{Clock, KeptClock, Timestamp};
 use crate::domain::secret::SecretBytes;
 use crate::fraud::Velocity;
+use crate::gateway::bracket;
 use crate::gateway::drain::Drain;
 use crate::gateway::{Caller, Gateway, TotalReads};
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Api;
+use crate::records::agreed;
 use crate::records::key_use::{self, MissingKey};
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::server::admin::Admin;
@@ -111,8 +113,9 @@ impl App {
         let notify = Arc::new(move |notice| report(&told, &notice));
         let measured = Arc::clone(&metrics);
         let synced = Arc::new(move |took| measured.store_synced(took));
-        let opened = storage::open_engine(config.store, clock, notify, synced).await?;
-        let clock = opened.clock;
+        let clock = Arc::new(KeptClock::new(clock));
+        let opened = storage::open_engine(config.store, Arc::clone(&clock), notify, synced).await?;
+        clock.agree(unless_changed(agreed::known(&*opened.records).await)?);
         let rings = Arc::new(config.keys);
         let now = clock.now();
         // A store that an operator has yet to accept opens nothing meanwhile.
@@ -134,7 +137,8 @@ impl App {
         let epochs = Arc::new(opened.epochs);
         let drain = Drain::new(config.server.drain_timeout);
         let gateway = Arc::new(Gateway {
-            ledger: Ledger::new(Arc::clone(&store), Arc::clone(&clock)),
+            ledger: Ledger::new(Arc::clone(&store), clock.clone())
+                .with_leases_of(bracket::longest_lease(&registry)),
             allotments: Allotments::new(Arc::clone(&store)),
             velocity: Arc::new(Velocity::new(Arc::clone(&store))),
             vault: Vault::new(Arc::clone(&rings), epochs),
@@ -143,7 +147,7 @@ impl App {
             fraud: config.fraud,
             delegate: config.protocol,
             merchants: Arc::new(merchants),
-            observer: Observer::new(Arc::clone(&metrics), log.clone(), Arc::clone(&clock)),
+            observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
             drain: drain.clone(),
             body_bytes: config.server.body_bytes,
             body_timeout: config.server.body_timeout,
@@ -151,7 +155,7 @@ impl App {
             countersigner,
             registry,
             rings,
-            clock,
+            clock: clock.clone(),
         });
         let worker = tokio::spawn(Arc::clone(&gateway).work());
         let health = Arc::clone(&store);
@@ -169,7 +173,7 @@ impl App {
             }));
             server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
             let _ = worker.await;
-            finishing.allotments.finish(finishing.clock.now()).await;
+            finishing.allotments.finish(finishing.clock.earliest()).await;
             drop(finishing);
             drop(ended);
             let _ = admin.await;
@@ -246,7 +250,6 @@ fn report(log: &Log, notice: &Notice) {
         Notice::ReachableAgain => log.event(Level::Warn, "store_reachable_again", &[]),
         Notice::PrimaryChanged => log.event(Level::Warn, "store_primary_changed", &[]),
         Notice::Changed => log.event(Level::Error, "store_changed", &[]),
-        Notice::ClockRefused => log.event(Level::Error, "store_clock_refused", &[]),
         Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
     }
 }

@@ -1,10 +1,16 @@
-//! Time: the wall clock as a value, an injected [`Clock`], and absolute [`Deadline`]s.
-//! The only place that reads the system's wall clock.
+//! Time: instants as values, an injected [`Clock`], the [`KeptClock`] that doubts it, and absolute
+//! [`Deadline`]s. The only place that reads the system's clocks.
 
+mod kept;
+
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+
+pub use kept::{KeptClock, Moved, Whose};
 
 /// An instant of wall-clock time, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,13 +82,54 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Where the wall-clock time comes from: the system, or a test.
+/// What time it is, for three uses that must not be mixed up.
+///
+/// What is compared with others' clocks goes by [`Clock::now`]. A span goes by [`Clock::steady`]: set
+/// back or forward, a wall clock would end a grace period early, and that is a second charge. Whether a
+/// stored instant is past is asked of [`Clock::latest`] by who refuses and of [`Clock::earliest`] by who
+/// deletes, so that no single clock that is wrong revives or destroys anything.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// The time as others know it: signature windows, certificates, JWTs, instants that are told.
     fn now(&self) -> Timestamp;
+
+    /// Elapsed time, sleep included, as an instant: grace, leases, caution, and marks they begin at. No
+    /// clock that is set moves it.
+    fn steady(&self) -> Timestamp;
+
+    /// What is past for any of our clocks is refused.
+    fn latest(&self) -> Timestamp {
+        self.now().max(self.steady())
+    }
+
+    /// Only what is past for all of our clocks is deleted.
+    fn earliest(&self) -> Timestamp {
+        self.now().min(self.steady())
+    }
+
+    /// Since when spans of [`Clock::steady`] are known to have elapsed. What began before then begins
+    /// anew then.
+    fn unbroken_since(&self) -> Timestamp {
+        Timestamp::from_unix_millis(i64::MIN)
+    }
+
+    /// When [`Clock::steady`] jumped last: the server it goes by was set. Leases from before end at an
+    /// instant that means nothing now.
+    fn jumped_at(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The latest instant our clocks have agreed on, for the store to keep.
+    fn agreed(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The clocks that were set since this was last asked.
+    fn moved(&self) -> Vec<Moved> {
+        Vec::new()
+    }
 }
 
-/// The system's wall clock.
+/// The system's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -91,32 +138,65 @@ impl Clock for SystemClock {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(millis(since_epoch))
     }
+
+    fn steady(&self) -> Timestamp {
+        /// The wall clock at the start of the boot-time clock, as it stood when first asked.
+        static START: OnceLock<i64> = OnceLock::new();
+        let elapsed = millis(since_boot());
+        let start = START.get_or_init(|| self.now().0.saturating_sub(elapsed));
+        Timestamp(start.saturating_add(elapsed))
+    }
 }
 
-/// A clock that moves only when told to.
+/// Time since the machine started, sleep and suspension included.
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let time = clock_gettime(CLOCK);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), nanos)
+}
+
+/// Clocks that move only when told to.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    steady: AtomicI64,
+}
 
 impl ManualClock {
-    /// A clock standing at `now`.
+    /// Clocks standing at `now`.
     pub fn new(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.0))
+        Self { wall: AtomicI64::new(now.0), steady: AtomicI64::new(now.0) }
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::SeqCst);
+        self.steady.fetch_add(millis(by), Ordering::SeqCst);
+        self.wall.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// Sets the clock.
+    /// Lets time pass until the wall clock says `now`.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        let by = now.0.saturating_sub(self.wall.swap(now.0, Ordering::SeqCst));
+        self.steady.fetch_add(by, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock forward, or back, while no time passes.
+    pub fn step(&self, millis: i64) {
+        self.wall.fetch_add(millis, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Timestamp {
+        Timestamp(self.steady.load(Ordering::SeqCst))
     }
 }
 

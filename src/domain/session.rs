@@ -19,9 +19,12 @@ pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, re
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
 pub use settle::{Outcome, Settlement, settle};
 
-use super::clock::Timestamp;
+use super::clock::{Clock, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
 use super::money::{Currency, Money};
+
+/// How far the steady clocks of two replicas may be apart.
+const CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// Mutations of one session that may be under way at once.
 pub const MAX_OPEN_MUTATIONS: usize = 8;
@@ -126,10 +129,51 @@ pub struct OpenMutation {
 /// Who is running now: what a lease, an attempt or a mutation is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// The time.
+    /// Elapsed time as an instant ([`Clock::steady`](super::clock::Clock::steady)): what spans go by,
+    /// and the marks they begin at.
     pub now: Timestamp,
+    /// The latest of our clocks: what is past for it is refused.
+    pub latest: Timestamp,
+    /// Spans are known to have elapsed since then; what began before begins anew then.
+    pub unbroken_since: Timestamp,
+    /// The time jumped so shortly ago that a lease from before may still be running, whatever instant it
+    /// ends at.
+    pub just_jumped: bool,
     /// The store's incarnation; work begun under another belongs to a process that is gone.
     pub incarnation: u64,
+}
+
+impl Present {
+    /// With clocks that agree and have never been set.
+    pub const fn at(now: Timestamp, incarnation: u64) -> Self {
+        let unbroken_since = Timestamp::from_unix_millis(i64::MIN);
+        Self { now, latest: now, unbroken_since, just_jumped: false, incarnation }
+    }
+
+    /// By this clock, with leases that last at most so long.
+    pub fn of(clock: &dyn Clock, longest_lease: Duration, incarnation: u64) -> Self {
+        let now = clock.steady();
+        Self {
+            now,
+            latest: clock.latest(),
+            unbroken_since: clock.unbroken_since(),
+            just_jumped: clock.jumped_at().is_some_and(|at| now < at.plus(longest_lease)),
+            incarnation,
+        }
+    }
+
+    /// Whether less than `span` has passed since `mark`, and none of a clock that was ahead.
+    pub fn is_within(self, mark: Timestamp, span: Duration) -> bool {
+        mark <= self.now.plus(CLOCK_SKEW) && self.now.since(mark) < span
+    }
+
+    /// A mark as the span that begins at it is to be reckoned: one that was made before anybody can say
+    /// how much time has passed since, or by a clock that was ahead, begins anew. Late is safe; early is
+    /// a second charge.
+    #[must_use]
+    pub fn reckoned(self, mark: Timestamp) -> Timestamp {
+        if mark > self.now.plus(CLOCK_SKEW) { self.now } else { mark.max(self.unbroken_since) }
+    }
 }
 
 /// Another operation on the session is under way.
@@ -206,7 +250,9 @@ impl Session {
     /// The total, if it was read within `max_age` and nothing has overtaken it.
     pub fn fresh_total(&self, now: Timestamp, max_age: Duration) -> Option<SessionTotal> {
         let observed = self.total?;
-        (now.since(observed.at) <= max_age).then_some(observed.total)
+        // One from the future was read by a clock that was set back since: nobody knows how old it is.
+        let is_known = observed.at <= now.plus(CLOCK_SKEW);
+        (is_known && now.since(observed.at) <= max_age).then_some(observed.total)
     }
 
     /// The token that an observation may decide about: the open claim's, else the one given up in
@@ -258,7 +304,7 @@ pub struct TooManyTokens;
 
 /// Whether work begun under `incarnation`, to be over by `until`, may still be running.
 pub fn is_alive(incarnation: u64, until: Timestamp, present: Present) -> bool {
-    incarnation == present.incarnation && present.now < until
+    incarnation == present.incarnation && (present.now < until || present.just_jumped)
 }
 
 #[cfg(test)]

@@ -16,10 +16,16 @@ use crate::domain::session::{Present, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, RecordKey, StoreError};
-use crate::registry::Merchant;
+use crate::registry::{Merchant, Registry};
 
 /// How long after its merchant's total deadline a lease or attempt is void.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// The longest any lease or attempt of these merchants lasts.
+pub fn longest_lease(registry: &Registry) -> Duration {
+    let totals = registry.merchants().map(|merchant| merchant.deadlines.total);
+    totals.max().unwrap_or_default().max(super::delegate::MINT_LEASE) + LEASE_MARGIN
+}
 
 impl Gateway {
     /// The answer to a key that already has one, or why it has none yet; `None` when the operation

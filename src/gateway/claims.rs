@@ -154,7 +154,7 @@ impl Gateway {
             let decided = self
                 .ledger
                 .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                    let was_live = view.has_live_token(present.now);
+                    let was_live = view.has_live_token(present.latest);
                     let current = view.session.as_mut().ok_or(Undecided::No(NotResolved::SessionUnknown))?;
                     // Session and token change together: the token read must be the claim's.
                     if current.token_at_stake() != held {
@@ -162,8 +162,8 @@ impl Gateway {
                     }
                     let settlement = resolve(current, view.token.as_mut(), claim, evidence, present)
                         .map_err(|refusal| Undecided::No(refusal.into()))?;
-                    let token = view.token.as_ref().map(|token| token.standing(present.now));
-                    Ok((settlement, token, view.ended(was_live, present.now)))
+                    let token = view.token.as_ref().map(|token| token.standing(present.latest));
+                    Ok((settlement, token, view.ended(was_live, present.latest)))
                 })
                 .await?;
             let (settlement, token, ended) = match decided {

@@ -256,7 +256,7 @@ impl Gateway {
                 Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
                 outcome => outcome,
             };
-            let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.now));
+            let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.latest));
             let settlement =
                 settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
             // Of an attempt that was given up meanwhile it is too old.
@@ -268,7 +268,7 @@ impl Gateway {
             if let Some(record) = view.key.as_mut() {
                 keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
             }
-            Ok((settlement, view.ended(was_live, present.now)))
+            Ok((settlement, view.ended(was_live, present.latest)))
         };
         let settled =
             self.ledger.transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide).await;

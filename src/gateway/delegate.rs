@@ -32,7 +32,7 @@ use crate::registry::Merchant;
 use crate::token::LONGEST_LIFE;
 
 /// A lease of a mint: it calls nobody, so anything longer is a process that died.
-const MINT_LEASE: std::time::Duration = std::time::Duration::from_secs(15);
+pub(super) const MINT_LEASE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// A mint on its way.
 struct Mint {
@@ -70,7 +70,7 @@ impl Gateway {
         if let Some(reply) = self.replay(&operation, Some(&seen), conflict).await? {
             return Ok(reply);
         }
-        let request = DelegatePayment::read(&call.body, call.version, now, &self.delegate)
+        let request = DelegatePayment::read(&call.body, call.version, self.clock.latest(), &self.delegate)
             .map_err(|error| Refusal::of_body(&error))?;
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
@@ -92,7 +92,7 @@ impl Gateway {
             signals: &signals,
         };
         let (facts, tally) =
-            fraud::gather_mint(&self.velocity, &self.fraud, attempt, self.clock.now()).await?;
+            fraud::gather_mint(&self.velocity, &self.fraud, attempt, self.clock.steady()).await?;
         let minted = match self.judge(&facts) {
             Ok(_cleared) => self.insert(&mint, seen, &fingerprint).await,
             Err(refusal) => Err(refusal),
@@ -170,7 +170,7 @@ impl Gateway {
         let limit = agent.live_tokens_per_session;
         let allotted = self
             .allotments
-            .take(&agent.id, token.allowance.expires_at, agent.live_tokens, self.clock.now())
+            .take(&agent.id, token.allowance.expires_at, agent.live_tokens, self.clock.earliest())
             .await?;
         if !allotted {
             return Err(Refusal::TooManyTokens);
@@ -197,7 +197,7 @@ impl Gateway {
             })
             .await;
         if !matches!(inserted, Ok(Ok(true))) {
-            self.allotments.give_back(&agent.id, token.allowance.expires_at, self.clock.now());
+            self.allotments.give_back(&agent.id, token.allowance.expires_at, self.clock.earliest());
         }
         inserted?.map(drop)
     }

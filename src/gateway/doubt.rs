@@ -29,14 +29,14 @@ impl Gateway {
         let (settlement, ended) = self
             .ledger
             .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
-                let was_live = view.has_live_token(present.now);
+                let was_live = view.has_live_token(present.latest);
                 let session = owned_mut(view.session.as_mut(), call)?;
                 if is_charged_by(session, &completion.claim) {
                     return Ok::<_, Refusal>((Settlement::Charged, None));
                 }
                 let settlement =
                     observe(session, view.token.as_mut(), &observation, merchant.doubt_grace, present);
-                Ok((settlement, view.ended(was_live, present.now)))
+                Ok((settlement, view.ended(was_live, present.latest)))
             })
             .await??;
         self.give_back(ended);

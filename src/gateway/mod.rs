@@ -6,7 +6,7 @@
 
 mod admit;
 pub mod body;
-mod bracket;
+pub mod bracket;
 mod call;
 pub mod claims;
 mod complete;

@@ -170,11 +170,11 @@ impl Gateway {
         upstream_key: String,
         stored: Option<&Sealed>,
     ) -> (Exchange, crate::domain::clock::Timestamp) {
-        let asked_at = self.clock.now();
+        let asked_at = self.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
             return (Exchange::NotSent(crate::merchant::NotSent::Unwritable), asked_at);
         };
-        let outbound = call.outbound(stored, Some(upstream_key), None, None, asked_at);
+        let outbound = call.outbound(stored, Some(upstream_key), None, None, self.clock.now());
         (self.send(call, merchant, outbound).await, asked_at)
     }
 }

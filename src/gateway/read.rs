@@ -73,8 +73,8 @@ impl Gateway {
         let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
         self.refuse_replayed_read(call, Some(merchant)).await?;
         let _permit = self.concurrency.read(merchant, &call.agent.id).map_err(Refusal::Limited)?;
-        let asked_at = self.clock.now();
-        let outbound = call.outbound(None, None, None, None, asked_at);
+        let asked_at = self.clock.steady();
+        let outbound = call.outbound(None, None, None, None, self.clock.now());
         let exchange = self.send(call, merchant, outbound).await;
         // What an agent's own query made of the session is no word about the session.
         if kind == SessionKind::Checkout
@@ -97,8 +97,8 @@ impl Gateway {
         merchant: &Arc<Merchant>,
         id: &SessionId,
     ) -> Option<SessionRead> {
-        let asked_at = self.clock.now();
-        let exchange = self.send(call, merchant, call.session_read(id, asked_at)).await;
+        let asked_at = self.clock.steady();
+        let exchange = self.send(call, merchant, call.session_read(id, self.clock.now())).await;
         let SessionReading::Shown(shown) = read_session(&exchange, id) else { return None };
         Some(SessionRead { observation: observation(&shown, asked_at), exchange })
     }
@@ -106,7 +106,7 @@ impl Gateway {
     /// Whether a complete can be decided without asking the merchant: its total is known, or something
     /// else decides.
     pub(super) fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
-        let fresh = session.fresh_total(self.clock.now(), merchant.total_max_age).is_some();
+        let fresh = session.fresh_total(self.clock.steady(), merchant.total_max_age).is_some();
         session.claim.is_some() || session.ending.is_some() || (fresh && !self.ledger.store().mistrusted())
     }
 
@@ -127,8 +127,8 @@ impl Gateway {
         if self.knows_enough(&session, merchant) {
             return Ok(());
         }
-        let asked_at = self.clock.now();
-        let exchange = self.send(call, merchant, call.session_read(id, asked_at)).await;
+        let asked_at = self.clock.steady();
+        let exchange = self.send(call, merchant, call.session_read(id, self.clock.now())).await;
         match read_session(&exchange, id) {
             SessionReading::Shown(shown) => {
                 let observation = observation(&shown, asked_at);
@@ -159,12 +159,12 @@ impl Gateway {
         let (settlement, ended) = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let was_live = view.has_live_token(present.now);
+                let was_live = view.has_live_token(present.latest);
                 let Some(session) = view.session.as_mut() else { return Err(Refusal::SessionUnknown) };
                 session.note_total(sequence, observation.total, present);
                 let settlement =
                     observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
-                Ok((settlement, view.ended(was_live, present.now)))
+                Ok((settlement, view.ended(was_live, present.latest)))
             })
             .await??;
         self.give_back(ended);
@@ -177,7 +177,7 @@ impl Gateway {
     /// Counts a token that has ended as live no longer.
     pub(super) fn give_back(&self, ended: Option<Allowance>) {
         if let Some(Allowance { agent, expires_at, .. }) = ended {
-            self.allotments.give_back(&agent, expires_at, self.clock.now());
+            self.allotments.give_back(&agent, expires_at, self.clock.earliest());
         }
     }
 

@@ -18,6 +18,7 @@ use crate::records::codec::Loaded;
 use crate::records::worker::WorkerLease;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
+use crate::telemetry::log::{Level, Value};
 
 /// How often due claims are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -53,7 +54,8 @@ impl Gateway {
                 _ = tick.tick() => {}
                 () = self.drain.begun() => return,
             }
-            let is_ours = lease.hold(self.clock.now()).await.unwrap_or(false);
+            self.tell_of_clocks();
+            let is_ours = lease.hold(self.clock.steady()).await.unwrap_or(false);
             if turn.send_replace(is_ours) && !is_ours {
                 self.forget_counts();
             }
@@ -61,6 +63,18 @@ impl Gateway {
                 looked = Instant::now();
                 let _over = self.vault.perishable_keys().over();
             }
+        }
+    }
+
+    /// Tells of every clock that was set.
+    fn tell_of_clocks(&self) {
+        for moved in self.clock.moved() {
+            let members = [
+                ("whose", Value::Text(moved.whose.as_str())),
+                ("direction", Value::Text(if moved.by < 0 { "back" } else { "forward" })),
+                ("by", Value::Duration(Duration::from_millis(moved.by.unsigned_abs()))),
+            ];
+            self.observer.log().event(Level::Error, "clock_set", &members);
         }
     }
 
@@ -79,7 +93,7 @@ impl Gateway {
                 continue;
             }
             // A store that cannot answer now is asked again at the next tick; health says so.
-            let due = self.ledger.store().due(self.clock.now(), CLAIMS_A_TICK).await.unwrap_or_default();
+            let due = self.ledger.store().due(self.clock.steady(), CLAIMS_A_TICK).await.unwrap_or_default();
             for (_, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
                 // First of all it is due again later, so that claims nobody can look at, of a merchant
                 // that is gone or does not answer, never stand in front of the others.
@@ -112,9 +126,8 @@ impl Gateway {
                 survey = None;
                 continue;
             }
-            let now = self.clock.now();
-            self.sweep(now).await;
-            let _ = self.survey(&mut survey, now).await;
+            self.sweep(self.clock.earliest()).await;
+            let _ = self.survey(&mut survey, self.clock.steady()).await;
         }
     }
 
@@ -130,7 +143,7 @@ impl Gateway {
 
     /// Counts a look at an open claim, which also moves its due instant; the session, if there is
     /// still a claim.
-    async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
+    pub(super) async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
         let record = self.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
         let Some(session) = Loaded::<Session>::decode(key, record)?.value else { return Ok(None) };
         let address = self.ledger.address(session.kind, &session.merchant, &session.id);
@@ -148,10 +161,10 @@ impl Gateway {
 
     /// Reads the session of an open claim and applies what it proves.
     async fn check_claim(&self, merchant: &Arc<Merchant>, session: &Session) -> Result<(), StoreError> {
-        let asked_at = self.clock.now();
+        let asked_at = self.clock.steady();
         let exchange = self
             .merchants
-            .send(merchant, self.own_read(session, asked_at), super::bracket::deadline(merchant))
+            .send(merchant, self.own_read(session, self.clock.now()), super::bracket::deadline(merchant))
             .await;
         let SessionReading::Shown(shown) = read_session(&exchange, &session.id) else { return Ok(()) };
         let observation = super::read::observation(&shown, asked_at);
@@ -162,11 +175,11 @@ impl Gateway {
         let settled = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let was_live = view.has_live_token(present.now);
+                let was_live = view.has_live_token(present.latest);
                 let current = view.session.as_mut().ok_or(())?;
                 let token = view.token.as_mut();
                 let settlement = observe(current, token, &observation, merchant.doubt_grace, present);
-                Ok::<_, ()>((settlement, view.ended(was_live, present.now)))
+                Ok::<_, ()>((settlement, view.ended(was_live, present.latest)))
             })
             .await?;
         let Ok((settlement, ended)) = settled else { return Ok(()) };

@@ -136,7 +136,7 @@ impl Gateway {
                 if session.id != request.session {
                     return Err(Refusal::Redeem(crate::domain::session::RedeemRefusal::NoSuchClaim));
                 }
-                let redeemed = redeem(session, token, &asked, present.now).map_err(Refusal::Redeem)?;
+                let redeemed = redeem(session, token, &asked, present).map_err(Refusal::Redeem)?;
                 // Opened before anything is written: a card that does not open was not handed out.
                 Ok((self.card_of(token)?, redeemed))
             })

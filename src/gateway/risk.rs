@@ -102,7 +102,7 @@ impl Gateway {
         let attempt =
             CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };
         let (facts, tally) =
-            fraud::gather_complete(&self.velocity, &self.fraud, attempt, self.clock.now()).await?;
+            fraud::gather_complete(&self.velocity, &self.fraud, attempt, self.clock.steady()).await?;
         match self.judge(&facts) {
             Ok(cleared) => Ok((cleared, tally)),
             Err(refusal) => {
@@ -137,7 +137,7 @@ impl Gateway {
             &call.agent.id,
             &card,
             &operation.scope,
-            self.clock.now(),
+            self.clock.steady(),
         )
         .await;
     }

@@ -11,7 +11,7 @@ use crate::domain::id::KeyId;
 use crate::domain::session::{ClaimStanding, Session, SessionKind};
 use crate::domain::token::{Instrument, Standing};
 use crate::records::codec::decode;
-use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, key_use};
+use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, agreed, key_use};
 use crate::telemetry::log::{Level, Value};
 use crate::token::PaymentToken;
 
@@ -19,6 +19,9 @@ use crate::token::PaymentToken;
 const PAGE: usize = 500;
 /// Open claims looked at: far more than anybody can resolve by hand.
 const MOST_CLAIMS: usize = 10_000;
+/// No claim is looked at later than so long from now: one that says so was written by a clock that was
+/// ahead, and is looked at anew.
+const LATEST_CHECK: Duration = Duration::from_secs(2 * 3600);
 /// A new survey does not start earlier than this after the last began.
 const EVERY: Duration = Duration::from_secs(60);
 
@@ -64,29 +67,34 @@ impl Gateway {
         let current = match survey.as_mut() {
             Some(current) if current.stage != Stage::Done || now.since(current.began) < EVERY => current,
             _ => {
-                key_use::note(&**self.ledger.store(), &self.rings, now).await?;
+                key_use::note(&**self.ledger.store(), &self.rings, self.clock.latest()).await?;
+                if let Some(at) = self.clock.agreed() {
+                    agreed::keep(&**self.ledger.store(), at).await?;
+                }
                 survey.insert(Survey::begin(now, self.vault.perishable_keys().over()))
             }
         };
         match current.stage {
-            Stage::Tokens => self.survey_tokens(current, now).await,
+            Stage::Tokens => self.survey_tokens(current).await,
             Stage::Claims => self.survey_claims(current, now).await,
             Stage::Done => Ok(()),
         }
     }
 
-    async fn survey_tokens(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
+    async fn survey_tokens(&self, survey: &mut Survey) -> Result<(), StoreError> {
+        // What a token may be refused for is not yet a reason to destroy what belongs to it.
+        let (latest, earliest) = (self.clock.latest(), self.clock.earliest());
         let page = self.ledger.store().scan(Kind::Token, survey.after.as_ref(), PAGE).await?;
         for (_, record) in &page {
             let Ok(token) = decode::<PaymentToken>(&record.bytes) else {
                 self.unreadable_record("token");
                 continue;
             };
-            let standing = token.standing(now);
+            let standing = token.standing(latest);
             for (count, known) in survey.standings.iter_mut().zip(Standing::ALL) {
                 *count += u64::from(known == standing);
             }
-            if token.is_live(now)
+            if token.is_live(earliest)
                 && let Instrument::Sealed { perishable: Some(sealed), .. } = &token.instrument
             {
                 survey.in_use.insert(sealed.key.clone());
@@ -98,7 +106,7 @@ impl Gateway {
             let (over, in_use) = (&survey.over, &survey.in_use);
             self.vault
                 .perishable_keys()
-                .destroy_unused(now, &|key| !over.contains(key) || in_use.contains(key));
+                .destroy_unused(earliest, &|key| !over.contains(key) || in_use.contains(key));
             for (count, standing) in survey.standings.into_iter().zip(Standing::ALL) {
                 self.observer.metrics().set_tokens(standing.as_str(), count);
             }
@@ -113,8 +121,12 @@ impl Gateway {
         let store = self.ledger.store();
         let some_time = Timestamp::from_unix_millis(i64::MAX);
         let due = store.due(some_time, MOST_CLAIMS).await?;
-        let keys: Vec<RecordKey> =
-            due.into_iter().map(|(_, key)| key).filter(|key| key.kind == Kind::Session).collect();
+        let sessions: Vec<(Timestamp, RecordKey)> =
+            due.into_iter().filter(|(_, key)| key.kind == Kind::Session).collect();
+        for (_, key) in sessions.iter().filter(|(at, _)| *at > present.now.plus(LATEST_CHECK)) {
+            self.postpone(key.clone()).await?;
+        }
+        let keys: Vec<RecordKey> = sessions.into_iter().map(|(_, key)| key).collect();
         for page in keys.chunks(PAGE) {
             for record in store.read(page).await?.into_iter().flatten() {
                 let Ok(session) = decode::<Session>(&record.bytes) else {

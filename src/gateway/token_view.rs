@@ -89,14 +89,14 @@ impl Gateway {
                 if token.allowance.agent != call.agent.id {
                     return Err(Refusal::NotFound);
                 }
-                let revoked = revoke(session, token, present.now).map_err(Refusal::Revoke)?;
+                let revoked = revoke(session, token, present).map_err(Refusal::Revoke)?;
                 Ok((token.clone(), session.clone(), revoked))
             })
             .await??;
         if revoked == Revoked::Now {
             self.observer.metrics().token_event("revoked");
             let expires_at = token.allowance.expires_at;
-            self.allotments.give_back(&call.agent.id, expires_at, self.clock.now());
+            self.allotments.give_back(&call.agent.id, expires_at, self.clock.earliest());
         }
         self.issued_view(&token, Some(&session))
     }
@@ -109,7 +109,7 @@ impl Gateway {
     }
 
     fn issued_view(&self, token: &PaymentToken, session: Option<&Session>) -> Result<Reply, Refusal> {
-        let now = self.clock.now();
+        let now = self.clock.latest();
         let claim = session
             .and_then(|session| session.claim.as_ref())
             .filter(|claim| claim.token.as_ref() == Some(&token.id));
@@ -134,7 +134,7 @@ impl Gateway {
 
     /// The merchant's view of a token granted to it.
     pub(super) fn granted_view(&self, token: &PaymentToken, session: &Session) -> Result<Reply, Refusal> {
-        let now = self.clock.now();
+        let now = self.clock.latest();
         let allowance = &token.allowance;
         let claim = session.claim.as_ref().filter(|claim| claim.token.as_ref() == Some(&token.id));
         let view = GrantedToken {

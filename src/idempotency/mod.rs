@@ -14,12 +14,22 @@ pub use record::{KeyRecord, KeyState, LeaseMark, StoredAnswer, StoredRequest};
 pub use scope::{Scope, ScopeParts};
 
 use crate::domain::session::{Present, is_alive};
+use crate::records::codec::Times;
 
 /// How long a finished key is remembered: 24 h (ACP §6.6) and a margin for clocks that disagree.
 pub const RETENTION: Duration = Duration::from_secs(25 * 3600);
 
 /// How long an unfinished key is remembered: as long as a token can live, and the retention.
 pub const UNFINISHED_RETENTION: Duration = Duration::from_secs((7 * 24 + 25) * 3600);
+
+/// When a key's record ends: a day and a margin after its answer, later while it has none.
+pub fn times(record: &KeyRecord, present: Present) -> Times {
+    let kept = match &record.state {
+        KeyState::Recorded(_) => RETENTION,
+        KeyState::Leased(_) | KeyState::Open => UNFINISHED_RETENTION,
+    };
+    Times { expires_at: Some(present.latest.plus(kept)), due: None }
+}
 
 /// What a key's record means for a request that presents it.
 #[derive(Debug)]
@@ -75,7 +85,7 @@ mod tests {
     }
 
     fn at(seconds: i64, incarnation: u64) -> Present {
-        Present { now: Timestamp::from_unix_seconds(seconds), incarnation }
+        Present::at(Timestamp::from_unix_seconds(seconds), incarnation)
     }
 
     fn leased() -> KeyState {

@@ -155,7 +155,7 @@ impl Api {
                 "This claim is not open any more, and did not end like that: list the claims again.",
             ),
             NotResolved::Refused(ResolveRefusal::AttemptOutstanding { until }) => {
-                let left = until.since(self.gateway.clock.now()).as_secs().saturating_add(1);
+                let left = until.since(self.gateway.clock.steady()).as_secs().saturating_add(1);
                 let mut refused = invalid(
                     StatusCode::CONFLICT,
                     "attempt_outstanding",

@@ -10,7 +10,7 @@ use crate::domain::token::TokenState;
 use crate::fraud::velocity;
 use crate::idempotency::KeyRecord;
 use crate::records::codec::decode;
-use crate::records::{Kind, StoreError, key_use, worker};
+use crate::records::{Kind, StoreError, agreed, key_use, worker};
 use crate::session::Partitions;
 use crate::storage::embedded::{ClosedStore, StoredRecord};
 use crate::token::{PaymentToken, allotment};
@@ -90,7 +90,11 @@ fn faults_of_record(
             allotment::is_readable(&record.key, &record.bytes)
                 .unwrap_or_else(|| velocity::is_readable(&record.bytes)),
         ),
-        Kind::Registry => readable(key_use::is_readable(&record.bytes) || worker::is_readable(&record.bytes)),
+        Kind::Registry => readable(
+            key_use::is_readable(&record.bytes)
+                || worker::is_readable(&record.bytes)
+                || agreed::is_readable(&record.bytes),
+        ),
     };
     match found {
         Ok(found) => faults.extend(found),

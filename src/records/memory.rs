@@ -69,7 +69,7 @@ impl MemoryStore {
     }
 
     fn apply(&self, batch: Batch) -> Result<Committed, StoreError> {
-        let now = self.clock.now();
+        let now = self.clock.earliest();
         let mut state = self.state.lock();
         if let Some(failure) = state.failure {
             return Err(failure);
@@ -127,7 +127,7 @@ impl RecordStore for MemoryStore {
     fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
-            let now = self.clock.now();
+            let now = self.clock.earliest();
             let state = self.state.lock();
             if let Some(failure) = state.failure {
                 return Err(failure);
@@ -156,7 +156,7 @@ impl RecordStore for MemoryStore {
             let mut due: Vec<_> = state
                 .records
                 .iter()
-                .filter(|(_, entry)| entry.lives(self.clock.now()))
+                .filter(|(_, entry)| entry.lives(self.clock.earliest()))
                 .filter_map(|(key, entry)| Some((entry.due.filter(|due| *due <= now)?, key.clone())))
                 .collect();
             due.sort();
@@ -172,7 +172,7 @@ impl RecordStore for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<(RecordKey, Record)>, StoreError>> {
         Box::pin(async move {
-            let now = self.clock.now();
+            let now = self.clock.earliest();
             let state = self.state.lock();
             let start = after.map_or(Bound::Unbounded, Bound::Excluded);
             let found = state

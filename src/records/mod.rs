@@ -16,6 +16,7 @@
 //! 4. When it cannot keep a promise it answers [`StoreError`] and changes nothing, except
 //!    [`StoreError::Unacknowledged`], after which the batch may or may not have been applied.
 
+pub mod agreed;
 pub mod codec;
 pub mod key_use;
 #[cfg(test)]

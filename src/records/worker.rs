@@ -58,8 +58,12 @@ impl WorkerLease {
                 return Ok(true);
             }
             // A holder of an earlier incarnation is gone.
+            // So is one whose lease ends later than any can: its clock was ahead.
             Some(held)
-                if held.holder != self.holder && held.incarnation == incarnation && now < held.until =>
+                if held.holder != self.holder
+                    && held.incarnation == incarnation
+                    && now < held.until
+                    && held.until <= now.plus(LASTS + RENEWED_BELOW) =>
             {
                 return Ok(false);
             }

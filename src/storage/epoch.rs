@@ -124,12 +124,6 @@ impl EpochKeys {
         Ok(keys)
     }
 
-    /// The same keys by another clock.
-    #[must_use]
-    pub fn by(self, clock: Arc<dyn Clock>) -> Self {
-        Self { clock, ..self }
-    }
-
     /// Which shared store these keys belong to, where that was noted: the key of its tags.
     ///
     /// # Errors
@@ -178,7 +172,7 @@ impl EpochKeys {
                 _ => {}
             }
         }
-        let now = self.clock.now();
+        let now = self.clock.earliest();
         let mut epochs = self.epochs.write();
         for (id, epoch) in &mut found {
             let known = epochs.get(id);
@@ -252,13 +246,13 @@ impl EpochKeys {
 
     fn hour_is_over(&self, id: &KeyId) -> bool {
         let hour = file::hour_of_id(id).unwrap_or(i64::MIN);
-        self.clock.now() >= start_of(hour.saturating_add(1)).plus(GRACE)
+        self.clock.earliest() >= start_of(hour.saturating_add(1)).plus(GRACE)
     }
 
     /// The keys whose hour is over (by five minutes, for values on their way into a record): those
     /// to look for in live records before [`Self::destroy_due`].
     pub fn epochs(&self) -> Vec<KeyId> {
-        let now = self.clock.now();
+        let now = self.clock.earliest();
         if self.is_shared {
             // What cannot be read now is read next time; until then nothing new is destroyed.
             let _ = self.look_again();
@@ -300,7 +294,7 @@ impl EpochKeys {
     pub fn destroy(&self, id: &KeyId) -> Result<(), EpochError> {
         let mut epochs = self.epochs.write();
         let Some(epoch) = epochs.get(id) else { return Ok(()) };
-        if !epoch.is_over(self.clock.now()) {
+        if !epoch.is_over(self.clock.earliest()) {
             return Err(EpochError::NotOver(id.clone()));
         }
         let file = self.file(id);

@@ -30,7 +30,7 @@ use self::embedded::EmbeddedStore;
 use self::epoch::{EpochError, EpochKeys};
 pub use self::redis::{NodeAddress, OpenError as RedisOpenError, RedisStore, Settings as RedisSettings};
 use crate::crypto::random::RandomUnavailable;
-use crate::domain::clock::Clock;
+use crate::domain::clock::{Clock, KeptClock};
 use crate::limit::shared::SharedLimits;
 use crate::records::RecordStore;
 
@@ -99,8 +99,6 @@ pub struct Opened {
     pub backup: Option<Arc<dyn backup::Backup>>,
     /// The epoch keys.
     pub epochs: EpochKeys,
-    /// The clock that everybody who uses these records goes by.
-    pub clock: Arc<dyn Clock>,
     /// Rates that hold for everybody who uses them, where several do.
     pub limits: Option<Arc<dyn SharedLimits>>,
 }
@@ -143,7 +141,7 @@ pub enum OpenError {
 /// When either does not open; see [`OpenError`].
 pub async fn open_engine(
     engine: Engine,
-    clock: Arc<dyn Clock>,
+    clock: Arc<KeptClock>,
     notify: Notify,
     synced: Synced,
 ) -> Result<Opened, OpenError> {
@@ -153,7 +151,7 @@ pub async fn open_engine(
             opening.await.unwrap_or_else(|_| Err(EpochError::from(RandomUnavailable).into()))
         }
         Engine::Redis { mut settings, epoch_directory } => {
-            let epochs = EpochKeys::open_shared(&epoch_directory, Arc::clone(&clock))?;
+            let epochs = EpochKeys::open_shared(&epoch_directory, clock.clone())?;
             let known = epochs.store_mark()?;
             settings.known_tag_key = known;
             let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
@@ -163,9 +161,7 @@ pub async fn open_engine(
                 Some(known) if known == tag_key => {}
                 Some(_) => return Err(OpenError::AnotherStore),
             }
-            let clock = store.clock();
-            let epochs = epochs.by(Arc::clone(&clock));
-            Ok(Opened { records: store.clone(), backup: None, epochs, clock, limits: Some(store) })
+            Ok(Opened { records: store.clone(), backup: None, epochs, limits: Some(store) })
         }
     }
 }
@@ -193,7 +189,7 @@ pub fn open(
         return Err(OpenError::EpochsInsideStore { records: store, epochs: keys });
     }
     let records = Arc::new(records);
-    Ok(Opened { backup: Some(records.clone()), records, epochs, clock, limits: None })
+    Ok(Opened { backup: Some(records.clone()), records, epochs, limits: None })
 }
 
 /// Something an operator should know of the store.
@@ -237,8 +233,6 @@ pub enum Notice {
     PrimaryChanged,
     /// The shared store is not the one it was: no money moves until an operator accepts it.
     Changed,
-    /// The clock of the shared store's server has jumped; ours goes on as it was.
-    ClockRefused,
     /// An operator has accepted it.
     Accepted,
 }
@@ -258,7 +252,6 @@ impl fmt::Display for Notice {
             Self::ReachableAgain => f.write_str("every server of the store answers again"),
             Self::PrimaryChanged => f.write_str("another process serves a part of the store"),
             Self::Changed => f.write_str("the store is not the one it was"),
-            Self::ClockRefused => f.write_str("the clock of the store's server has jumped"),
             Self::Accepted => f.write_str("the store was accepted as it is"),
         }
     }

@@ -2,6 +2,7 @@
 //! function, and written together or not at all.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{PaymentToken, record_key, times};
 use crate::domain::allowance::Allowance;
@@ -9,8 +10,8 @@ use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::{MerchantId, SessionId, TokenId};
 pub use crate::domain::session::Present;
 use crate::domain::session::{Session, SessionKind};
-use crate::idempotency::{KeyRecord, KeyState, RETENTION, Scope, UNFINISHED_RETENTION};
-use crate::records::codec::{Loaded, Stored, Times};
+use crate::idempotency::{self, KeyRecord, Scope};
+use crate::records::codec::{Loaded, Stored};
 use crate::records::{
     Batch, Committed, Durability, Purpose, RecordKey, RecordStore, Revision, StoreError, Write,
 };
@@ -112,13 +113,22 @@ pub struct Ledger {
     clock: Arc<dyn Clock>,
     partitions: Partitions,
     incarnation: u64,
+    longest_lease: Duration,
 }
 
 impl Ledger {
     /// A ledger in this store.
     pub fn new(store: Arc<dyn RecordStore>, clock: Arc<dyn Clock>) -> Self {
         let identity = store.identity();
-        Self { store, clock, partitions: Partitions::new(&identity), incarnation: identity.incarnation }
+        let partitions = Partitions::new(&identity);
+        Self { store, clock, partitions, incarnation: identity.incarnation, longest_lease: Duration::ZERO }
+    }
+
+    /// With leases that last at most so long.
+    #[must_use]
+    pub const fn with_leases_of(mut self, longest: Duration) -> Self {
+        self.longest_lease = longest;
+        self
     }
 
     /// The store beneath.
@@ -133,7 +143,7 @@ impl Ledger {
 
     /// Who is running now.
     pub fn present(&self) -> Present {
-        Present { now: self.clock.now(), incarnation: self.incarnation }
+        Present::of(&*self.clock, self.longest_lease, self.incarnation)
     }
 
     /// Addresses a session.
@@ -271,7 +281,7 @@ impl Ledger {
             let present = self.present();
             match decide(&mut seen.value, present) {
                 Ok(decided) => {
-                    let Some(write) = seen.change(|record| key_times(record, present))? else {
+                    let Some(write) = seen.change(|record| idempotency::times(record, present))? else {
                         return Ok(Ok(decided));
                     };
                     let expect = vec![seen.expectation()];
@@ -378,18 +388,9 @@ impl Seen {
         let key = self
             .key
             .as_ref()
-            .map(|loaded| loaded.change(|value| key_times(value, present)))
+            .map(|loaded| loaded.change(|value| idempotency::times(value, present)))
             .transpose()?
             .flatten();
         Ok([session, token, key])
     }
-}
-
-/// When a key's record ends: a day and a margin after its answer, later while it has none.
-pub fn key_times(record: &KeyRecord, present: Present) -> Times {
-    let kept = match &record.state {
-        KeyState::Recorded(_) => RETENTION,
-        KeyState::Leased(_) | KeyState::Open => UNFINISHED_RETENTION,
-    };
-    Times { expires_at: Some(present.now.plus(kept)), due: None }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use countersign::config::Config;
-use countersign::domain::clock::{Clock as _, SystemClock};
+use countersign::domain::clock::{Clock as _, KeptClock, SystemClock};
 use countersign::records::{Batch, Durability, Kind, Purpose, RecordKey, Write};
 use countersign::session;
 use countersign::storage::open_engine;
@@ -190,7 +190,9 @@ async fn side_with_tokens(
 async fn multiply(config: &Path, tokens: usize, progress: &Progress) -> Result<()> {
     let config = Config::load(config).map_err(|errors| anyhow!("{errors}"))?;
     let nobody = Arc::new(|_| {});
-    let opened = open_engine(config.store, Arc::new(SystemClock), nobody, Arc::new(|_| {})).await?;
+    let opened =
+        open_engine(config.store, Arc::new(KeptClock::new(Arc::new(SystemClock))), nobody, Arc::new(|_| {}))
+            .await?;
     let store = opened.records;
     let (model, record) =
         store.scan(Kind::Token, None, 1).await?.pop().context("the token that was minted")?;

@@ -23,7 +23,7 @@ use countersign::crypto::jwt;
 use countersign::crypto::mac::MacKey;
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
-use countersign::domain::clock::{Clock as _, SystemClock};
+use countersign::domain::clock::{Clock as _, KeptClock, SystemClock};
 use countersign::limit::Limits;
 use countersign::records::{
     Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, Revision, Write,
@@ -258,7 +258,13 @@ async fn open(arena: &Arena, room: &Path, store: Store) -> Result<Arc<dyn Record
     let options = Options { store, ..Options::default() };
     let configured = configure(room, &arena.certificates, &everyone, arena.merchant.address, &options)?;
     let config = Config::load(&configured.file).map_err(|errors| anyhow!("{errors}"))?;
-    let opened = open_engine(config.store, Arc::new(SystemClock), Arc::new(|_| {}), Arc::new(|_| {})).await?;
+    let opened = open_engine(
+        config.store,
+        Arc::new(KeptClock::new(Arc::new(SystemClock))),
+        Arc::new(|_| {}),
+        Arc::new(|_| {}),
+    )
+    .await?;
     Ok(opened.records)
 }
 

@@ -153,7 +153,7 @@ pub fn begin_claim<S>(
     // What the token alone decides comes before what the session decides, so that a spent token
     // says so even on a finished session.
     if let Some(token) = token.as_deref() {
-        refuse_token(token, session, &request.agent, present.now)?;
+        refuse_token(token, session, &request.agent, present.latest)?;
     }
     match session.ending {
         Some(Ending::Charged { .. }) => return Err(ClaimRefusal::AlreadyCharged),
@@ -254,6 +254,7 @@ impl Claim {
             self.contested = true;
             self.quiet_since = Some(self.quiet_since.map_or(present.now, |since| since.max(present.now)));
         }
+        self.quiet_since = self.quiet_since.map(|since| present.reckoned(since));
     }
 
     /// Whether the claim waits for evidence: contested, or pending, and nobody is waiting for an
@@ -289,7 +290,7 @@ pub fn reenter<S>(
     if open.revoke_requested.is_some() {
         return Err(ClaimRefusal::TokenRevoked);
     }
-    if token.is_some_and(|token| token.is_expired(present.now)) {
+    if token.is_some_and(|token| token.is_expired(present.latest)) {
         return Err(ClaimRefusal::TokenExpired);
     }
     checked_amount(shown.ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;

@@ -57,15 +57,15 @@ pub fn observe<S>(
     let waiting = open.has_live_attempt(present);
     let asked_after_grace = open.quiet_since.is_some_and(|since| observation.asked_at >= since.plus(grace));
     match observation.lifecycle {
-        Lifecycle::Completed => charge(session, token, present.now),
+        Lifecycle::Completed => charge(session, token, present.latest),
         // While an attempt is out, its own answer is still to come.
         Lifecycle::Closed if !waiting => {
-            let settlement = release(session, token, false, present.now);
+            let settlement = release(session, token, false, present.latest);
             // An earlier claim's charge may have been learned meanwhile: that stays.
             session.ending.get_or_insert(Ending::Closed);
             settlement
         }
-        Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.now),
+        Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.latest),
         Lifecycle::Closed | Lifecycle::Open | Lifecycle::Working | Lifecycle::Unknown => Settlement::Held,
     }
 }
@@ -82,7 +82,7 @@ fn note_ending<S>(
             // The claim that was given up charged after all.
             Some(Doubted { claim, token: held }) => {
                 let token = token.filter(|token| Some(&token.id) == held.as_ref());
-                settle_late(session, token, &claim, Outcome::Charged, present.now)
+                settle_late(session, token, &claim, Outcome::Charged, present.latest)
             }
             // An order that no claim accounts for: made past the gateway.
             None => {
@@ -158,8 +158,8 @@ pub fn resolve<S>(
     // From here on nothing is refused.
     open.abandon_dead_attempts(present);
     Ok(match evidence {
-        Evidence::Charged => charge(session, token, present.now),
-        Evidence::NotCharged => release(session, token, false, present.now),
+        Evidence::Charged => charge(session, token, present.latest),
+        Evidence::NotCharged => release(session, token, false, present.latest),
     })
 }
 

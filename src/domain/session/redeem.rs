@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::settle::drop_perishable;
-use super::{Ending, Session};
-use crate::domain::clock::Timestamp;
+use super::{Ending, Present, Session};
 use crate::domain::id::ClaimId;
 use crate::domain::money::Money;
 use crate::domain::token::{RevokeReason, Token, TokenState};
@@ -65,7 +64,7 @@ pub fn redeem<S>(
     session: &mut Session,
     token: &Token<S>,
     request: &Redeem,
-    now: Timestamp,
+    present: Present,
 ) -> Result<Redeemed, RedeemRefusal> {
     let ended = match (&token.state, &session.ending) {
         (TokenState::Consumed { claim, .. }, _) => *claim == request.claim,
@@ -86,7 +85,7 @@ pub fn redeem<S>(
     if open.revoke_requested.is_some() {
         return Err(RedeemRefusal::Revoking);
     }
-    if token.is_expired(now) {
+    if token.is_expired(present.latest) {
         return Err(RedeemRefusal::Expired);
     }
     if request.amount.currency != open.checked.currency {
@@ -96,11 +95,11 @@ pub fn redeem<S>(
         return Err(RedeemRefusal::OverChecked);
     }
     match open.redeemed_at {
-        Some(first) if now.since(first) < request.replay_window => Ok(Redeemed::Again),
+        Some(first) if present.is_within(first, request.replay_window) => Ok(Redeemed::Again),
         Some(_) => Err(RedeemRefusal::Gone),
         None if token.exposed && !request.every_claim => Err(RedeemRefusal::AlreadyExposed),
         None => {
-            open.redeemed_at = Some(now);
+            open.redeemed_at = Some(present.now);
             Ok(Redeemed::First)
         }
     }
@@ -135,8 +134,9 @@ pub enum RevokeRefusal {
 pub fn revoke<S>(
     session: &mut Session,
     token: &mut Token<S>,
-    now: Timestamp,
+    present: Present,
 ) -> Result<Revoked, RevokeRefusal> {
+    let now = present.latest;
     match &token.state {
         TokenState::Consumed { .. } => Err(RevokeRefusal::Consumed),
         TokenState::Revoked { .. } => Ok(Revoked::Already),

@@ -47,7 +47,7 @@ pub fn settle<S>(
     present: Present,
 ) -> Settlement {
     let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
-        return settle_late(session, token, claim, outcome, present.now);
+        return settle_late(session, token, claim, outcome, present.latest);
     };
     let overlapped = open.attempts.iter().any(|other| other.number != attempt);
     let was_waited_for = open.attempts.iter().any(|own| own.number == attempt);
@@ -55,7 +55,7 @@ pub fn settle<S>(
     // An answer nobody waited for any more, or one of several, cannot release by itself.
     open.contested |= overlapped || !was_waited_for;
     match outcome {
-        Outcome::Charged => charge(session, token, present.now),
+        Outcome::Charged => charge(session, token, present.latest),
         Outcome::Pending => {
             open.pending = true;
             open.quiet_since = Some(present.now);
@@ -69,7 +69,7 @@ pub fn settle<S>(
             Settlement::Held
         }
         Outcome::NotCharged { recorded } if !open.contested && !open.pending => {
-            release(session, token, recorded, present.now)
+            release(session, token, recorded, present.latest)
         }
         Outcome::NotCharged { .. } => {
             // This attempt is over for certain: the grace of those in doubt runs on, so that who keeps

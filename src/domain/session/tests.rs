@@ -17,7 +17,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn present(seconds: i64) -> Present {
-    Present { now: at(seconds), incarnation: 1 }
+    Present::at(at(seconds), 1)
 }
 
 fn money(amount: u64) -> Money {
@@ -95,11 +95,11 @@ impl World {
             replay_window: REPLAY,
             every_claim: false,
         };
-        redeem(&mut self.session, &self.token, &request, at(now))
+        redeem(&mut self.session, &self.token, &request, present(now))
     }
 
     fn revoke(&mut self, now: i64) -> Result<Revoked, RevokeRefusal> {
-        revoke(&mut self.session, &mut self.token, at(now))
+        revoke(&mut self.session, &mut self.token, present(now))
     }
 
     fn observe(&mut self, lifecycle: Lifecycle, now: i64) -> Settlement {
@@ -225,7 +225,10 @@ fn the_card_does_not_leave_in_another_currency_or_after_expiry() {
         replay_window: REPLAY,
         every_claim: false,
     };
-    assert_eq!(redeem(&mut world.session, &world.token, &euros, at(1)), Err(RedeemRefusal::CurrencyMismatch));
+    assert_eq!(
+        redeem(&mut world.session, &world.token, &euros, present(1)),
+        Err(RedeemRefusal::CurrencyMismatch)
+    );
     assert_eq!(world.redeem("c1", 1, EXPIRY), Err(RedeemRefusal::Expired));
 }
 
@@ -275,7 +278,7 @@ fn an_exposed_card_goes_out_again_only_where_the_merchant_wants_it_every_claim()
     world.begin("c2", 3).unwrap();
     assert_eq!(world.redeem("c2", 1, 3), Err(RedeemRefusal::AlreadyExposed));
     let every = Redeem { claim: claim_id("c2"), amount: money(1), replay_window: REPLAY, every_claim: true };
-    assert_eq!(redeem(&mut world.session, &world.token, &every, at(3)), Ok(Redeemed::First));
+    assert_eq!(redeem(&mut world.session, &world.token, &every, present(3)), Ok(Redeemed::First));
 }
 
 #[test]
@@ -364,11 +367,11 @@ fn no_observation_but_completed_ends_a_claim_while_an_attempt_is_out() {
 #[test]
 fn an_attempt_of_a_former_process_is_in_doubt() {
     let mut world = World::claimed();
-    let later = Present { now: at(2), incarnation: 2 };
+    let later = Present::at(at(2), 2);
     let read = |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked) };
     assert_eq!(observe(&mut world.session, Some(&mut world.token), &read(2), GRACE, later), Settlement::Held);
     assert!(world.session.claim.as_ref().unwrap().contested);
-    let after_grace = Present { now: at(70), incarnation: 2 };
+    let after_grace = Present::at(at(70), 2);
     assert_eq!(
         observe(&mut world.session, Some(&mut world.token), &read(70), GRACE, after_grace),
         Settlement::Released
@@ -636,7 +639,7 @@ fn a_claim_and_a_mutation_exclude_each_other() {
 fn mutations_of_a_former_process_hold_nothing_up() {
     let mut world = World::new();
     world.session.begin_mutation(present(1), at(30)).unwrap();
-    let later = Present { now: at(2), incarnation: 2 };
+    let later = Present::at(at(2), 2);
     assert!(!world.session.has_open_mutation(later));
     world.session.note_total(world.session.sequence, total(1000), later);
     assert_eq!(world.session.fresh_total(at(2), GRACE), total(1000));
@@ -700,7 +703,7 @@ proptest! {
         let (mut now, mut incarnation) = (0, 1);
         let mut redeemed = std::collections::HashMap::new();
         for step in steps {
-            let here = Present { now: at(now), incarnation };
+            let here = Present::at(at(now), incarnation);
             let consumed_before = matches!(world.token.state, TokenState::Consumed { .. });
             let charged_before = matches!(world.session.ending, Some(Ending::Charged { .. }));
             let contested_before = world.session.claim.as_ref().is_some_and(|claim| claim.contested);
@@ -721,11 +724,11 @@ proptest! {
                 Step::Redeem(c) => {
                     let opened = world.session.claim.as_ref().map(|claim| (claim.id.clone(), claim.opened_at));
                     let request = Redeem { claim: name(c), amount: money(1000), replay_window: REPLAY, every_claim: true };
-                    if redeem(&mut world.session, &world.token, &request, here.now) == Ok(Redeemed::First) {
+                    if redeem(&mut world.session, &world.token, &request, here) == Ok(Redeemed::First) {
                         *redeemed.entry(opened).or_insert(0) += 1;
                     }
                 }
-                Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here.now); }
+                Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here); }
                 Step::Observe(lifecycle) => {
                     let observation = Observation { lifecycle, total: None, asked_at: here.now };
                     observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);

@@ -157,7 +157,7 @@ impl EmbeddedStore {
         walk: impl FnOnce(&Live, Timestamp) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let live = self.live()?;
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.earliest();
         let walked = tokio::task::spawn_blocking(move || walk(&live, now));
         walked.await.unwrap_or(Err(StoreError::Unavailable))
     }
@@ -177,7 +177,7 @@ impl RecordStore for EmbeddedStore {
             let keys: Vec<StoreKey> = keys.iter().map(encode).collect::<Result<_, _>>()?;
             loop {
                 // The database is not held while waiting: a failed one must be free to go.
-                match self.live()?.read(&keys, self.shared.clock.now())? {
+                match self.live()?.read(&keys, self.shared.clock.earliest())? {
                     Attempt::Done(records) => return Ok(records),
                     Attempt::Again { mut finished, group } => {
                         let over = finished.wait_for(|number| *number >= group);

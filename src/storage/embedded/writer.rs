@@ -116,7 +116,7 @@ impl Writer {
     /// Decides, writes and answers a group. An error is one of writing: the answers are given, the
     /// database is no longer to be used.
     fn write(&mut self, live: &Live, requests: Vec<Request>) -> fjall::Result<()> {
-        let mut group = Group::new(live, self.shared.clock.now(), &mut self.revisions);
+        let mut group = Group::new(live, self.shared.clock.earliest(), &mut self.revisions);
         let decided: Vec<Decided> = requests
             .into_iter()
             .map(|request| match request {

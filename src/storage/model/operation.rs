@@ -305,13 +305,15 @@ impl Operation {
                     replay_window: REDEEM_REPLAY,
                     every_claim: *every_claim,
                 };
-                return redeem(session, token, &request, now).map(Done::Redeemed).map_err(Refused::Redeem);
+                return redeem(session, token, &request, present)
+                    .map(Done::Redeemed)
+                    .map_err(Refused::Redeem);
             }
             What::Revoke { agent } => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;
                 let token = view.token.as_mut().filter(|token| token.allowance.agent == agent.id());
                 let token = token.ok_or(Refused::TokenUnknown)?;
-                return revoke(session, token, now).map(Done::Revoked).map_err(Refused::Revoke);
+                return revoke(session, token, present).map(Done::Revoked).map_err(Refused::Revoke);
             }
             What::Resolve(evidence) => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;

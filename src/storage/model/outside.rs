@@ -227,7 +227,7 @@ impl Outside {
     }
 
     fn lease(&mut self, present: Present) -> LeaseMark {
-        let Present { now, incarnation } = present;
+        let Present { now, incarnation, .. } = present;
         LeaseMark { number: self.draw(), incarnation, until: now.plus(LEASE) }
     }
 

@@ -10,7 +10,6 @@
 
 mod batch;
 mod call;
-mod clock;
 mod connector;
 mod encoding;
 mod failure;
@@ -39,7 +38,6 @@ use redis::Value;
 pub use self::settings::{NodeAddress, Settings};
 
 use self::call::{Answered, CallError, Request};
-use self::clock::ServerClock;
 use self::connector::Connector;
 use self::encoding::{Bucket, Place, Stored};
 use self::identity::IdentityError;
@@ -50,7 +48,7 @@ use self::server::Unfit;
 use self::topology::{Topology, TopologyError};
 use super::{Notice, Notify};
 use crate::crypto::random::RandomUnavailable;
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::{Clock, KeptClock, Timestamp};
 use crate::records::{
     Batch, BoxFuture, Committed, Durability, Identity, Kind, Purpose, Record, RecordKey, RecordStore,
     StoreError,
@@ -93,7 +91,7 @@ struct Shared {
     primaries: Arc<Primaries>,
     scripts: Scripts,
     revisions: Revisions,
-    clock: Arc<ServerClock>,
+    clock: Arc<KeptClock>,
     notify: Notify,
     identity: ArcSwap<Known>,
     generation_lost: AtomicBool,
@@ -112,12 +110,10 @@ impl RedisStore {
     /// # Errors
     /// When no server answers, one of them may not keep money, or the store cannot be known: see
     /// [`OpenError`], which says what to do.
-    pub async fn open(settings: Settings, clock: Arc<dyn Clock>, notify: Notify) -> Result<Self, OpenError> {
-        let clock = Arc::new(ServerClock::new(clock));
-        let server_clock: Arc<dyn Clock> = clock.clone();
+    pub async fn open(settings: Settings, clock: Arc<KeptClock>, notify: Notify) -> Result<Self, OpenError> {
         let connector = Arc::new(Connector::new(settings.clone()));
         let primaries =
-            Arc::new(Primaries::new(server_clock, settings.failover_caution, Arc::clone(&notify)));
+            Arc::new(Primaries::new(Arc::clone(&clock), settings.failover_caution, Arc::clone(&notify)));
         let topology = Topology::new(connector, Arc::clone(&primaries));
         topology.refresh().await?;
         let shared = Arc::new(Shared {
@@ -154,11 +150,6 @@ impl RedisStore {
         }
         tokio::spawn(watch::watch(Arc::downgrade(&shared)));
         Ok(Self { shared })
-    }
-
-    /// The clock that all replicas of this store go by.
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        self.shared.clock.clone()
     }
 }
 
@@ -230,7 +221,7 @@ impl Shared {
             self.lose_generation();
             return Err(StoreError::Changed);
         }
-        let now = self.clock.now();
+        let now = self.clock.earliest();
         values
             .map(|value| match value {
                 Value::BulkString(bytes) => {
@@ -267,7 +258,7 @@ impl Shared {
             return Err(StoreError::Changed);
         }
         let revision = self.revisions.next();
-        let now = self.clock.now();
+        let now = self.clock.earliest();
         let Some((bucket, input)) = self.prepare(&batch, revision, now) else {
             return Err(StoreError::Unavailable);
         };

@@ -12,12 +12,12 @@ use redis::{Pipeline, RedisResult};
 
 use super::encoding::Bucket;
 use super::live::Live;
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::{Clock, KeptClock, Timestamp};
 use crate::storage::{Notice, Notify};
 
 /// Remembers when a primary changed last.
 pub(super) struct Primaries {
-    clock: Arc<dyn Clock>,
+    clock: Arc<KeptClock>,
     caution: Duration,
     notify: Notify,
     /// Until when the store is not believed: by a clock that nobody sets.
@@ -25,7 +25,7 @@ pub(super) struct Primaries {
 }
 
 impl Primaries {
-    pub(super) fn new(clock: Arc<dyn Clock>, caution: Duration, notify: Notify) -> Self {
+    pub(super) fn new(clock: Arc<KeptClock>, caution: Duration, notify: Notify) -> Self {
         Self { clock, caution, notify, mistrusted_until: Mutex::default() }
     }
 
@@ -36,11 +36,13 @@ impl Primaries {
 
     /// A change that was learned of otherwise.
     pub(super) fn changed(&self) {
-        self.mistrust_from(self.clock.now());
+        self.mistrust_from(self.clock.steady());
     }
 
     fn mistrust_from(&self, changed_at: Timestamp) {
-        let left = changed_at.plus(self.caution).since(self.clock.now()).min(self.caution);
+        // What it says of when an attempt ended may be lost as well.
+        self.clock.break_at(changed_at.min(self.clock.steady()));
+        let left = changed_at.plus(self.caution).since(self.clock.steady()).min(self.caution);
         let until = Instant::now().checked_add(left).filter(|_| !left.is_zero());
         let mut mistrusted = self.mistrusted_until.lock();
         *mistrusted = (*mistrusted).max(until);
@@ -73,7 +75,7 @@ impl Primaries {
                     writes.cmd("SET").arg(bucket.primary()).arg(format!("{run_id} 0")).ignore();
                 }
                 Some(_) => {
-                    let at = *change.get_or_insert_with(|| self.clock.now());
+                    let at = *change.get_or_insert_with(|| self.clock.steady());
                     let value = format!("{run_id} {}", at.unix_millis());
                     writes.cmd("SET").arg(bucket.primary()).arg(value).ignore();
                 }

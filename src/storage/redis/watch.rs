@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::encoding::Bucket;
 use super::{Shared, server};
+use crate::domain::clock::Timestamp;
 use crate::storage::Notice;
 
 /// Between two looks.
@@ -70,11 +71,11 @@ impl Shared {
         let map = self.topology.map();
         let Some(live) = map.owner(Bucket::FIRST).and_then(|link| link.live()) else { return };
         let mut connection = live.connection.clone();
-        let asked = Instant::now();
+        // By a clock that goes on while the machine sleeps: an answer from before is worth nothing.
+        let asked = self.clock.asking();
         let Ok(theirs) = server::time(&mut connection).await else { return };
-        let round_trip = asked.elapsed();
-        if round_trip <= CLOCK_PATIENCE && theirs > 0 && !self.clock.set_by(theirs, round_trip) {
-            (self.notify)(Notice::ClockRefused);
+        if self.clock.asking().since(asked) <= CLOCK_PATIENCE && theirs > 0 {
+            self.clock.set_by_server(Timestamp::from_unix_millis(theirs), asked);
         }
     }
 

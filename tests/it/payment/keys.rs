@@ -8,6 +8,7 @@ use countersign::app::App;
 use countersign::config::Config;
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
+use countersign::domain::clock::KeptClock;
 use countersign::domain::token::Instrument;
 use countersign::quickstart::shop::{Behaviour, Canned};
 use countersign::records::Kind;
@@ -55,7 +56,7 @@ fn forget_old(text: &str) -> String {
 /// The sealing key of every token in the store of a world that is closed.
 async fn sealing_keys(world: &World) -> Vec<String> {
     let config = Config::parse(&world.text, world.directory.path()).map_err(|errors| errors.to_string());
-    let clock = Arc::clone(&world.clock);
+    let clock = Arc::new(KeptClock::new(Arc::clone(&world.clock)));
     let opened =
         storage::open_engine(config.unwrap().store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
     let tokens = opened.records.scan(Kind::Token, None, 1000).await.unwrap();

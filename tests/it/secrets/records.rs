@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign::config::Config;
+use countersign::domain::clock::KeptClock;
 use countersign::idempotency::{KeyRecord, KeyState, StoredRequest};
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use countersign::records::Kind;
@@ -16,7 +17,7 @@ use super::needles::{CARDS, NETWORK_TOKEN, Needles};
 async fn unsealed(driven: &Driven) -> (Vec<Vec<u8>>, usize) {
     let config = Config::parse(&driven.world.text, driven.world.directory.path());
     let config = config.map_err(|errors| errors.to_string()).unwrap();
-    let clock = Arc::clone(&driven.world.clock);
+    let clock = Arc::new(KeptClock::new(Arc::clone(&driven.world.clock)));
     let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
     let (mut found, mut mints) = (Vec::new(), 0);
     for (key, record) in opened.records.scan(Kind::Idempotency, None, 10_000).await.unwrap() {

@@ -160,7 +160,7 @@ async fn two_primaries_are_one_too_many() {
     let servers = Replicated::start(&options());
     let replica = servers.replicas().next().unwrap();
     servers.nodes[replica].command(&["REPLICAOF", "NO", "ONE"]);
-    let clock = Arc::new(crate::domain::clock::SystemClock);
+    let clock = kept(Arc::new(SystemClock));
     let opened = RedisStore::open(settings(&servers.urls()), clock, Arc::new(|_| {})).await;
     let told = opened.err().unwrap().to_string();
     assert!(told.contains("both say that they are the primary"), "{told}");
@@ -188,7 +188,7 @@ async fn what_is_answered_again_waits_for_replicas_too() {
     let store = durable(open(waiting.clone(), &Notices::default()).await);
     until("replication", async || put_once(&store, "a").await.is_ok()).await;
     assert!(!store.reads_are_acknowledged());
-    let clock = Arc::new(crate::domain::clock::SystemClock);
+    let clock = kept(Arc::new(SystemClock));
     let ledger = Ledger::new(Arc::new(open(waiting, &Notices::default()).await), clock);
     let seen = ledger.look_key(&contract::key(Kind::Idempotency, "p", "k")).await.unwrap();
     let revision = read(&store, &token("a")).await.unwrap().revision;

@@ -6,7 +6,7 @@ async fn refusal(options: Options, change: impl FnOnce(&mut Settings)) -> String
     let server = Server::start(options);
     let mut settings = settings(&[server.url()]);
     change(&mut settings);
-    let clock = Arc::new(crate::domain::clock::SystemClock);
+    let clock = kept(Arc::new(SystemClock));
     match RedisStore::open(settings, clock, Arc::new(|_| {})).await {
         Ok(_) => "opened".to_owned(),
         Err(error) => error.to_string(),
@@ -30,7 +30,7 @@ async fn a_server_that_is_not_there_or_lets_nobody_in_is_named() {
         let server = Server::start(options());
         (server.port, server.url())
     };
-    let clock = Arc::new(crate::domain::clock::SystemClock);
+    let clock = kept(Arc::new(SystemClock));
     let opened = RedisStore::open(settings(&[url]), clock, Arc::new(|_| {})).await;
     assert!(opened.err().unwrap().to_string().contains(&gone.to_string()));
     let closed = Options { password: Some("secret-of-redis".into()), ..options() };

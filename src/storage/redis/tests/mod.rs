@@ -5,7 +5,7 @@ mod redis_server;
 
 use self::redis_server::{Cluster, Options, Persistence, Server};
 use super::*;
-use crate::domain::clock::ManualClock;
+use crate::domain::clock::{ManualClock, SystemClock};
 use crate::storage::contract::{self, Fixture};
 
 storage_contract!(new_store);
@@ -29,10 +29,18 @@ fn settings(urls: &[String]) -> Settings {
     }
 }
 
+/// The clock of a store that knows of no earlier one.
+fn kept(clock: Arc<dyn Clock>) -> Arc<KeptClock> {
+    let kept = KeptClock::new(clock);
+    kept.agree(None);
+    Arc::new(kept)
+}
+
 async fn new_store() -> Fixture<Server> {
     let server = Server::start(options());
     let clock = Arc::new(ManualClock::new(contract::START));
-    let store = RedisStore::open(settings(&[server.url()]), clock.clone(), Arc::new(|_| {})).await.unwrap();
+    let store =
+        RedisStore::open(settings(&[server.url()]), kept(clock.clone()), Arc::new(|_| {})).await.unwrap();
     Fixture { store: Arc::new(store), clock, _guard: server }
 }
 
@@ -46,7 +54,7 @@ async fn emptied_cluster_store() -> Fixture<Arc<Cluster>> {
     primaries.for_each(|node| drop(node.command(&["FLUSHALL"])));
     let clock = Arc::new(ManualClock::new(contract::START));
     let settings = settings(&cluster.urls());
-    let store = RedisStore::open(settings, clock.clone(), Arc::new(|_| {})).await.unwrap();
+    let store = RedisStore::open(settings, kept(clock.clone()), Arc::new(|_| {})).await.unwrap();
     Fixture { store: Arc::new(store), clock, _guard: cluster }
 }
 
@@ -68,7 +76,7 @@ async fn a_cluster_keeps_the_contract() {
         let primaries = cluster.nodes.iter().filter(|node| node.role().as_deref() == Some("master"));
         primaries.for_each(|node| drop(node.command(&["FLUSHALL"])));
         let clock = Arc::new(ManualClock::new(contract::START));
-        let store = RedisStore::open(settings.clone(), clock.clone(), Arc::new(|_| {})).await.unwrap();
+        let store = RedisStore::open(settings.clone(), kept(clock.clone()), Arc::new(|_| {})).await.unwrap();
         let store: Arc<dyn RecordStore> = Arc::new(store);
         Fixture { store, clock, _guard: () }
     });
@@ -94,8 +102,7 @@ impl Notices {
 }
 
 async fn open(settings: Settings, notices: &Notices) -> RedisStore {
-    let clock = Arc::new(crate::domain::clock::SystemClock);
-    RedisStore::open(settings, clock, notices.notify()).await.unwrap()
+    RedisStore::open(settings, kept(Arc::new(SystemClock)), notices.notify()).await.unwrap()
 }
 
 /// Waits for something that happens by itself.

@@ -1,0 +1,377 @@
+//! The clock the gateway goes by: the system's, or a store's server's, doubted. A wall clock that was
+//! just set is believed only once it has stood for a while; meanwhile, and for spans always, the clock
+//! that nobody can set goes on.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Clock, Timestamp, millis};
+
+/// A clock that is further from what it was than this has been set; less is a correction.
+const MOST_DRIFT: i64 = 2_000;
+/// A clock that was set is believed when it has stood for so long.
+const STANDS: i64 = 10_000;
+/// Something is deleted by a clock only when it has stood for so long.
+const STANDS_LONG: i64 = 3_600_000;
+/// Moves remembered until somebody tells of them.
+const MOST_UNTOLD: usize = 8;
+
+/// Whose clock was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This machine's.
+    Ours,
+    /// That of the store's server.
+    Store,
+}
+
+impl Whose {
+    /// The name in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// A clock that was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Whose.
+    pub whose: Whose,
+    /// How far, in milliseconds: negative for back.
+    pub by: i64,
+}
+
+/// The three clocks of [`Clock`] in one, over the system's and, where the store has a server, over its.
+pub struct KeptClock {
+    ours: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+/// All in milliseconds; offsets are against the system's steady clock.
+struct State {
+    /// Of the wall clock that is believed.
+    believed: i64,
+    /// Since when it stands there.
+    stood_since: i64,
+    /// Of a wall clock that was set, and since when.
+    doubted: Option<(i64, i64)>,
+    /// Of our own wall clock, when it was looked at last.
+    ours: i64,
+    /// Of the server's clock; spans go by it too, so that replicas agree about them.
+    server: Option<i64>,
+    /// What the store has agreed on, when `agreed_at`: later than no clock that stood for long.
+    agreed: Option<i64>,
+    agreed_at: i64,
+    /// See [`Clock::unbroken_since`].
+    unbroken_since: Timestamp,
+    jumped_at: Option<Timestamp>,
+    untold: Vec<Moved>,
+}
+
+/// What the clocks say at one moment.
+struct Reading {
+    /// The wall clock that counts, as it is.
+    wall: i64,
+    believed: i64,
+    steady: i64,
+    agreed: Option<i64>,
+}
+
+impl KeptClock {
+    /// Over these clocks. Nothing is past for [`Clock::earliest`] before [`Self::agree`].
+    pub fn new(ours: Arc<dyn Clock>) -> Self {
+        let steady = ours.steady();
+        let offset = ours.now().0.saturating_sub(steady.0);
+        let state = State {
+            believed: offset,
+            stood_since: steady.0,
+            doubted: None,
+            ours: offset,
+            server: None,
+            agreed: None,
+            agreed_at: steady.0,
+            unbroken_since: steady,
+            jumped_at: None,
+            untold: Vec::new(),
+        };
+        Self { ours, state: Mutex::new(state) }
+    }
+
+    /// Takes up the latest instant that the store had agreed on; a store without one begins with now.
+    pub fn agree(&self, known: Option<Timestamp>) {
+        let believed = self.read().believed;
+        let mut state = self.state.lock();
+        state.agreed = Some(known.map_or(believed, |known| known.0));
+        state.agreed_at = self.ours.steady().0;
+    }
+
+    /// The store's server said `theirs` in an answer to a question sent when [`Clock::steady`] of our
+    /// own clocks was `asked`. From now on all replicas go by the server's clock.
+    pub fn set_by_server(&self, theirs: Timestamp, asked: Timestamp) {
+        let answered = self.ours.steady();
+        let half = millis(answered.since(asked)) / 2;
+        let offset = theirs.0.saturating_add(half).saturating_sub(answered.0);
+        let mut state = self.state.lock();
+        let before = state.server.replace(offset);
+        let now = Timestamp(answered.0.saturating_add(offset));
+        match before {
+            // What the server says first is taken from the start, as our own clock is.
+            None => {
+                (state.believed, state.doubted, state.stood_since) = (offset, None, answered.0);
+                state.unbroken_since = now;
+            }
+            Some(before) if offset.abs_diff(before) > MOST_DRIFT.unsigned_abs() => {
+                state.jumped_at = Some(now);
+                state.unbroken_since = now;
+                state.tell(Whose::Store, offset.saturating_sub(before));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// How our steady clock stands: when a question to the server is asked.
+    pub fn asking(&self) -> Timestamp {
+        self.ours.steady()
+    }
+
+    /// Spans of before `at` are no longer known: what they rest on may be lost.
+    pub fn break_at(&self, at: Timestamp) {
+        let mut state = self.state.lock();
+        state.unbroken_since = state.unbroken_since.max(at);
+    }
+
+    fn read(&self) -> Reading {
+        let mut state = self.state.lock();
+        let (wall, steady) = (self.ours.now().0, self.ours.steady().0);
+        state.look(wall, steady)
+    }
+}
+
+impl State {
+    fn look(&mut self, our_wall: i64, steady: i64) -> Reading {
+        let ours = our_wall.saturating_sub(steady);
+        if ours.abs_diff(self.ours) > MOST_DRIFT.unsigned_abs() {
+            self.tell(Whose::Ours, ours.saturating_sub(self.ours));
+        }
+        self.ours = ours;
+        let offset = self.server.unwrap_or(ours);
+        self.believe(offset, steady);
+        let believed = steady.saturating_add(self.believed);
+        self.move_agreed(believed, steady);
+        Reading {
+            wall: steady.saturating_add(offset),
+            believed,
+            steady: steady.saturating_add(self.server.unwrap_or(0)),
+            agreed: self.agreed,
+        }
+    }
+
+    fn believe(&mut self, offset: i64, steady: i64) {
+        let is_near = |other: i64| offset.abs_diff(other) <= MOST_DRIFT.unsigned_abs();
+        if is_near(self.believed) {
+            (self.believed, self.doubted) = (offset, None);
+            return;
+        }
+        let since = self.doubted.filter(|(doubted, _)| is_near(*doubted)).map_or(steady, |(_, since)| since);
+        self.doubted = Some((offset, since));
+        if steady.saturating_sub(since) >= STANDS {
+            (self.believed, self.stood_since, self.doubted) = (offset, since, None);
+        }
+    }
+
+    /// It goes on with elapsed time until the wall clock has stood for long: then it follows one that
+    /// is ahead, and waits for one that is behind.
+    fn move_agreed(&mut self, believed: i64, steady: i64) {
+        let elapsed = steady.saturating_sub(self.agreed_at).max(0);
+        self.agreed_at = steady;
+        let stands_long = self.doubted.is_none() && steady.saturating_sub(self.stood_since) >= STANDS_LONG;
+        self.agreed = self
+            .agreed
+            .map(|agreed| if stands_long { agreed.max(believed) } else { agreed.saturating_add(elapsed) });
+    }
+
+    fn tell(&mut self, whose: Whose, by: i64) {
+        if self.untold.len() < MOST_UNTOLD {
+            self.untold.push(Moved { whose, by });
+        }
+    }
+}
+
+impl Clock for KeptClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.read().believed)
+    }
+
+    fn steady(&self) -> Timestamp {
+        Timestamp(self.read().steady)
+    }
+
+    fn latest(&self) -> Timestamp {
+        let Reading { wall, believed, agreed, .. } = self.read();
+        Timestamp(wall.max(believed).max(agreed.unwrap_or(i64::MIN)))
+    }
+
+    fn earliest(&self) -> Timestamp {
+        let Reading { wall, believed, agreed, .. } = self.read();
+        // Zero rather than the least there is: spans are reckoned from it.
+        Timestamp(agreed.map_or(0, |agreed| wall.min(believed).min(agreed)))
+    }
+
+    fn unbroken_since(&self) -> Timestamp {
+        self.state.lock().unbroken_since
+    }
+
+    fn jumped_at(&self) -> Option<Timestamp> {
+        self.state.lock().jumped_at
+    }
+
+    fn agreed(&self) -> Option<Timestamp> {
+        self.read().agreed.map(Timestamp)
+    }
+
+    fn moved(&self) -> Vec<Moved> {
+        let _ = self.read();
+        std::mem::take(&mut self.state.lock().untold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::ManualClock;
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_unix_seconds(1_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOURS_2: i64 = 2 * 3_600_000;
+
+    fn clocks() -> (Arc<ManualClock>, KeptClock) {
+        let ours = Arc::new(ManualClock::new(START));
+        let kept = KeptClock::new(ours.clone());
+        kept.agree(None);
+        (ours, kept)
+    }
+
+    /// Seconds after the start.
+    fn after(at: Timestamp) -> i64 {
+        (at.unix_millis() - START.unix_millis()) / 1000
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_believed_once_it_has_stood() {
+        let (ours, kept) = clocks();
+        ours.step(120_000);
+        assert_eq!((after(kept.now()), after(kept.steady())), (0, 0));
+        ours.advance(Duration::from_secs(9));
+        assert_eq!(after(kept.now()), 9);
+        ours.advance(Duration::from_secs(1));
+        assert_eq!(after(kept.now()), 130);
+        assert_eq!(after(kept.steady()), 10);
+        assert_eq!(kept.moved(), [Moved { whose: Whose::Ours, by: 120_000 }]);
+        assert_eq!(kept.moved(), []);
+    }
+
+    #[test]
+    fn a_clock_that_keeps_being_set_is_never_believed_and_a_correction_is_at_once() {
+        let (ours, kept) = clocks();
+        for n in 1..=20 {
+            ours.step(60_000);
+            assert_eq!(after(kept.now()), (n - 1) * 5);
+            ours.advance(Duration::from_secs(5));
+        }
+        ours.step(-20 * 60_000 + 1_500);
+        assert_eq!(kept.now(), START.plus(Duration::from_millis(101_500)));
+        assert_eq!(kept.steady(), START.plus(Duration::from_secs(100)));
+    }
+
+    #[test]
+    fn a_forward_step_refuses_at_once_deletes_nothing_and_heals_when_it_is_undone() {
+        let (ours, kept) = clocks();
+        ours.step(HOURS_2);
+        assert_eq!((after(kept.latest()), after(kept.earliest())), (7_200, 0));
+        for _ in 0..59 {
+            ours.advance(MINUTE);
+            let _ = kept.now();
+        }
+        assert_eq!(after(kept.earliest()), 59 * 60);
+        ours.step(-HOURS_2);
+        ours.advance(MINUTE);
+        let _ = kept.now();
+        ours.advance(MINUTE);
+        assert_eq!([kept.latest(), kept.earliest(), kept.now(), kept.steady()].map(after), [61 * 60; 4]);
+    }
+
+    #[test]
+    fn a_wall_clock_ahead_counts_for_deletion_after_an_hour_of_our_own() {
+        let (ours, kept) = clocks();
+        ours.step(HOURS_2);
+        let _ = kept.now();
+        ours.advance(Duration::from_secs(11));
+        let _ = kept.now();
+        ours.advance(Duration::from_secs(3_588));
+        assert_eq!(after(kept.earliest()), 3_599);
+        ours.advance(Duration::from_secs(1));
+        assert_eq!(after(kept.earliest()), 10_800);
+    }
+
+    #[test]
+    fn a_backward_step_revives_nothing_and_waits_to_be_caught_up_with() {
+        let (ours, kept) = clocks();
+        ours.step(-HOURS_2);
+        assert_eq!([kept.latest(), kept.earliest()].map(after), [0, -7_200]);
+        ours.advance(Duration::from_secs(1_800));
+        // Elapsed time goes on to expire what it expires.
+        assert_eq!(after(kept.latest()), 1_800);
+        let _ = kept.now();
+        ours.advance(Duration::from_secs(9_000));
+        assert_eq!(after(kept.now()), 3_600);
+        assert!(after(kept.latest()) >= 3_600);
+        ours.advance(MINUTE);
+        assert!(after(kept.latest()) <= 10_800, "it does not run ahead for ever");
+    }
+
+    #[test]
+    fn what_the_store_had_agreed_on_bounds_deletion_and_refuses_after_a_start() {
+        let ours = Arc::new(ManualClock::new(START));
+        let kept = KeptClock::new(ours.clone());
+        assert_eq!(kept.earliest().unix_millis(), 0);
+        // Down for a day: nothing is deleted for an hour, then by the wall clock.
+        kept.agree(Some(START.minus(Duration::from_secs(86_400))));
+        assert_eq!([kept.earliest(), kept.latest()].map(after), [-86_400, 0]);
+        ours.advance(Duration::from_secs(3_600));
+        assert_eq!(after(kept.earliest()), 3_600);
+        // A clock set back while it was down revives nothing.
+        let set_back = KeptClock::new(Arc::new(ManualClock::new(START)));
+        set_back.agree(Some(START.plus(MINUTE)));
+        assert_eq!([set_back.earliest(), set_back.latest()].map(after), [0, 60]);
+    }
+
+    #[test]
+    fn by_a_server_our_own_clock_does_not_count_and_whose_moved_is_told() {
+        let (ours, kept) = clocks();
+        let set = |seconds: i64| {
+            kept.set_by_server(START.plus(Duration::from_secs(seconds.unsigned_abs())), kept.asking());
+        };
+        set(60);
+        assert_eq!([kept.now(), kept.steady(), kept.latest()].map(after), [60; 3]);
+        ours.step(-HOURS_2);
+        ours.advance(Duration::from_secs(1));
+        // The server's next answers are as true as before.
+        set(61);
+        assert_eq!([kept.now(), kept.steady(), kept.latest()].map(after), [61; 3]);
+        assert_eq!(kept.moved(), [Moved { whose: Whose::Ours, by: -HOURS_2 }]);
+        assert_eq!((after(kept.unbroken_since()), kept.jumped_at()), (60, None));
+        // The server is set: spans begin anew, and others' clocks are not compared with it yet.
+        set(361);
+        assert_eq!([kept.steady(), kept.unbroken_since(), kept.now()].map(after), [361, 361, 61]);
+        assert_eq!(kept.jumped_at().map(after), Some(361));
+        assert_eq!(kept.moved(), [Moved { whose: Whose::Store, by: 300_000 }]);
+        ours.advance(Duration::from_secs(10));
+        assert_eq!(after(kept.now()), 371);
+    }
+}
