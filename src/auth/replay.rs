@@ -86,7 +86,8 @@ impl ReplayCheck {
 /// Records the use of a signature, or compares it with the use that is recorded.
 ///
 /// The write is [`Durability::Applied`]: it is on disk no later than the claim that follows it, and a
-/// request that is lost with it has moved no money.
+/// request that is lost with it has moved no money. `purpose` is that of the request: what must always
+/// be tried does not fail for want of space for this.
 ///
 /// # Errors
 /// [`Replay::Replayed`] when it was used otherwise; [`Replay::Store`] when the store cannot say.
@@ -94,6 +95,7 @@ pub async fn check_and_record(
     store: &dyn RecordStore,
     check: &ReplayCheck,
     use_digest: &Sha256,
+    purpose: Purpose,
 ) -> Result<(), Replay> {
     let key = check.record();
     for _ in 0..ATTEMPTS {
@@ -107,7 +109,7 @@ pub async fn check_and_record(
                 due: None,
             }],
             durability: Durability::Applied,
-            purpose: Purpose::Admit,
+            purpose,
         };
         if store.commit(batch).await?.is_applied() {
             return Ok(());
@@ -154,8 +156,8 @@ mod tests {
     async fn the_same_use_is_a_retry_and_any_other_is_a_replay() {
         let (_, store) = store();
         let first = check("agent", b"base");
-        assert_eq!(check_and_record(&store, &first, &USE.digest()).await, Ok(()));
-        assert_eq!(check_and_record(&store, &first, &USE.digest()).await, Ok(()));
+        assert_eq!(check_and_record(&store, &first, &USE.digest(), Purpose::Admit).await, Ok(()));
+        assert_eq!(check_and_record(&store, &first, &USE.digest(), Purpose::Admit).await, Ok(()));
         for other in [
             Use { method: "PUT", ..USE },
             Use { merchant: "n", ..USE },
@@ -163,7 +165,7 @@ mod tests {
             Use { idempotency_key: "l", ..USE },
             Use { body: b"c", ..USE },
         ] {
-            let replayed = check_and_record(&store, &first, &other.digest()).await;
+            let replayed = check_and_record(&store, &first, &other.digest(), Purpose::Admit).await;
             assert_eq!(replayed, Err(Replay::Replayed));
         }
     }
@@ -172,9 +174,9 @@ mod tests {
     async fn another_signature_or_another_owner_has_a_record_of_its_own() {
         let (_, store) = store();
         let other_use = Use { path: "/b/complete", ..USE }.digest();
-        check_and_record(&store, &check("agent", b"base"), &USE.digest()).await.unwrap();
-        check_and_record(&store, &check("agent", b"other"), &other_use).await.unwrap();
-        check_and_record(&store, &check("other", b"base"), &other_use).await.unwrap();
+        check_and_record(&store, &check("agent", b"base"), &USE.digest(), Purpose::Admit).await.unwrap();
+        check_and_record(&store, &check("agent", b"other"), &other_use, Purpose::Admit).await.unwrap();
+        check_and_record(&store, &check("other", b"base"), &other_use, Purpose::Admit).await.unwrap();
     }
 
     #[tokio::test]
@@ -182,12 +184,12 @@ mod tests {
         let (clock, store) = store();
         let check = check("agent", b"base");
         let other_use = Use { path: "/b/complete", ..USE }.digest();
-        check_and_record(&store, &check, &USE.digest()).await.unwrap();
+        check_and_record(&store, &check, &USE.digest(), Purpose::Admit).await.unwrap();
         clock.set(Timestamp::from_unix_millis(1_599_999));
-        assert_eq!(check_and_record(&store, &check, &other_use).await, Err(Replay::Replayed));
+        assert_eq!(check_and_record(&store, &check, &other_use, Purpose::Admit).await, Err(Replay::Replayed));
         clock.set(Timestamp::from_unix_seconds(1_600));
         assert_eq!(clock.now().unix_seconds(), 1_600);
-        assert_eq!(check_and_record(&store, &check, &other_use).await, Ok(()));
+        assert_eq!(check_and_record(&store, &check, &other_use, Purpose::Admit).await, Ok(()));
     }
 
     #[tokio::test]
@@ -195,8 +197,10 @@ mod tests {
         let (_, store) = store();
         let check = check("agent", b"base");
         let (one, two) = (USE.digest(), Use { path: "/b/complete", ..USE }.digest());
-        let (one, two) =
-            tokio::join!(check_and_record(&store, &check, &one), check_and_record(&store, &check, &two));
+        let (one, two) = tokio::join!(
+            check_and_record(&store, &check, &one, Purpose::Admit),
+            check_and_record(&store, &check, &two, Purpose::Admit)
+        );
         assert!(one.is_ok() != two.is_ok());
     }
 
@@ -204,7 +208,7 @@ mod tests {
     async fn a_store_that_cannot_answer_refuses() {
         let (_, store) = store();
         store.fail(Some(StoreError::Unavailable));
-        let refused = check_and_record(&store, &check("agent", b"base"), &USE.digest()).await;
+        let refused = check_and_record(&store, &check("agent", b"base"), &USE.digest(), Purpose::Admit).await;
         assert_eq!(refused, Err(Replay::Store(StoreError::Unavailable)));
     }
 }

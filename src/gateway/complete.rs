@@ -96,7 +96,9 @@ impl Gateway {
         {
             return Ok(reply);
         }
-        self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
+        // What was begun under this key may be finished by it.
+        let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
+        self.refuse_replayed_signature(&call, &operation, Some(&merchant), purpose).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let claim = ClaimId::parse(&operation.upstream_key(seen.key())).ok_or(Refusal::Internal)?;
         let completion = Completion { call, merchant, session, token, operation, address, claim };

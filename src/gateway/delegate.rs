@@ -75,7 +75,7 @@ impl Gateway {
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
         refuse_beyond_policy(&call, &request, now)?;
-        self.refuse_replayed_signature(&call, &operation, scope.as_deref()).await?;
+        self.refuse_replayed_signature(&call, &operation, scope.as_deref(), Purpose::Admit).await?;
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, &session);
         owned(self.ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
         self.mint(Mint { call, request, merchant, session, operation, key, created: now }, &mut seen).await

@@ -35,7 +35,7 @@ impl Gateway {
         if let Some(reply) = self.replay(&operation, Some(&seen), StatusCode::UNPROCESSABLE_ENTITY).await? {
             return Ok(reply);
         }
-        self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
+        self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
@@ -112,7 +112,7 @@ impl Gateway {
         {
             return Ok(reply);
         }
-        self.refuse_replayed_signature(&call, &operation, Some(&merchant)).await?;
+        self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;

@@ -115,7 +115,7 @@ impl Gateway {
             idempotency_key: key.as_ref().map_or("", IdempotencyKey::as_str),
             body,
         };
-        self.record_use(check, &used).await
+        self.record_use(check, &used, Purpose::Finish).await
     }
 
     async fn redeem(&self, id: &TokenId, body: &Bytes, every_claim: bool) -> Result<Reply, Refusal> {

@@ -13,6 +13,7 @@ use crate::auth::signature::Proof;
 use crate::domain::session::{Outcome, SessionKind, begin_claim};
 use crate::fraud::{self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, Tally, evaluate};
 use crate::merchant::Exchange;
+use crate::records::Purpose;
 use crate::registry::Merchant;
 use crate::token::Seen;
 
@@ -24,17 +25,18 @@ impl Gateway {
         call: &Call,
         operation: &Operation,
         merchant: Option<&Merchant>,
+        purpose: Purpose,
     ) -> Result<(), Refusal> {
-        self.refuse_replay(call, merchant, || operation.body_digest().to_vec()).await
+        self.refuse_replay(call, merchant, || operation.body_digest().to_vec(), purpose).await
     }
 
-    /// As [`Self::refuse_replayed_signature`], for a request without a body.
+    /// As [`Self::refuse_replayed_signature`], for a request without a body, which begins nothing.
     pub(super) async fn refuse_replayed_read(
         &self,
         call: &Call,
         merchant: Option<&Merchant>,
     ) -> Result<(), Refusal> {
-        self.refuse_replay(call, merchant, Vec::new).await
+        self.refuse_replay(call, merchant, Vec::new, Purpose::Finish).await
     }
 
     async fn refuse_replay(
@@ -42,6 +44,7 @@ impl Gateway {
         call: &Call,
         merchant: Option<&Merchant>,
         body: impl FnOnce() -> Vec<u8>,
+        purpose: Purpose,
     ) -> Result<(), Refusal> {
         let Proof::Signed { replay: Some(check), .. } = call.verified.proof() else { return Ok(()) };
         let body = body();
@@ -53,13 +56,18 @@ impl Gateway {
             idempotency_key: call.key.as_ref().map_or("", |key| key.as_str()),
             body: &body,
         };
-        self.record_use(check, &used).await
+        self.record_use(check, &used, purpose).await
     }
 
     /// As [`Self::refuse_replayed_signature`], for any signature.
-    pub(super) async fn record_use(&self, check: &ReplayCheck, used: &Use<'_>) -> Result<(), Refusal> {
+    pub(super) async fn record_use(
+        &self,
+        check: &ReplayCheck,
+        used: &Use<'_>,
+        purpose: Purpose,
+    ) -> Result<(), Refusal> {
         let store = &**self.ledger.store();
-        replay::check_and_record(store, check, &used.digest()).await.map_err(|error| match error {
+        replay::check_and_record(store, check, &used.digest(), purpose).await.map_err(|error| match error {
             Replay::Replayed => Refusal::Replayed,
             Replay::Store(error) => Refusal::Store(error),
         })

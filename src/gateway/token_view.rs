@@ -78,7 +78,7 @@ impl Gateway {
     /// Withdraws a token. Repeating it gives the same answer.
     pub(super) async fn revoke_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.rings, None)?;
-        self.refuse_replayed_signature(call, &operation, None).await?;
+        self.refuse_replayed_signature(call, &operation, None, Purpose::Finish).await?;
         let address = self.address_of(id).await?;
         let (token, session, revoked) = self
             .ledger

@@ -244,3 +244,47 @@ async fn what_kill_9_leaves_is_whole_and_damage_is_refused_by_name() {
     gateway.restart().await;
     buy(&world).await;
 }
+
+/// With less free space than is asked for, from its start on.
+fn short_of_space(text: String) -> String {
+    text.replace("min_free_bytes = \"16MiB\"", "min_free_bytes = \"1024GiB\"")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_revoke_redeem_and_read_are_served_when_space_is_short() {
+    let mut world = World::with(Options { store: Some(EMBEDDED.to_owned()), ..Options::default() }).await;
+    let alpha = world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let [spent, spare] = [(); 2].map(|()| mint(&alpha, "lamps", &session, GOOD_CARD, total));
+    let (spent, spare) = (spent.await, spare.await);
+    world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(Canned::status(500)));
+    assert_eq!(complete(&alpha, "lamps", &session, &spent).await.status, 500);
+    let claim = world.lamps.calls_of(CallKind::Complete)[0].idempotency_key.clone().unwrap();
+
+    // The shop redeems under a key of its own, whose signatures are recorded.
+    let public = alpha.settings().key.public().to_jwk();
+    let keys = format!(
+        "[[merchants.redeemers.keys]]\nid = \"key-1\"\njwk = {{ kty = \"OKP\", crv = \"Ed25519\", x = {} }}",
+        public["x"]
+    );
+    world.reopen(&[], |text| short_of_space(text).replacen("networks = [\"127.0.0.0/8\"]", &keys, 1)).await;
+    let alpha = world.alpha();
+    assert!(world.text.contains("merchants.redeemers.keys") && world.text.contains("1024GiB"));
+
+    let refused = alpha.post("/m/lamps/checkout_sessions", &lamp_order()).send().await.unwrap();
+    assert_eq!((refused.status.as_u16(), refused.code().as_deref()), (503, Some("service_unavailable")));
+    let shop = world.agent(0, |settings| settings.credential = Arc::clone(&world.redeemer));
+    let body = json!({
+        "claim": claim, "checkout_session_id": session, "amount": total, "currency": "usd",
+    });
+    let path = format!("/agentic_commerce/granted_tokens/{spent}/redeem");
+    let redeemed = shop.post(path, &body).send().await.unwrap();
+    assert_eq!(redeemed.status, 200, "{:?}", redeemed.text("/message"));
+    assert_eq!(redeemed.text("/payment_method/number").as_deref(), Some(GOOD_CARD));
+    let path = format!("/agentic_commerce/issued_tokens/{spare}/revoke");
+    let revoked = alpha.post(path, &json!({})).send().await.unwrap();
+    assert_eq!((revoked.status.as_u16(), revoked.text("/status").as_deref()), (200, Some("revoked")));
+    let path = format!("/agentic_commerce/issued_tokens/{spare}");
+    let read = alpha.get(path).send().await.unwrap();
+    assert_eq!((read.status.as_u16(), read.text("/status").as_deref()), (200, Some("revoked")));
+}

@@ -45,7 +45,7 @@ pub const GATEWAY: &str = "gateway.test";
 /// The authority of the first shop behind the gateway.
 pub const SHOP_HOST: &str = "lamps.gateway.test";
 /// The lines of `[store]` for a directory of the world.
-const EMBEDDED: &str = "directory = \"store\"\nepoch_directory = \"epochs\"\nmin_free_bytes = \"16MiB\"";
+pub const EMBEDDED: &str = "directory = \"store\"\nepoch_directory = \"epochs\"\nmin_free_bytes = \"16MiB\"";
 /// A card that is accepted.
 pub const GOOD_CARD: &str = "4242424242424242";
 /// A card that is declined.
