@@ -174,6 +174,10 @@ impl App {
             server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
             let _ = worker.await;
             finishing.allotments.finish(finishing.clock.earliest()).await;
+            if let Some(at) = finishing.clock.agreed() {
+                // A store that does not take it now knows what it was told a minute ago.
+                let _ = agreed::keep(&**finishing.ledger.store(), at).await;
+            }
             drop(finishing);
             drop(ended);
             let _ = admin.await;

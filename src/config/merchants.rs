@@ -18,6 +18,7 @@ use crate::domain::id::MerchantId;
 use crate::domain::secret::SecretString;
 use crate::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
+    SHORTEST_SIGNATURE_LIFE,
 };
 
 /// A merchant's servers usually close idle connections after a minute; proxies in between sooner.
@@ -64,9 +65,12 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         .unwrap_or(PurchaseOrders::Refused);
     let total_max_age = section.or("total_max_age", TOTAL_MAX_AGE, duration(SECOND, DAY));
     let doubt_grace = section.or("doubt_grace", DOUBT_GRACE, duration(MINUTE, 7 * DAY));
-    if doubt_grace < deadlines.total {
-        section
-            .wrong("doubt_grace", "must not be below `deadlines.total`: an attempt could still be under way");
+    if doubt_grace < deadlines.total + SHORTEST_SIGNATURE_LIFE {
+        section.wrong(
+            "doubt_grace",
+            "must not be below `deadlines.total` and 30s for our signature: an attempt could still be under way, \
+             or be believed after it was given up",
+        );
     }
     let pending_max = section.or("pending_max", PENDING_MAX, duration(MINUTE, 30 * DAY));
     let adoption = section.list("adopting_agents", |value| parties.agent(value)).unwrap_or_default();

@@ -62,6 +62,8 @@ impl Completion {
 pub(super) struct Started {
     pub begun: BegunClaim,
     pub lease: LeaseMark,
+    /// When the lease was taken: what the attempt is signed with, however late it is written.
+    pub at: Timestamp,
     /// The request of the key's first use, where that was another one.
     pub stored: Option<Sealed>,
     /// Whether the key was never used before.
@@ -169,8 +171,7 @@ impl Gateway {
         lease: LeaseMark,
     ) -> Result<Started, Refusal> {
         let Completion { call, token, operation, address, .. } = completion;
-        let sealed = operation.seal_request(&call.stored_request())?;
-        let review = cleared.review();
+        let (at, sealed) = (self.clock.now(), operation.seal_request(&call.stored_request())?);
         let decide = |view: &mut View, present: Present| {
             let session = owned_mut(view.session.as_mut(), call)?;
             refuse_unless_free(operation, view.key.as_ref(), present)?;
@@ -186,7 +187,7 @@ impl Gateway {
             record.upstream_key = completion.claim.as_str().to_owned();
             record.request.get_or_insert_with(|| sealed.clone());
             let grant = view.token.as_ref().map(|token| token.grant.clone());
-            Ok(Started { begun, lease, stored, is_first_use, grant, review })
+            Ok(Started { begun, lease, at, stored, is_first_use, grant, review: cleared.review() })
         };
         self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide).await?
     }
@@ -227,7 +228,7 @@ impl Gateway {
             review: started.review,
         };
         let key = Some(claim.as_str().to_owned());
-        let outbound = call.outbound(stored, key, Some(context), started.grant.clone(), self.clock.now());
+        let outbound = call.outbound(stored, key, Some(context), started.grant.clone(), started.at);
         self.send(call, merchant, outbound).await
     }
 

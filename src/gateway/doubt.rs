@@ -62,7 +62,7 @@ impl Gateway {
     /// shown.
     async fn resend(&self, completion: &Completion, shown: Option<SessionTotal>) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, operation, address, claim, .. } = completion;
-        let lease = self.lease(merchant.deadlines.total)?;
+        let (lease, at) = (self.lease(merchant.deadlines.total)?, self.clock.now());
         let mut seen = self.ledger.look(address).await?;
         let decide = |view: &mut View, present: Present| {
             let session = owned_mut(view.session.as_mut(), call)?;
@@ -77,7 +77,7 @@ impl Gateway {
             record.state = KeyState::Leased(lease);
             let grant = view.token.as_ref().map(|token| token.grant.clone());
             let stored = record.request.clone();
-            Ok::<_, Refusal>(Started { begun, lease, stored, is_first_use: false, grant, review: false })
+            Ok::<_, Refusal>(Started { begun, lease, at, stored, is_first_use: false, grant, review: false })
         };
         let begun = self.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
         let started = begun.await??;

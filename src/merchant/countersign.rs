@@ -20,9 +20,6 @@ use crate::domain::clock::Timestamp;
 
 /// The label of our signature (RFC 9421 §4.1), and its `tag` (§2.3).
 pub const LABEL: &str = "countersign";
-/// How long after `created` our signature expires: the window agents have too.
-pub const LIFE: Duration = Duration::from_secs(300);
-
 /// The fields our signature covers where they are present, in the order it names them.
 const FIELDS: [HeaderName; 7] = [
     CONTENT_DIGEST,
@@ -69,6 +66,7 @@ impl Countersigner {
         &self,
         message: &MessageView<'_>,
         now: Timestamp,
+        life: Duration,
     ) -> Result<SignatureHeaders, NotSent> {
         let is_present = |name: &HeaderName| message.headers.contains_key(name);
         let present = FIELDS.into_iter().filter(is_present).map(Component::Field);
@@ -79,7 +77,7 @@ impl Countersigner {
             label: LABEL,
             components: &components,
             created: now,
-            expires: Some(now.plus(LIFE)),
+            expires: Some(now.plus(life)),
             keyid,
             nonce: None,
             tag: Some(LABEL),

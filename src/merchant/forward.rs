@@ -2,6 +2,7 @@
 //! "What the merchant receives"). Nothing of the agent's travels that is not named here.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, FORWARDED, USER_AGENT,
@@ -36,6 +37,8 @@ pub struct Addressee {
     public: PublicUrl,
     credential: HeaderValue,
     signature: OutwardSignature,
+    /// How long after `created` a signature expires.
+    signature_life: Duration,
 }
 
 /// The URL a merchant knows itself by.
@@ -84,6 +87,7 @@ impl Addressee {
             public,
             credential,
             signature: merchant.signature.clone(),
+            signature_life: merchant.signature_life(),
         })
     }
 
@@ -105,7 +109,7 @@ impl Addressee {
                     query: outbound.query.as_deref(),
                     headers: &headers,
                 };
-                let signed = countersigner.sign(&message, outbound.now)?;
+                let signed = countersigner.sign(&message, outbound.now, self.signature_life)?;
                 headers.insert(SIGNATURE_INPUT, signed.input);
                 headers.insert(SIGNATURE, signed.signature);
             }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 pub use address::is_public;
 pub use answer::{Passed, relay};
-pub use countersign::{Countersigner, LABEL, LIFE};
+pub use countersign::{Countersigner, LABEL};
 pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};

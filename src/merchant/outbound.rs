@@ -31,7 +31,8 @@ pub struct Outbound {
     pub context: Context,
     /// The token's grant, on complete.
     pub grant: Option<String>,
-    /// When this is signed: `Timestamp` and `created`.
+    /// When this is signed: `Timestamp` and `created`. Of a complete the instant its attempt begins:
+    /// however late it is written, its signature expires before its claim can be given up.
     pub now: Timestamp,
 }
 

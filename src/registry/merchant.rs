@@ -14,6 +14,11 @@ use crate::domain::id::{AgentId, MerchantId};
 use crate::domain::money::Money;
 use crate::domain::secret::SecretString;
 
+/// How long after `created` our signature expires: the window agents have too.
+const SIGNATURE_LIFE: Duration = Duration::from_secs(300);
+/// The least that clocks which are a little apart, and a merchant that reads late, can do with.
+pub const SHORTEST_SIGNATURE_LIFE: Duration = Duration::from_secs(30);
+
 /// A merchant, as configured.
 pub struct Merchant {
     /// Its name, as in `/m/{merchant}/`.
@@ -58,6 +63,15 @@ pub struct Merchant {
     pub requests_per_second: NonZeroU32,
     /// Requests in one burst.
     pub request_burst: NonZeroU32,
+}
+
+impl Merchant {
+    /// How long a signature for it lives: over by the total deadline before the grace of a claim is, so
+    /// that a complete which is read later than that is not believed.
+    pub fn signature_life(&self) -> Duration {
+        let before_release = self.doubt_grace.saturating_sub(self.deadlines.total);
+        before_release.clamp(SHORTEST_SIGNATURE_LIFE, SIGNATURE_LIFE)
+    }
 }
 
 /// Where a merchant is and how it is connected to.

@@ -14,7 +14,7 @@ pub use agent::{
 };
 pub use merchant::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Redeemer,
-    RedeemerProof, SessionAdoption,
+    RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption,
 };
 pub use operator::{Operator, Operators};
 

@@ -26,6 +26,8 @@ mod wire;
 
 /// Malformed, oversized and hostile requests.
 mod bad_requests;
+/// Clocks that are set while money moves.
+mod clocks;
 /// `kill -9` and what is found afterwards.
 mod crash;
 /// Answers that never came, came late or were wrong.

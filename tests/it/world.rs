@@ -68,6 +68,8 @@ pub struct Options {
     pub careless_shops: bool,
     /// The clock; the system's by default.
     pub clock: Option<Arc<dyn Clock>>,
+    /// The gateway's, where it has one of its own.
+    pub gateway_clock: Option<Arc<dyn Clock>>,
     /// The lines of `[store]`. Without them records are in a directory, or, where
     /// `COUNTERSIGN_TEST_STORE` says `redis`, in a Redis of the world's own.
     pub store: Option<String>,
@@ -81,6 +83,8 @@ pub struct World {
     pub books: Shop,
     pub log: Sink,
     pub clock: Arc<dyn Clock>,
+    /// The gateway's.
+    pub gateway_clock: Arc<dyn Clock>,
     pub text: String,
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
@@ -189,6 +193,7 @@ impl World {
             lamps,
             books,
             log: Sink::default(),
+            gateway_clock: options.gateway_clock.unwrap_or_else(|| Arc::clone(&clock)),
             clock,
             text,
             redeemer: lamp_settings.redeemer_credential,
@@ -203,23 +208,28 @@ impl World {
 
     /// Starts the gateway (again).
     pub async fn open(&mut self) {
-        let app = self.start_app().await;
+        let app = self.start_app(&self.gateway_clock).await;
         self.meet(app.public_address());
         self.app = Some(app);
     }
 
     /// Starts another replica of the gateway on the same store: where agents may call it.
     pub async fn open_replica(&mut self) -> SocketAddr {
-        let app = self.start_app().await;
+        self.open_replica_by(&Arc::clone(&self.gateway_clock)).await
+    }
+
+    /// As [`Self::open_replica`], on a machine with a clock of its own.
+    pub async fn open_replica_by(&mut self, clock: &Arc<dyn Clock>) -> SocketAddr {
+        let app = self.start_app(clock).await;
         let address = app.public_address();
         self.replicas.push(app);
         address
     }
 
-    async fn start_app(&self) -> App {
+    async fn start_app(&self, clock: &Arc<dyn Clock>) -> App {
         let config =
             Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
-        App::start_logging_to(config, Arc::clone(&self.clock), self.log.clone()).await.unwrap()
+        App::start_logging_to(config, Arc::clone(clock), self.log.clone()).await.unwrap()
     }
 
     /// Tells the shops, and agents from now on, where the gateway is.

@@ -152,6 +152,7 @@ const MERCHANTS: &[Case] = &[
     ("", "signature_key = \"file:agents/old-shopper.key\" #!", "merchants[0].signature_key", "has no effect"),
     ("", "adopting_agents = [\"nobody\"] #!", "merchants[0].adopting_agents[0]", "no agent has this id"),
     ("", "doubt_grace = \"1m\" #!\ndeadlines = { total = \"2m\" }", "merchants[0].doubt_grace", "must not be below"),
+    ("", "doubt_grace = \"149s\" #!\ndeadlines = { total = \"2m\" }", "merchants[0].doubt_grace", "30s for our signature"),
     ("", "deadlines = { connect = \"50s\" } #!", "merchants[0].deadlines.connect", "must not be above `total`"),
     ("", "concurrency = \"many\" #!", "merchants[0].concurrency", "expected a whole number"),
     ("", "purchase_orders = { agents = [\"shopper\"] } #!", "merchants[0].purchase_orders.limits", "at least one amount"),
