@@ -11,7 +11,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 
 use super::body::{BodyError, collect};
-use super::call::{Call, UpstreamTime};
+use super::call::{Call, Upstream};
 use super::refusal::Refusal;
 use super::reply::Echo;
 use super::{Caller, Gateway};
@@ -132,7 +132,7 @@ impl Gateway {
             body,
             key: read.idempotency_key,
             verified,
-            upstream: UpstreamTime::default(),
+            upstream: Upstream::default(),
             _work: work,
         })
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::drain::WorkGuard;
 use super::operation::Operation;
@@ -17,8 +18,9 @@ use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::idempotency::StoredRequest;
-use crate::merchant::{CompleteContext, Context, Outbound, Passing, Proof};
+use crate::merchant::{CompleteContext, Context, Exchange, Outbound, Passing, Proof, told_code};
 use crate::registry::{Agent, Merchant};
+use crate::telemetry::access::MerchantRefusal;
 
 /// An admitted request.
 pub(super) struct Call {
@@ -31,24 +33,34 @@ pub(super) struct Call {
     pub body: Bytes,
     pub key: Option<IdempotencyKey>,
     pub verified: Verified,
-    pub upstream: UpstreamTime,
+    pub upstream: Upstream,
     /// Shutdown waits until the call is dropped.
     pub _work: WorkGuard,
 }
 
-/// Time spent waiting for the merchant, shared with the observer of the request.
+/// What is told of the merchant, shared with the observer of the request: the time spent waiting for
+/// it, and how it refused.
 #[derive(Clone, Default)]
-pub(super) struct UpstreamTime(Arc<AtomicU64>);
+pub(super) struct Upstream(Arc<(AtomicU64, Mutex<Option<MerchantRefusal>>)>);
 
-impl UpstreamTime {
-    /// Adds a wait.
-    pub fn add(&self, waited: Duration) {
-        self.0.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+impl Upstream {
+    /// Adds a wait and what came of it.
+    pub fn add(&self, waited: Duration, exchange: &Exchange) {
+        self.0.0.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Some(answer) = exchange.answer().filter(|answer| !answer.status.is_success()) {
+            *self.0.1.lock() =
+                Some(MerchantRefusal::new(answer.status.as_u16(), told_code(answer).as_deref()));
+        }
+    }
+
+    /// How the merchant refused last, if it did.
+    pub fn refusal(&self) -> Option<MerchantRefusal> {
+        self.0.1.lock().clone()
     }
 
     /// All waits so far; `None` when there was none.
     pub fn total(&self) -> Option<Duration> {
-        Some(Duration::from_micros(self.0.load(Ordering::Relaxed))).filter(|waited| !waited.is_zero())
+        Some(Duration::from_micros(self.0.0.load(Ordering::Relaxed))).filter(|waited| !waited.is_zero())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::domain::session::{
 };
 use crate::fraud::Cleared;
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark};
-use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, read_complete};
+use crate::merchant::{CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 use crate::token::{Address, Seen, View};
@@ -158,7 +158,7 @@ impl Gateway {
         }
         tally.keep();
         let exchange = self.forward_complete(completion, &started).await;
-        let reading = read_complete(&exchange, session);
+        let reading = read_complete(&exchange, session, merchant.idempotency);
         self.conclude(completion, &started, &mut seen, &exchange, &reading).await
     }
 
@@ -362,7 +362,7 @@ fn keep_answer(
 fn complete_reply(exchange: &Exchange, outcome: Outcome) -> Result<Reply, Refusal> {
     match exchange.answer() {
         Some(answer) if answer.status.is_success() && outcome == Outcome::InDoubt => {
-            Err(Refusal::MerchantAnswer)
+            Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession))
         }
         _ => Reply::relayed(exchange, decision(outcome)),
     }

@@ -82,7 +82,7 @@ impl Gateway {
         let begun = self.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
         let started = begun.await??;
         let exchange = self.forward_complete(completion, &started).await;
-        let reading = read_complete(&exchange, session);
+        let reading = read_complete(&exchange, session, merchant.idempotency);
         self.conclude(completion, &started, &mut seen, &exchange, &reading).await
     }
 

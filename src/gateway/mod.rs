@@ -167,6 +167,9 @@ impl Gateway {
                 if let Some(waited) = upstream.total() {
                     observation.upstream(waited);
                 }
+                if let Some(refusal) = upstream.refusal() {
+                    observation.merchant_refusal(refusal);
+                }
                 reply
             }
         }

@@ -17,7 +17,7 @@ use crate::crypto::aead::Sealed;
 use crate::domain::id::SessionId;
 use crate::domain::session::{SessionKind, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState};
-use crate::merchant::Exchange;
+use crate::merchant::{Exchange, InvalidAnswer};
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
 
@@ -77,8 +77,9 @@ impl Gateway {
         let reply = Reply::relayed(exchange, "relayed")?;
         if reply.status.is_success() {
             let shown = exchange.answer().and_then(|answer| SessionView::of(answer.json()?).ok());
-            let (id, shown) =
-                shown.and_then(|shown| Some((shown.id.clone()?, shown))).ok_or(Refusal::MerchantAnswer)?;
+            let (id, shown) = shown
+                .and_then(|shown| Some((shown.id.clone()?, shown)))
+                .ok_or(Refusal::MerchantAnswer(InvalidAnswer::NoSession))?;
             self.note_faults(&merchant.id, &id, &shown);
             let observation = observation(&shown, asked_at);
             self.own_session(call, merchant, kind, &id, &observation).await.map_err(

@@ -16,7 +16,7 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind, Settlement, observe};
-use crate::merchant::{Exchange, Outbound, SessionReading, read_session, read_shown};
+use crate::merchant::{Exchange, InvalidAnswer, Lost, Outbound, SessionReading, read_session, read_shown};
 use crate::records::{Durability, Purpose, RecordKey};
 use crate::registry::Merchant;
 use crate::token::Address;
@@ -51,9 +51,24 @@ impl Gateway {
     /// Sends a request and counts the wait as the merchant's.
     pub(super) async fn send(&self, call: &Call, merchant: &Arc<Merchant>, outbound: Outbound) -> Exchange {
         let started = std::time::Instant::now();
+        let resource = outbound.resource().and_then(SessionId::parse);
         let exchange = self.merchants.send(merchant, outbound, deadline(merchant)).await;
-        call.upstream.add(started.elapsed());
+        call.upstream.add(started.elapsed(), &exchange);
+        self.note_misplaced(&exchange, merchant, resource.as_ref());
         exchange
+    }
+
+    /// An answer about another session than was asked for: somebody must look, at the merchant or at
+    /// what stands in front of it.
+    pub(super) fn note_misplaced(
+        &self,
+        exchange: &Exchange,
+        merchant: &Merchant,
+        session: Option<&SessionId>,
+    ) {
+        if let (Exchange::Lost(Lost::Misplaced), Some(session)) = (exchange, session) {
+            self.alarm("answer_of_another_session", &merchant.id, session);
+        }
     }
 
     /// GET of a session or cart, relayed.
@@ -140,9 +155,8 @@ impl Gateway {
                 }
             }
             SessionReading::Missing => Err(Refusal::SessionUnknown),
-            SessionReading::Unreadable => {
-                Reply::relayed(&exchange, "total_unread").and(Err(Refusal::MerchantAnswer))
-            }
+            SessionReading::Unreadable => Reply::relayed(&exchange, "total_unread")
+                .and(Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession))),
         }
     }
 

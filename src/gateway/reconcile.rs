@@ -166,6 +166,7 @@ impl Gateway {
             .merchants
             .send(merchant, self.own_read(session, self.clock.now()), super::bracket::deadline(merchant))
             .await;
+        self.note_misplaced(&exchange, merchant, Some(&session.id));
         let SessionReading::Shown(shown) = read_session(&exchange, &session.id) else { return Ok(()) };
         let observation = super::read::observation(&shown, asked_at);
         let mut address = self.ledger.address(session.kind, &session.merchant, &session.id);

@@ -14,7 +14,7 @@ use crate::auth::signature::SignatureError;
 use crate::domain::session::{ClaimRefusal, RedeemRefusal, RevokeRefusal};
 use crate::fraud::Denied;
 use crate::limit::Limited;
-use crate::merchant::{Lost, NotSent};
+use crate::merchant::{InvalidAnswer, Lost, NotSent};
 use crate::records::StoreError;
 
 /// Why a request was not served.
@@ -92,7 +92,7 @@ pub enum Refusal {
     /// Bytes may have left and no whole answer came.
     Lost(Lost),
     /// The merchant's answer cannot be used.
-    MerchantAnswer,
+    MerchantAnswer(InvalidAnswer),
     /// The merchant answered with an id that belongs to another agent.
     OwnershipConflict,
     /// A cipher or the operating system's randomness failed.
@@ -221,16 +221,19 @@ impl Refusal {
                 "merchant_timeout",
                 "The merchant did not answer in time; repeat the request with the same Idempotency-Key.",
             ),
+            Self::Lost(Lost::Misplaced) => processing(
+                S::BAD_GATEWAY,
+                "merchant_answer_invalid",
+                "The merchant's answer is about another session; repeat the request with the same Idempotency-Key.",
+            ),
             Self::Lost(_) => processing(
                 S::BAD_GATEWAY,
                 "merchant_answer_lost",
                 "The merchant's answer did not arrive whole; repeat the request with the same Idempotency-Key.",
             ),
-            Self::MerchantAnswer => processing(
-                S::BAD_GATEWAY,
-                "merchant_answer_invalid",
-                "The merchant's answer could not be used.",
-            ),
+            Self::MerchantAnswer(invalid) => {
+                processing(S::BAD_GATEWAY, "merchant_answer_invalid", invalid.message())
+            }
             Self::OwnershipConflict => processing(
                 S::BAD_GATEWAY,
                 "merchant_answer_invalid",

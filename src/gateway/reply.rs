@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use crate::acp::header::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, IdempotencyKey, REQUEST_ID};
 use crate::acp::problem::{ErrorDialect, Problem};
 use crate::limit::Quota;
-use crate::merchant::{self, Exchange};
+use crate::merchant::{self, Exchange, InvalidAnswer};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -62,11 +62,15 @@ impl Reply {
     /// A merchant's answer as the agent sees it.
     ///
     /// # Errors
-    /// [`Refusal::NotSent`] or [`Refusal::Lost`] when the merchant gave no answer: nothing of it can be kept.
+    /// [`Refusal::NotSent`], [`Refusal::Lost`] or [`Refusal::MerchantAnswer`] when the merchant gave no
+    /// answer: nothing of it can be kept.
     pub fn relayed(exchange: &Exchange, decision: &'static str) -> Result<Self, Refusal> {
         match exchange {
             Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
             Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
+            Exchange::Answered(answer) if merchant::is_not_the_merchants(answer) => {
+                return Err(Refusal::MerchantAnswer(InvalidAnswer::NotTheMerchants));
+            }
             Exchange::Answered(_) => {}
         }
         Ok(match merchant::relay(exchange) {

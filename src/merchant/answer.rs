@@ -74,9 +74,12 @@ fn not_sent(reason: NotSent) -> Problem {
 fn lost(reason: Lost) -> Problem {
     match reason {
         Lost::Timeout | Lost::SlowBody => gateway_timeout(),
-        Lost::Reset | Lost::Malformed | Lost::Truncated | Lost::TooLarge | Lost::Undecodable => {
-            bad_gateway("The merchant's answer could not be read.")
-        }
+        Lost::Reset
+        | Lost::Malformed
+        | Lost::Truncated
+        | Lost::TooLarge
+        | Lost::Undecodable
+        | Lost::Misplaced => bad_gateway("The merchant's answer could not be read."),
     }
 }
 
@@ -145,7 +148,7 @@ fn read_kind(text: &str) -> Option<ProblemKind> {
 }
 
 /// A code as programs write them: up to 64 of `[A-Za-z0-9_.-]`, and nothing `scrub` would touch.
-fn clean_code(code: &str) -> Option<String> {
+pub(super) fn clean_code(code: &str) -> Option<String> {
     let shaped = (1..=64).contains(&code.len())
         && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     (shaped && scrub(code) == code).then(|| code.to_owned())

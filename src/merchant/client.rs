@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dial::Connector;
-use super::exchange::{Answer, Exchange, Lost, NotSent};
+use super::exchange::{Answer, Carrier, Exchange, Lost, NotSent};
 use super::{Settings, body, inward};
 use crate::domain::clock::Deadline;
 use crate::registry::{Deadlines, MerchantEndpoint};
@@ -89,7 +89,7 @@ impl MerchantClient {
             first => first,
         };
         match head {
-            Ok(response) => self.read(response, started, deadline).await,
+            Ok((response, carrier)) => self.read(response, carrier, started, deadline).await,
             Err(NoHead::NotSent(reason)) => Exchange::NotSent(reason),
             Err(NoHead::GoneAway) => Exchange::NotSent(NotSent::StreamRefused),
             Err(NoHead::Lost(reason)) => Exchange::Lost(reason),
@@ -102,7 +102,7 @@ impl MerchantClient {
         client: &Client<Connector, Full<Bytes>>,
         mut request: Sendable,
         deadline: Deadline,
-    ) -> Result<Response<Incoming>, NoHead> {
+    ) -> Result<(Response<Incoming>, Carrier), NoHead> {
         if deadline.has_passed() {
             return Err(NoHead::NotSent(NotSent::ConnectTimeout));
         }
@@ -122,7 +122,7 @@ impl MerchantClient {
         };
         let handed_over = connection.connection_metadata().is_some();
         match answered {
-            Some(Ok(response)) => Ok(response),
+            Some(Ok(response)) => Ok((response, Carrier::new(connection))),
             Some(Err(error)) if handed_over => Err(read_failure(&error)),
             // Where the connector gave no reason, a connection was lost on its way through the pool.
             Some(Err(error)) => {
@@ -133,21 +133,34 @@ impl MerchantClient {
         }
     }
 
-    async fn read(&self, response: Response<Incoming>, started: Instant, deadline: Deadline) -> Exchange {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        carrier: Carrier,
+        started: Instant,
+        deadline: Deadline,
+    ) -> Exchange {
         let (head, incoming) = response.into_parts();
         let max = self.max_answer_bytes;
         let collected = body::collect(incoming, max, deadline).await;
         match collected.and_then(|bytes| body::decode(&head.headers, bytes, max)) {
             Ok(body) => {
+                let body = without_byte_order_mark(body);
                 let media_type = inward::media_type(&head.headers);
                 let headers = inward::allowed(&head.headers);
                 let mut answer = Answer::new(head.status, media_type, headers, body, started.elapsed());
                 answer.is_replay = inward::is_replay(&head.headers);
+                answer.connection = carrier;
                 Exchange::Answered(answer)
             }
             Err(reason) => Exchange::Lost(reason),
         }
     }
+}
+
+/// Some programs write JSON with a byte order mark, which RFC 8259 §8.1 lets a reader pass over.
+fn without_byte_order_mark(body: Bytes) -> Bytes {
+    if body.starts_with(b"\xef\xbb\xbf") { body.slice(3..) } else { body }
 }
 
 /// What the failure of a request says that was handed to a connection.

@@ -2,11 +2,12 @@
 //! meaning for the claim it ran under.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use hyper_util::client::legacy::connect::CaptureConnection;
 
 use crate::acp::wire::json::{Document, Value};
 use crate::acp::wire::syntax::Outline;
@@ -31,6 +32,19 @@ impl Exchange {
         }
     }
 
+    /// The same, unless a successful answer is about another session or cart than `resource`: then
+    /// nothing of it is true of what was asked, and whatever else its connection carries is no better.
+    #[must_use]
+    pub fn about(self, resource: &str) -> Self {
+        match self {
+            Self::Answered(answer) if answer.is_about_another(resource) => {
+                answer.connection.give_up();
+                Self::Lost(Lost::Misplaced)
+            }
+            other => other,
+        }
+    }
+
     /// Whether its answer shows the session as it is now. A merchant answers a repeat as it answered
     /// the first time (ACP §6.3), whatever has changed the session since: so neither what it calls a
     /// replay does, nor the answer to a key that was used before.
@@ -45,7 +59,7 @@ pub struct Answer {
     /// Its status; redirects are not followed.
     pub status: StatusCode,
     /// `Content-Type` without its parameters, lower-case.
-    pub media_type: Option<String>,
+    pub media_type: Option<Box<str>>,
     /// Its headers that may travel on to an agent; all others are gone.
     pub headers: HeaderMap,
     /// The body, with a content coding removed.
@@ -54,26 +68,43 @@ pub struct Answer {
     pub elapsed: Duration,
     /// Whether it says that it was given before (`Idempotent-Replayed`, ACP §6.3).
     pub is_replay: bool,
+    /// What carried it.
+    pub connection: Carrier,
     /// What the body holds where it is JSON, once somebody has asked.
     outline: OnceLock<Option<Outline>>,
 }
 
 impl Answer {
     /// An answer given for the first time.
-    pub const fn new(
+    pub fn new(
         status: StatusCode,
         media_type: Option<String>,
         headers: HeaderMap,
         body: Bytes,
         elapsed: Duration,
     ) -> Self {
-        Self { status, media_type, headers, body, elapsed, is_replay: false, outline: OnceLock::new() }
+        Self {
+            status,
+            media_type: media_type.map(String::into_boxed_str),
+            headers,
+            body,
+            elapsed,
+            is_replay: false,
+            connection: Carrier::unknown(),
+            outline: OnceLock::new(),
+        }
     }
 
     /// The same answer with another body.
     #[must_use]
     pub fn with_body(self, body: Bytes) -> Self {
         Self { body, outline: OnceLock::new(), ..self }
+    }
+
+    /// Whether it shows a session or cart that is not `resource`.
+    fn is_about_another(&self, resource: &str) -> bool {
+        let id = self.json().and_then(Value::object).and_then(|object| object.get("id")?.text());
+        self.status.is_success() && id.is_some_and(|id| id.as_str() != resource)
     }
 
     /// What the body says, where it is JSON.
@@ -91,6 +122,31 @@ impl fmt::Debug for Answer {
             .field("media_type", &self.media_type)
             .field("bytes", &self.body.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// The connection that carried an answer.
+#[derive(Clone, Default)]
+pub struct Carrier(Option<Arc<CaptureConnection>>);
+
+impl Carrier {
+    /// None that is known.
+    pub const fn unknown() -> Self {
+        Self(None)
+    }
+
+    /// This one.
+    pub fn new(connection: CaptureConnection) -> Self {
+        Self(Some(Arc::new(connection)))
+    }
+
+    /// Gives it up: no other request goes over it.
+    pub fn give_up(&self) {
+        if let Some(carrier) = &self.0
+            && let Some(connected) = carrier.connection_metadata().as_ref()
+        {
+            connected.poison();
+        }
     }
 }
 
@@ -167,6 +223,9 @@ pub enum Lost {
     /// Its content coding is unknown or broken.
     #[error("the merchant's answer cannot be decoded")]
     Undecodable,
+    /// It is an answer about another session or cart than was asked for.
+    #[error("the merchant's answer is about another session")]
+    Misplaced,
 }
 
 impl Lost {
@@ -180,6 +239,7 @@ impl Lost {
             Self::SlowBody => "slow_body",
             Self::TooLarge => "too_large",
             Self::Undecodable => "undecodable",
+            Self::Misplaced => "misplaced",
         }
     }
 }

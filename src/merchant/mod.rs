@@ -32,7 +32,8 @@ pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
 pub use outcome::{
-    CompleteReading, Outcome, SessionReading, is_in_flight, read_complete, read_session, read_shown,
+    CompleteReading, InvalidAnswer, Outcome, SessionReading, is_in_flight, is_not_the_merchants,
+    read_complete, read_session, read_shown, told_code,
 };
 pub use tls::TlsSetupError;
 
@@ -128,10 +129,15 @@ impl Merchants {
         let Some(pool) = self.pools.get(&merchant.id) else {
             return Exchange::NotSent(NotSent::NotConfigured);
         };
+        let resource = outbound.resource().map(str::to_owned);
         match pool.addressee.write(&self.countersigner, outbound) {
             Ok(request) => {
                 // A box of its own keeps it out of the future of whoever sends.
                 let exchange = Box::pin(pool.client.exchange(request, deadline)).await;
+                let exchange = match resource {
+                    Some(resource) => exchange.about(&resource),
+                    None => exchange,
+                };
                 echo::without_credential(exchange, &merchant.credential)
             }
             Err(reason) => Exchange::NotSent(reason),

@@ -36,6 +36,13 @@ pub struct Outbound {
     pub now: Timestamp,
 }
 
+impl Outbound {
+    /// The session or cart it is about, where that exists already.
+    pub fn resource(&self) -> Option<&str> {
+        self.path.split('/').nth(2)
+    }
+}
+
 /// The agent's headers that travel (`product.md`, "What the merchant receives").
 #[derive(Clone, Debug)]
 pub struct Passing {

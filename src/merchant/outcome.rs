@@ -4,12 +4,14 @@
 
 use http::StatusCode;
 
+use super::answer::clean_code;
 use super::envelope::read_error;
 use super::exchange::{Answer, Exchange};
 use crate::acp::wire::session::SessionView;
 use crate::domain::id::SessionId;
 use crate::domain::session::Lifecycle;
 pub use crate::domain::session::Outcome;
+use crate::registry::MerchantIdempotency;
 
 /// How a complete was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +22,53 @@ pub struct CompleteReading {
     pub session: Option<SessionView>,
 }
 
+/// What of a merchant's answer cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidAnswer {
+    /// Its status is one that what stands in front of a merchant answers by itself, and its body is no
+    /// error of a merchant's.
+    NotTheMerchants,
+    /// It shows no session, or not the one that was asked for.
+    NoSession,
+}
+
+impl InvalidAnswer {
+    /// What the agent is told.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::NotTheMerchants => {
+                "What stands in front of the merchant answered in its place; repeat the request with the \
+                 same Idempotency-Key."
+            }
+            Self::NoSession => {
+                "The merchant's answer shows no such session; repeat the request with the same \
+                 Idempotency-Key."
+            }
+        }
+    }
+}
+
+/// Whether somebody may have answered in the merchant's place: 421 says so (RFC 9110 §15.5.20), and
+/// proxies and servers answer some statuses by themselves, with a page of theirs for a body.
+pub fn is_not_the_merchants(answer: &Answer) -> bool {
+    match answer.status.as_u16() {
+        421 => true,
+        400 | 404 | 405 | 413 | 414 | 431 => read_error(&answer.body).is_none(),
+        _ => false,
+    }
+}
+
+/// The code of a merchant's error, where it is one that may be told.
+pub fn told_code(answer: &Answer) -> Option<String> {
+    clean_code(&read_error(&answer.body)?.code?)
+}
+
 /// Reads the answer to a complete of `session`, one row of the table an arm.
-pub fn read_complete(exchange: &Exchange, session: &SessionId) -> CompleteReading {
+pub fn read_complete(
+    exchange: &Exchange,
+    session: &SessionId,
+    idempotency: MerchantIdempotency,
+) -> CompleteReading {
     let answer = match exchange {
         Exchange::Answered(answer) => answer,
         Exchange::NotSent(_) => return without_session(Outcome::NotCharged { recorded: false }),
@@ -33,6 +80,12 @@ pub fn read_complete(exchange: &Exchange, session: &SessionId) -> CompleteReadin
     without_session(match answer.status.as_u16() {
         // Our credential was refused: not the agent's doing, so it may try again with its key.
         401 | 403 => Outcome::NotCharged { recorded: false },
+        // Whoever answered did nothing; whether the merchant did before, only its keys can tell.
+        421 => match idempotency {
+            MerchantIdempotency::Keys => Outcome::NotCharged { recorded: false },
+            MerchantIdempotency::None => Outcome::InDoubt,
+        },
+        _ if is_not_the_merchants(answer) => Outcome::InDoubt,
         425 | 429 | 307 | 308 => Outcome::NotCharged { recorded: false },
         408 => Outcome::InDoubt,
         409 if is_in_flight(answer) => Outcome::InDoubt,
@@ -73,7 +126,7 @@ pub fn is_in_flight(answer: &Answer) -> bool {
 pub enum SessionReading {
     /// This session.
     Shown(SessionView),
-    /// The merchant does not have it: 404 or 410.
+    /// The merchant itself says that it does not have it: 404 or 410.
     Missing,
     /// Neither: an error, no answer, another session's id, or nothing readable. It is no evidence.
     Unreadable,
@@ -83,7 +136,7 @@ pub enum SessionReading {
 pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading {
     let Some(answer) = exchange.answer() else { return SessionReading::Unreadable };
     match answer.status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => SessionReading::Missing,
+        StatusCode::NOT_FOUND | StatusCode::GONE if !is_not_the_merchants(answer) => SessionReading::Missing,
         status if status.is_success() => {
             read_shown(answer, session).map_or(SessionReading::Unreadable, SessionReading::Shown)
         }
@@ -128,7 +181,11 @@ mod tests {
     }
 
     fn outcome(status: u16, body: &str) -> Outcome {
-        read_complete(&answered(status, &[], body), &session()).outcome
+        at(&answered(status, &[], body), MerchantIdempotency::None)
+    }
+
+    fn at(exchange: &Exchange, idempotency: MerchantIdempotency) -> Outcome {
+        read_complete(exchange, &session(), idempotency).outcome
     }
 
     fn with_status(status: &str) -> String {
@@ -170,8 +227,32 @@ mod tests {
     #[test]
     fn a_4xx_is_not_charged_and_recorded() {
         for status in [400, 402, 404, 405, 409, 410, 422, 451] {
-            assert_eq!(outcome(status, r#"{"type":"invalid_request","code":"x"}"#), RECORDED, "{status}");
+            let error = r#"{"type":"invalid_request","code":"x"}"#;
+            for body in [error.to_owned(), format!(r#"{{"error":{error}}}"#), r#"{"detail":"x"}"#.to_owned()]
+            {
+                assert_eq!(outcome(status, &body), RECORDED, "{status}");
+            }
+        }
+        for status in [402, 409, 410, 422, 451] {
             assert_eq!(outcome(status, "<html>"), RECORDED, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_answers_in_the_merchants_place_is_in_doubt() {
+        for status in [400, 404, 405, 413, 414, 431] {
+            for body in ["", "<html>", "{}", "[]", r#"{"status":404}"#, r#"{"error":null}"#] {
+                assert_eq!(outcome(status, body), Outcome::InDoubt, "{status} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_misdirected_request_was_not_acted_on_where_keys_are_honoured_and_is_in_doubt_elsewhere() {
+        for body in ["", "<html>", r#"{"type":"invalid_request","code":"x"}"#] {
+            let misdirected = answered(421, &[], body);
+            assert_eq!(at(&misdirected, MerchantIdempotency::Keys), NOT_RECORDED);
+            assert_eq!(at(&misdirected, MerchantIdempotency::None), Outcome::InDoubt);
         }
     }
 
@@ -181,7 +262,7 @@ mod tests {
             assert_eq!(outcome(status, ""), NOT_RECORDED, "{status}");
         }
         for reason in [NotSent::Connect, NotSent::StreamRefused, NotSent::Unwritten, NotSent::Tls] {
-            assert_eq!(read_complete(&Exchange::NotSent(reason), &session()).outcome, NOT_RECORDED);
+            assert_eq!(at(&Exchange::NotSent(reason), MerchantIdempotency::None), NOT_RECORDED);
         }
     }
 
@@ -191,7 +272,7 @@ mod tests {
             assert_eq!(outcome(status, &with_status("completed")), Outcome::InDoubt, "{status}");
         }
         for reason in [Lost::Timeout, Lost::Reset, Lost::Truncated, Lost::TooLarge, Lost::Undecodable] {
-            assert_eq!(read_complete(&Exchange::Lost(reason), &session()).outcome, Outcome::InDoubt);
+            assert_eq!(at(&Exchange::Lost(reason), MerchantIdempotency::Keys), Outcome::InDoubt);
         }
     }
 
@@ -202,9 +283,9 @@ mod tests {
             assert_eq!(outcome(409, &body), Outcome::InDoubt, "{body}");
         }
         let unreadable = answered(409, &[("retry-after", "1")], "<html>");
-        assert_eq!(read_complete(&unreadable, &session()).outcome, Outcome::InDoubt);
+        assert_eq!(at(&unreadable, MerchantIdempotency::Keys), Outcome::InDoubt);
         let conflict = answered(409, &[("retry-after", "1")], r#"{"code":"idempotency_conflict"}"#);
-        assert_eq!(read_complete(&conflict, &session()).outcome, RECORDED);
+        assert_eq!(at(&conflict, MerchantIdempotency::Keys), RECORDED);
     }
 
     #[test]
@@ -238,7 +319,10 @@ mod tests {
         assert_eq!(read(&answered(200, &[], &with_status("expired"))), Ok(Lifecycle::Closed));
         assert_eq!(read(&answered(200, &[], &with_status("completed"))), Ok(Lifecycle::Completed));
         assert_eq!(read(&answered(200, &[], &with_status("odd"))), Ok(Lifecycle::Unknown));
-        assert_eq!(read(&answered(404, &[], "{}")), Err(SessionReading::Missing));
+        let unknown = r#"{"type":"invalid_request","code":"not_found"}"#;
+        assert_eq!(read(&answered(404, &[], unknown)), Err(SessionReading::Missing));
+        assert_eq!(read(&answered(410, &[], "")), Err(SessionReading::Missing));
+        assert_eq!(read(&answered(404, &[], "<html>")), Err(SessionReading::Unreadable));
         for (status, body) in
             [(200, "{}"), (200, r#"{"id":"cs_2","status":"completed"}"#), (500, ""), (302, ""), (403, "")]
         {

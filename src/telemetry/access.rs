@@ -54,10 +54,25 @@ impl Observer {
             trace: None,
             client: Duration::ZERO,
             upstream: None,
+            merchant_refusal: None,
             bytes_in: 0,
             bytes_out: 0,
             _under_way: self.0.metrics.request_under_way(),
         }
+    }
+}
+
+/// A merchant's answer that was no success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MerchantRefusal {
+    status: u16,
+    code: Option<Identifier>,
+}
+
+impl MerchantRefusal {
+    /// Of this status and code. A code that may not be logged is left out.
+    pub fn new(status: u16, code: Option<&str>) -> Self {
+        Self { status, code: code.and_then(Identifier::parse) }
     }
 }
 
@@ -76,6 +91,7 @@ pub struct Observation {
     trace: Option<TraceParent>,
     client: Duration,
     upstream: Option<Duration>,
+    merchant_refusal: Option<MerchantRefusal>,
     bytes_in: u64,
     bytes_out: u64,
     _under_way: Gauged,
@@ -118,6 +134,11 @@ impl Observation {
         *self.upstream.get_or_insert_default() += waited;
     }
 
+    /// The merchant refused.
+    pub fn merchant_refusal(&mut self, refusal: MerchantRefusal) {
+        self.merchant_refusal = Some(refusal);
+    }
+
     /// What was decided, in a word of our own.
     pub fn decision(&mut self, decision: &'static str) {
         self.decision = Some(decision);
@@ -152,6 +173,8 @@ impl Drop for Observation {
             trace_id: self.trace.and_then(|trace| loggable(trace.trace_id())),
             gateway_us: micros(gateway),
             upstream_us: self.upstream.map(micros),
+            merchant_status: self.merchant_refusal.as_ref().map(|refusal| refusal.status),
+            merchant_code: self.merchant_refusal.take().and_then(|refusal| refusal.code),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
         });
@@ -190,6 +213,7 @@ mod tests {
         seen.body(1_500, Duration::from_secs(3_600));
         seen.upstream(Duration::from_millis(2));
         seen.upstream(Duration::from_millis(3));
+        seen.merchant_refusal(MerchantRefusal::new(401, Some("signature_invalid")));
         seen.decision("charged");
         seen.finish(200, 3_000);
         assert!(observer.log().flush(Duration::from_secs(20)));
@@ -198,7 +222,8 @@ mod tests {
             "status": 200, "decision": "charged", "agent": "agent-1", "merchant": "shop", "request_id": "req-1",
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             // The waits claimed above are longer than the test took: our own time is what is left.
-            "gateway_us": 0, "upstream_us": 5_000, "bytes_in": 1_500, "bytes_out": 3_000,
+            "gateway_us": 0, "upstream_us": 5_000, "merchant_status": 401, "merchant_code": "signature_invalid",
+            "bytes_in": 1_500, "bytes_out": 3_000,
         });
         assert_eq!(sink.lines(), [expected]);
         let metrics = observer.metrics().encode();

@@ -158,6 +158,12 @@ pub struct AccessRecord {
     /// The merchant's time, in microseconds; `None` when it was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_us: Option<u64>,
+    /// The status of a merchant's answer that was no success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merchant_status: Option<u16>,
+    /// The code in it, if it may be logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merchant_code: Option<Identifier>,
     /// Length of the request's body.
     pub bytes_in: u64,
     /// Length of the answer's body.

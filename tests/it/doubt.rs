@@ -3,6 +3,8 @@
 
 /// More charged than was checked, and ids that belong to somebody else.
 mod alarms;
+/// Answers of others, or about something else.
+mod elsewhere;
 /// At a merchant that ignores keys and charges whatever is sent.
 mod keyless;
 /// At a merchant that honours keys.

@@ -20,7 +20,7 @@ fn not_sent(exchange: &Exchange) -> Option<NotSent> {
 }
 
 fn outcome(exchange: &Exchange) -> Outcome {
-    read_complete(exchange, &session()).outcome
+    read_complete(exchange, &session(), MerchantIdempotency::None).outcome
 }
 
 #[tokio::test]

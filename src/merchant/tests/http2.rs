@@ -116,7 +116,11 @@ async fn exchange(deeds: &'static [Deed]) -> (Exchange, usize) {
 #[tokio::test]
 async fn http2_is_spoken_where_the_merchant_offers_it() {
     let (exchange, _) = exchange(&[Deed::Answer]).await;
-    assert_eq!(read_complete(&exchange, &session()).outcome, Outcome::Charged, "{exchange:?}");
+    assert_eq!(
+        read_complete(&exchange, &session(), MerchantIdempotency::None).outcome,
+        Outcome::Charged,
+        "{exchange:?}"
+    );
 }
 
 #[tokio::test]
@@ -138,7 +142,11 @@ async fn another_reset_is_in_doubt() {
 #[tokio::test]
 async fn a_stream_above_a_goaways_last_is_tried_once_more() {
     let (answered, connections) = exchange(&[Deed::GoAway { last: 0 }, Deed::Answer]).await;
-    assert_eq!(read_complete(&answered, &session()).outcome, Outcome::Charged, "{answered:?}");
+    assert_eq!(
+        read_complete(&answered, &session(), MerchantIdempotency::None).outcome,
+        Outcome::Charged,
+        "{answered:?}"
+    );
     assert_eq!(connections, 2);
 
     let (refused, connections) = exchange(&[Deed::GoAway { last: 0 }]).await;

@@ -227,7 +227,7 @@ impl Street {
 
     async fn outcome(&self, session: &str, total: u64, key: &str) -> Outcome {
         let exchange = self.send(self.completing(session, total, key)).await;
-        read_complete(&exchange, &SessionId::parse(session).unwrap()).outcome
+        read_complete(&exchange, &SessionId::parse(session).unwrap(), MerchantIdempotency::None).outcome
     }
 
     fn redeems(&self) -> usize {

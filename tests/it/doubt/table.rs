@@ -121,7 +121,8 @@ async fn a_refusal_is_not_charged_and_is_kept() {
 async fn a_refusal_before_the_business_logic_is_not_kept() {
     let doubt = Doubt::start().await;
     // 401 and 403 are about the gateway's own credential: the agent is not told the merchant's words.
-    for (status, told) in [(425, 425), (429, 429), (307, 502), (308, 502), (401, 502), (403, 502)] {
+    for (status, told) in [(425, 425), (429, 429), (307, 502), (308, 502), (401, 502), (403, 502), (421, 502)]
+    {
         let purchase = doubt.purchase().await;
         let canned = if status == 429 { Canned::too_many_requests(7) } else { Canned::status(status) };
         doubt.shop().behave_once(CallKind::Complete, Behaviour::Instead(canned));
@@ -184,6 +185,12 @@ fn uncertain(session: &str, done: bool) -> Vec<(&'static str, u16, Behaviour)> {
         ("504", 504, Canned::status(504)),
         ("a page", 502, Canned::html(200)),
         ("nothing", 502, answer(200, "")),
+        ("a proxy's 400", 502, Canned::html(400)),
+        ("a proxy's 404", 502, Canned::html(404)),
+        ("a proxy's 405", 502, answer(405, "")),
+        ("a proxy's 413", 502, Canned::html(413)),
+        ("a proxy's 414", 502, answer(414, "{}")),
+        ("a proxy's 431", 502, answer(431, r#"{"status":431}"#)),
         ("an unknown status", 502, shown(session, "shipped")),
         ("another session", 502, shown("cs_another", "completed")),
         ("another session, declined", 502, shown("cs_another", "ready_for_payment")),
