@@ -73,7 +73,7 @@ pub fn redeemer_candidates<'a>(
 pub struct RedeemerEvidence<'a> {
     /// The address it calls from.
     pub peer: IpAddr,
-    /// The SHA-256 fingerprint of its TLS client certificate, if the handshake verified one.
+    /// The SHA-256 fingerprint of its TLS client certificate, if that is good now.
     pub certificate: Option<Sha256>,
     /// The request, for a signature.
     pub request: SignedRequest<'a>,

@@ -90,7 +90,7 @@ impl Gateway {
             _ => self.drain.admit().ok_or(Refusal::Draining)?,
         };
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
-        let agent = self.authenticate(&head.headers, caller)?;
+        let agent = self.authenticate(&head.headers, &caller)?;
         observation.agent(&agent.id);
         let read = RequestHead::read(&head.headers).map_err(Refusal::Header)?;
         let version = read.version.or_else(|| default_version(&agent)).ok_or(Refusal::MissingVersion)?;
@@ -118,10 +118,10 @@ impl Gateway {
             money_route: route.is_money(),
             idempotency_key: read.idempotency_key.as_ref().map(header::IdempotencyKey::as_str),
         };
-        let verified = self.verify(&agent, &request, caller)?;
+        let verified = self.verify(&agent, &request, &caller)?;
         let quota = self.limits.admit(&agent, merchant.as_deref()).await;
         echo.quota = Some(quota.map_err(Refusal::Limited)?);
-        let passing = self.passing(head, version, &authority, caller, echo, observation);
+        let passing = self.passing(head, version, &authority, &caller, echo, observation);
         Ok(Call {
             agent,
             version,
@@ -137,7 +137,7 @@ impl Gateway {
         })
     }
 
-    fn authenticate(&self, headers: &HeaderMap, caller: Caller) -> Result<Arc<Agent>, Refusal> {
+    fn authenticate(&self, headers: &HeaderMap, caller: &Caller) -> Result<Arc<Agent>, Refusal> {
         let agent = header::credential(headers)
             .ok()
             .flatten()
@@ -195,7 +195,7 @@ impl Gateway {
         &self,
         agent: &Agent,
         request: &SignedRequest<'_>,
-        caller: Caller,
+        caller: &Caller,
     ) -> Result<Verified, Refusal> {
         let metrics = self.observer.metrics();
         match signature::verify(agent, request, self.clock.now()) {
@@ -220,7 +220,7 @@ impl Gateway {
         head: &Parts,
         version: Version,
         authority: &Authority,
-        caller: Caller,
+        caller: &Caller,
         echo: &Echo,
         observation: &mut Observation,
     ) -> Passing {

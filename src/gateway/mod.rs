@@ -39,7 +39,7 @@ use self::drain::Drain;
 use self::refusal::Refusal;
 use self::reply::{Echo, Reply};
 use crate::acp::route::{CartCall, CheckoutCall, Route};
-use crate::crypto::digest::Sha256;
+use crate::auth::client_certificate::ClientCertificate;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Clock;
 use crate::domain::session::SessionKind;
@@ -95,12 +95,12 @@ pub struct Gateway {
 pub use self::read::TotalReads;
 
 /// Who is at the other end of the connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     /// Its address, a trusted proxy's word included.
     pub address: IpAddr,
-    /// SHA-256 of its TLS client certificate.
-    pub certificate: Option<Sha256>,
+    /// Its TLS client certificate.
+    pub certificate: Option<ClientCertificate>,
 }
 
 impl Gateway {

@@ -88,8 +88,11 @@ impl Gateway {
             idempotency_key: key.as_ref().map(IdempotencyKey::as_str),
             money_route: money,
         };
-        let evidence = RedeemerEvidence { peer: caller.address, certificate: caller.certificate, request };
-        candidates.prove(&evidence, self.clock.now()).map_err(|error| {
+        let now = self.clock.now();
+        // Not what the handshake found, which may have been days ago: what is true now.
+        let certificate = caller.certificate.as_ref().and_then(|certificate| certificate.fingerprint_at(now));
+        let evidence = RedeemerEvidence { peer: caller.address, certificate, request };
+        candidates.prove(&evidence, now).map_err(|error| {
             self.limits.failed_authentication(caller.address);
             match error {
                 RedeemerError::NotProven => Refusal::RedeemerNotProven,

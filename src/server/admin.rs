@@ -90,7 +90,7 @@ impl Admin {
     async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, ending: CancellationToken) {
         let peer = Peer { address, certificate: None };
         let answer = service_fn(move |request| {
-            let admin = Arc::clone(&self);
+            let (admin, peer) = (Arc::clone(&self), peer.clone());
             async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
         });
         let mut builder = http1::Builder::new();

@@ -25,7 +25,7 @@ use super::activity::{Activity, Heard, Quiet};
 use super::census::Presence;
 use super::shared::Shared;
 use super::{Peer, Service, Settings, proxy, tls};
-use crate::crypto::digest::sha256;
+use crate::auth::client_certificate::ClientCertificate;
 
 /// An idle connection that was told so has this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -105,8 +105,8 @@ async fn handshake(
     }
     match shared.tls.accept(stream).await {
         Ok(stream) => {
-            let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certificate = certificate.map(|certificate| sha256(&[certificate.as_ref()]));
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let certificate = ClientCertificate::new(chain, Arc::clone(&shared.clients));
             Some((stream, Peer { address, certificate }, presence))
         }
         Err(error) => {
@@ -130,7 +130,7 @@ async fn converse<S: Service>(
         let (activity, max) = (Arc::clone(&activity), settings.header_count);
         move |request: http::Request<Incoming>| {
             let under_way = activity.request();
-            let service = Arc::clone(&service);
+            let (service, peer) = (Arc::clone(&service), peer.clone());
             async move {
                 let response = if request.headers().len() > max {
                     too_many_headers()

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
@@ -15,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::census::Census;
 use super::connection::{self, Ending};
 use super::shared::Shared;
+use super::tls::Tls;
 use super::{Service, Settings};
 use crate::gateway::drain::Drain;
 use crate::telemetry::log::{Level, Log, Value};
@@ -32,11 +32,17 @@ pub struct Server {
 
 impl Server {
     /// A server with these bounds and this TLS (see [`super::tls::load`]).
-    pub fn new(settings: Settings, tls: Arc<ServerConfig>, metrics: Arc<Metrics>, log: Log) -> Self {
+    pub fn new(settings: Settings, tls: Tls, metrics: Arc<Metrics>, log: Log) -> Self {
         let slots = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
         let census = Census::new(settings.connections_per_address);
         Self {
-            shared: Arc::new(Shared { settings, tls: TlsAcceptor::from(tls), census, metrics }),
+            shared: Arc::new(Shared {
+                settings,
+                tls: TlsAcceptor::from(tls.config),
+                clients: tls.clients,
+                census,
+                metrics,
+            }),
             slots,
             log,
         }

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 pub use listener::Server;
 
-use crate::crypto::digest::Sha256;
+use crate::auth::client_certificate::ClientCertificate;
 use crate::records::BoxFuture;
 
 /// What answers requests.
@@ -41,13 +41,13 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The client's address, as told by a trusted proxy if there is one.
     pub address: SocketAddr,
-    /// SHA-256 of the DER of its client certificate, when it presented one that verifies against
-    /// [`TlsFiles::client_ca`].
-    pub certificate: Option<Sha256>,
+    /// Its client certificate, when it presented one that verified against [`TlsFiles::client_ca`] in
+    /// the handshake.
+    pub certificate: Option<ClientCertificate>,
 }
 
 impl Peer {

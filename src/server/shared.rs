@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
 use super::Settings;
@@ -13,6 +14,8 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Shared {
     pub(super) settings: Settings,
     pub(super) tls: TlsAcceptor,
+    /// What client certificates are judged by after the handshake.
+    pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) census: Census,
     pub(super) metrics: Arc<Metrics>,
 }

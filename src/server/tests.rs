@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Peer, Server, Service, Settings, TlsFiles, tls};
+use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::gateway::drain::Drain;
 use crate::records::BoxFuture;
@@ -55,7 +56,11 @@ impl Service for Mirror {
                 self.arrived.add_permits(1);
                 self.allowed.acquire().await.unwrap().forget();
             }
-            let certificate = peer.certificate.map(|digest| format!("{digest:?}")).unwrap_or_default();
+            let certificate = peer
+                .certificate
+                .and_then(|one| one.fingerprint_at(SystemClock.now()))
+                .map(|digest| format!("{digest:?}"))
+                .unwrap_or_default();
             Response::new(Full::from(format!("{} {certificate}", peer.address)))
         })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::TlsFiles;
@@ -56,8 +57,20 @@ pub enum TlsError {
     },
 }
 
+/// The listener's TLS.
+#[derive(Clone)]
+pub struct Tls {
+    /// How handshakes are made.
+    pub config: Arc<ServerConfig>,
+    /// What client certificates are judged by, in a handshake and after it.
+    pub clients: Arc<dyn ClientCertVerifier>,
+}
+
 /// Reads the files and sets TLS up.
-pub fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+///
+/// # Errors
+/// [`TlsError`] names the file.
+pub fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
     let chain = certificates(&files.certificate)?;
     let key = private_key(&files.key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -81,7 +94,7 @@ pub fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable(&files.certificate, &error))?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::clone(&verifier))
         .with_single_cert(chain, key)
         .map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
@@ -96,7 +109,7 @@ pub fn load(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     // replayed.
     config.ticketer =
         rustls::crypto::ring::Ticketer::new().map_err(|error| unusable(&files.certificate, &error))?;
-    Ok(Arc::new(config))
+    Ok(Tls { config: Arc::new(config), clients: verifier })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

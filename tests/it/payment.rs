@@ -1,6 +1,7 @@
 //! Minting and spending tokens: P of the checklist, and what `product.md` adds to it.
 
 mod attempts;
+mod certificates;
 mod epochs;
 mod keys;
 mod limits;

@@ -1,0 +1,49 @@
+//! A TLS client certificate as proof. The handshake verified it once; a connection is kept and a
+//! session resumed for longer than that may be true, so whoever rests on it asks again, each time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+
+use crate::crypto::digest::{Sha256, sha256};
+use crate::domain::clock::Timestamp;
+
+/// The certificate a client presented, on this connection or on the one whose session it resumes.
+#[derive(Clone)]
+pub struct ClientCertificate(Arc<Presented>);
+
+struct Presented {
+    fingerprint: Sha256,
+    /// The client's own first.
+    chain: Vec<CertificateDer<'static>>,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertificate {
+    /// The chain that a client presented, the client's own certificate first; `None` when it is empty.
+    /// `verifier` knows the authorities that clients are trusted by.
+    pub fn new(chain: &[CertificateDer<'_>], verifier: Arc<dyn ClientCertVerifier>) -> Option<Self> {
+        let fingerprint = sha256(&[chain.first()?.as_ref()]);
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Some(Self(Arc::new(Presented { fingerprint, chain, verifier })))
+    }
+
+    /// SHA-256 of its DER, if it is good at this instant: within its validity, and vouched for by an
+    /// authority that is trusted.
+    pub fn fingerprint_at(&self, now: Timestamp) -> Option<Sha256> {
+        let Presented { fingerprint, chain, verifier } = &*self.0;
+        let (own, intermediates) = chain.split_first()?;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.unix_seconds()).ok()?));
+        verifier.verify_client_cert(own, intermediates, now).ok()?;
+        Some(*fingerprint)
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").field("fingerprint", &self.0.fingerprint).finish_non_exhaustive()
+    }
+}
