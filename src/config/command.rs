@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{Config, Warning};
 use crate::crypto::keyset::Ring;
+use crate::registry::MerchantIdempotency;
 
 /// Reads the configuration at `path` and writes what is wrong with it, or a short summary when
 /// nothing is. Whether it is usable.
@@ -47,6 +48,12 @@ fn summarise(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         count(config.warnings.len(), "warning"),
     )?;
     writeln!(out, "listens on {}, admin on {}", config.server.listen, config.server.admin_listen)?;
+    let trusted = config.registry.merchants().filter(|known| known.idempotency == MerchantIdempotency::Keys);
+    let mut trusted: Vec<_> = trusted.map(|merchant| merchant.id.as_str()).collect();
+    trusted.sort_unstable();
+    let trusted = trusted.join(", ");
+    let trusted = if trusted.is_empty() { "nobody" } else { &trusted };
+    writeln!(out, "trusted to charge an Idempotency-Key once: {trusted}")?;
     let keys = &config.keys;
     writeln!(out, "keys, the current one first:")?;
     writeln!(out, "  signing           {}", ids(&keys.signing))?;

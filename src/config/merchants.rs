@@ -58,7 +58,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
     let allowance_ids = section.list("allowance_ids", allowance_id).unwrap_or_default();
     let versions = versions(section);
     let deadlines = section.table("deadlines", deadlines);
-    let idempotency = idempotency(section, &versions);
+    let idempotency = idempotency(section);
     let signature = outward_signature(section, parties);
     let purchase_orders = section
         .optional_table("purchase_orders", |entry| purchase_orders(entry, parties))
@@ -177,14 +177,12 @@ fn versions(section: &mut Section<'_>) -> BTreeSet<Version> {
     versions.unwrap_or_default().into_iter().collect()
 }
 
-/// Versions before mandatory idempotency keys promise nothing about them: without being told, a
-/// complete is not sent twice there.
-fn idempotency(section: &mut Section<'_>, versions: &BTreeSet<Version>) -> MerchantIdempotency {
+/// No version that a merchant accepts says that it charges a key once: without being told, a complete is
+/// not sent twice.
+fn idempotency(section: &mut Section<'_>) -> MerchantIdempotency {
     const CHOICES: [(&str, MerchantIdempotency); 2] =
         [("keys", MerchantIdempotency::Keys), ("none", MerchantIdempotency::None)];
-    let promised = versions.iter().any(|version| version.requires_idempotency_key());
-    let default = if promised { MerchantIdempotency::Keys } else { MerchantIdempotency::None };
-    section.or("idempotency", default, choice(&CHOICES))
+    section.or("idempotency", MerchantIdempotency::None, choice(&CHOICES))
 }
 
 fn outward_signature(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<OutwardSignature> {

@@ -109,7 +109,7 @@ fn the_least_configuration_works_without_a_warning() {
     assert_eq!(agent.keys[0].id.as_str().len(), 43, "a public key's id is its thumbprint");
     let merchant = config.registry.merchant(&MerchantId::parse("shoes").unwrap()).unwrap();
     assert_eq!(merchant.credential.expose(), "shoes-credential");
-    assert_eq!(merchant.idempotency, MerchantIdempotency::Keys);
+    assert_eq!(merchant.idempotency, MerchantIdempotency::None, "nobody said that it honours keys");
     assert_eq!(merchant.allowance_ids, ["shoes"]);
 }
 
@@ -145,7 +145,7 @@ fn the_documented_example_means_what_it_says() {
     let config = parse(EXAMPLE, root.path()).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.keys.signing.current().0.as_str(), "2026-01");
     let books = config.registry.merchant(&MerchantId::parse("books").unwrap()).unwrap();
-    assert_eq!(books.idempotency, MerchantIdempotency::None, "older versions promise nothing");
+    assert_eq!(books.idempotency, MerchantIdempotency::None);
     assert_eq!(books.credential.expose(), "books-credential", "the line end is not part of it");
     assert!(matches!(books.redeemers[0].proof, RedeemerProof::Networks(ref networks) if networks.len() == 2));
     let expected =

@@ -7,8 +7,10 @@
 
 mod claim;
 mod evidence;
+mod order;
 mod redeem;
 mod settle;
+mod signs;
 
 use std::time::Duration;
 
@@ -16,8 +18,10 @@ use serde::{Deserialize, Serialize};
 
 pub use claim::{Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, ClaimStanding, begin_claim, reenter};
 pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, resolve};
+pub use order::{MAX_ORDERS, OrderMark};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
 pub use settle::{Outcome, Settlement, settle};
+pub use signs::{Signs, Viewed, note_life, note_view};
 
 use super::clock::{Clock, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
@@ -57,6 +61,10 @@ pub struct Session {
     pub tokens: Vec<(TokenId, Timestamp)>,
     /// When the gateway first saw it.
     pub created_at: Timestamp,
+    /// What has shown of the merchant's work on the open claim.
+    pub signs: Signs,
+    /// Orders the merchant has shown for it, the first first. There should never be a second.
+    pub orders: Vec<OrderMark>,
 }
 
 /// Which kind of resource a record stands for.
@@ -203,6 +211,8 @@ impl Session {
             doubted: None,
             tokens: Vec::new(),
             created_at: now,
+            signs: Signs::default(),
+            orders: Vec::new(),
         }
     }
 

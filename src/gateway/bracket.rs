@@ -67,7 +67,7 @@ impl Gateway {
     pub(super) fn lease(&self, total: Duration) -> Result<LeaseMark, Refusal> {
         let number = u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal)?);
         let present = self.ledger.present();
-        let until = present.now.plus(total).plus(LEASE_MARGIN);
+        let until = present.now.plus(total.saturating_add(LEASE_MARGIN));
         Ok(LeaseMark { number, incarnation: present.incarnation, until })
     }
 
@@ -117,6 +117,11 @@ pub(super) fn refuse_unless_free(
         Peek::InFlight | Peek::Replay => Err(Refusal::KeyInFlight),
         Peek::Conflict => Err(Refusal::KeyConflict { status: StatusCode::UNPROCESSABLE_ENTITY }),
     }
+}
+
+/// How long a merchant may be at work on what it was sent.
+pub(super) fn awaited(merchant: &Merchant) -> Duration {
+    merchant.deadlines.total.saturating_add(LEASE_MARGIN)
 }
 
 /// By when an exchange that starts now is over.

@@ -10,6 +10,7 @@ use http::StatusCode;
 use super::Gateway;
 use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
+use super::notes::Contradiction;
 use super::operation::Operation;
 use super::refusal::Refusal;
 use super::reply::Reply;
@@ -21,11 +22,14 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{
-    BeginClaim, BegunClaim, Ending, Outcome, Present, Session, SessionKind, Settlement, begin_claim, settle,
+    BeginClaim, BegunClaim, Ending, Outcome, Present, Session, SessionKind, Settlement, begin_claim,
+    note_life, settle,
 };
 use crate::fraud::Cleared;
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark};
-use crate::merchant::{CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, read_complete};
+use crate::merchant::{
+    Answer, CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, is_in_flight, read_complete,
+};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 use crate::token::{Address, Seen, View};
@@ -260,8 +264,16 @@ impl Gateway {
                 outcome => outcome,
             };
             let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.latest));
+            let contradiction = Contradiction {
+                order: session.note_order(reading.session.as_ref().and_then(|shown| shown.order_mark)),
+                answer: is_charged_by(session, claim)
+                    && reading.outcome == Outcome::NotCharged { recorded: true },
+            };
             let settlement =
                 settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
+            if settlement == Settlement::Held && exchange.answer().is_some_and(says_in_flight) {
+                note_life(session, present.now);
+            }
             // Of an attempt that was given up meanwhile it is too old.
             if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
@@ -271,17 +283,18 @@ impl Gateway {
             if let Some(record) = view.key.as_mut() {
                 keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
             }
-            Ok((settlement, view.ended(was_live, present.latest)))
+            Ok((settlement, contradiction, view.ended(was_live, present.latest)))
         };
         let settled =
             self.ledger.transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide).await;
-        let (settlement, ended) = match settled {
+        let (settlement, contradiction, ended) = match settled {
             Ok(settled) => settled?,
             // The claim stays held; the worker or a retry with the same key finds out.
             Err(error) => return Err(unrecorded(error)),
         };
         self.note_settlement(settlement, reading.outcome, merchant, completion);
         self.give_back(ended);
+        self.note_contradiction(contradiction, &merchant.id, &completion.session);
         if let Some(shown) = &reading.session {
             self.note_faults(&merchant.id, &completion.session, shown);
         }
@@ -293,39 +306,6 @@ impl Gateway {
                 _ => Err(Refusal::OutcomeUnknown),
             },
             _ => reply,
-        }
-    }
-
-    fn note_settlement(
-        &self,
-        settlement: Settlement,
-        outcome: Outcome,
-        merchant: &Merchant,
-        completion: &Completion,
-    ) {
-        let metrics = self.observer.metrics();
-        metrics.claim(match (settlement, outcome) {
-            (Settlement::Charged, _) => "charged",
-            (Settlement::ChargedLate, _) => "charged_late",
-            (Settlement::Released, _) => "released",
-            (Settlement::Held, Outcome::Pending) => "pending",
-            (Settlement::Held, _) => "in_doubt",
-            (Settlement::Stale, _) => "stale",
-        });
-        match settlement {
-            Settlement::Charged if completion.token.is_some() => metrics.token_event("consumed"),
-            Settlement::ChargedLate => self.alarm("charged_late", &merchant.id, &completion.session),
-            _ => {}
-        }
-    }
-
-    /// An answer that shows more than was checked: the order exists, so it is relayed, counted and
-    /// alarmed.
-    fn note_overcharge(&self, reading: &CompleteReading, checked: Money, completion: &Completion) {
-        let shown = reading.session.as_ref().and_then(|session| session.total_in(checked.currency));
-        if reading.outcome == Outcome::Charged && shown.is_some_and(|shown| shown.amount > checked.amount) {
-            self.observer.metrics().overcharge();
-            self.alarm("overcharge", &completion.merchant.id, &completion.session);
         }
     }
 }
@@ -366,6 +346,11 @@ fn complete_reply(exchange: &Exchange, outcome: Outcome) -> Result<Reply, Refusa
         }
         _ => Reply::relayed(exchange, decision(outcome)),
     }
+}
+
+/// The merchant is at work on an earlier sending of the same request.
+fn says_in_flight(answer: &Answer) -> bool {
+    answer.status == StatusCode::CONFLICT && is_in_flight(answer)
 }
 
 const fn decision(outcome: Outcome) -> &'static str {

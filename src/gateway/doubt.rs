@@ -6,12 +6,13 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::Gateway;
-use super::bracket::{owned_mut, refuse_unless_free};
+use super::bracket::{awaited, owned_mut, refuse_unless_free};
 use super::complete::{Completion, Started, is_charged_by};
+use super::notes::{Contradiction, note};
 use super::read::SessionRead;
 use super::refusal::Refusal;
 use super::reply::Reply;
-use crate::domain::session::{ClaimRefusal, Lifecycle, Present, SessionTotal, Settlement, observe, reenter};
+use crate::domain::session::{ClaimRefusal, Lifecycle, Present, SessionTotal, Settlement, reenter};
 use crate::idempotency::KeyState;
 use crate::merchant::read_complete;
 use crate::records::{Durability, Purpose};
@@ -26,28 +27,23 @@ impl Gateway {
             return Err(Refusal::OutcomeUnknown);
         };
         let observation = read.observation;
-        let (settlement, ended) = self
+        let noted = self
             .ledger
             .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
-                let was_live = view.has_live_token(present.latest);
                 let session = owned_mut(view.session.as_mut(), call)?;
                 if is_charged_by(session, &completion.claim) {
-                    return Ok::<_, Refusal>((Settlement::Charged, None));
+                    return Ok::<_, Refusal>(None);
                 }
-                let settlement =
-                    observe(session, view.token.as_mut(), &observation, merchant.doubt_grace, present);
-                Ok((settlement, view.ended(was_live, present.latest)))
+                Ok(note(view, &observation, merchant, present))
             })
             .await??;
-        self.give_back(ended);
-        match settlement {
+        match noted.map_or(Settlement::Charged, |noted| self.tell(noted, &merchant.id, session)) {
             Settlement::Charged => self.record_session_as_answer(&completion, &read).await,
-            Settlement::Released | Settlement::Stale => self.attempt_again(completion).await,
-            Settlement::ChargedLate => {
-                self.note_late_charge(&merchant.id, session);
+            Settlement::Released | Settlement::Stale | Settlement::ChargedLate => {
                 self.attempt_again(completion).await
             }
-            // The merchant honours keys, so the same request is charged once however often it is sent.
+            // The operator says that the merchant honours keys: the same request is charged once, once
+            // it has answered the first.
             Settlement::Held
                 if observation.lifecycle == Lifecycle::Open
                     && merchant.idempotency == MerchantIdempotency::Keys =>
@@ -68,12 +64,14 @@ impl Gateway {
             let session = owned_mut(view.session.as_mut(), call)?;
             refuse_unless_free(operation, view.key.as_ref(), present)?;
             let record = view.key.as_mut().ok_or(Refusal::OutcomeUnknown)?;
-            let begun = reenter(session, view.token.as_ref(), claim, shown.as_ref(), lease.until, present)
-                .map_err(|refusal| match refusal {
-                    ClaimRefusal::SessionBusy => Refusal::Claim(refusal),
-                    // It must not be sent again; what became of it is still to be learned.
-                    _ => Refusal::OutcomeUnknown,
-                })?;
+            let token = view.token.as_ref();
+            let begun =
+                reenter(session, token, claim, shown.as_ref(), awaited(merchant), lease.until, present)
+                    .map_err(|refusal| match refusal {
+                        ClaimRefusal::SessionBusy | ClaimRefusal::AtWork { .. } => Refusal::Claim(refusal),
+                        // It must not be sent again; what became of it is still to be learned.
+                        _ => Refusal::OutcomeUnknown,
+                    })?;
             record.state = KeyState::Leased(lease);
             let grant = view.token.as_ref().map(|token| token.grant.clone());
             let stored = record.request.clone();
@@ -106,17 +104,22 @@ impl Gateway {
         let mut reply = Reply::relayed(&read.exchange, "charged")?;
         reply.status = StatusCode::OK;
         let kept = completion.operation.seal_answer(&reply)?;
-        self.ledger
+        let second_order = self
+            .ledger
             .transact(&completion.address, Purpose::Finish, Durability::Synced, |view, _| {
+                let shown = read.observation.order;
+                let second = view.session.as_mut().is_some_and(|session| session.note_order(shown));
                 if let (Some(record), Some(answer)) = (view.key.as_mut(), kept.as_ref())
                     && !matches!(record.state, KeyState::Recorded(_))
                 {
                     record.state = KeyState::Recorded(answer.clone());
                     record.request = None;
                 }
-                Ok::<_, Refusal>(())
+                Ok::<_, Refusal>(second)
             })
             .await??;
+        let contradiction = Contradiction { order: second_order, answer: false };
+        self.note_contradiction(contradiction, &completion.merchant.id, &completion.session);
         Ok(reply)
     }
 }

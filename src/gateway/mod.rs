@@ -14,6 +14,7 @@ mod delegate;
 mod doubt;
 pub mod drain;
 mod mutate;
+mod notes;
 mod operation;
 mod publish;
 mod read;

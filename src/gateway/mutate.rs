@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::Gateway;
 use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
+use super::notes::Contradiction;
 use super::operation::Operation;
 use super::read::{observation, unknown};
 use super::refusal::Refusal;
@@ -139,22 +140,26 @@ impl Gateway {
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
-        let settlement = self
+        let (settlement, second_order) = self
             .ledger
             .transact_seen(&mut seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
                 if let Some(record) = held(&mut view.key, lease) {
                     finish(record, kept.as_ref());
                 }
-                let Some(session) = view.session.as_mut() else { return Ok(Settlement::Stale) };
+                let Some(session) = view.session.as_mut() else { return Ok((Settlement::Stale, false)) };
                 session.end_mutation(sequence, total, present.now);
+                let second =
+                    session.note_order(observation.as_ref().and_then(|observation| observation.order));
                 // A claim can only be open if this mutation was given up before it ended; then the
                 // claim's token is not at hand and nothing is settled here.
-                Ok::<_, Refusal>(observation.as_ref().map_or(Settlement::Stale, |observation| {
+                let settlement = observation.as_ref().map_or(Settlement::Stale, |observation| {
                     observe::<()>(session, None, observation, merchant.doubt_grace, present)
-                }))
+                });
+                Ok::<_, Refusal>((settlement, second))
             })
             .await
             .map_err(unrecorded)??;
+        self.note_contradiction(Contradiction { order: second_order, answer: false }, &merchant.id, &id);
         if settlement == Settlement::ChargedLate {
             self.note_late_charge(&merchant.id, &id);
         }

@@ -9,13 +9,14 @@ use parking_lot::Mutex;
 use super::Gateway;
 use super::bracket::{deadline, owned};
 use super::call::Call;
+use super::notes::note;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId};
-use crate::domain::session::{Lifecycle, Observation, Session, SessionKind, Settlement, observe};
+use crate::domain::session::{Lifecycle, Observation, Session, SessionKind};
 use crate::merchant::{Exchange, InvalidAnswer, Lost, Outbound, SessionReading, read_session, read_shown};
 use crate::records::{Durability, Purpose, RecordKey};
 use crate::registry::Merchant;
@@ -170,21 +171,15 @@ impl Gateway {
         id: &SessionId,
     ) -> Result<(), Refusal> {
         let address = self.with_claimed_token(address.clone()).await?;
-        let (settlement, ended) = self
+        let noted = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let was_live = view.has_live_token(present.latest);
                 let Some(session) = view.session.as_mut() else { return Err(Refusal::SessionUnknown) };
                 session.note_total(sequence, observation.total, present);
-                let settlement =
-                    observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
-                Ok((settlement, view.ended(was_live, present.latest)))
+                note(view, observation, merchant, present).ok_or(Refusal::SessionUnknown)
             })
             .await??;
-        self.give_back(ended);
-        if settlement == Settlement::ChargedLate {
-            self.note_late_charge(&merchant.id, id);
-        }
+        self.tell(noted, &merchant.id, id);
         Ok(())
     }
 
@@ -302,7 +297,12 @@ impl Gateway {
 
 /// What a session answer proves.
 pub(super) fn observation(shown: &SessionView, asked_at: Timestamp) -> Observation {
-    Observation { lifecycle: shown.lifecycle(), total: shown.known_total(), asked_at }
+    Observation {
+        lifecycle: shown.lifecycle(),
+        total: shown.known_total(),
+        asked_at,
+        order: shown.order_mark,
+    }
 }
 
 /// Whether an observation is worth a write: it ends something, or the total changed or has aged.
@@ -312,7 +312,10 @@ fn is_news(session: &Session, observation: &Observation, merchant: &Merchant) ->
         Some(known.total) != observation.total
             || observation.asked_at.since(known.at) > merchant.total_max_age / 2
     });
-    session.claim.is_some() || (ends && session.ending.is_none()) || refreshes
+    session.claim.is_some()
+        || (ends && session.ending.is_none())
+        || !session.knows_order(observation.order)
+        || refreshes
 }
 
 pub(super) const fn unknown(kind: SessionKind) -> Refusal {

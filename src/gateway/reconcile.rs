@@ -12,7 +12,7 @@ use super::Gateway;
 use crate::crypto::random;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::MerchantId;
-use crate::domain::session::{Session, Settlement, observe};
+use crate::domain::session::{Session, Settlement};
 use crate::merchant::{Context, Outbound, Passing, Proof, SessionReading, read_session};
 use crate::records::codec::Loaded;
 use crate::records::worker::WorkerLease;
@@ -176,20 +176,14 @@ impl Gateway {
         let settled = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let was_live = view.has_live_token(present.latest);
-                let current = view.session.as_mut().ok_or(())?;
-                let token = view.token.as_mut();
-                let settlement = observe(current, token, &observation, merchant.doubt_grace, present);
-                Ok::<_, ()>((settlement, view.ended(was_live, present.latest)))
+                super::notes::note(view, &observation, merchant, present).ok_or(())
             })
             .await?;
-        let Ok((settlement, ended)) = settled else { return Ok(()) };
-        self.give_back(ended);
-        match settlement {
+        let Ok(noted) = settled else { return Ok(()) };
+        match self.tell(noted, &merchant.id, &session.id) {
             Settlement::Charged => self.observer.metrics().claim("charged"),
             Settlement::Released => self.observer.metrics().claim("released"),
-            Settlement::ChargedLate => self.note_late_charge(&merchant.id, &session.id),
-            Settlement::Held | Settlement::Stale => {}
+            Settlement::ChargedLate | Settlement::Held | Settlement::Stale => {}
         }
         Ok(())
     }

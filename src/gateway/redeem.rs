@@ -18,9 +18,10 @@ use crate::acp::wire::redeem::RedeemRequest;
 use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, RedeemerError, RedeemerEvidence};
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
-use crate::domain::id::TokenId;
-use crate::domain::session::{Redeem, Redeemed, redeem};
+use crate::domain::id::{ClaimId, TokenId};
+use crate::domain::session::{Redeem, Redeemed, Session, Viewed, note_view, redeem};
 use crate::records::{Durability, Purpose};
+use crate::registry::Merchant;
 use crate::telemetry::access::Observation;
 use crate::token::{PaymentToken, REDEEM_REPLAY};
 
@@ -57,17 +58,13 @@ impl Gateway {
         self.limits.redeem(merchant).map_err(Refusal::Limited)?;
         let permit = self.concurrency.redeem(merchant).map_err(Refusal::Limited)?;
         if let Route::GrantedToken { .. } = route {
-            let view = self.ledger.read(&self.address_of(id).await?).await?;
-            let (Some(token), Some(session)) = (&view.token, &view.session) else {
-                return Err(Refusal::NotFound);
-            };
-            return self.granted_view(token, session);
+            return self.show_granted(id, merchant).await;
         }
-        let every_claim = merchant.redeem_every_claim;
-        let (gateway, id) = (std::sync::Arc::clone(self), id.clone());
+        let (gateway, merchant, id) =
+            (std::sync::Arc::clone(self), std::sync::Arc::clone(merchant), id.clone());
         self.detach(Box::pin(async move {
             let _permit = permit;
-            gateway.redeem(&id, &body, every_claim).await
+            gateway.redeem(&id, &body, &merchant).await
         }))
         .await
     }
@@ -121,16 +118,43 @@ impl Gateway {
         self.record_use(check, &used, Purpose::Finish).await
     }
 
-    async fn redeem(&self, id: &TokenId, body: &Bytes, every_claim: bool) -> Result<Reply, Refusal> {
+    /// The merchant's view of its token. Who asks while a claim holds it is at work on that claim.
+    async fn show_granted(&self, id: &TokenId, merchant: &Merchant) -> Result<Reply, Refusal> {
+        let address = self.address_of(id).await?;
+        let mut view = self.ledger.read(&address).await?;
+        if view.session.as_ref().is_some_and(|session| session.claim.is_some()) {
+            let noted =
+                self.ledger.transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                    let session = view.session.as_mut().ok_or(Refusal::NotFound)?;
+                    let viewed = note_view(session, id, merchant.doubt_grace, present.now);
+                    Ok::<_, Refusal>((session.clone(), viewed))
+                });
+            let (session, viewed) = noted.await??;
+            self.note_viewed(viewed, &session);
+            view.session = Some(session);
+        }
+        let (Some(token), Some(session)) = (&view.token, &view.session) else {
+            return Err(Refusal::NotFound);
+        };
+        self.granted_view(token, session)
+    }
+
+    fn note_viewed(&self, viewed: Viewed, session: &Session) {
+        if viewed == Viewed::HeldLongEnough {
+            self.alarm("pending_too_long", &session.merchant, &session.id);
+        }
+    }
+
+    async fn redeem(&self, id: &TokenId, body: &Bytes, merchant: &Merchant) -> Result<Reply, Refusal> {
         let request = RedeemRequest::read(body).map_err(|error| Refusal::of_body(&error))?;
         let address = self.address_of(id).await?;
         let asked = Redeem {
             claim: request.claim.clone(),
             amount: request.amount,
             replay_window: REDEEM_REPLAY,
-            every_claim,
+            every_claim: merchant.redeem_every_claim,
         };
-        let (reply, redeemed) = self
+        let decided = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
                 let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
@@ -139,11 +163,25 @@ impl Gateway {
                 if session.id != request.session {
                     return Err(Refusal::Redeem(crate::domain::session::RedeemRefusal::NoSuchClaim));
                 }
-                let redeemed = redeem(session, token, &asked, present).map_err(Refusal::Redeem)?;
-                // Opened before anything is written: a card that does not open was not handed out.
-                Ok((self.card_of(token)?, redeemed))
+                match redeem(session, token, &asked, present) {
+                    // Opened before anything is written: a card that does not open was not handed out.
+                    Ok(redeemed) => Ok(Ok((self.card_of(token)?, redeemed))),
+                    // Who is refused may have kept the card, and charge it: it is at work all the same.
+                    Err(refusal) if is_open(session, &asked.claim) => {
+                        let viewed = note_view(session, id, merchant.doubt_grace, present.now);
+                        Ok(Err((refusal, viewed, session.clone())))
+                    }
+                    Err(refusal) => Err(Refusal::Redeem(refusal)),
+                }
             })
             .await??;
+        let (reply, redeemed) = match decided {
+            Ok(redeemed) => redeemed,
+            Err((refusal, viewed, session)) => {
+                self.note_viewed(viewed, &session);
+                return Err(Refusal::Redeem(refusal));
+            }
+        };
         let metrics = self.observer.metrics();
         metrics.token_event(match redeemed {
             Redeemed::First => "redeemed",
@@ -160,6 +198,10 @@ impl Gateway {
         let json = HeaderValue::from_static("application/json");
         Ok(Reply::bytes(StatusCode::OK, json, Bytes::from_owner(WipedBody(merged)), "redeemed"))
     }
+}
+
+fn is_open(session: &Session, claim: &ClaimId) -> bool {
+    session.claim.as_ref().is_some_and(|open| open.id == *claim)
 }
 
 /// A body that is wiped once it has been written.

@@ -269,6 +269,10 @@ fn claim_problem(refusal: ClaimRefusal) -> Problem {
             "checkout_session_closed",
             "This checkout session was canceled or has expired.",
         ),
+        ClaimRefusal::AtWork { wait } => Problem {
+            retry_after: Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
+            ..Refusal::OutcomeUnknown.problem()
+        },
         ClaimRefusal::TotalUnknown => invalid(
             S::UNPROCESSABLE_ENTITY,
             "total_unavailable",

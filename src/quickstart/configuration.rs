@@ -204,6 +204,7 @@ ca_file = {ca_file}
 allow_private_addresses = true
 credential = "file:{id}.credential"
 versions = ["2026-01-30", "2026-04-17"]
+idempotency = "keys"
 redeemers = [{{ name = "{id}", credentials = ["{digest}"], networks = ["127.0.0.0/8"] }}]
 "#,
         id = merchant.id,

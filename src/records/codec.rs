@@ -14,6 +14,12 @@ pub trait Stored: Serialize + DeserializeOwned {
     const KIND: Kind;
     /// The number of its present format.
     const FORMAT: u8;
+
+    /// What a body of an older format lacks at its end; `None` when that format is not read. A member
+    /// that is only ever added behind all others needs nothing else to be read from old records.
+    fn lacking(_format: u8) -> Option<&'static [u8]> {
+        None
+    }
 }
 
 /// A record as read: its key, the revision to expect, and its value if it exists.
@@ -94,15 +100,20 @@ pub fn encode<T: Stored>(value: &T) -> Result<Bytes, StoreError> {
     postcard::to_extend(value, buffer).map(Bytes::from).map_err(|_| StoreError::Corrupt)
 }
 
-/// Decodes a value of its present format.
+/// Decodes a value of its present format, or of an older one that it says it reads.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] for another format, damage or trailing bytes.
 pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
     let (format, body) = bytes.split_first().ok_or(StoreError::Corrupt)?;
-    if *format != T::FORMAT {
-        return Err(StoreError::Corrupt);
+    if *format == T::FORMAT {
+        return decode_body(body);
     }
+    let lacking = T::lacking(*format).ok_or(StoreError::Corrupt)?;
+    decode_body(&[body, lacking].concat())
+}
+
+fn decode_body<T: Stored>(body: &[u8]) -> Result<T, StoreError> {
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
         Ok(_) | Err(_) => Err(StoreError::Corrupt),

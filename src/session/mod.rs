@@ -22,7 +22,12 @@ pub const LAST_CHECK: Duration = Duration::from_secs(600);
 
 impl Stored for Session {
     const KIND: Kind = Kind::Session;
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
+
+    /// Format 1 had no signs of work and no orders.
+    fn lacking(format: u8) -> Option<&'static [u8]> {
+        (format == 1).then_some(&[0, 0, 0, 0])
+    }
 }
 
 /// Names the partitions of sessions: a keyed tag, so that nobody outside can choose where records
@@ -64,5 +69,34 @@ pub fn times(session: &Session, now: Timestamp) -> Times {
             let answered_by = claim.attempts.iter().map(|attempt| attempt.until).max().unwrap_or(now);
             Times { expires_at: None, due: Some(answered_by.max(now).plus(wait)) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::AgentId;
+    use crate::records::StoreError;
+    use crate::records::codec::{decode, encode};
+
+    #[test]
+    fn a_session_written_before_signs_and_orders_were_kept_is_read_without_any() {
+        let (merchant, id) = (MerchantId::parse("shop").unwrap(), SessionId::parse("cs_1").unwrap());
+        let owner = AgentId::parse("agent").unwrap();
+        let session =
+            Session::new(SessionKind::Checkout, merchant, id, owner, Timestamp::from_unix_seconds(1_000));
+        // One written by that release, byte for byte.
+        let mut old = vec![1, 1];
+        for text in ["shop", "cs_1", "agent"] {
+            old.push(u8::try_from(text.len()).unwrap());
+            old.extend(text.as_bytes());
+        }
+        old.extend([0, 0, 0, 0, 0, 0, 0, 0x80, 0x89, 0x7a]);
+        assert_eq!(decode::<Session>(&old), Ok(session.clone()));
+        let now = encode(&session).unwrap();
+        assert_eq!(now.first(), Some(&2));
+        assert_eq!(decode::<Session>(&now), Ok(session));
+        old[0] = 3;
+        assert_eq!(decode::<Session>(&old), Err(StoreError::Corrupt), "of a later release");
     }
 }

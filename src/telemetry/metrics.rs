@@ -50,6 +50,7 @@ pub struct Metrics {
     unresolved_oldest_seconds: Ages<1>,
     overcharges: IntCounter,
     ownership_conflicts: IntCounter,
+    second_answers: Counters<1>,
     session_faults: Counters<1>,
     connections: Counters<1>,
     connections_open: prometheus::IntGauge,
@@ -100,6 +101,7 @@ impl Metrics {
         let unresolved_oldest_seconds = w.ages("unresolved_oldest_seconds", ["kind"], "Age of the oldest unresolved claim; 0 when there is none.")?;
         let overcharges = w.counters("overcharges_total", [], "Answers to a complete that show more than was checked.")?.at([]);
         let ownership_conflicts = w.counters("ownership_conflicts_total", [], "Sessions a merchant handed to a second agent.")?.at([]);
+        let second_answers = w.counters("second_answers_total", ["what"], "Times a merchant showed a second `order` for a session, or denied with a second `answer` what the first had charged.")?;
         let session_faults = w.counters("session_faults_total", ["fault"], "Sessions relayed although they contradict ACP, by what they get wrong.")?;
         let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
         let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
@@ -116,7 +118,7 @@ impl Metrics {
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds,
             refusals, signatures, token_events, tokens, idempotency, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
-            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, session_faults,
+            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, handshake_failures, proxy_errors,
             requests_under_way, log_lines_dropped,
             routes: ArcSwap::default(),
@@ -244,6 +246,11 @@ impl Metrics {
     /// A merchant handed an owned session to another agent.
     pub fn ownership_conflict(&self) {
         self.ownership_conflicts.inc();
+    }
+
+    /// A merchant showed a second `order` of a session, or a second, different `answer` of a claim.
+    pub fn second_answer(&self, what: &'static str) {
+        self.second_answers.add_one([what]);
     }
 
     /// A session that contradicts ACP was relayed.

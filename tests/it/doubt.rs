@@ -3,6 +3,8 @@
 
 /// More charged than was checked, and ids that belong to somebody else.
 mod alarms;
+/// Merchants that are at work while nobody waits for their answer.
+mod at_work;
 /// Answers of others, or about something else.
 mod elsewhere;
 /// At a merchant that ignores keys and charges whatever is sent.
@@ -37,6 +39,8 @@ use crate::world::*;
 const GRACE: Duration = Duration::from_secs(60);
 /// Longer than any attempt is waited for by the wall clock: its deadline and a margin.
 const PAST_ATTEMPT: Duration = Duration::from_secs(31);
+/// How long an attempt is waited for where the deadline is two seconds.
+const AWAITED: Duration = Duration::from_secs(12);
 /// How long something may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -64,6 +64,8 @@ pub struct Options {
     pub merchant: String,
     /// Whether shops ignore idempotency keys, and are configured so.
     pub keyless_shops: bool,
+    /// Whether shops take note of a key only with its answer, though they are said to honour keys.
+    pub late_keys: bool,
     /// Whether shops complete a session again when asked.
     pub careless_shops: bool,
     /// The clock; the system's by default.
@@ -161,6 +163,7 @@ impl World {
                 ShopSettings::new(name, certificates.clone(), secret(), secret(), Arc::clone(&clock));
             settings.idempotency = !options.keyless_shops;
             settings.careless = options.careless_shops;
+            settings.late_keys = options.late_keys;
             settings
         };
         let wanted = options.store.is_none()

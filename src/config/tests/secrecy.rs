@@ -129,6 +129,7 @@ fn check_sums_up_what_is_fine_and_warns_of_what_is_readable_by_all() {
         "{file}:10: keys.sealing[0].secret: warning: this secret's file is readable by everybody: chmod o-r it\n\
          the configuration is fine: 1 agent, 1 merchant, 1 warning\n\
          listens on 0.0.0.0:8443, admin on 127.0.0.1:9464\n\
+         trusted to charge an Idempotency-Key once: nobody\n\
          keys, the current one first:\n  \
          signing           s1\n  sealing           e1\n  fingerprint       f1\n  card_fingerprint  c1\n  derivation        d1\n"
     );

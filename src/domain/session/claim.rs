@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Present, Session, SessionTotal, is_alive};
+use super::{Ending, Present, Session, SessionTotal, Signs, is_alive};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
 use crate::domain::money::{DoesNotFit, Money};
@@ -138,6 +138,12 @@ pub enum ClaimRefusal {
     /// There is no token and purchase orders are not allowed, or not in this currency.
     #[error("a purchase order without a token is not allowed here")]
     PurchaseOrderRefused,
+    /// The merchant may be at work on what it was sent: it must not be sent again yet.
+    #[error("the merchant may still be at work on this checkout session")]
+    AtWork {
+        /// For how long, if nothing more shows.
+        wait: Duration,
+    },
 }
 
 /// Opens a claim on the session and, where there is one, the token.
@@ -190,6 +196,7 @@ pub fn begin_claim<S>(
         quiet_since: None,
         checks: 0,
     });
+    session.signs = Signs::default();
     Ok(BegunClaim { attempt: attempt.number, checked })
 }
 
@@ -247,9 +254,16 @@ impl Claim {
     }
 
     /// Drops attempts that nobody waits for any more. Whatever became of them is in doubt.
-    pub(super) fn abandon_dead_attempts(&mut self, present: Present) {
+    pub(super) fn abandon_dead_attempts(&mut self, signs: &mut Signs, present: Present) {
         let before = self.attempts.len();
-        self.attempts.retain(|attempt| is_alive(attempt.incarnation, attempt.until, present));
+        self.attempts.retain(|attempt| {
+            let alive = is_alive(attempt.incarnation, attempt.until, present);
+            if !alive {
+                // The merchant may be at work on it though the process that sent it is gone.
+                signs.note_doubt(attempt.until);
+            }
+            alive
+        });
         if self.attempts.len() < before {
             self.contested = true;
             self.quiet_since = Some(self.quiet_since.map_or(present.now, |since| since.max(present.now)));
@@ -265,8 +279,10 @@ impl Claim {
 }
 
 /// Starts another attempt of a claim that is open: only after the session was read, which showed
-/// the total `shown`, and only at a merchant that honours keys. What a first attempt may not do, a
-/// later one may not either.
+/// the total `shown`, only at a merchant that honours keys, and only when everything sent before is
+/// over: each is waited for `awaited`, and so long nothing may have shown of work on it. A merchant that
+/// takes note of a key with its answer would charge twice. What a first attempt may not do, a later one
+/// may not either.
 ///
 /// # Errors
 /// [`ClaimRefusal`]; nothing has changed then. [`ClaimRefusal::SessionBusy`] when the claim is no
@@ -276,6 +292,7 @@ pub fn reenter<S>(
     token: Option<&Token<S>>,
     claim: &ClaimId,
     shown: Option<&SessionTotal>,
+    awaited: Duration,
     until: Timestamp,
     present: Present,
 ) -> Result<BegunClaim, ClaimRefusal> {
@@ -294,8 +311,11 @@ pub fn reenter<S>(
         return Err(ClaimRefusal::TokenExpired);
     }
     checked_amount(shown.ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;
+    if let Some(from) = session.signs.silent_from(open, awaited, present).filter(|from| present.now < *from) {
+        return Err(ClaimRefusal::AtWork { wait: from.since(present.now) });
+    }
     // From here on nothing is refused.
-    open.abandon_dead_attempts(present);
+    open.abandon_dead_attempts(&mut session.signs, present);
     open.last_attempt = open.last_attempt.saturating_add(1);
     open.attempts.push(Attempt { number: open.last_attempt, incarnation: present.incarnation, until });
     Ok(BegunClaim { attempt: open.last_attempt, checked: open.checked })

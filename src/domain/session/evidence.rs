@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::settle::{Outcome, Settlement, charge, release, settle_late};
-use super::{Doubted, Ending, Present, Session, SessionTotal};
+use super::{Doubted, Ending, OrderMark, Present, Session, SessionTotal, note_life};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
 use crate::domain::token::Token;
@@ -32,6 +32,8 @@ pub struct Observation {
     pub total: Option<SessionTotal>,
     /// When the request it answers was sent: evidence about attempts that ended before.
     pub asked_at: Timestamp,
+    /// The order it shows, where that can be told from others.
+    pub order: Option<OrderMark>,
 }
 
 /// Applies what an observation proves about the session's claim and ending. `grace` is how long a
@@ -44,7 +46,7 @@ pub fn observe<S>(
     present: Present,
 ) -> Settlement {
     if let Some(open) = session.claim.as_mut() {
-        open.abandon_dead_attempts(present);
+        open.abandon_dead_attempts(&mut session.signs, present);
     }
     let Some(open) = session.claim.as_ref() else {
         return note_ending(session, token, observation.lifecycle, present);
@@ -55,7 +57,8 @@ pub fn observe<S>(
         return Settlement::Held;
     }
     let waiting = open.has_live_attempt(present);
-    let asked_after_grace = open.quiet_since.is_some_and(|since| observation.asked_at >= since.plus(grace));
+    let asked_after_grace =
+        open.quiet_since.is_some_and(|quiet| observation.asked_at >= session.signs.grace_over(quiet, grace));
     match observation.lifecycle {
         Lifecycle::Completed => charge(session, token, present.latest),
         // While an attempt is out, its own answer is still to come.
@@ -66,7 +69,11 @@ pub fn observe<S>(
             settlement
         }
         Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.latest),
-        Lifecycle::Closed | Lifecycle::Open | Lifecycle::Working | Lifecycle::Unknown => Settlement::Held,
+        Lifecycle::Working => {
+            note_life(session, observation.asked_at);
+            Settlement::Held
+        }
+        Lifecycle::Closed | Lifecycle::Open | Lifecycle::Unknown => Settlement::Held,
     }
 }
 
@@ -156,7 +163,7 @@ pub fn resolve<S>(
         return Err(ResolveRefusal::AttemptOutstanding { until });
     }
     // From here on nothing is refused.
-    open.abandon_dead_attempts(present);
+    open.abandon_dead_attempts(&mut session.signs, present);
     Ok(match evidence {
         Evidence::Charged => charge(session, token, present.latest),
         Evidence::NotCharged => release(session, token, false, present.latest),

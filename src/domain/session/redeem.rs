@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::settle::drop_perishable;
-use super::{Ending, Present, Session};
+use super::{Ending, Present, Session, note_life};
 use crate::domain::id::ClaimId;
 use crate::domain::money::Money;
 use crate::domain::token::{RevokeReason, Token, TokenState};
@@ -94,15 +94,18 @@ pub fn redeem<S>(
     if request.amount.amount > open.checked.amount {
         return Err(RedeemRefusal::OverChecked);
     }
-    match open.redeemed_at {
-        Some(first) if present.is_within(first, request.replay_window) => Ok(Redeemed::Again),
-        Some(_) => Err(RedeemRefusal::Gone),
-        None if token.exposed && !request.every_claim => Err(RedeemRefusal::AlreadyExposed),
-        None => {
-            open.redeemed_at = Some(present.now);
-            Ok(Redeemed::First)
-        }
-    }
+    let redeemed = match open.redeemed_at {
+        Some(first) if present.is_within(first, request.replay_window) => Redeemed::Again,
+        Some(_) => return Err(RedeemRefusal::Gone),
+        None if token.exposed && !request.every_claim => return Err(RedeemRefusal::AlreadyExposed),
+        None => Redeemed::First,
+    };
+    // From here on nothing is refused.
+    open.redeemed_at.get_or_insert(present.now);
+    session.signs.card_kept |= !request.every_claim;
+    // Who has just fetched the card is about to charge it.
+    note_life(session, present.now);
+    Ok(redeemed)
 }
 
 /// What a revoke did.

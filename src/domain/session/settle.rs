@@ -49,6 +49,7 @@ pub fn settle<S>(
     let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
         return settle_late(session, token, claim, outcome, present.latest);
     };
+    let until = open.attempts.iter().find(|own| own.number == attempt).map(|own| own.until);
     let overlapped = open.attempts.iter().any(|other| other.number != attempt);
     let was_waited_for = open.attempts.iter().any(|own| own.number == attempt);
     open.attempts.retain(|own| own.number != attempt);
@@ -59,11 +60,15 @@ pub fn settle<S>(
         Outcome::Pending => {
             open.pending = true;
             open.quiet_since = Some(present.now);
+            session.signs.note(present.now);
             Settlement::Held
         }
         Outcome::InDoubt => {
             open.contested = true;
             open.quiet_since = Some(present.now);
+            if let Some(until) = until {
+                session.signs.note_doubt(until);
+            }
             // Whatever the merchant did may have changed the session.
             session.total = None;
             Settlement::Held

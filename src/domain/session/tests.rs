@@ -10,6 +10,8 @@ use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Standing, Tok
 
 const GRACE: Duration = Duration::from_secs(60);
 const REPLAY: Duration = Duration::from_secs(60);
+/// How long an attempt is waited for.
+const AWAITED: Duration = Duration::from_secs(30);
 const EXPIRY: i64 = 10_000;
 
 fn at(seconds: i64) -> Timestamp {
@@ -81,7 +83,15 @@ impl World {
 
     fn reenter(&mut self, claim: &str, shown: u64, now: i64) -> Result<BegunClaim, ClaimRefusal> {
         let (claim, shown) = (claim_id(claim), total(shown));
-        reenter(&mut self.session, Some(&self.token), &claim, shown.as_ref(), at(now + 30), present(now))
+        reenter(
+            &mut self.session,
+            Some(&self.token),
+            &claim,
+            shown.as_ref(),
+            AWAITED,
+            at(now + 30),
+            present(now),
+        )
     }
 
     fn resolve(&mut self, claim: &str, evidence: Evidence, now: i64) -> Result<Settlement, ResolveRefusal> {
@@ -103,7 +113,7 @@ impl World {
     }
 
     fn observe(&mut self, lifecycle: Lifecycle, now: i64) -> Settlement {
-        let observation = Observation { lifecycle, total: None, asked_at: at(now) };
+        let observation = Observation { lifecycle, total: None, asked_at: at(now), order: None };
         observe(&mut self.session, Some(&mut self.token), &observation, GRACE, present(now))
     }
 
@@ -324,8 +334,8 @@ fn a_pending_claim_is_held_until_an_observation_ends_it() {
 #[test]
 fn once_in_doubt_a_later_refusal_releases_nothing() {
     let mut world = World::in_doubt();
-    assert_eq!(world.reenter("c1", 1000, 3).unwrap().attempt, 2);
-    assert_eq!(world.settle("c1", 2, REFUSED, 4), Settlement::Held);
+    assert_eq!(world.reenter("c1", 1000, 31).unwrap().attempt, 2);
+    assert_eq!(world.settle("c1", 2, REFUSED, 32), Settlement::Held);
     assert_eq!(world.begin("c2", 5), Err(ClaimRefusal::TokenClaimed));
 }
 
@@ -341,8 +351,8 @@ fn overlapping_attempts_need_evidence_even_when_none_was_in_doubt() {
 #[test]
 fn a_charge_ends_doubt_whichever_attempt_brings_it() {
     let mut world = World::in_doubt();
-    world.reenter("c1", 1000, 3).unwrap();
-    assert_eq!(world.settle("c1", 1, Outcome::Charged, 4), Settlement::Charged);
+    world.reenter("c1", 1000, 31).unwrap();
+    assert_eq!(world.settle("c1", 1, Outcome::Charged, 32), Settlement::Charged);
     assert_eq!(world.settle("c1", 2, REFUSED, 5), Settlement::Stale);
 }
 
@@ -351,9 +361,44 @@ fn an_open_session_ends_doubt_only_when_it_was_read_after_the_grace() {
     let mut world = World::in_doubt();
     assert_eq!(world.observe(Lifecycle::Open, 2 + 59), Settlement::Held);
     assert_eq!(world.observe(Lifecycle::Unknown, 2 + 60), Settlement::Held);
-    assert_eq!(world.observe(Lifecycle::Working, 2 + 60), Settlement::Held);
     assert_eq!(world.observe(Lifecycle::Open, 2 + 60), Settlement::Released);
     assert_eq!(world.token.standing(at(70)), Standing::Active);
+}
+
+#[test]
+fn a_session_shown_at_work_and_a_redeem_start_the_grace_anew() {
+    let mut world = World::in_doubt();
+    assert_eq!(world.observe(Lifecycle::Working, 2 + 60), Settlement::Held);
+    assert_eq!(world.observe(Lifecycle::Open, 2 + 119), Settlement::Held);
+    assert_eq!(world.redeem("c1", 1000, 2 + 119), Ok(Redeemed::First));
+    assert_eq!(world.observe(Lifecycle::Open, 2 + 178), Settlement::Held);
+    assert_eq!(world.observe(Lifecycle::Open, 2 + 179), Settlement::Released);
+}
+
+#[test]
+fn a_complete_is_sent_again_only_when_what_was_sent_is_over_and_nothing_shows_of_work_on_it() {
+    let wait = |seconds| Err(ClaimRefusal::AtWork { wait: Duration::from_secs(seconds) });
+    let mut world = World::in_doubt();
+    // The first attempt began at 1 and is waited for until 31.
+    assert_eq!(world.reenter("c1", 1000, 3), wait(28));
+    assert_eq!(world.reenter("c1", 1000, 30), wait(1));
+    world.redeem("c1", 1000, 30).unwrap();
+    assert_eq!(world.reenter("c1", 1000, 31), wait(29));
+    assert_eq!(note_view(&mut world.session, &world.token.id, GRACE, at(40)), Viewed::AtWork);
+    assert_eq!(world.reenter("c1", 1000, 69), wait(1));
+    assert_eq!(world.reenter("c1", 1000, 70).unwrap().attempt, 2);
+    // The second is in doubt: it counts as the first did.
+    assert_eq!(world.settle("c1", 2, Outcome::InDoubt, 71), Settlement::Held);
+    assert_eq!(world.reenter("c1", 1000, 99), wait(1));
+    assert!(world.reenter("c1", 1000, 100).is_ok());
+}
+
+#[test]
+fn a_second_order_is_told_from_the_first_once() {
+    let mut session = World::new().session;
+    let mark = |n| Some(OrderMark([n; 8]));
+    let told = [None, mark(1), mark(1), mark(2), None, mark(2), mark(1)].map(|mark| session.note_order(mark));
+    assert_eq!(told, [false, false, false, true, false, false, false]);
 }
 
 #[test]
@@ -368,7 +413,8 @@ fn no_observation_but_completed_ends_a_claim_while_an_attempt_is_out() {
 fn an_attempt_of_a_former_process_is_in_doubt() {
     let mut world = World::claimed();
     let later = Present::at(at(2), 2);
-    let read = |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked) };
+    let read =
+        |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked), order: None };
     assert_eq!(observe(&mut world.session, Some(&mut world.token), &read(2), GRACE, later), Settlement::Held);
     assert!(world.session.claim.as_ref().unwrap().contested);
     let after_grace = Present::at(at(70), 2);
@@ -389,7 +435,8 @@ fn a_claim_is_not_reentered_while_an_attempt_is_out() {
 fn a_complete_is_not_sent_again_above_what_was_checked_nor_after_expiry_or_a_revoke() {
     let mut world = World::in_doubt();
     assert_eq!(world.reenter("c1", 1001, 3), Err(ClaimRefusal::OverCap));
-    let unknown = reenter(&mut world.session, Some(&world.token), &claim_id("c1"), None, at(40), present(3));
+    let unknown =
+        reenter(&mut world.session, Some(&world.token), &claim_id("c1"), None, AWAITED, at(40), present(3));
     assert_eq!(unknown, Err(ClaimRefusal::TotalUnknown));
     assert_eq!(world.reenter("c1", 1000, EXPIRY), Err(ClaimRefusal::TokenExpired));
     world.revoke(3).unwrap();
@@ -430,7 +477,7 @@ fn an_observation_beside_another_token_than_the_claims_changes_neither() {
         let mut other = world.token.clone();
         other.id = TokenId::assemble("abcdefghij", "9999999999999999999999").unwrap();
         other.state = TokenState::Active;
-        let observation = Observation { lifecycle, total: None, asked_at: at(100) };
+        let observation = Observation { lifecycle, total: None, asked_at: at(100), order: None };
         for token in [Some(&mut other), None] {
             let seen = observe(&mut world.session, token, &observation, GRACE, present(100));
             assert_eq!(seen, Settlement::Held, "{lifecycle:?}");
@@ -714,7 +761,7 @@ proptest! {
                     let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
                     prop_assert!(!(began && (charged_before || consumed_before)));
                 }
-                Step::Reenter(c) => { let _ = reenter(&mut world.session, Some(&world.token), &name(c), total(1000).as_ref(), at(now + 30), here); }
+                Step::Reenter(c) => { let _ = reenter(&mut world.session, Some(&world.token), &name(c), total(1000).as_ref(), AWAITED, at(now + 30), here); }
                 Step::Settle(c, attempt, outcome) => {
                     let settlement = settle(&mut world.session, Some(&mut world.token), &name(c), attempt, outcome, here);
                     if contested_before && matches!(outcome, Outcome::NotCharged { .. }) {
@@ -730,7 +777,7 @@ proptest! {
                 }
                 Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here); }
                 Step::Observe(lifecycle) => {
-                    let observation = Observation { lifecycle, total: None, asked_at: here.now };
+                    let observation = Observation { lifecycle, total: None, asked_at: here.now, order: None };
                     observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);
                 }
                 Step::Wait(seconds) => now += seconds,

@@ -111,9 +111,11 @@ impl Book {
         self.calls.iter()
     }
 
-    /// Takes an idempotency key for a body of this digest.
-    pub(super) fn begin(&mut self, key: &str, digest: [u8; 32]) -> Begun {
+    /// Takes an idempotency key for a body of this digest; `late`, takes note of it only with
+    /// [`Self::finish`].
+    pub(super) fn begin(&mut self, key: &str, digest: [u8; 32], late: bool) -> Begun {
         match self.keys.get(key) {
+            None if late => Begun::Fresh,
             None => {
                 self.keys.insert(key.to_owned(), Kept::UnderWay(digest));
                 Begun::Fresh

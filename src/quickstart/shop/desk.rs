@@ -31,6 +31,8 @@ pub(super) struct Desk {
     pub clock: Arc<dyn Clock>,
     /// Whether idempotency keys are honoured.
     pub idempotency: bool,
+    /// Whether a key is taken note of only with its answer.
+    pub late_keys: bool,
     /// Whether a completed session is charged again when asked.
     pub careless: bool,
     pub book: Mutex<Book>,
@@ -139,7 +141,7 @@ impl Desk {
         let Some(key) = key else { return self.work(call, id, released).await };
         let key = format!("{} {} {key}", call.head.method, call.head.uri.path());
         let digest = fingerprint(body);
-        let begun = self.book.lock().begin(&key, digest);
+        let begun = self.book.lock().begin(&key, digest, self.late_keys);
         match begun {
             Begun::Fresh => {
                 let reply = self.work(call, id, released).await;

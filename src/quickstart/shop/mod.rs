@@ -74,6 +74,9 @@ pub struct ShopSettings {
     pub countersigned: bool,
     /// Whether `Idempotency-Key` is honoured.
     pub idempotency: bool,
+    /// Whether a key is taken note of only when it is answered, as a first version of a shop does it: a
+    /// repeat that comes before the answer is done again.
+    pub late_keys: bool,
     /// Whether a completed session is completed, and charged, again when asked.
     pub careless: bool,
     /// Whether HTTP/2 is offered beside HTTP/1.1.
@@ -98,6 +101,7 @@ impl ShopSettings {
             catalogue: Catalogue::default(),
             countersigned: true,
             idempotency: true,
+            late_keys: false,
             careless: false,
             http2: true,
         }
@@ -144,6 +148,7 @@ impl Shop {
             },
             clock: settings.clock,
             idempotency: settings.idempotency,
+            late_keys: settings.late_keys,
             careless: settings.careless,
             book: Mutex::new(Book::new(settings.catalogue)),
             gateway: Mutex::new(None),

@@ -20,6 +20,8 @@ use crate::token::{Ledger, PaymentToken, Present, REDEEM_REPLAY, View};
 const TOTAL_MAX_AGE: Duration = Duration::from_secs(600);
 /// How long a claim in doubt is held although the session shows no order.
 const GRACE: Duration = Duration::from_secs(60);
+/// How long the merchant may be at work on what it was sent.
+const AWAITED: Duration = Duration::from_secs(40);
 /// Spendable tokens a session may have.
 pub(super) const LIVE_TOKENS: u32 = 3;
 
@@ -265,9 +267,16 @@ impl Operation {
                 let session = owned(view.session.as_mut(), *agent)?;
                 refuse_unless_free(view.key.as_ref(), *body, present)?;
                 let record = view.key.as_mut().ok_or(Refused::KeyUnknown)?;
-                let begun =
-                    reenter(session, view.token.as_ref(), claim, shown.as_ref(), lease.until, present)
-                        .map_err(Refused::Claim)?;
+                let begun = reenter(
+                    session,
+                    view.token.as_ref(),
+                    claim,
+                    shown.as_ref(),
+                    AWAITED,
+                    lease.until,
+                    present,
+                )
+                .map_err(Refused::Claim)?;
                 record.state = KeyState::Leased(*lease);
                 return Ok(Done::Begun(begun));
             }

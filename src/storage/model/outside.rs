@@ -112,7 +112,12 @@ impl Outside {
             }
             Action::Mutated { mutation, shown, keep } => {
                 let (slot, key, lease, sequence) = pick(&self.mutations, mutation)?;
-                let shown = shown.map(|(lifecycle, total)| Observation { lifecycle, total, asked_at: now });
+                let shown = shown.map(|(lifecycle, total)| Observation {
+                    lifecycle,
+                    total,
+                    asked_at: now,
+                    order: None,
+                });
                 let what = What::EndMutation { lease, sequence, shown, kept: self.answer(keep) };
                 Operation { key: Some(key), ..on_session(slot, None, what) }
             }
@@ -127,11 +132,11 @@ impl Outside {
                     None => Look { slot, sequence: world.session(slot, now)?.sequence, asked_at: now },
                 };
                 let token = world.session(look.slot, now).and_then(Session::token_at_stake).cloned();
-                let shown = Observation { lifecycle, total, asked_at: look.asked_at };
+                let shown = Observation { lifecycle, total, asked_at: look.asked_at, order: None };
                 on_session(look.slot, token, What::Observe { sequence: Some(look.sequence), shown })
             }
             Action::Check { slot, lifecycle } => {
-                let shown = Observation { lifecycle, total: None, asked_at: now };
+                let shown = Observation { lifecycle, total: None, asked_at: now, order: None };
                 on_session(slot, claimed(world, slot, now), What::Observe { sequence: None, shown })
             }
             Action::Begin { slot, agent, token, key, body, drawn } => {

@@ -139,6 +139,8 @@ async fn a_session_in_which_the_merchant_is_still_at_work_is_waited_for() {
         purchase.assert_held().await;
     }
     doubt.shop().behave_well();
+    assert_unknown(&purchase.complete().await);
+    doubt.clock.advance(GRACE);
     assert_completed(&purchase.complete().await);
     purchase.assert_charged_once().await;
 }

@@ -18,6 +18,7 @@ async fn what_is_sent_again_is_the_first_request_byte_for_byte() {
         doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetBefore);
         let answer = send(payment(&purchase.token).to_string()).await;
         assert_told(&answer, 502, "merchant_answer_lost");
+        doubt.clock.advance(AWAITED);
     }
     // The same JSON to the agent and to the key, other bytes.
     let answer = send(format!("{:#}", payment(&purchase.token))).await;
@@ -51,7 +52,9 @@ async fn a_later_refusal_releases_nothing_and_an_agent_that_keeps_asking_is_told
     let purchase = doubt.purchase_with(DECLINED_CARD).await;
     doubt.shop().behave_once(CallKind::Complete, Behaviour::Instead(Canned::status(500)));
     assert_eq!(purchase.complete().await.status, 500);
-    // The merchant declines what it is sent again. It may still be at work on the first.
+    // The merchant declines what it is sent again, when it has fetched the card: it may be about to
+    // charge it, for the first sending.
+    doubt.clock.advance(AWAITED);
     let mut waited = Duration::ZERO;
     while waited < GRACE {
         assert_unknown(&purchase.complete().await);
@@ -60,6 +63,7 @@ async fn a_later_refusal_releases_nothing_and_an_agent_that_keeps_asking_is_told
         doubt.clock.advance(step);
         waited += step;
     }
+    assert_eq!(purchase.world.lamps.redeemed().len(), 1);
     let answer = purchase.complete().await;
     assert_eq!((answer.status.as_u16(), answer.text("/status").as_deref()), (200, Some("ready_for_payment")));
     assert_eq!(purchase.token_status().await, "active");
@@ -97,6 +101,7 @@ async fn doubt_outlives_the_process() {
     doubt.world.open().await;
     let purchase = Purchase { world: &doubt.world, agent: doubt.world.alpha(), session, total, token, key };
     purchase.assert_held().await;
+    doubt.clock.advance(AWAITED);
     assert_completed(&purchase.complete().await);
     let sent = purchase.completes();
     assert_eq!((sent.len(), &sent[0].idempotency_key), (2, &sent[1].idempotency_key));

@@ -8,9 +8,10 @@ pub use fault::SessionFault;
 pub use total::Total;
 
 use super::json::{Document, Object, Value};
+use crate::crypto::digest::sha256;
 use crate::domain::id::SessionId;
 use crate::domain::money::{Currency, Money};
-use crate::domain::session::{Lifecycle, SessionTotal};
+use crate::domain::session::{Lifecycle, OrderMark, SessionTotal};
 
 /// The body is not a JSON object, repeats a member, or has more members than any session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +27,8 @@ pub struct SessionView {
     pub status: SessionStatus,
     /// Whether it shows an order.
     pub order: OrderView,
+    /// What tells that order from others, where it has an id.
+    pub order_mark: Option<OrderMark>,
     /// What complete will charge.
     pub total: Total,
     /// Ways to pay, from wherever the merchant lists them.
@@ -113,6 +116,7 @@ impl SessionView {
         let status = session.get("status").and_then(Value::text);
         let status = status.map_or(SessionStatus::Unknown, |status| SessionStatus::parse(status.as_str()));
         Ok(Self {
+            order_mark: order_mark(&session),
             order: order(&session, id.as_ref()),
             id,
             status,
@@ -168,6 +172,12 @@ fn order(session: &Object<'_>, id: Option<&SessionId>) -> OrderView {
     let Some(of) = order.present("checkout_session_id") else { return OrderView::Shown };
     let is_this = of.text().is_some_and(|of| id.is_none_or(|id| id.as_str() == of.as_str()));
     if is_this { OrderView::Shown } else { OrderView::Unreadable }
+}
+
+fn order_mark(session: &Object<'_>) -> Option<OrderMark> {
+    let order = session.present("order")?.object()?;
+    let id = order.present("id")?.text()?;
+    sha256(&[id.as_str().as_bytes()]).first_chunk().copied().map(OrderMark)
 }
 
 /// Handlers from the three places where merchants list them (`acp/protocol.md` C21). One listed

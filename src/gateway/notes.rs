@@ -1,0 +1,112 @@
+//! What answers and observations do to a session's records, and what of it is counted and told to a
+//! person.
+
+use super::Gateway;
+use super::complete::Completion;
+use crate::domain::allowance::Allowance;
+use crate::domain::id::{MerchantId, SessionId};
+use crate::domain::money::Money;
+use crate::domain::session::{Observation, Outcome, Present, Settlement, observe};
+use crate::merchant::CompleteReading;
+use crate::registry::Merchant;
+use crate::token::View;
+
+/// What an observation did.
+pub(super) struct Noted {
+    /// To the claim.
+    pub settlement: Settlement,
+    /// The allowance of a token that has ended.
+    ended: Option<Allowance>,
+    /// It shows another order than was shown before.
+    second_order: bool,
+}
+
+/// Applies an observation to a session and to the claim it may end; `None` without a session.
+pub(super) fn note(
+    view: &mut View,
+    observation: &Observation,
+    merchant: &Merchant,
+    present: Present,
+) -> Option<Noted> {
+    let was_live = view.has_live_token(present.latest);
+    let session = view.session.as_mut()?;
+    let second_order = session.note_order(observation.order);
+    let settlement = observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
+    Some(Noted { settlement, ended: view.ended(was_live, present.latest), second_order })
+}
+
+/// What an answer to a complete says against those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contradiction {
+    /// It shows another order of the session.
+    pub order: bool,
+    /// It denies the charge of its own claim.
+    pub answer: bool,
+}
+
+impl Gateway {
+    /// Counts and tells what an observation did, once it is recorded.
+    pub(super) fn tell(&self, noted: Noted, merchant: &MerchantId, session: &SessionId) -> Settlement {
+        self.give_back(noted.ended);
+        self.note_contradiction(
+            Contradiction { order: noted.second_order, answer: false },
+            merchant,
+            session,
+        );
+        if noted.settlement == Settlement::ChargedLate {
+            self.note_late_charge(merchant, session);
+        }
+        noted.settlement
+    }
+
+    /// A merchant has answered one claim twice and differently, or made a second order of a session:
+    /// money may have been taken twice.
+    pub(super) fn note_contradiction(
+        &self,
+        contradiction: Contradiction,
+        merchant: &MerchantId,
+        session: &SessionId,
+    ) {
+        if contradiction.order {
+            self.observer.metrics().second_answer("order");
+            self.alarm("second_order", merchant, session);
+        }
+        if contradiction.answer {
+            self.observer.metrics().second_answer("answer");
+            self.alarm("second_answer", merchant, session);
+        }
+    }
+
+    pub(super) fn note_settlement(
+        &self,
+        settlement: Settlement,
+        outcome: Outcome,
+        merchant: &Merchant,
+        completion: &Completion,
+    ) {
+        let metrics = self.observer.metrics();
+        metrics.claim(match (settlement, outcome) {
+            (Settlement::Charged, _) => "charged",
+            (Settlement::ChargedLate, _) => "charged_late",
+            (Settlement::Released, _) => "released",
+            (Settlement::Held, Outcome::Pending) => "pending",
+            (Settlement::Held, _) => "in_doubt",
+            (Settlement::Stale, _) => "stale",
+        });
+        match settlement {
+            Settlement::Charged if completion.token.is_some() => metrics.token_event("consumed"),
+            Settlement::ChargedLate => self.alarm("charged_late", &merchant.id, &completion.session),
+            _ => {}
+        }
+    }
+
+    /// An answer that shows more than was checked: the order exists, so it is relayed, counted and
+    /// alarmed.
+    pub(super) fn note_overcharge(&self, reading: &CompleteReading, checked: Money, completion: &Completion) {
+        let shown = reading.session.as_ref().and_then(|session| session.total_in(checked.currency));
+        if reading.outcome == Outcome::Charged && shown.is_some_and(|shown| shown.amount > checked.amount) {
+            self.observer.metrics().overcharge();
+            self.alarm("overcharge", &completion.merchant.id, &completion.session);
+        }
+    }
+}
