@@ -92,8 +92,14 @@ impl Gateway {
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         let agent = self.authenticate(&head.headers, &caller)?;
         observation.agent(&agent.id);
-        let read = RequestHead::read(&head.headers).map_err(Refusal::Header)?;
-        let version = read.version.or_else(|| default_version(&agent)).ok_or(Refusal::MissingVersion)?;
+        let read = RequestHead::read(&head.headers).map_err(|error| match error {
+            HeaderError::UnsupportedVersion => Refusal::Version(self.versions_of(&route, &agent)),
+            other => Refusal::Header(other),
+        })?;
+        let version = read
+            .version
+            .or_else(|| default_version(&agent))
+            .ok_or_else(|| Refusal::MissingVersion(self.versions_of(&route, &agent)))?;
         let merchant = self.merchant_of(&route, &agent, version)?;
         if let Some(merchant) = &merchant {
             observation.merchant(&merchant.id);
@@ -161,10 +167,18 @@ impl Gateway {
         }
         // `delegate_payment` ends here: the merchant never sees its version.
         if !matches!(route, Route::DelegatePayment { .. }) && !merchant.versions.contains(version.as_str()) {
-            let accepted = merchant.versions.iter().filter_map(|text| Version::parse(text)).collect();
-            return Err(Refusal::MerchantVersion(accepted));
+            return Err(Refusal::Version(versions_of(&merchant)));
         }
         Ok(Some(merchant))
+    }
+
+    /// The versions that would be served: a merchant's own where it sees them, and where the agent
+    /// may know that it exists.
+    fn versions_of(&self, route: &Route, agent: &Agent) -> Vec<Version> {
+        let ends_here = matches!(route, Route::DelegatePayment { .. });
+        let id = route.merchant().filter(|id| !ends_here && agent.may_use(id));
+        let merchant = id.and_then(|id| self.merchant(id).ok());
+        merchant.map_or_else(|| Version::NEWEST_FIRST.to_vec(), |merchant| versions_of(&merchant))
     }
 
     /// Reads a body within bounds; `hold` as for [`collect`]. A read has none.
@@ -248,6 +262,10 @@ const REDEEM_BYTES: usize = 4 * 1024;
 /// A request id of ours: `req_` and 131 random bits.
 pub(super) fn drawn_request_id() -> String {
     format!("req_{}", random::base62(22).unwrap_or_default())
+}
+
+fn versions_of(merchant: &Merchant) -> Vec<Version> {
+    merchant.versions.iter().filter_map(|text| Version::parse(text)).collect()
 }
 
 fn default_version(agent: &Agent) -> Option<Version> {

@@ -22,10 +22,10 @@ use crate::records::StoreError;
 pub enum Refusal {
     /// An agent that may not use this merchant, or a merchant that does not exist: one answer.
     MerchantUnknown,
-    /// The merchant does not accept the agent's API version.
-    MerchantVersion(Vec<Version>),
-    /// No `API-Version` header.
-    MissingVersion,
+    /// `API-Version` is none of those that are served there.
+    Version(Vec<Version>),
+    /// No `API-Version` header, where one of these is served.
+    MissingVersion(Vec<Version>),
     /// The head cannot be used.
     Header(HeaderError),
     /// Anything that was read from head or body and found wanting, with its own description.
@@ -113,8 +113,8 @@ impl Refusal {
             Self::MerchantUnknown => {
                 invalid(S::NOT_FOUND, "merchant_not_found", "There is no such merchant for this agent.")
             }
-            Self::MerchantVersion(accepted) => Problem::unsupported_version(accepted.iter().copied()),
-            Self::MissingVersion => Problem::missing_version(Version::NEWEST_FIRST),
+            Self::Version(accepted) => Problem::unsupported_version(accepted.iter().copied()),
+            Self::MissingVersion(accepted) => Problem::missing_version(accepted.iter().copied()),
             Self::Header(error) => Problem::of_header(*error, Version::NEWEST_FIRST),
             Self::NotFound => Problem::not_found(),
             Self::MethodNotAllowed(_) => {

@@ -89,6 +89,37 @@ async fn b3_a_version_the_merchant_does_not_speak_is_refused_with_those_it_does(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn b3_a_missing_or_unknown_version_is_refused_with_those_the_merchant_takes() {
+    let versions =
+        "versions = [\"2025-09-29\", \"2025-12-12\", \"2026-01-16\", \"2026-01-30\", \"2026-04-17\"]";
+    let fewer = "versions = [\"2025-12-12\", \"2026-01-30\"]";
+    let world = World::amended(Options::default(), &[("id = \"lamps\"", versions, fewer)]).await;
+    let alpha = world.alpha();
+    for (version, code) in [
+        (None, "missing_api_version"),
+        (Some("2024-01-01"), "unsupported_api_version"),
+        (Some("latest"), "unsupported_api_version"),
+    ] {
+        for (method, path) in VERSIONED {
+            let call = alpha.call(method.clone(), path).without("api-version");
+            let call = match version {
+                Some(version) => call.header("api-version", version),
+                None => call,
+            };
+            let call = if method == Method::GET { call } else { call.json(&json!({})) };
+            let answer = call.send().await.unwrap();
+            assert_eq!(answer.status, 400, "{path} {version:?}");
+            let at_merchant = path.starts_with("/m/lamps/");
+            let code = if path.ends_with("payment") { "unsupported_api_version" } else { code };
+            assert_eq!(answer.code().as_deref(), Some(code), "{path} {version:?}");
+            let taken = if at_merchant { json!(["2026-01-30", "2025-12-12"]) } else { json!(NEWEST_FIRST) };
+            assert_eq!(answer.json()["supported_versions"], taken, "{path} {version:?}");
+        }
+    }
+    assert!(world.lamps.calls().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn k2_every_api_version_carries_the_whole_purchase_and_its_token_is_enforced() {
     let world = World::start().await;
     for version in Version::NEWEST_FIRST {
