@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::document::Section;
-use super::secrets::{SecretEncoding, Sources, key_of_32_bytes};
-use super::values::{choice, file, flag, id};
+use super::secrets::{SecretEncoding, Sources, key_of_32_bytes, warn_of_blanks};
+use super::values::{choice, file, flag, id, unreadable};
 use crate::crypto::aead::SealingKey;
 use crate::crypto::digest::{Sha256, sha256};
 use crate::crypto::keyset::Ring;
@@ -187,7 +187,7 @@ fn public_jwk(entry: &mut Section<'_>) -> Option<VerifyingKey> {
 fn public_file(entry: &mut Section<'_>, sources: &Sources<'_>) -> Option<VerifyingKey> {
     entry.optional("public_key_file", |value| {
         let path = file(sources.base)(value)?;
-        let pem = std::fs::read_to_string(path).map_err(|error| super::values::unreadable(&error))?;
+        let pem = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         if pem.contains("PRIVATE KEY") {
             return Err("this file holds a private key: only its public half belongs here".into());
         }
@@ -217,6 +217,9 @@ pub(super) fn mac_key(
         entry.wrong(key, "the secret is not written in the encoding that is named");
         return None;
     };
+    if matches!(encoding, SecretEncoding::Text) {
+        warn_of_blanks(entry, key, secret);
+    }
     let length = bytes.expose().len();
     if length < SHARED_SECRET_LEAST {
         entry.wrong(key, format!("a shared secret needs at least {SHARED_SECRET_LEAST} bytes"));

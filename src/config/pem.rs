@@ -32,7 +32,10 @@ pub(super) fn certificates(base: &Path) -> impl Fn(&Value<'_>) -> Result<PathBuf
 
 /// What stands in a file of one or more certificates.
 pub(super) fn authorities(base: &Path) -> impl Fn(&Value<'_>) -> Result<Vec<u8>, Problem> {
-    move |value| std::fs::read(certificates(base)(value)?).map_err(|error| unreadable(&error))
+    move |value| {
+        let path = certificates(base)(value)?;
+        std::fs::read(&path).map_err(|error| unreadable(&path, &error))
+    }
 }
 
 /// A file of a private key; warns when everybody can read it.
@@ -73,7 +76,10 @@ pub(super) fn listener_files(section: &mut Section<'_>, base: &Path) -> Option<T
 
 fn in_other_words(error: TlsError) -> (PathBuf, Problem) {
     match error {
-        TlsError::Unreadable { path, reason } => (path, unreadable(&reason)),
+        TlsError::Unreadable { path, reason } => {
+            let problem = unreadable(&path, &reason);
+            (path, problem)
+        }
         TlsError::NoCertificate(path) => (path, NO_CERTIFICATE.into()),
         TlsError::NoKey(path) => (path, NO_KEY.into()),
         TlsError::Malformed(path) => (path, "the file is not well-formed PEM".into()),

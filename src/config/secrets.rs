@@ -24,6 +24,11 @@ pub(super) fn is_readable_by_all(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
+/// Whether everybody on this machine can list, enter or change a directory.
+pub(super) fn is_open_to_all(directory: &Path) -> bool {
+    std::fs::metadata(directory).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
+}
+
 /// Where references lead.
 pub(super) struct Sources<'s> {
     /// Relative paths start here: the configuration file's directory.
@@ -82,8 +87,13 @@ impl Sources<'_> {
         } else {
             return Err(EXPECTED.into());
         };
-        if found.text.expose().is_empty() {
+        if found.text.expose().trim().is_empty() {
             return Err("the secret is empty".into());
+        }
+        if found.text.expose().starts_with('\u{feff}') {
+            return Err("begins with a byte order mark, which would be part of the secret: write the \
+                        file without one"
+                .into());
         }
         Ok(found)
     }
@@ -94,13 +104,13 @@ impl Sources<'_> {
         }
         let path = self.base.join(path);
         // Asked before opening: opening a named pipe would wait for its writer.
-        let metadata = std::fs::metadata(&path).map_err(|error| unreadable(&error))?;
+        let metadata = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
         if !metadata.is_file() {
             return Err("expected a file, found something else there".into());
         }
-        let file = std::fs::File::open(&path).map_err(|error| unreadable(&error))?;
+        let file = std::fs::File::open(&path).map_err(|error| unreadable(&path, &error))?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-        file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+        file.take(MAX_SECRET_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&path, &error))?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_SECRET_BYTES {
             return Err("the file is larger than 64 KiB: not a secret".into());
         }
@@ -114,15 +124,33 @@ impl Sources<'_> {
         if !plain {
             return Err("expected the name of an environment variable after \"env:\"".into());
         }
-        let text = (self.environment)(name).ok_or("the environment variable is not set, or not UTF-8")?;
+        let text = (self.environment)(name).ok_or_else(|| {
+            let shown = if is_plainly_a_variable(name) { format!(" {name}") } else { String::new() };
+            Problem::from(format!("the environment variable{shown} is not set, or not UTF-8"))
+        })?;
         let text = Zeroizing::new(text);
         Ok(Found { text: without_line_end(&text), readable_by_all: false })
     }
 }
 
+/// Whether a name is written as variables are, `SHOP_CREDENTIAL`, and can be told: others may be the
+/// secret itself, put here by mistake.
+fn is_plainly_a_variable(name: &str) -> bool {
+    let plain = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
+    name.contains('_') && name.len() <= 64 && name.split('_').all(plain)
+}
+
 fn without_line_end(text: &str) -> SecretString {
     let text = text.strip_suffix('\n').unwrap_or(text);
     SecretString::new(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+/// Warns of what a secret's every byte counts in, and an editor may have added.
+pub(super) fn warn_of_blanks(section: &Section<'_>, key: &str, secret: &SecretString) {
+    let text = secret.expose();
+    if text.trim() != text {
+        section.warn(key, "blanks or blank lines around this secret are taken as part of it");
+    }
 }
 
 /// How a shared secret is written.

@@ -2,6 +2,7 @@
 //! with its field; here are only the extremes beyond which a value is surely a slip.
 
 use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
@@ -70,10 +71,32 @@ pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets>
         proxy: section.table("proxy", proxy),
         drain_timeout: section.or("drain_timeout", default.drain_timeout, duration(SECOND, HOUR)),
     };
+    warn_of_port(section, hosts.as_deref().unwrap_or_default(), settings.listen);
     if settings.connections_per_address > settings.connections {
         section.wrong("connections_per_address", "must not be above `connections`");
     }
     Some(Sockets { settings, hosts: hosts? })
+}
+
+/// A host of this machine is called where it listens: without that port in `hosts` every request is
+/// for somebody else. Elsewhere whoever stands in front may forward from port 443.
+fn warn_of_port(section: &Section<'_>, hosts: &[String], listen: SocketAddr) {
+    let port = listen.port();
+    let near = |host: &String| {
+        let (name, _) = host.rsplit_once(':').filter(|_| !host.ends_with(']')).unwrap_or((host, ""));
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost" || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    };
+    let called = hosts.iter().any(|host| host.ends_with(&format!(":{port}")));
+    if port != 0 && port != 443 && !called && (listen.ip().is_loopback() || hosts.iter().all(near)) {
+        section.warn(
+            "hosts",
+            format!(
+                "none has the port listened on, {port}: a request that names it is answered 421 \
+                 (add \"HOST:{port}\", unless all come through something on port 443)"
+            ),
+        );
+    }
 }
 
 fn proxy(section: &mut Section<'_>) -> server::ProxySettings {

@@ -1,6 +1,7 @@
 //! Reads `[store]`: which engine keeps the records, and where. Each bound's reason stands with its
 //! field; here are only the extremes beyond which a value is surely a slip.
 
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use super::document::{Section, Value};
 use super::pem;
 use super::report::Problem;
-use super::secrets::Sources;
+use super::secrets::{Sources, is_open_to_all, warn_of_blanks};
 use super::values::{bytes, choice, count, duration, flag, path, text};
 use crate::domain::secret::SecretBytes;
 use crate::storage::{Engine, NodeAddress, RedisSettings, Settings};
@@ -88,6 +89,13 @@ fn embedded(
     } else if store.starts_with(&epochs) {
         section.wrong("directory", "must be outside `epoch_directory`");
     }
+    for (key, directory) in
+        [("directory", &settings.directory), ("epoch_directory", &settings.epoch_directory)]
+    {
+        if is_open_to_all(directory) {
+            section.warn(key, "everybody on this machine can look into this directory: chmod o-rwx it");
+        }
+    }
     Some(settings)
 }
 
@@ -107,6 +115,15 @@ fn shared(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Optio
         section.wrong("ca_file", "has no effect: the nodes are not \"rediss://\"");
     }
     let password = sources.optional(section, "password");
+    if let Some(password) = &password {
+        warn_of_blanks(section, "password", password);
+        if !tls && nodes.iter().any(|(_, node)| !is_this_machine(&node.host)) {
+            section.warn(
+                "password",
+                "goes in clear to another host with every connection, as every record does: use \"rediss://\"",
+            );
+        }
+    }
     let settings = RedisSettings {
         tls,
         ca,
@@ -154,6 +171,11 @@ fn node(value: &Value<'_>) -> Result<(bool, NodeAddress), Problem> {
     let uri: http::uri::Authority = rest.parse().map_err(|_| EXPECTED)?;
     let host = uri.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     Ok((tls, NodeAddress { host, port: uri.port_u16().unwrap_or(6379) }))
+}
+
+/// Whether a node is reached without a network.
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Where a path leads: symbolic links followed as far as the path exists, `..` taken away.

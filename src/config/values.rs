@@ -2,7 +2,7 @@
 //! what is expected and never repeat what was found.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -139,18 +139,27 @@ pub(super) fn file(base: &std::path::Path) -> impl Fn(&Value<'_>) -> Result<Path
         match std::fs::File::open(&path).and_then(|file| file.metadata()) {
             Ok(metadata) if metadata.is_file() => Ok(path),
             Ok(_) => Err("expected a file, found something else there".into()),
-            Err(error) => Err(unreadable(&error)),
+            Err(error) => Err(unreadable(&path, &error)),
         }
     }
 }
 
-/// Why a file cannot be read, in words that name no path.
-pub(super) fn unreadable(error: &std::io::Error) -> Problem {
+/// Why a file cannot be read; with its path when that is plainly one, because a secret may stand in
+/// its place by mistake.
+pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    let shown = if is_plainly_a_path(path) { format!("{}: ", path.display()) } else { String::new() };
     format!(
-        "the file cannot be read: {} (relative paths start at the configuration file's directory)",
+        "{shown}the file cannot be read: {} (relative paths start at the configuration file's directory)",
         error.kind()
     )
     .into()
+}
+
+/// Whether it ends as files do, in a short word after a full stop: no secret's alphabet gives that.
+fn is_plainly_a_path(path: &Path) -> bool {
+    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
+        (2..=10).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_lowercase())
+    })
 }
 
 /// `sha256:` and 64 hexadecimal digits.
