@@ -85,10 +85,10 @@ impl Shared {
                     return Err(CallError::Changed);
                 }
                 Failure::Lost => sent_before = true,
-                Failure::Moved | Failure::NotNow => {}
+                Failure::Moved | Failure::NotNow | Failure::WritesRefused => {}
             }
             // Who asked for it learns from the next attempt whether it helped.
-            if failure != Failure::NotNow {
+            if !matches!(failure, Failure::NotNow | Failure::WritesRefused) {
                 let looking = tokio::time::timeout_at(deadline.into(), self.topology.refresh()).await;
                 if matches!(looking, Ok(Err(_))) {
                     self.note_down();

@@ -84,6 +84,11 @@ impl Bucket {
         self.key("generation")
     }
 
+    /// A key that is never there, to see whether writes are taken.
+    pub(super) fn probe(self) -> String {
+        self.key("probe")
+    }
+
     /// Which server was seen as its primary last, and since when.
     pub(super) fn primary(self) -> String {
         self.key("primary")

@@ -11,6 +11,8 @@ pub(super) enum Failure {
     Moved,
     /// Nothing was done, and it may be tried again: loading, electing, migrating.
     NotNow,
+    /// Nothing was done: its disk or its replicas fail, and it takes no writes until they do not.
+    WritesRefused,
     /// Nothing was done: no memory left.
     OutOfMemory,
     /// Nothing was done: the store is not the one it was.
@@ -40,7 +42,8 @@ impl Failure {
             _ => match error.code() {
                 Some("GENERATION") => Self::Generation,
                 Some("OOM") => Self::OutOfMemory,
-                Some("BUSY" | "NOREPLICAS" | "MISCONF" | "UNBLOCKED") => Self::NotNow,
+                Some("NOREPLICAS" | "MISCONF") => Self::WritesRefused,
+                Some("BUSY" | "UNBLOCKED") => Self::NotNow,
                 _ => Self::Refused,
             },
         }

@@ -2,9 +2,10 @@
 //! shares its connection; many batches together, because one `WAIT` serves all that went before it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use redis::{Cmd, ErrorKind, Pipeline, RedisResult, Value};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::connector::Connector;
@@ -19,7 +20,11 @@ const MOST_IN_A_GROUP: usize = 128;
 const QUEUE: usize = 1024;
 
 /// The queue in front of the connections. When the last of its senders is gone, they are closed.
-pub(super) struct Groups(mpsc::Sender<Item>);
+pub(super) struct Groups {
+    queue: mpsc::Sender<Item>,
+    connections: Vec<MultiplexedConnection>,
+    gone: Arc<AtomicBool>,
+}
 
 struct Item {
     command: Cmd,
@@ -50,19 +55,44 @@ impl Groups {
                 .waits_for_disks(&mut connector.connect(address, settings.call_timeout).await?)
                 .await,
         };
-        let patience = settings.call_timeout + settings.wait_timeout;
+        let gone = Arc::new(AtomicBool::new(false));
+        let mut connections = Vec::with_capacity(CONNECTIONS);
         for _ in 0..CONNECTIONS {
-            let connection = connector.connect(address, patience).await?;
-            tokio::spawn(carry(connection, Arc::clone(&receiver), wait.clone()));
+            // Whoever waits for an answer has given up by then; a server answers a `WAIT` after half of
+            // it at the latest, see the settings.
+            let connection = connector.connect(address, settings.call_timeout).await?;
+            let carrying = carry(connection.clone(), Arc::clone(&receiver), wait.clone());
+            let ended = Arc::clone(&gone);
+            tokio::spawn(async move {
+                carrying.await;
+                ended.store(true, Ordering::Relaxed);
+            });
+            connections.push(connection);
         }
-        Ok(Self(sender))
+        Ok(Self { queue: sender, connections, gone })
+    }
+
+    /// Whether one of the connections broke or fell silent. The others went the same way, and those
+    /// who wait for them would find out one after the other.
+    pub(super) fn are_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    /// Whether each of the connections answers: one that nobody uses may have been forgotten on the
+    /// way without a word.
+    pub(super) async fn answer(&self) -> bool {
+        let pings = self.connections.iter().map(|connection| async move {
+            let ping = redis::cmd("PING");
+            connection.clone().send_packed_command(&ping).await.is_ok()
+        });
+        futures_util::future::join_all(pings).await.into_iter().all(|answered| answered)
     }
 
     /// Sends a command and waits for its replicas; `None` when the connections are gone, and nobody
     /// knows what became of it.
     pub(super) async fn send(&self, command: Cmd) -> Option<Grouped> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Item { command, answer }).await.ok()?;
+        self.queue.send(Item { command, answer }).await.ok()?;
         answered.await.ok()
     }
 }
@@ -98,8 +128,8 @@ impl Wait {
     }
 }
 
-/// Carries groups until nobody can send any more, or the connection breaks: then the next sender
-/// finds the queue closed once all have, and the link is made anew.
+/// Carries groups until nobody can send any more, or the connection breaks or does not answer in time:
+/// then the link is made anew.
 async fn carry(mut connection: MultiplexedConnection, queue: Arc<Mutex<mpsc::Receiver<Item>>>, wait: Wait) {
     let mut items = Vec::with_capacity(MOST_IN_A_GROUP);
     loop {
@@ -132,7 +162,8 @@ async fn carry(mut connection: MultiplexedConnection, queue: Arc<Mutex<mpsc::Rec
                 Some(error)
             }
         };
-        if broken.as_ref().is_some_and(RedisError::is_unrecoverable_error) {
+        // One that did not answer in time is not used again, whether it ever would.
+        if broken.is_some_and(|error| matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)) {
             return;
         }
     }

@@ -68,7 +68,8 @@ impl Link {
 
     /// The connection, if there is one now.
     pub(super) fn live(&self) -> Option<Arc<Live>> {
-        self.state.lock().live.clone()
+        let gone = |live: &Arc<Live>| live.groups.as_ref().is_some_and(Groups::are_gone);
+        self.state.lock().live.clone().filter(|live| !gone(live))
     }
 
     /// Which buckets this server is the primary of from now on. New ones are looked at before anybody
@@ -85,6 +86,11 @@ impl Link {
         {
             self.lost(&live);
         }
+    }
+
+    /// A key of one of its buckets that is never there.
+    pub(super) fn probe(&self) -> Option<String> {
+        self.buckets.lock().first().map(|bucket| bucket.probe())
     }
 
     /// The connection, made if need be.

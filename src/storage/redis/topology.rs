@@ -114,6 +114,15 @@ impl Topology {
         for (link, buckets) in map.shares() {
             link.take_over(buckets).await;
         }
+        let map = match keep_what_answers(&map, &known).await {
+            None => map,
+            Some(kept) => {
+                for (link, buckets) in kept.shares() {
+                    link.take_over(buckets).await;
+                }
+                Arc::new(kept)
+            }
+        };
         self.map.store(map);
         Ok(())
     }
@@ -162,6 +171,37 @@ impl Topology {
     }
 }
 
+/// Where the nodes name a server that cannot be reached by that name while the link known so far
+/// works, that link stays: a name that somebody announced wrongly must not end what works. `None` when
+/// `map` can be taken as it is.
+async fn keep_what_answers(map: &Map, known: &Map) -> Option<Map> {
+    let works = |bucket: Bucket| known.owner(bucket).filter(|link| link.live().is_some());
+    let trials = map.shares().into_iter().map(|(link, buckets)| async move {
+        let displaces =
+            buckets.iter().any(|bucket| works(*bucket).is_some_and(|old| !Arc::ptr_eq(old, &link)));
+        (displaces && link.connected().await.is_err()).then_some(link)
+    });
+    let trials = futures_util::future::join_all(trials).await;
+    let unreached: Vec<Arc<Link>> = trials.into_iter().flatten().collect();
+    if unreached.is_empty() {
+        return None;
+    }
+    let owners: Vec<Arc<Link>> = Bucket::all()
+        .zip(&map.owners)
+        .map(|(bucket, named)| match works(bucket) {
+            Some(old) if unreached.iter().any(|link| Arc::ptr_eq(link, named)) => Arc::clone(old),
+            _ => Arc::clone(named),
+        })
+        .collect();
+    let mut links: Vec<Arc<Link>> = Vec::new();
+    for owner in &owners {
+        if !links.iter().any(|link| Arc::ptr_eq(link, owner)) {
+            links.push(Arc::clone(owner));
+        }
+    }
+    Some(Map { links, owners })
+}
+
 /// For each bucket, the primary that most nodes name: one that is cut off from the others still tells
 /// what was.
 fn most_say(views: &[Vec<Option<NodeAddress>>]) -> Option<Vec<NodeAddress>> {
@@ -181,8 +221,8 @@ enum Word {
     Cluster(Vec<Option<NodeAddress>>),
 }
 
-/// Reads `CLUSTER SLOTS`: start, end, primary (host, port, …), replicas. A node that does not know
-/// its own host is reached as it was asked.
+/// Reads `CLUSTER SLOTS`: start, end, primary (host, port, id, more of it), replicas. A node that does
+/// not know its own host is reached as it was asked, one without a name of its own by its address.
 async fn cluster_owners(
     connection: &mut MultiplexedConnection,
     asked: &NodeAddress,
@@ -205,11 +245,34 @@ fn slot_range(range: &Value, asked: &NodeAddress) -> Option<(i64, i64, NodeAddre
     let [Value::Int(start), Value::Int(end), Value::Array(primary), ..] = parts.as_slice() else {
         return None;
     };
-    let [host, Value::Int(port), ..] = primary.as_slice() else { return None };
-    let host = match host {
-        Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
-        Value::SimpleString(host) if !host.is_empty() => host.clone(),
-        _ => asked.host.clone(),
-    };
+    let [host, Value::Int(port), more @ ..] = primary.as_slice() else { return None };
+    let host = known_host(host).or_else(|| address_of(more.get(1)?)).unwrap_or_else(|| asked.host.clone());
     Some((*start, *end, NodeAddress { host, port: u16::try_from(*port).ok()? }))
+}
+
+fn known_host(host: &Value) -> Option<String> {
+    text(host).filter(|host| !host.is_empty() && host != "?")
+}
+
+/// The address among what else is told of a node: names, each followed by its value.
+fn address_of(more: &Value) -> Option<String> {
+    match more {
+        Value::Array(pairs) => pairs.as_chunks::<2>().0.iter().find_map(|[name, value]| {
+            text(name).filter(|name| name == "ip")?;
+            known_host(value)
+        }),
+        Value::Map(pairs) => pairs.iter().find_map(|(name, value)| {
+            text(name).filter(|name| name == "ip")?;
+            known_host(value)
+        }),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
 }

@@ -4,7 +4,11 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+
 use super::encoding::Bucket;
+use super::failure::Failure;
+use super::live::Live;
 use super::{Shared, server};
 use crate::domain::clock::Timestamp;
 use crate::storage::Notice;
@@ -32,18 +36,54 @@ pub(super) async fn watch(store: Weak<Shared>) {
     }
 }
 
+/// What is wrong with a server that is connected.
+enum Fault {
+    /// One of the connections does not answer.
+    Silent,
+    /// It takes no writes.
+    RefusesWrites,
+}
+
+/// Asks on every connection, and for a write that changes nothing: a server whose disk or replicas
+/// fail, or that is no primary any more, answers everything else.
+async fn look_at(live: &Live, probe: Option<String>) -> Result<(), Fault> {
+    let mut connection = live.connection.clone();
+    let command = match probe {
+        Some(key) => redis::cmd("DEL").arg(key).take(),
+        None => redis::cmd("PING"),
+    };
+    let grouped = async {
+        match &live.groups {
+            Some(groups) => groups.answer().await,
+            None => true,
+        }
+    };
+    let (answered, grouped) = tokio::join!(connection.send_packed_command(&command), grouped);
+    let answered = answered.map_err(|_| Fault::Silent).map(Value::extract_error)?;
+    if !grouped {
+        return Err(Fault::Silent);
+    }
+    match answered {
+        Err(error) if is_no_more_written_to(&error) => Err(Fault::RefusesWrites),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn is_no_more_written_to(error: &RedisError) -> bool {
+    Failure::of(error) == Failure::WritesRefused
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
 impl Shared {
     async fn look(self: &Arc<Self>) {
         let map = self.topology.map();
         let looks = map.links.iter().map(|link| async move {
             let Ok(live) = link.connected().await else { return Err(link.address.to_string()) };
             // A server that hangs is found here rather than by everybody at once.
-            let mut connection = live.connection.clone();
-            let ping = redis::cmd("PING");
-            let answered = connection.send_packed_command(&ping);
-            match tokio::time::timeout(self.settings.call_timeout, answered).await {
-                Ok(Ok(_)) => Ok(()),
-                Ok(Err(_)) | Err(_) => {
+            match tokio::time::timeout(self.settings.call_timeout, look_at(&live, link.probe())).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(Fault::RefusesWrites)) => Err(link.address.to_string()),
+                Ok(Err(Fault::Silent)) | Err(_) => {
                     link.lost(&live);
                     Err(link.address.to_string())
                 }

@@ -84,6 +84,7 @@ async fn a_cluster_keeps_the_contract() {
 
 mod faults;
 mod fitness;
+mod quiet;
 mod relay;
 
 /// What an operator is told.

@@ -2,17 +2,21 @@
 //! server does the work, the answer is lost.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// Relays to a server.
 pub(super) struct Relay {
     pub(super) address: SocketAddr,
     cut_every: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
+    silent: watch::Sender<Range<u64>>,
 }
 
 impl Relay {
@@ -21,12 +25,24 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let (cut_every, cuts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (every, count) = (Arc::clone(&cut_every), Arc::clone(&cuts));
+        let accepted = Arc::new(AtomicU64::new(0));
+        let (silent, silences) = watch::channel(0..0);
+        let numbers = Arc::clone(&accepted);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, port, Arc::clone(&every), Arc::clone(&count)));
+                let number = numbers.fetch_add(1, Ordering::SeqCst);
+                let carried = carry(client, port, Arc::clone(&every), Arc::clone(&count));
+                tokio::spawn(unless_silent(number, silences.clone(), carried));
             }
         });
-        Self { address, cut_every, cuts }
+        Self { address, cut_every, cuts, accepted, silent }
+    }
+
+    /// From now on nothing passes on the youngest connections, and none of them ends: what a translator
+    /// of addresses makes of those that it has forgotten. New ones work.
+    pub(super) fn silence_last(&self, connections: u64) {
+        let accepted = self.accepted.load(Ordering::SeqCst);
+        self.silent.send_replace(accepted - connections..accepted);
     }
 
     /// From now on every so many answers one is lost, and the connection with it; 0 for none.
@@ -39,23 +55,38 @@ impl Relay {
     }
 }
 
+async fn unless_silent(number: u64, mut silent: watch::Receiver<Range<u64>>, carried: impl Future) {
+    let told = async { silent.wait_for(|numbers| numbers.contains(&number)).await.is_ok() };
+    tokio::pin!(carried);
+    tokio::select! {
+        _ = &mut carried => {}
+        // The sockets stay open.
+        true = told => std::future::pending().await,
+    }
+}
+
 async fn carry(client: TcpStream, port: u16, every: Arc<AtomicU64>, cuts: Arc<AtomicU64>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let requests = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
-    let mut buffer = vec![0; 64 << 10];
-    let mut answers = 0;
-    while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
-        answers += 1;
-        let every = every.load(Ordering::SeqCst);
-        if every > 0 && answers % every == 0 {
-            cuts.fetch_add(1, Ordering::SeqCst);
-            break;
+    let requests = tokio::io::copy(&mut from_client, &mut to_server);
+    let answers = async move {
+        let mut buffer = vec![0; 64 << 10];
+        let mut answers = 0;
+        while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
+            answers += 1;
+            let every = every.load(Ordering::SeqCst);
+            if every > 0 && answers % every == 0 {
+                cuts.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+            if to_client.write_all(&buffer[..length]).await.is_err() {
+                break;
+            }
         }
-        if to_client.write_all(&buffer[..length]).await.is_err() {
-            break;
-        }
+    };
+    tokio::select! {
+        _ = requests => {}
+        () = answers => {}
     }
-    requests.abort();
 }
