@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::crypto::aead::{SealError, Sealed};
-use crate::domain::clock::{Clock, KeptClock, Timestamp};
+use crate::crypto::rings::KeyRings;
+use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::domain::secret::SecretBytes;
 use crate::fraud::Velocity;
 use crate::gateway::bracket;
@@ -38,6 +39,10 @@ use crate::token::{Allotments, Ledger, PerishableKeys, Vault};
 
 /// How long the log may take to write its last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// How long a start waits for replicas of the store that still synchronise, and between two looks.
+const REPLICAS_WITHIN: Duration = Duration::from_secs(60);
+const REPLICAS_AGAIN: Duration = Duration::from_millis(200);
 
 /// A running gateway.
 pub struct App {
@@ -123,7 +128,7 @@ impl App {
         if !missing.is_empty() {
             return Err(StartError::MissingKeys(missing));
         }
-        unless_changed(key_use::note(&*opened.records, &rings, now).await)?;
+        note_keys(&*opened.records, &rings, now).await?;
         let (public_listener, public) = bind(config.server.listen).await?;
         let (admin_listener, admin) = bind(config.server.admin_listen).await?;
 
@@ -224,6 +229,19 @@ impl App {
         self.log.event(Level::Info, "stopped", &[]);
         let log = self.log;
         let _ = tokio::task::spawn_blocking(move || log.flush(LOG_FLUSH)).await;
+    }
+}
+
+/// The first write of a start: it waits for replicas that still synchronise.
+async fn note_keys(records: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> Result<(), StoreError> {
+    let patience = Deadline::after(REPLICAS_WITHIN);
+    loop {
+        match unless_changed(key_use::note(records, rings, now).await) {
+            Err(StoreError::Unacknowledged) if !patience.has_passed() => {
+                tokio::time::sleep(REPLICAS_AGAIN).await;
+            }
+            noted => return noted,
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned};
 use serde_json::{Value, json};
 
+use crate::redis_server::{self, Server};
 use crate::world::child::{Gateway, LOOK_AGAIN};
 use crate::world::*;
 
@@ -287,4 +289,32 @@ async fn a_signed_revoke_redeem_and_read_are_served_when_space_is_short() {
     let path = format!("/agentic_commerce/issued_tokens/{spare}");
     let read = alpha.get(path).send().await.unwrap();
     assert_eq!((read.status.as_u16(), read.text("/status").as_deref()), (200, Some("revoked")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_a_replica_that_still_synchronises() {
+    let [primary, replica] = [(); 2].map(|()| Server::start(redis_server::Options::default()));
+    let store = format!(
+        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true\n\
+         wait_replicas = 1\nwait_timeout = \"100ms\"\ncall_timeout = \"1s\"",
+        primary.url()
+    );
+    // It has what was written only when a start has asked for it in vain for a while.
+    let port = primary.port.to_string();
+    let synchronised = tokio::task::spawn_blocking(move || {
+        let end = Instant::now() + Duration::from_secs(20);
+        let waits = || {
+            let stats = primary.command(&["INFO", "commandstats"]).text();
+            stats.lines().any(|line| line.starts_with("cmdstat_wait:calls=") && !line.contains("calls=1,"))
+        };
+        while !waits() {
+            assert!(Instant::now() < end, "nobody waits for replicas");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        replica.command(&["REPLICAOF", "127.0.0.1", &port]);
+        (primary, replica)
+    });
+    let world = World::with(Options { store: Some(store), ..Options::default() }).await;
+    let _servers = synchronised.await.unwrap();
+    buy(&world).await;
 }
