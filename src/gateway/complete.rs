@@ -84,11 +84,12 @@ impl Gateway {
         session: SessionId,
     ) -> Result<Reply, Refusal> {
         let request = CompleteView::read(&call.body).map_err(|error| Refusal::of_body(&error))?;
-        let token = spent_token(&request)?;
+        // Judged below, after the session: what is paid, or nobody's, needs no token.
+        let token = spent_token(&request);
         let operation = call.operation(&self.rings, Some(&merchant))?;
         let mut address =
             self.ledger.address(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
-        if let Some(token) = &token {
+        if let Ok(Some(token)) = &token {
             address = address.with_token(token);
         }
         let mut seen = self.ledger.look(&address).await?;
@@ -102,11 +103,17 @@ impl Gateway {
         {
             return Ok(reply);
         }
+        let claim = ClaimId::parse(&operation.upstream_key(seen.key())).ok_or(Refusal::Internal)?;
+        if let Some(session) = seen.session()
+            && !is_charged_by(session, &claim)
+        {
+            session.refuse_ended()?;
+        }
+        let token = token?;
         // What was begun under this key may be finished by it.
         let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), purpose).await?;
         let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
-        let claim = ClaimId::parse(&operation.upstream_key(seen.key())).ok_or(Refusal::Internal)?;
         let completion = Completion { call, merchant, session, token, operation, address, claim };
         match seen.session() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {

@@ -219,7 +219,7 @@ impl Purchase<'_> {
         assert_eq!((charges[0].amount, &charges[0].token), (self.total, &self.token));
         assert_eq!(answer.text("/order/id").as_ref(), Some(&charges[0].order));
         assert_eq!(self.token_status().await, "consumed");
-        assert_told(&self.complete_anew().await, 409, "token_consumed");
+        assert_told(&self.complete_anew().await, 409, "checkout_session_completed");
     }
 }
 

@@ -158,7 +158,7 @@ async fn one_token(place: Place) {
         let answers = race(&agents, calls).await;
         judge(&world, &session, total, answers, &mut losers);
     }
-    assert_told(&world, &losers, rounds, &[(409, "token_in_use"), (409, "token_consumed")]);
+    assert_told(&world, &losers, rounds, &[(409, "token_in_use"), (409, "checkout_session_completed")]);
 }
 
 async fn one_key(place: Place) {

@@ -156,15 +156,10 @@ pub fn begin_claim<S>(
     request: &BeginClaim,
     present: Present,
 ) -> Result<BegunClaim, ClaimRefusal> {
-    // What the token alone decides comes before what the session decides, so that a spent token
-    // says so even on a finished session.
+    // What has ended has ended, whatever token is sent for it: advice to mint another would only fail.
+    session.refuse_ended()?;
     if let Some(token) = token.as_deref() {
         refuse_token(token, session, &request.agent, present.latest)?;
-    }
-    match session.ending {
-        Some(Ending::Charged { .. }) => return Err(ClaimRefusal::AlreadyCharged),
-        Some(Ending::Closed) => return Err(ClaimRefusal::SessionClosed),
-        None => {}
     }
     if session.claim.is_some() || session.has_open_mutation(present) {
         return Err(ClaimRefusal::SessionBusy);
@@ -198,6 +193,20 @@ pub fn begin_claim<S>(
     });
     session.signs = Signs::default();
     Ok(BegunClaim { attempt: attempt.number, checked })
+}
+
+impl Session {
+    /// Refuses what has ended.
+    ///
+    /// # Errors
+    /// [`ClaimRefusal::AlreadyCharged`] or [`ClaimRefusal::SessionClosed`].
+    pub const fn refuse_ended(&self) -> Result<(), ClaimRefusal> {
+        match self.ending {
+            Some(Ending::Charged { .. }) => Err(ClaimRefusal::AlreadyCharged),
+            Some(Ending::Closed) => Err(ClaimRefusal::SessionClosed),
+            None => Ok(()),
+        }
+    }
 }
 
 fn refuse_token<S>(

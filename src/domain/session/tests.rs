@@ -248,7 +248,7 @@ fn a_charge_consumes_and_what_follows_is_gone_or_spent() {
     world.redeem("c1", 1000, 1).unwrap();
     assert_eq!(world.settle("c1", 1, Outcome::Charged, 2), Settlement::Charged);
     assert_eq!(world.redeem("c1", 1000, 3), Err(RedeemRefusal::Gone));
-    assert_eq!(world.begin("c2", 3), Err(ClaimRefusal::TokenConsumed));
+    assert_eq!(world.begin("c2", 3), Err(ClaimRefusal::AlreadyCharged));
     assert_eq!(world.revoke(3), Err(RevokeRefusal::Consumed));
     assert_eq!(world.settle("c1", 1, Outcome::Charged, 3), Settlement::Stale);
     assert_eq!(world.settle("c1", 1, REFUSED, 3), Settlement::Stale);

@@ -47,7 +47,7 @@ async fn spent_twice(cast: &Cast, say: &mut Narrator<'_>, bought: &Bought) -> Re
     let Bought { session, token } = bought;
     let agent = &cast.concierge;
     let again = agent.post(path(HOMEGOODS, session, "/complete"), &order::payment(token)).send().await;
-    refused(say, "The token of the lamp, spent a second time.", again, 409, "token_consumed")?;
+    refused(say, "The token of the lamp, spent a second time.", again, 409, "checkout_session_completed")?;
     let other = cast.basket(agent, HOMEGOODS, "item_lamp").await?;
     let again = agent.post(path(HOMEGOODS, &other.session, "/complete"), &order::payment(token)).send().await;
     refused(say, "The same token, for another checkout.", again, 422, "token_unknown")

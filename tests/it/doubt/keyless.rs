@@ -38,7 +38,6 @@ const TOLD: &[(u16, &str)] = &[
     (409, "idempotency_in_flight"),
     (409, "checkout_session_busy"),
     (409, "token_in_use"),
-    (409, "token_consumed"),
     (409, "checkout_session_completed"),
     // The shop's own words about a session that has ended.
     (405, "invalid_state"),

@@ -33,7 +33,7 @@ async fn an_approval_is_settled_by_a_read() {
     assert_eq!(purchase.token_status().await, "consumed");
     assert_eq!(purchase.charges().len(), 1);
     assert_key_says_pending(&purchase).await;
-    assert_told(&purchase.complete_anew().await, 409, "token_consumed");
+    assert_told(&purchase.complete_anew().await, 409, "checkout_session_completed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

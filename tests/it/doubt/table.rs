@@ -47,7 +47,7 @@ async fn an_order_is_charged_and_its_answer_is_kept() {
         assert!(first.status.is_success(), "{case}: {}", first.json());
         assert_recorded(&purchase, &first).await;
         assert_eq!(purchase.token_status().await, "consumed", "{case}");
-        assert_told(&purchase.complete_anew().await, 409, "token_consumed");
+        assert_told(&purchase.complete_anew().await, 409, "checkout_session_completed");
         assert!(purchase.complete_with_new_token().await.is_none(), "{case}: it has its order");
         assert_eq!(purchase.charges().len(), 1, "{case}");
     }

@@ -112,7 +112,7 @@ async fn p12_a_token_pays_once() {
     let (session, total, token) = ready(&alpha, GOOD_CARD).await;
     let spare = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
     assert_eq!(pay(&alpha, &session, &token).await.status, 200);
-    assert_eq!(told(&pay(&alpha, &session, &token).await), refusal(409, "token_consumed"));
+    assert_eq!(told(&pay(&alpha, &session, &token).await), refusal(409, "checkout_session_completed"));
     // Nor does the session take another token.
     assert_eq!(told(&pay(&alpha, &session, &spare).await), refusal(409, "checkout_session_completed"));
     assert_eq!((completes(&world), world.lamps.charges().len()), (1, 1));
@@ -144,7 +144,7 @@ async fn p12_a_token_survives_a_decline_and_authentication() {
     let paid = ask(&alpha, alpha.post(path, &authenticated)).await;
     assert_eq!(paid.text("/status").as_deref(), Some("completed"), "{}", paid.json());
     assert_eq!(charges_of(&world.lamps, &session).len(), 1);
-    assert_eq!(told(&pay(&alpha, &session, &token).await), refusal(409, "token_consumed"));
+    assert_eq!(told(&pay(&alpha, &session, &token).await), refusal(409, "checkout_session_completed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,4 +179,39 @@ async fn p14_a_token_that_was_not_minted_here_goes_nowhere() {
         assert_eq!(told(&answer), refusal(status, code), "{body}");
     }
     assert_eq!(completes(&world), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_is_judged_by_its_session_before_its_token() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let (paid, _, token) = ready(&alpha, GOOD_CARD).await;
+    assert_eq!(pay(&alpha, &paid, &token).await.status, 200);
+    let (closed, _, unspent) = ready(&alpha, GOOD_CARD).await;
+    let cancel = format!("/m/lamps/checkout_sessions/{closed}/cancel");
+    assert_eq!(ask(&alpha, alpha.post(cancel, &json!({}))).await.status, 200);
+    let (open, _, _) = ready(&alpha, GOOD_CARD).await;
+    let without = json!({"payment_data": {"handler_id": "card"}});
+    let foreign = payment("spt_of_another_provider");
+    let unknown = payment("vt_00000000000000000000000000000000");
+    let tokens = [payment(&token), payment(&unspent), foreign.clone(), unknown.clone(), without.clone()];
+    let complete = |agent: &Agent, session: &str, body: &Value| {
+        let (agent, body) = (agent.clone(), body.clone());
+        let path = format!("/m/lamps/checkout_sessions/{session}/complete");
+        async move { told(&ask(&agent, agent.post(path, &body)).await) }
+    };
+    for body in &tokens {
+        let answer = complete(&alpha, &paid, body).await;
+        assert_eq!(answer, refusal(409, "checkout_session_completed"), "{body}");
+        assert_eq!(complete(&alpha, &closed, body).await, refusal(409, "checkout_session_closed"), "{body}");
+        for session in [paid.as_str(), open.as_str(), "cs_nobodys"] {
+            let answer = complete(&world.beta(), session, body).await;
+            assert_eq!(answer, refusal(404, "checkout_session_not_found"), "{session}: {body}");
+        }
+    }
+    // Where the session can be paid, the token decides.
+    assert_eq!(complete(&alpha, &open, &foreign).await, refusal(422, "token_unknown"));
+    assert_eq!(complete(&alpha, &open, &unknown).await, refusal(422, "token_unknown"));
+    assert_eq!(complete(&alpha, &open, &without).await, refusal(422, "token_required"));
+    assert_eq!(world.lamps.charges().len(), 1);
 }
