@@ -27,6 +27,11 @@ impl Timestamp {
         Self(seconds.saturating_mul(1000))
     }
 
+    /// What a file system says.
+    pub fn of_system(time: SystemTime) -> Self {
+        Self(millis(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
+    }
+
     /// Milliseconds since the Unix epoch.
     pub const fn unix_millis(self) -> i64 {
         self.0
@@ -135,8 +140,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(millis(since_epoch))
+        Timestamp::of_system(SystemTime::now())
     }
 
     fn steady(&self) -> Timestamp {

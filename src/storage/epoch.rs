@@ -153,12 +153,13 @@ impl EpochKeys {
     /// left unfinished.
     fn look_again(&self) -> Result<(), EpochError> {
         let path = self.directory.path();
+        let now = self.clock.earliest();
         let mut found = BTreeMap::new();
         for entry in fs::read_dir(path).map_err(DirectoryError::at(path))? {
             let file = entry.map_err(DirectoryError::at(path))?.path();
             match file.extension().and_then(|extension| extension.to_str()) {
                 // Somebody may be writing it right now.
-                Some("new") if is_older_than(&file, HOUR) => {
+                Some("new") if is_older_than(&file, HOUR, now) => {
                     file::erase(&file).map_err(DirectoryError::at(&file))?;
                 }
                 Some("key") => match file::read(&file) {
@@ -172,7 +173,6 @@ impl EpochKeys {
                 _ => {}
             }
         }
-        let now = self.clock.earliest();
         let mut epochs = self.epochs.write();
         for (id, epoch) in &mut found {
             let known = epochs.get(id);
@@ -343,9 +343,9 @@ impl EpochKeys {
     }
 }
 
-fn is_older_than(file: &Path, age: Duration) -> bool {
+fn is_older_than(file: &Path, age: Duration, now: Timestamp) -> bool {
     let modified = fs::metadata(file).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
+    modified.is_ok_and(|at| now.since(Timestamp::of_system(at)) > age)
 }
 
 fn hour_of(instant: Timestamp) -> i64 {

@@ -425,6 +425,50 @@ fn an_attempt_of_a_former_process_is_in_doubt() {
 }
 
 #[test]
+fn a_grace_begins_anew_when_nobody_can_say_how_much_of_it_has_passed() {
+    let open =
+        |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked), order: None };
+    let look = |world: &mut World, now, since| {
+        let present = Present { unbroken_since: at(since), ..present(now) };
+        observe(&mut world.session, Some(&mut world.token), &open(now), GRACE, present)
+    };
+    // The time broke off at 300: what began before then begins then.
+    let mut world = World::in_doubt();
+    assert_eq!(look(&mut world, 300, 300), Settlement::Held);
+    assert_eq!(look(&mut world, 359, 300), Settlement::Held);
+    assert_eq!(look(&mut world, 360, 300), Settlement::Released);
+    // A mark made by a clock that was an hour ahead holds the claim for a grace from now, not an hour.
+    let mut world = World::claimed();
+    world.settle("c1", 1, Outcome::InDoubt, 3_600);
+    assert_eq!(look(&mut world, 10, 0), Settlement::Held);
+    assert_eq!(look(&mut world, 69, 0), Settlement::Held);
+    assert_eq!(look(&mut world, 70, 0), Settlement::Released);
+}
+
+#[test]
+fn after_a_jump_an_attempt_counts_as_alive_for_its_whole_length() {
+    let mut world = World::claimed();
+    let jumped = Present { just_jumped: true, unbroken_since: at(500), ..present(500) };
+    assert!(world.session.claim.as_ref().unwrap().has_live_attempt(jumped));
+    let open = Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(500), order: None };
+    let seen = observe(&mut world.session, Some(&mut world.token), &open, GRACE, jumped);
+    assert_eq!((seen, world.session.claim.as_ref().unwrap().contested), (Settlement::Held, false));
+    assert!(!world.session.claim.as_ref().unwrap().has_live_attempt(present(531)));
+}
+
+#[test]
+fn a_total_or_a_redeem_from_the_future_is_of_no_age() {
+    let mut world = World::new();
+    let max_age = Duration::from_secs(600);
+    assert!(world.session.fresh_total(at(1), max_age).is_some());
+    assert_eq!(world.session.fresh_total(at(-3_600), max_age), None);
+    world.begin("c1", 1).unwrap();
+    assert_eq!(world.redeem("c1", 500, 100), Ok(Redeemed::First));
+    assert_eq!(world.redeem("c1", 500, 120), Ok(Redeemed::Again));
+    assert_eq!(world.redeem("c1", 500, 50), Err(RedeemRefusal::Gone));
+}
+
+#[test]
 fn a_claim_is_not_reentered_while_an_attempt_is_out() {
     let mut world = World::claimed();
     assert_eq!(world.reenter("c1", 1000, 2), Err(ClaimRefusal::SessionBusy));

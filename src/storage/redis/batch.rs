@@ -1,9 +1,11 @@
 //! A batch as what its script takes.
 
+use std::time::Duration;
+
 use super::Shared;
 use super::encoding::{Bucket, Place, append};
 use super::script::Input;
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{Batch, Kind, Revision, Write};
 
 /// Bytes of a key, name or number, mostly less; what does not fit moves once.
@@ -23,8 +25,9 @@ impl Shared {
         &self,
         batch: &Batch,
         revision: Revision,
-        now: Timestamp,
+        clock: &dyn Clock,
     ) -> Option<(Bucket, Input)> {
+        let (earliest, now) = (clock.earliest(), clock.now());
         // Each record once: what is expected of it, and the last write, which is the one that counts.
         let mut records: Vec<Change<'_>> = Vec::with_capacity(batch.expect.len() + batch.writes.len());
         for (key, revision) in &batch.expect {
@@ -49,7 +52,7 @@ impl Shared {
         input.key(&bucket.index_of(Kind::Registry));
         records.iter().for_each(|record| input.key(&record.place.key));
         input.argument(&self.identity.load().generation);
-        input.number(now.unix_millis());
+        input.number(earliest.unix_millis());
         input.argument(&revision.0.to_be_bytes());
         for Change { place, expected, write } in &records {
             input.argument_by(|out| {
@@ -59,7 +62,7 @@ impl Shared {
                 Some(Write::Put { bytes, expires_at, due, .. }) => {
                     input.argument(b"put");
                     input.argument_by(|out| append(out, revision, *expires_at, *due, bytes));
-                    input.number(life(*expires_at, now));
+                    input.number(life(*expires_at, earliest, now));
                 }
                 Some(Write::Delete { .. }) => {
                     input.argument(b"delete");
@@ -79,8 +82,13 @@ impl Shared {
 }
 
 /// How long the server keeps a record (ms), by its own clock: whoever reads it decides by ours, so a
-/// little longer. 0 for ever.
-fn life(expires_at: Option<Timestamp>, now: Timestamp) -> u64 {
+/// little longer. 0 for ever. `earliest` lags behind for an hour after all replicas were down: as far as
+/// that goes for what lives for minutes, it must not fill the memory.
+fn life(expires_at: Option<Timestamp>, earliest: Timestamp, now: Timestamp) -> u64 {
     const LINGERS: u64 = 5_000;
-    expires_at.map_or(0, |at| u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX / 2) + LINGERS)
+    const MOST_LAG: Duration = Duration::from_secs(2 * 3600);
+    expires_at.map_or(0, |at| {
+        let left = at.since(earliest).min(at.since(now) + MOST_LAG);
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX / 2) + LINGERS
+    })
 }

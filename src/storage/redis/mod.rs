@@ -258,8 +258,7 @@ impl Shared {
             return Err(StoreError::Changed);
         }
         let revision = self.revisions.next();
-        let now = self.clock.earliest();
-        let Some((bucket, input)) = self.prepare(&batch, revision, now) else {
+        let Some((bucket, input)) = self.prepare(&batch, revision, &*self.clock) else {
             return Err(StoreError::Unavailable);
         };
         let waits = batch.durability == Durability::Synced && self.settings.wait_replicas > 0;

@@ -107,10 +107,13 @@ async fn a_replica_that_takes_over_is_found_and_mistrusted_for_a_while() {
     servers.wait_until_in_sync();
     let told = Notices::default();
     let cautious = Settings { failover_caution: Duration::from_secs(3), ..settings(&servers.urls()) };
-    let store = durable(open(cautious.clone(), &told).await);
+    let clock = kept(Arc::new(SystemClock));
+    let opened = RedisStore::open(cautious.clone(), Arc::clone(&clock), told.notify()).await;
+    let store = durable(opened.unwrap());
     assert!(put_once(&store, "a").await.unwrap().is_applied());
     assert!(!store.mistrusted());
     servers.wait_until_in_sync();
+    let began = clock.unbroken_since();
     let heir = servers.most_advanced();
     servers.kill_primary();
     let refused = put_once(&store, "b").await;
@@ -118,6 +121,7 @@ async fn a_replica_that_takes_over_is_found_and_mistrusted_for_a_while() {
     servers.promote(heir);
     until("it is found", async || put_once(&store, "c").await.is_ok()).await;
     assert!(store.mistrusted(), "before the first write on it");
+    assert!(clock.unbroken_since() > began, "spans begin anew");
     assert_eq!(told.count(&Notice::PrimaryChanged), 1);
     assert_eq!(read(&store, &token("a")).await.unwrap().bytes, "a");
     // A gateway that starts only now is as cautious.
