@@ -120,6 +120,11 @@ impl RedeemerError {
 }
 
 impl<'a> RedeemerCandidates<'a> {
+    /// What the credential's owner is called, at the first merchant it may redeem for.
+    pub fn name(&self) -> &'a str {
+        self.0.first().map_or("", |(_, redeemer)| redeemer.name.as_str())
+    }
+
     /// Keeps the merchants at which the evidence is proof.
     ///
     /// # Errors
@@ -182,7 +187,7 @@ fn judge(redeemer: &Redeemer, evidence: &RedeemerEvidence<'_>, now: Timestamp) -
             let owner = format!("redeemer {}", redeemer.name);
             return match verify_rfc9421(&owner, keys, request, coverage, now)? {
                 Proof::Signed { replay, .. } => Ok(replay),
-                Proof::BearerOnly => Err(RedeemerError::NotProven),
+                Proof::BearerOnly { .. } => Err(RedeemerError::NotProven),
             };
         }
     };

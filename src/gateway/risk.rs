@@ -46,7 +46,11 @@ impl Gateway {
         body: impl FnOnce() -> Vec<u8>,
         purpose: Purpose,
     ) -> Result<(), Refusal> {
-        let Proof::Signed { replay: Some(check), .. } = call.verified.proof() else { return Ok(()) };
+        let (Proof::Signed { replay: Some(check), .. } | Proof::BearerOnly { replay: Some(check) }) =
+            call.verified.proof()
+        else {
+            return Ok(());
+        };
         let body = body();
         let method = call.route.method();
         let used = Use {

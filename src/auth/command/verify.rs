@@ -73,7 +73,7 @@ pub fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<
         Presented::Nothing => Err(SignatureError::Required),
         Presented::Rfc9421 => {
             let key = AgentKey { id: explain_rfc9421(&request, out)?, material };
-            let coverage = if args.not_money { Coverage::Any } else { Coverage::Money };
+            let coverage = if args.not_money { Coverage::Request } else { Coverage::Money };
             verify_rfc9421("", &[key], &request, coverage, now)
         }
         Presented::AcpHeader => {
@@ -87,7 +87,7 @@ pub fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<
             writeln!(out, "verified: {}", profile.as_str())?;
             Ok(true)
         }
-        Ok(Proof::BearerOnly) => Ok(false),
+        Ok(Proof::BearerOnly { .. }) => Ok(false),
         Err(error) => {
             writeln!(out, "refused: {}: {error}", error.code())?;
             Ok(false)

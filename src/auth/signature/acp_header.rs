@@ -35,8 +35,8 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Verifies ACP's header. `None` when the only profile that could apply is `acp` and the body is
-/// empty: such a signature would bind next to nothing, so it counts as none.
+/// Verifies ACP's header. `None` for an `acp` signature over an empty body: it must verify as any
+/// other, but binds next to nothing, so it counts as none.
 pub(super) fn verify_allowed(
     agent: &Agent,
     request: &SignedRequest<'_>,
@@ -54,10 +54,8 @@ pub(super) fn verify_allowed(
     if !allowed(Profile::Acp) {
         return Err(refusal);
     }
-    if request.body.is_empty() {
-        return Ok(None);
-    }
-    verify(Scheme::Acp(agent.signature.acp)).map(Some)
+    let proof = verify(Scheme::Acp(agent.signature.acp))?;
+    Ok(Some(proof).filter(|_| !request.body.is_empty()))
 }
 
 /// Verifies the request's signature by one of `owner`'s keys.

@@ -54,11 +54,16 @@ impl Verified {
         &self.proof
     }
 
+    /// Whether the request is signed.
+    pub const fn is_signed(&self) -> bool {
+        matches!(self.proof, Proof::Signed { .. })
+    }
+
     /// The outcome, for metrics.
     pub const fn outcome(&self) -> Outcome {
         match self.proof {
             Proof::Signed { .. } => Outcome::Verified,
-            Proof::BearerOnly => Outcome::Absent,
+            Proof::BearerOnly { .. } => Outcome::Absent,
         }
     }
 }
@@ -75,8 +80,11 @@ pub enum Proof {
         /// What must be recorded before the request may go on.
         replay: Option<ReplayCheck>,
     },
-    /// It only presented its credential.
-    BearerOnly,
+    /// It only presented its credential, perhaps beside a signature over less than the request.
+    BearerOnly {
+        /// What must be recorded of such a signature before the request may go on.
+        replay: Option<ReplayCheck>,
+    },
 }
 
 /// Which kind of signature a request presents.
@@ -121,21 +129,30 @@ pub fn verify(
     request: &SignedRequest<'_>,
     now: Timestamp,
 ) -> Result<Verified, SignatureError> {
+    let is_demanded = demands(agent.signature.required, request.money_route);
     let proof = match Presented::by(request.message.headers) {
         Presented::Rfc9421 => {
             if !agent.signature.profiles.contains(&Profile::Rfc9421) {
                 return Err(SignatureError::ProfileNotAllowed);
             }
-            let coverage = if request.money_route { Coverage::Money } else { Coverage::Any };
-            Some(verify_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now)?)
+            let verify = |coverage| verify_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now);
+            let proof = match request.money_route {
+                true => verify(Coverage::Money),
+                false => match verify(Coverage::Request) {
+                    // Such as one that identifies a crawler: it must verify and proves no request.
+                    Err(SignatureError::CoverageInsufficient) if !is_demanded => verify(Coverage::Any),
+                    proof => proof,
+                },
+            };
+            Some(proof?)
         }
         Presented::AcpHeader => acp_header::verify_allowed(agent, request, now)?,
         Presented::Nothing => None,
     };
     match proof {
         Some(proof) => Ok(Verified { proof }),
-        None if demands(agent.signature.required, request.money_route) => Err(SignatureError::Required),
-        None => Ok(Verified { proof: Proof::BearerOnly }),
+        None if is_demanded => Err(SignatureError::Required),
+        None => Ok(Verified { proof: Proof::BearerOnly { replay: None } }),
     }
 }
 

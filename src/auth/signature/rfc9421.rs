@@ -18,11 +18,11 @@ use crate::registry::{AgentKey, KeyMaterial, Profile};
 /// What a signature must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::auth) enum Coverage {
-    /// Anything: it says who, not what.
+    /// Anything: it says who, not what, and so proves no request.
     Any,
-    /// Method, authority and path: this request, whatever its body.
+    /// Method, authority, path, a query where there is one, and a body by its digest: this request.
     Request,
-    /// The same, the body by its digest, and the idempotency key; and it must expire soon.
+    /// The same, the digest in any case, and the idempotency key; and it must expire soon.
     Money,
 }
 
@@ -47,7 +47,7 @@ pub(in crate::auth) fn verify(
     }
     let own = own(&signatures, keys)?;
     // Cheap refusals first: hashing the body and the curve come last.
-    let (chosen, created) = choose(&own, coverage, now)?;
+    let (chosen, created) = choose(&own, request, coverage, now)?;
     if own.iter().any(|own| own.signature.covers(&Component::Field(CONTENT_DIGEST))) {
         content_digest::verify(request.message.headers, request.body)?;
     }
@@ -66,7 +66,12 @@ pub(in crate::auth) fn verify(
     } else {
         None
     };
-    Ok(Proof::Signed { key: chosen.key.id.clone(), profile: Profile::Rfc9421, replay })
+    Ok(match coverage {
+        Coverage::Any => Proof::BearerOnly { replay },
+        Coverage::Request | Coverage::Money => {
+            Proof::Signed { key: chosen.key.id.clone(), profile: Profile::Rfc9421, replay }
+        }
+    })
 }
 
 fn own<'a>(
@@ -105,12 +110,13 @@ fn find<'a>(keys: &'a [AgentKey], keyid: &str) -> Option<&'a AgentKey> {
 /// first one lacks.
 fn choose<'a>(
     own: &'a [Own<'a>],
+    request: &SignedRequest<'_>,
     coverage: Coverage,
     now: Timestamp,
 ) -> Result<(&'a Own<'a>, Timestamp), SignatureError> {
     let mut first_refusal = SignatureError::UnknownKey;
     for (position, candidate) in own.iter().enumerate() {
-        match judge(candidate.signature, coverage, now) {
+        match judge(candidate.signature, request, coverage, now) {
             Ok(created) => return Ok((candidate, created)),
             Err(refusal) if position == 0 => first_refusal = refusal,
             Err(_) => {}
@@ -121,17 +127,22 @@ fn choose<'a>(
 
 fn judge(
     signature: &ReceivedSignature,
+    request: &SignedRequest<'_>,
     coverage: Coverage,
     now: Timestamp,
 ) -> Result<Timestamp, SignatureError> {
     let covers = |component| signature.covers(&component);
-    let request = covers(Component::Method)
-        && (covers(Component::TargetUri) || (covers(Component::Authority) && covers(Component::Path)));
-    let body_and_key = covers(Component::Field(CONTENT_DIGEST)) && covers(Component::Field(IDEMPOTENCY_KEY));
+    let place = covers(Component::TargetUri)
+        || (covers(Component::Authority)
+            && covers(Component::Path)
+            && (request.message.query.is_none() || covers(Component::Query)));
+    let digest = covers(Component::Field(CONTENT_DIGEST));
     let sufficient = match coverage {
         Coverage::Any => true,
-        Coverage::Request => request,
-        Coverage::Money => request && body_and_key,
+        Coverage::Request => covers(Component::Method) && place && (digest || request.body.is_empty()),
+        Coverage::Money => {
+            covers(Component::Method) && place && digest && covers(Component::Field(IDEMPOTENCY_KEY))
+        }
     };
     if !sufficient {
         return Err(SignatureError::CoverageInsufficient);

@@ -207,6 +207,24 @@ async fn an_unsigned_request_is_said_to_be_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_signed_over_next_to_nothing_is_told_as_unsigned() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    for (covered, proof) in [
+        (&[][..], "bearer"),
+        (&["@authority"], "bearer"),
+        (&["@method", "@authority", "@path"], "bearer"),
+        (&["@method", "@authority", "@path", "content-digest"], "signed"),
+    ] {
+        let call = alpha.post("/m/lamps/checkout_sessions", &lamp_order()).covering(covered);
+        assert_eq!(call.send().await.unwrap().status, 201);
+        let call = world.lamps.calls_of(CallKind::Create).pop().unwrap();
+        let context = Context::parse(call.headers["countersign-context"].to_str().unwrap()).unwrap();
+        assert_eq!((context.proof.as_str(), call.distrust), (proof, None), "{covered:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b1_bodies_travel_byte_for_byte_both_ways() {
     let world = World::start().await;
     let alpha = world.alpha();

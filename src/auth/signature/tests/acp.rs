@@ -44,7 +44,21 @@ fn an_acp_signature_over_an_empty_body_counts_as_none() {
     sender.sign_acp(Profile::Acp, &NOW.to_rfc3339(), |bytes| MacKey::new(b"shared").tag(&[bytes]).into());
     assert_eq!(sender.verify(), Err(SignatureError::Required));
     sender.money_route = false;
-    assert_eq!(sender.verify().unwrap().proof(), &Proof::BearerOnly);
+    assert_eq!(sender.verify().unwrap().proof(), &Proof::BearerOnly { replay: None });
+    sender.agent.signature.profiles = [Profile::Acp, Profile::AcpBound].into();
+    assert_eq!(sender.verify().unwrap().proof(), &Proof::BearerOnly { replay: None });
+}
+
+#[test]
+fn a_bad_signature_over_an_empty_body_is_invalid_whatever_profiles_are_allowed() {
+    for profiles in [&[Profile::AcpBound][..], &[Profile::Acp], &[Profile::AcpBound, Profile::Acp]] {
+        let mut sender = sender(profiles, SignatureRequired::MoneyRoutes);
+        (sender.method, sender.body, sender.key, sender.money_route) = ("GET".into(), vec![], None, false);
+        sender.sign_acp(Profile::AcpBound, &NOW.to_rfc3339(), |bytes| {
+            MacKey::new(b"other").tag(&[bytes]).into()
+        });
+        assert_eq!(sender.verify(), Err(SignatureError::Invalid), "{profiles:?}");
+    }
 }
 
 #[test]

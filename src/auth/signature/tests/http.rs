@@ -34,10 +34,40 @@ fn on_a_money_route_every_part_must_be_covered() {
         let refused = rfc9421(&Made { components: &components, ..MADE });
         assert_eq!(refused, Err(SignatureError::CoverageInsufficient), "{missing}");
     }
-    let mut elsewhere = sender(&ALL, SignatureRequired::Always);
-    elsewhere.money_route = false;
-    elsewhere.sign_as("sig1", &Made { components: &["@authority"], expires: None, ..MADE });
-    assert_eq!(signed_by(elsewhere.verify()).0, "ed");
+}
+
+#[test]
+fn off_the_money_routes_method_place_and_body_must_be_covered_or_it_counts_as_none() {
+    let request = ["@method", "@authority", "@path", "content-digest"];
+    let made = |components, query: Option<&'static str>, body: &[u8], required| {
+        let mut sender = sender(&ALL, required);
+        (sender.money_route, sender.query, sender.body) = (false, query, body.to_vec());
+        sender.sign_as("sig1", &Made { components, expires: None, nonce: Some("n"), ..MADE });
+        sender.verify()
+    };
+    let always = SignatureRequired::Always;
+    assert_eq!(signed_by(made(&request, None, BODY, always)).0, "ed");
+    assert_eq!(signed_by(made(&["@method", "@target-uri"], Some("a=1"), b"", always)).0, "ed");
+    assert_eq!(
+        signed_by(made(&["@method", "@authority", "@path", "@query"], Some("a=1"), b"", always)).0,
+        "ed"
+    );
+    let too_little: [(&[&str], _, &[u8]); 6] = [
+        (&[], None, b""),
+        (&["@authority"], None, b""),
+        (&["@method", "@authority"], None, b""),
+        (&["@authority", "@path"], None, b""),
+        (&["@method", "@authority", "@path"], Some("a=1"), b""),
+        (&["@method", "@authority", "@path"], None, BODY),
+    ];
+    for (components, query, body) in too_little {
+        let refused = made(components, query, body, always);
+        assert_eq!(refused, Err(SignatureError::CoverageInsufficient), "{components:?}");
+        let passes = made(components, query, body, SignatureRequired::MoneyRoutes).unwrap();
+        // What is signed with a nonce is for one request, however little it covers.
+        let recorded = matches!(passes.proof(), Proof::BearerOnly { replay: Some(_) });
+        assert!(recorded && passes.outcome() == Outcome::Absent, "{components:?}");
+    }
 }
 
 #[test]

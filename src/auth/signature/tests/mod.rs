@@ -32,6 +32,7 @@ struct Sender {
     method: String,
     authority: String,
     path: String,
+    query: Option<&'static str>,
     headers: HeaderMap,
     body: Vec<u8>,
     key: Option<String>,
@@ -76,6 +77,7 @@ fn sender(profiles: &[Profile], required: SignatureRequired) -> Sender {
         method: "POST".into(),
         authority: "pay.example".into(),
         path: PATH.into(),
+        query: None,
         headers,
         body: BODY.to_vec(),
         key: Some("k-1".into()),
@@ -107,7 +109,7 @@ impl Sender {
                 scheme: "https",
                 authority: &self.authority,
                 path: &self.path,
-                query: None,
+                query: self.query,
                 headers: &self.headers,
             },
             body: &self.body,
@@ -162,7 +164,7 @@ impl Sender {
 fn signed_by(verified: Result<Verified, SignatureError>) -> (String, Profile, bool) {
     match verified.unwrap().proof() {
         Proof::Signed { key, profile, replay } => (key.to_string(), *profile, replay.is_some()),
-        Proof::BearerOnly => panic!("not signed"),
+        Proof::BearerOnly { .. } => panic!("not signed"),
     }
 }
 
@@ -181,7 +183,10 @@ fn without_a_signature_policy_decides() {
         let verified = sender.verify();
         if passes {
             let verified = verified.unwrap();
-            assert_eq!((verified.proof(), verified.outcome()), (&Proof::BearerOnly, Outcome::Absent));
+            assert_eq!(
+                (verified.proof(), verified.outcome()),
+                (&Proof::BearerOnly { replay: None }, Outcome::Absent)
+            );
         } else {
             assert_eq!(verified, Err(SignatureError::Required));
         }

@@ -183,3 +183,22 @@ async fn an_agent_signs_as_its_policy_says() {
     under("", row("an unsigned mint", Base::Mint, move |raw, _| unsigned(raw), refused(401, "unauthorized")))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_acp_signature_on_a_read_is_invalid_and_not_taken_for_none() {
+    for profiles in ["\"acp-bound\"", "\"acp\"", "\"acp-bound\", \"acp\""] {
+        let row = row(
+            "another agent's signature over no body",
+            Base::Read,
+            |raw, b| {
+                let raw = raw.without("signature-input").without("signature");
+                let at = b.world.clock.now().to_rfc3339();
+                let base = format!("{at}.GET.{}..", String::from_utf8_lossy(&raw.target));
+                let signature = b.beta.settings().key.sign(base.as_bytes()).unwrap();
+                raw.set("timestamp", at).set("signature", URL_SAFE_NO_PAD.encode(signature))
+            },
+            refusal("signature_invalid"),
+        );
+        under(&format!("profiles = [\"rfc9421\", {profiles}]"), row).await;
+    }
+}

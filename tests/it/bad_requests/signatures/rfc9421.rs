@@ -278,3 +278,38 @@ fn beside(raw: Raw, bench: &Bench, signature: &str, keyid: &str) -> Raw {
     let both = format!("{}, sig2={signature}", raw.text("signature"));
     raw.set("signature-input", input).set("signature", both)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_every_request_must_be_signed_a_signature_over_nothing_opens_changes_and_cancels_nothing() {
+    let policy = "[agents.signature]\nrequired = \"always\"\n".to_owned();
+    let bench = Bench::with(crate::world::Options { agent: policy, ..Default::default() }).await;
+    let too_little = || refusal("signature_coverage_insufficient");
+    let over = |covered: &'static [&'static str]| {
+        move |raw: Raw, b: &Bench| Forged { covered, ..Forged::good() }.by_alpha(raw, b)
+    };
+    let session = format!("/m/lamps/checkout_sessions/{}", bench.session);
+    let cancel = format!("{session}/cancel");
+    let nothing = over(&[]);
+    bench
+        .run(vec![
+            row("a create over nothing", Base::Create, over(&[]), too_little()),
+            row("a create over who", Base::Create, over(&["@authority"]), too_little()),
+            row(
+                "a create but for its body",
+                Base::Create,
+                over(&["@method", "@authority", "@path"]),
+                too_little(),
+            ),
+            row(
+                "a create but for its method",
+                Base::Create,
+                over(&["@target-uri", "content-digest"]),
+                too_little(),
+            ),
+            row("a read over nothing", Base::Read, over(&[]), too_little()),
+            row("a read but for its path", Base::Read, over(&["@method", "@authority"]), too_little()),
+            row("an update", Base::Create, move |raw, b| nothing(raw.target(&session), b), too_little()),
+            row("a cancel", Base::Create, move |raw, b| nothing(raw.target(&cancel), b), too_little()),
+        ])
+        .await;
+}
