@@ -125,7 +125,7 @@ impl Gateway {
             idempotency_key: read.idempotency_key.as_ref().map(header::IdempotencyKey::as_str),
         };
         let verified = self.verify(&agent, &request, &caller)?;
-        let quota = self.limits.admit(&agent, merchant.as_deref()).await;
+        let quota = self.limits.admit(&agent, verified.is_signed(), merchant.as_deref()).await;
         echo.quota = Some(quota.map_err(Refusal::Limited)?);
         let passing = self.passing(head, version, &authority, &caller, echo, observation);
         Ok(Call {
@@ -148,10 +148,15 @@ impl Gateway {
             .ok()
             .flatten()
             .and_then(|credential| self.registry.agent_by_credential(credential.expose()));
-        agent.cloned().ok_or_else(|| {
-            self.limits.failed_authentication(caller.address);
-            Refusal::Unauthenticated
-        })
+        agent.cloned().ok_or_else(|| self.unauthenticated(caller))
+    }
+
+    /// The refusal of who presents no credential that is known here.
+    pub(super) fn unauthenticated(&self, caller: &Caller) -> Refusal {
+        match self.limits.failed_authentication(caller.address) {
+            Ok(()) => Refusal::Unauthenticated,
+            Err(limited) => Refusal::Limited(limited),
+        }
     }
 
     fn merchant_of(
@@ -216,7 +221,7 @@ impl Gateway {
             Ok(verified) => {
                 let profile = match verified.proof() {
                     Proof::Signed { profile, .. } => profile.as_str(),
-                    Proof::BearerOnly => Presented::Nothing.as_str(),
+                    Proof::BearerOnly { .. } => Presented::Nothing.as_str(),
                 };
                 metrics.signature(profile, verified.outcome().as_str());
                 Ok(verified)

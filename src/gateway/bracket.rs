@@ -14,6 +14,7 @@ use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::domain::session::{Present, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek};
+use crate::limit::Permit;
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, RecordKey, StoreError};
 use crate::registry::{Merchant, Registry};
@@ -61,6 +62,11 @@ impl Gateway {
             (Peek::Replay, _) => return Err(Refusal::Internal),
         }
         Ok(None)
+    }
+
+    /// Leave to forward a request that changes something.
+    pub(super) fn place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
+        self.concurrency.forward(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
     }
 
     /// A lease for work that is over by the merchant's total deadline.

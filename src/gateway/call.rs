@@ -85,6 +85,11 @@ impl Call {
         Operation::new(rings, &self.agent.id, merchant, &self.route.method(), &self.path, key, &self.body)
     }
 
+    /// Whether it is signed, so that its limits are not those a thief of the bearer alone uses up.
+    pub fn is_signed(&self) -> bool {
+        self.verified.is_signed()
+    }
+
     /// What a re-send repeats.
     pub fn stored_request(&self) -> StoredRequest {
         let text = |value: &Option<http::HeaderValue>| {
@@ -149,7 +154,7 @@ impl Call {
     fn context(&self, complete: Option<CompleteContext>) -> Context {
         let (proof, key) = match self.verified.proof() {
             Proven::Signed { key, .. } => (Proof::Signed, Some(key.clone())),
-            Proven::BearerOnly => (Proof::Bearer, None),
+            Proven::BearerOnly { .. } => (Proof::Bearer, None),
         };
         Context { agent: self.agent.id.clone(), proof, key, complete }
     }

@@ -113,7 +113,7 @@ impl Gateway {
         // What was begun under this key may be finished by it.
         let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), purpose).await?;
-        let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let _permit = self.place(&call, &merchant)?;
         let completion = Completion { call, merchant, session, token, operation, address, claim };
         match seen.session() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {

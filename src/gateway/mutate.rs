@@ -37,7 +37,7 @@ impl Gateway {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
-        let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let _permit = self.place(&call, &merchant)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
         let (upstream_key, stored) = self
@@ -115,7 +115,7 @@ impl Gateway {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
-        let _permit = self.concurrency.forward(&merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let _permit = self.place(&call, &merchant)?;
         let lease = self.lease(merchant.deadlines.total)?;
         let sealed = operation.seal_request(&call.stored_request())?;
         let (upstream_key, stored, sequence, is_first_use) = self

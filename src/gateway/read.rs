@@ -2,6 +2,7 @@
 //! answer that passes is an observation.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -31,12 +32,21 @@ pub(super) struct SessionRead {
 }
 
 /// Locks that let one read of a session's total be under way at a time; the others wait and find it
-/// fresh.
+/// fresh, or that it did not come.
 #[derive(Default)]
-pub struct TotalReads(Mutex<HashMap<RecordKey, Weak<tokio::sync::Mutex<()>>>>);
+pub struct TotalReads(Mutex<HashMap<RecordKey, Weak<TotalRead>>>);
+
+/// The reads of one session's total.
+#[derive(Default)]
+struct TotalRead {
+    /// Whose turn it is.
+    turn: tokio::sync::Mutex<()>,
+    /// Reads that brought no session.
+    failures: AtomicU64,
+}
 
 impl TotalReads {
-    fn of(&self, session: &RecordKey) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, session: &RecordKey) -> Arc<TotalRead> {
         let mut reads = self.0.lock();
         if let Some(read) = reads.get(session).and_then(Weak::upgrade) {
             return read;
@@ -88,7 +98,8 @@ impl Gateway {
         }
         let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
         self.refuse_replayed_read(call, Some(merchant)).await?;
-        let _permit = self.concurrency.read(merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let _permit =
+            self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)?;
         let asked_at = self.clock.steady();
         let outbound = call.outbound(None, None, None, None, self.clock.now());
         let exchange = self.send(call, merchant, outbound).await;
@@ -138,10 +149,17 @@ impl Gateway {
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, id);
         let mistrusted = self.ledger.store().mistrusted();
         let reads = self.totals.of(address.session_key());
-        let _alone = reads.lock().await;
+        let failures = reads.failures.load(Ordering::Acquire);
+        let Ok(_alone) = tokio::time::timeout(merchant.deadlines.total, reads.turn.lock()).await else {
+            return Err(Refusal::SessionBusy);
+        };
         let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
         if self.knows_enough(&session, merchant) {
             return Ok(());
+        }
+        // To ask a merchant that has just not answered, one after the other, would hold a place each.
+        if reads.failures.load(Ordering::Acquire) != failures {
+            return Err(Refusal::SessionBusy);
         }
         let asked_at = self.clock.steady();
         let exchange = self.send(call, merchant, call.session_read(id, self.clock.now())).await;
@@ -156,8 +174,11 @@ impl Gateway {
                 }
             }
             SessionReading::Missing => Err(Refusal::SessionUnknown),
-            SessionReading::Unreadable => Reply::relayed(&exchange, "total_unread")
-                .and(Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession))),
+            SessionReading::Unreadable => {
+                reads.failures.fetch_add(1, Ordering::AcqRel);
+                Reply::relayed(&exchange, "total_unread")
+                    .and(Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession)))
+            }
         }
     }
 
@@ -216,7 +237,8 @@ impl Gateway {
         if !merchant.adoption.contains(&call.agent.id) {
             return Err(Refusal::SessionUnknown);
         }
-        let permit = self.concurrency.read(merchant, &call.agent.id).map_err(Refusal::Limited)?;
+        let permit =
+            self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)?;
         let read = self.read_session(call, merchant, id).await.ok_or(Refusal::SessionUnknown)?;
         drop(permit);
         if !matches!(read.observation.lifecycle, Lifecycle::Open | Lifecycle::Working) {

@@ -43,10 +43,9 @@ impl Gateway {
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         header::refuse_encoding(&head.headers).map_err(Refusal::Header)?;
         // Nobody without a credential has a body read.
-        let candidates = bearer::redeemer_candidates(&self.registry, &head.headers).map_err(|_| {
-            self.limits.failed_authentication(caller.address);
-            Refusal::Unauthenticated
-        })?;
+        let candidates = bearer::redeemer_candidates(&self.registry, &head.headers)
+            .map_err(|_| self.unauthenticated(&caller))?;
+        self.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
         // So short that nothing else bounds what is held of it.
         let body = self.read_body(body, route, |_| Ok(()), observation).await?;
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
@@ -89,8 +88,9 @@ impl Gateway {
         // Not what the handshake found, which may have been days ago: what is true now.
         let certificate = caller.certificate.as_ref().and_then(|certificate| certificate.fingerprint_at(now));
         let evidence = RedeemerEvidence { peer: caller.address, certificate, request };
+        let name = candidates.name().to_owned();
         candidates.prove(&evidence, now).map_err(|error| {
-            self.limits.failed_authentication(caller.address);
+            self.limits.failed_proof(&name, caller.address);
             match error {
                 RedeemerError::NotProven => Refusal::RedeemerNotProven,
                 RedeemerError::Signature(error) => Refusal::Signature(error),

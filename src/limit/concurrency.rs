@@ -1,7 +1,8 @@
 //! Requests under way at each merchant. Nothing waits here: what does not fit is refused at once,
 //! so a slow merchant fills its own pools and costs no other merchant anything.
 //!
-//! An agent gets at most a quarter of a merchant's pool. Reads get at most three quarters of it, so
+//! An agent gets at most a quarter of a merchant's pool for what it signed, and another for what it did
+//! not: who stole its bearer alone holds none of the places of its money. Reads get at most three quarters of it, so
 //! that polling cannot keep a complete out. Redemptions have a pool of their own: while a complete
 //! holds its permit, the merchant redeems the card, and must not need a permit that completes
 //! can use up.
@@ -31,8 +32,11 @@ struct UnderWay {
     reads: u32,
     redemptions: u32,
     /// Forwarded requests of each agent that has any.
-    agents: HashMap<AgentId, u32>,
+    agents: HashMap<Sender, u32>,
 }
+
+/// An agent, and whether it signed.
+type Sender = (AgentId, bool);
 
 /// Leave for one request to be under way, given back when dropped. Moves into the task that does
 /// the work, so that a caller who hangs up does not free it early.
@@ -43,8 +47,8 @@ pub struct Permit {
 }
 
 enum Holder {
-    Mutation(AgentId),
-    Read(AgentId),
+    Mutation(Sender),
+    Read(Sender),
     Redemption,
 }
 
@@ -72,16 +76,16 @@ impl Concurrency {
     ///
     /// # Errors
     /// The agent has its quarter under way, or the merchant all it may have.
-    pub fn forward(&self, merchant: &Merchant, agent: &AgentId) -> Result<Permit, Limited> {
-        self.acquire(merchant, Holder::Mutation(agent.clone()), Scope::MerchantConcurrency)
+    pub fn forward(&self, merchant: &Merchant, agent: &AgentId, is_signed: bool) -> Result<Permit, Limited> {
+        self.acquire(merchant, Holder::Mutation((agent.clone(), is_signed)), Scope::MerchantConcurrency)
     }
 
     /// Leave to forward a request that only reads.
     ///
     /// # Errors
     /// As [`Self::forward`], or reads have three quarters of the merchant's pool.
-    pub fn read(&self, merchant: &Merchant, agent: &AgentId) -> Result<Permit, Limited> {
-        self.acquire(merchant, Holder::Read(agent.clone()), Scope::MerchantConcurrency)
+    pub fn read(&self, merchant: &Merchant, agent: &AgentId, is_signed: bool) -> Result<Permit, Limited> {
+        self.acquire(merchant, Holder::Read((agent.clone(), is_signed)), Scope::MerchantConcurrency)
     }
 
     /// Leave to answer a redemption: as many at once as requests may be forwarded.
@@ -127,7 +131,7 @@ impl UnderWay {
         }
     }
 
-    fn enter_forwarded(&mut self, agent: &AgentId) -> Result<(), Limited> {
+    fn enter_forwarded(&mut self, agent: &Sender) -> Result<(), Limited> {
         let of_agent = self.agents.get(agent).copied().unwrap_or(0);
         if of_agent >= (self.limit / 4).max(1) {
             return Err(limited(Scope::AgentConcurrency));
@@ -198,29 +202,33 @@ mod tests {
     fn an_agent_gets_a_quarter_and_the_merchant_its_limit() {
         let concurrency = Concurrency::new(&registry(1, 1, 8));
         let shop = merchant("shop", 1, 1, 8);
-        let first = concurrency.forward(&shop, &agent("a")).unwrap();
-        let _second = concurrency.forward(&shop, &agent("a")).unwrap();
-        assert_eq!(concurrency.forward(&shop, &agent("a")).err().unwrap().scope, Scope::AgentConcurrency);
+        let first = concurrency.forward(&shop, &agent("a"), true).unwrap();
+        let _second = concurrency.forward(&shop, &agent("a"), true).unwrap();
+        assert_eq!(
+            concurrency.forward(&shop, &agent("a"), true).err().unwrap().scope,
+            Scope::AgentConcurrency
+        );
 
-        let others: Vec<_> =
-            ["b", "b", "c", "c", "d", "d"].map(|id| concurrency.forward(&shop, &agent(id)).unwrap()).into();
-        let full = concurrency.forward(&shop, &agent("e")).err().unwrap();
+        let others: Vec<_> = ["b", "b", "c", "c", "d", "d"]
+            .map(|id| concurrency.forward(&shop, &agent(id), true).unwrap())
+            .into();
+        let full = concurrency.forward(&shop, &agent("e"), true).err().unwrap();
         assert_eq!((full.scope, full.retry_after_seconds), (Scope::MerchantConcurrency, 1));
 
         drop(first);
-        concurrency.forward(&shop, &agent("e")).map(drop).unwrap();
+        concurrency.forward(&shop, &agent("e"), true).map(drop).unwrap();
         drop(others);
-        concurrency.forward(&shop, &agent("a")).map(drop).unwrap();
+        concurrency.forward(&shop, &agent("a"), true).map(drop).unwrap();
     }
 
     #[test]
     fn a_tiny_merchant_still_serves_one_request_an_agent() {
         let concurrency = Concurrency::new(&registry(1, 1, 1));
         let shop = merchant("shop", 1, 1, 1);
-        let permit = concurrency.read(&shop, &agent("a")).unwrap();
-        assert!(concurrency.forward(&shop, &agent("b")).is_err());
+        let permit = concurrency.read(&shop, &agent("a"), true).unwrap();
+        assert!(concurrency.forward(&shop, &agent("b"), true).is_err());
         drop(permit);
-        assert!(concurrency.forward(&shop, &agent("b")).is_ok());
+        assert!(concurrency.forward(&shop, &agent("b"), true).is_ok());
     }
 
     #[test]
@@ -228,16 +236,16 @@ mod tests {
         let concurrency = Concurrency::new(&registry(1, 1, 8));
         let shop = merchant("shop", 1, 1, 8);
         let reader = |n: usize| agent(&format!("reader{}", n / 2));
-        let reads: Vec<_> = (0..8).map_while(|n| concurrency.read(&shop, &reader(n)).ok()).collect();
+        let reads: Vec<_> = (0..8).map_while(|n| concurrency.read(&shop, &reader(n), true).ok()).collect();
         assert_eq!(reads.len(), 6);
-        assert!(concurrency.forward(&shop, &agent("buyer")).is_ok());
+        assert!(concurrency.forward(&shop, &agent("buyer"), true).is_ok());
     }
 
     #[test]
     fn redemption_never_waits_for_completes() {
         let concurrency = Concurrency::new(&registry(1, 1, 4));
         let shop = merchant("shop", 1, 1, 4);
-        let _completes = ["a", "b", "c", "d"].map(|id| concurrency.forward(&shop, &agent(id)).unwrap());
+        let _completes = ["a", "b", "c", "d"].map(|id| concurrency.forward(&shop, &agent(id), true).unwrap());
         let redemptions: Vec<_> = (0..8).map_while(|_| concurrency.redeem(&shop).ok()).collect();
         assert_eq!(redemptions.len(), 4);
         assert_eq!(concurrency.redeem(&shop).err().unwrap().scope, Scope::RedeemConcurrency);
@@ -247,13 +255,13 @@ mod tests {
     fn a_slow_merchant_costs_another_nothing_and_a_reload_forgets_nothing() {
         let concurrency = Concurrency::new(&registry(1, 1, 4));
         let (shop, slow) = (merchant("shop", 1, 1, 4), merchant("slow", 1, 1, 4));
-        let stuck = ["a", "b", "c", "d"].map(|id| concurrency.forward(&slow, &agent(id)).unwrap());
-        assert!(concurrency.forward(&shop, &agent("a")).is_ok());
+        let stuck = ["a", "b", "c", "d"].map(|id| concurrency.forward(&slow, &agent(id), true).unwrap());
+        assert!(concurrency.forward(&shop, &agent("a"), true).is_ok());
 
         let reloaded = concurrency.reloaded(&registry(1, 1, 4));
-        assert!(reloaded.forward(&slow, &agent("e")).is_err());
+        assert!(reloaded.forward(&slow, &agent("e"), true).is_err());
         drop(stuck);
-        assert!(reloaded.forward(&slow, &agent("e")).is_ok());
+        assert!(reloaded.forward(&slow, &agent("e"), true).is_ok());
     }
 
     #[test]
@@ -279,8 +287,8 @@ mod tests {
                 }
                 let id = agent(&format!("a{who}"));
                 let permit = match pool {
-                    0 => concurrency.forward(&shop, &id),
-                    1 => concurrency.read(&shop, &id),
+                    0 => concurrency.forward(&shop, &id, true),
+                    1 => concurrency.read(&shop, &id, true),
                     _ => concurrency.redeem(&shop),
                 };
                 held.extend(permit.ok().map(|permit| (pool, who, permit)));

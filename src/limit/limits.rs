@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::{Bucket, KeyedBucket, Rate};
-use super::network::{AgentAtPeer, Peer, WideNetwork};
+use super::network::{AgentAtPeer, Peer, RedeemerAtPeer, WideNetwork};
 use super::pace::Pace;
 use super::shared::{SharedLimits, SharedRates};
 use super::states::Crowded;
@@ -23,6 +23,7 @@ pub struct Limits {
     strangers: Arc<Strangers>,
     unfinished: Arc<Unfinished>,
     agents: HashMap<AgentId, Arc<Bucket>>,
+    unsigned: HashMap<AgentId, Arc<Bucket>>,
     merchants: HashMap<MerchantId, Arc<Bucket>>,
     redeemers: HashMap<MerchantId, Arc<Bucket>>,
     shared: Option<Arc<SharedRates>>,
@@ -33,6 +34,7 @@ struct Strangers {
     requests: KeyedBucket<Peer>,
     failed_authentications: KeyedBucket<Peer>,
     failed_signatures: KeyedBucket<AgentAtPeer>,
+    failed_proofs: KeyedBucket<RedeemerAtPeer>,
 }
 
 impl Crowded for Peer {
@@ -51,6 +53,14 @@ impl Crowded for AgentAtPeer {
     }
 }
 
+impl Crowded for RedeemerAtPeer {
+    type Crowd = (Arc<str>, WideNetwork);
+
+    fn crowd(&self) -> Self::Crowd {
+        (self.redeemer.clone(), self.peer.wide())
+    }
+}
+
 impl Limits {
     /// Limits for these agents and merchants, by the system's monotonic clock.
     pub fn new(settings: Settings, registry: &Registry) -> Self {
@@ -66,6 +76,7 @@ impl Limits {
             strangers,
             unfinished: Arc::default(),
             agents: HashMap::new(),
+            unsigned: HashMap::new(),
             merchants: HashMap::new(),
             redeemers: HashMap::new(),
             shared: None,
@@ -95,6 +106,7 @@ impl Limits {
             strangers,
             unfinished: Arc::clone(&self.unfinished),
             agents: self.agents.clone(),
+            unsigned: self.unsigned.clone(),
             merchants: self.merchants.clone(),
             redeemers: self.redeemers.clone(),
             shared: self.shared.clone(),
@@ -107,13 +119,17 @@ impl Limits {
             Some(bucket) if bucket.rate() == rate => Arc::clone(bucket),
             _ => Arc::new(Bucket::new(scope, rate, self.pace.clone())),
         };
-        self.agents = registry
-            .agents()
-            .map(|agent| {
-                let rate = per_second(agent.requests_per_second, agent.request_burst);
-                (agent.id.clone(), bucket(self.agents.get(&agent.id), Scope::Agent, rate))
-            })
-            .collect();
+        let of_agents = |known: &HashMap<AgentId, Arc<Bucket>>, scope| {
+            registry
+                .agents()
+                .map(|agent| {
+                    let rate = per_second(agent.requests_per_second, agent.request_burst);
+                    (agent.id.clone(), bucket(known.get(&agent.id), scope, rate))
+                })
+                .collect()
+        };
+        self.unsigned = of_agents(&self.unsigned, Scope::AgentUnsigned);
+        self.agents = of_agents(&self.agents, Scope::Agent);
         let of_merchants = |known: &HashMap<MerchantId, Arc<Bucket>>, scope| {
             registry
                 .merchants()
@@ -128,22 +144,35 @@ impl Limits {
         self
     }
 
-    /// Before anything is known about a request: charges its address one request, and looks
-    /// whether the address has failures left. A request that authenticates costs no failure.
+    /// Before anything is known about a request: charges its address one request.
     ///
     /// # Errors
-    /// The address sends too much or has failed too often.
+    /// The address sends too much.
     pub fn address(&self, address: IpAddr) -> Result<(), Limited> {
-        let peer = Peer::of(address);
-        self.strangers.failed_authentications.peek(peer)?;
-        self.strangers.requests.take(peer)?;
-        Ok(())
+        self.strangers.requests.take(Peer::of(address)).map(drop)
     }
 
-    /// Charges an address for a failed authentication.
-    pub fn failed_authentication(&self, address: IpAddr) {
-        // When the bucket is empty already, the next request finds it so.
-        let _ = self.strangers.failed_authentications.take(Peer::of(address));
+    /// Charges an address for a failed authentication. Who presents a credential that is known is
+    /// never asked, so that a neighbour's guesses cost it nothing.
+    ///
+    /// # Errors
+    /// The address has failed too often.
+    pub fn failed_authentication(&self, address: IpAddr) -> Result<(), Limited> {
+        self.strangers.failed_authentications.take(Peer::of(address)).map(drop)
+    }
+
+    /// Before the proof of a redeemer whose credential is known is looked at: whether that credential
+    /// has failures left at this address. Charges nothing.
+    ///
+    /// # Errors
+    /// Too many proofs have failed for this redeemer from this address.
+    pub fn proof(&self, redeemer: &str, address: IpAddr) -> Result<(), Limited> {
+        self.strangers.failed_proofs.peek(RedeemerAtPeer::new(redeemer, address)).map(drop)
+    }
+
+    /// Charges a redeemer's credential at an address for a proof that is missing or wrong.
+    pub fn failed_proof(&self, redeemer: &str, address: IpAddr) {
+        let _ = self.strangers.failed_proofs.take(RedeemerAtPeer::new(redeemer, address));
     }
 
     /// Before a body is read and a signature verified: whether this agent's credential has failed
@@ -167,37 +196,47 @@ impl Limits {
         self.unfinished.body(agent, address, largest)
     }
 
-    /// Charges an agent one request, here alone.
+    /// Charges an agent one signed request, here alone.
+    #[cfg(test)]
     pub(super) fn agent(&self, agent: &Agent) -> Result<Quota, Limited> {
         take(&self.agents, &agent.id, Scope::Agent)
     }
 
     /// Charges a merchant one request from an agent, here alone.
+    #[cfg(test)]
     pub(super) fn merchant(&self, merchant: &Merchant) -> Result<Quota, Limited> {
         take(&self.merchants, &merchant.id, Scope::Merchant)
     }
 
     /// Charges an agent one request, and the merchant it is for; to be asked once its signature is
-    /// verified. Here first, then in what replicas share. Answers the agent's quota.
+    /// verified. What was not signed has a bucket of its own: who stole the bearer alone uses up that.
+    /// The merchant is charged last, for nothing that the agent's own limit refuses. Answers the
+    /// agent's quota.
     ///
     /// # Errors
     /// The agent sends too much, or all agents together send the merchant too much.
-    pub async fn admit(&self, agent: &Agent, merchant: Option<&Merchant>) -> Result<Quota, Limited> {
-        let quota = self.agent(agent)?;
-        merchant.map(|merchant| self.merchant(merchant)).transpose()?;
-        let Some(shared) = &self.shared else { return Ok(quota) };
-        let of_agent = per_second(agent.requests_per_second, agent.request_burst);
-        let Some(merchant) = merchant else {
-            let of_replicas = shared.take(Scope::Agent, agent.id.as_str(), of_agent).await?;
-            return Ok(of_replicas.unwrap_or(quota));
+    pub async fn admit(
+        &self,
+        agent: &Agent,
+        is_signed: bool,
+        merchant: Option<&Merchant>,
+    ) -> Result<Quota, Limited> {
+        let (buckets, scope) = match is_signed {
+            true => (&self.agents, Scope::Agent),
+            false => (&self.unsigned, Scope::AgentUnsigned),
         };
-        let of_merchant = per_second(merchant.requests_per_second, merchant.request_burst);
-        let (agents, merchants) = tokio::join!(
-            shared.take(Scope::Agent, agent.id.as_str(), of_agent),
-            shared.take(Scope::Merchant, merchant.id.as_str(), of_merchant),
-        );
-        merchants?;
-        Ok(agents?.unwrap_or(quota))
+        let mut quota = take(buckets, &agent.id, scope)?;
+        if let Some(shared) = &self.shared {
+            let rate = per_second(agent.requests_per_second, agent.request_burst);
+            quota = shared.take(scope, agent.id.as_str(), rate).await?.unwrap_or(quota);
+        }
+        let Some(merchant) = merchant else { return Ok(quota) };
+        take(&self.merchants, &merchant.id, Scope::Merchant)?;
+        if let Some(shared) = &self.shared {
+            let rate = per_second(merchant.requests_per_second, merchant.request_burst);
+            shared.take(Scope::Merchant, merchant.id.as_str(), rate).await?;
+        }
+        Ok(quota)
     }
 
     /// Charges a merchant's redeemers one request, at the merchant's rate but apart from it, so
@@ -211,8 +250,10 @@ impl Limits {
 
     /// How many keys the largest of the tables by address holds, for metrics.
     pub fn tracked_addresses(&self) -> usize {
-        let Strangers { requests, failed_authentications, failed_signatures } = &*self.strangers;
-        requests.tracked().max(failed_authentications.tracked()).max(failed_signatures.tracked())
+        let Strangers { requests, failed_authentications, failed_signatures, failed_proofs } =
+            &*self.strangers;
+        let failures = failed_authentications.tracked().max(failed_signatures.tracked());
+        requests.tracked().max(failures).max(failed_proofs.tracked())
     }
 }
 
@@ -233,6 +274,7 @@ impl Strangers {
                 pace.clone(),
             ),
             failed_signatures: KeyedBucket::new(Scope::FailedSignature, signatures, tracked, pace.clone()),
+            failed_proofs: KeyedBucket::new(Scope::FailedSignature, signatures, tracked, pace.clone()),
         }
     }
 }

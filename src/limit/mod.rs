@@ -2,14 +2,16 @@
 //! failures per address, and requests under way per merchant. The only doorway to `governor`.
 //!
 //! Who is charged for what is a security property:
-//! - Before any cryptography, a peer address is looked at ([`Limits::address`]). Failed
-//!   authentication charges it in full ([`Limits::failed_authentication`]); success never does.
+//! - Before any cryptography, a peer address is charged ([`Limits::address`]). Failed authentication
+//!   charges it once more ([`Limits::failed_authentication`]); a known credential never does, and is
+//!   never refused for the failures of others behind its address.
 //! - A failed signature charges a bucket of agent *and* address ([`Limits::failed_signature`]), so
-//!   a stolen credential without its key exhausts itself and never the agent.
+//!   a stolen credential without its key exhausts itself and never the agent; a redeemer's without
+//!   its proof likewise ([`Limits::failed_proof`]).
 //! - What is held of bodies that are not whole yet is bounded for agent *and* address too
 //!   ([`Limits::unfinished_body`]): only a whole body can prove a signature.
-//! - An agent and a merchant are charged ([`Limits::admit`]) once the
-//!   signature is verified.
+//! - An agent and a merchant are charged ([`Limits::admit`]) once the signature is verified, in that
+//!   order; what an agent did not sign is counted apart from what it did.
 //! - What is under way at a merchant is counted apart ([`Concurrency`]).
 
 mod bucket;
@@ -52,7 +54,7 @@ pub struct Settings {
     pub failed_signatures_per_minute: NonZeroU32,
     /// Failed signatures in one burst per agent and peer address.
     pub failed_signature_burst: NonZeroU32,
-    /// Peer addresses whose state is kept apart, in each of three tables; about 50 bytes each.
+    /// Peer addresses whose state is kept apart, in each of four tables; about 50 bytes each.
     /// Beyond it, newcomers share the state of their wider network and nobody's state is lost.
     pub tracked_addresses: NonZeroU32,
 }
@@ -83,12 +85,15 @@ pub enum Scope {
     Address,
     /// Failed authentications of a peer address.
     FailedAuthentication,
-    /// Failed signatures of an agent's credential from a peer address.
+    /// Failed signatures of an agent's credential, or failed proofs of a redeemer's, from a peer
+    /// address.
     FailedSignature,
     /// What is held of an agent's unfinished bodies from a peer address.
     UnfinishedBodies,
-    /// Requests of an agent.
+    /// Signed requests of an agent.
     Agent,
+    /// Requests of an agent that it did not sign.
+    AgentUnsigned,
     /// Requests to a merchant.
     Merchant,
     /// Redemptions of a merchant's tokens.
@@ -103,12 +108,13 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Address,
         Self::FailedAuthentication,
         Self::FailedSignature,
         Self::UnfinishedBodies,
         Self::Agent,
+        Self::AgentUnsigned,
         Self::Merchant,
         Self::Redeem,
         Self::AgentConcurrency,
@@ -124,6 +130,7 @@ impl Scope {
             Self::FailedSignature => "failed-signature",
             Self::UnfinishedBodies => "unfinished-bodies",
             Self::Agent => "agent",
+            Self::AgentUnsigned => "agent-unsigned",
             Self::Merchant => "merchant",
             Self::Redeem => "redeem",
             Self::AgentConcurrency => "agent-concurrency",
@@ -141,6 +148,7 @@ impl Scope {
             | Self::FailedSignature
             | Self::UnfinishedBodies
             | Self::Agent
+            | Self::AgentUnsigned
             | Self::Merchant
             | Self::Redeem
             | Self::AgentConcurrency => true,

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
 use crate::domain::id::AgentId;
 
 /// One peer: an IPv4 address, or an IPv6 /64 (RFC 4291 §2.5.4: the smallest network handed out, so
@@ -20,6 +22,13 @@ pub(super) struct AgentAtPeer {
     pub(super) peer: Peer,
 }
 
+/// A redeemer's credential as used from one address.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct RedeemerAtPeer {
+    pub(super) redeemer: Arc<str>,
+    pub(super) peer: Peer,
+}
+
 /// The wider network a peer is in: an IPv4 /16 or an IPv6 /32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum WideNetwork {
@@ -30,6 +39,12 @@ pub(super) enum WideNetwork {
 impl AgentAtPeer {
     pub(super) fn new(agent: &AgentId, address: IpAddr) -> Self {
         Self { agent: agent.clone(), peer: Peer::of(address) }
+    }
+}
+
+impl RedeemerAtPeer {
+    pub(super) fn new(redeemer: &str, address: IpAddr) -> Self {
+        Self { redeemer: redeemer.into(), peer: Peer::of(address) }
     }
 }
 

@@ -28,18 +28,18 @@ fn success_is_never_charged_as_a_failure_and_failure_is_charged_in_full() {
         limits.address(GUEST).unwrap();
     }
     for _ in 0..burst_of(&settings) {
-        limits.address(GUEST).unwrap();
-        limits.failed_authentication(GUEST);
+        limits.failed_authentication(GUEST).unwrap();
     }
-    let limited = limits.address(GUEST).unwrap_err();
+    let limited = limits.failed_authentication(GUEST).unwrap_err();
     assert_eq!((limited.scope, limited.retry_after_seconds), (Scope::FailedAuthentication, 1));
-    limits.address(THIEF).unwrap();
+    limits.failed_authentication(THIEF).unwrap();
+    // Who is known behind the same address is not asked.
+    limits.address(GUEST).unwrap();
 
     // One failure is forgiven each second, and only one.
     hand.advance(Duration::from_secs(1));
-    limits.address(GUEST).unwrap();
-    limits.failed_authentication(GUEST);
-    limits.address(GUEST).unwrap_err();
+    limits.failed_authentication(GUEST).unwrap();
+    limits.failed_authentication(GUEST).unwrap_err();
 }
 
 #[test]
@@ -99,12 +99,12 @@ fn a_reload_refills_nobody_whose_rate_is_unchanged() {
     let (victim, shop) = (agent("victim", 10, 20), merchant("shop", 10, 20, 8));
     limits.agent(&victim).unwrap();
     limits.merchant(&shop).unwrap();
-    (0..burst_of(&Settings::default())).for_each(|_| limits.failed_authentication(THIEF));
+    (0..burst_of(&Settings::default())).for_each(|_| limits.failed_authentication(THIEF).map(drop).unwrap());
 
     let same = limits.reloaded(Settings::default(), &registry(10, 20, 8));
     assert_eq!(same.agent(&victim).unwrap().remaining, 18);
     assert_eq!(same.merchant(&shop).unwrap().remaining, 18);
-    same.address(THIEF).unwrap_err();
+    same.failed_authentication(THIEF).unwrap_err();
 
     let faster = same.reloaded(Settings::default(), &registry(10, 50, 8));
     assert_eq!(faster.agent(&victim).unwrap().remaining, 49);
@@ -117,29 +117,27 @@ fn memory_stays_bounded_under_a_million_addresses_and_nobodys_state_is_lost() {
     let (limits, hand) = limits(settings.clone());
     let victim = agent("victim", 10, 20);
     for _ in 1..burst_of(&settings) {
-        limits.failed_authentication(THIEF);
+        limits.failed_authentication(THIEF).unwrap();
     }
     for i in 0..1_000_000u32 {
         // Spread over all of the address space, the thief's own network included.
         let flood = IpAddr::V4(Ipv4Addr::from(i.wrapping_mul(2_654_435_761)));
         let _ = limits.address(flood);
-        limits.failed_authentication(flood);
+        let _ = limits.failed_authentication(flood);
         if i % 16 == 0 {
             limits.failed_signature(&victim.id, flood);
         }
     }
     assert!(limits.tracked_addresses() <= 4_096, "{}", limits.tracked_addresses());
     // The thief has its own one failure left: neither a new bucket nor the crowd's empty one.
-    limits.address(THIEF).unwrap();
-    limits.failed_authentication(THIEF);
-    assert_eq!(limits.address(THIEF).unwrap_err().scope, Scope::FailedAuthentication);
+    limits.failed_authentication(THIEF).unwrap();
+    assert_eq!(limits.failed_authentication(THIEF).unwrap_err().scope, Scope::FailedAuthentication);
 
     // What is as good as new makes room again: a guest no longer shares its neighbour's fate.
     hand.advance(Duration::from_secs(3_600));
-    (0..=burst_of(&settings)).for_each(|_| limits.failed_authentication(NEIGHBOUR));
-    limits.address(NEIGHBOUR).unwrap_err();
-    limits.failed_authentication(GUEST);
-    limits.address(GUEST).unwrap();
+    (0..burst_of(&settings)).for_each(|_| limits.failed_authentication(NEIGHBOUR).map(drop).unwrap());
+    limits.failed_authentication(NEIGHBOUR).unwrap_err();
+    limits.failed_authentication(GUEST).unwrap();
 }
 
 #[test]
@@ -150,12 +148,14 @@ fn a_flood_from_one_network_leaves_other_networks_alone() {
         IpAddr::V6(Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(n) << 64 | u128::from(host)))
     };
     for n in 0..100_000 {
-        limits.failed_authentication(flooder(1, n));
+        let _ = limits.failed_authentication(flooder(1, n));
     }
     // Within the flooding network newcomers now share a bucket that is empty.
-    assert_eq!(limits.address(flooder(2, 2_000_000)).unwrap_err().scope, Scope::FailedAuthentication);
+    let refused = limits.failed_authentication(flooder(2, 2_000_000)).unwrap_err();
+    assert_eq!(refused.scope, Scope::FailedAuthentication);
     // Elsewhere there is room, or at worst a bucket shared with other networks than that one.
-    let spared = (0..200u8).filter(|n| limits.address(IpAddr::V4(Ipv4Addr::new(10, *n, 0, 1))).is_ok());
+    let elsewhere = |n| IpAddr::V4(Ipv4Addr::new(10, n, 0, 1));
+    let spared = (0..200u8).filter(|n| limits.failed_authentication(elsewhere(*n)).is_ok());
     assert!(spared.count() >= 198);
 }
 
@@ -181,4 +181,45 @@ fn headers_read_as_the_draft_writes_them() {
 fn every_scope_has_a_name_of_its_own() {
     let names: std::collections::BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
     assert_eq!(names.len(), Scope::ALL.len());
+}
+
+/// A store that all replicas share, which counts what each party was charged.
+struct Charged(parking_lot::Mutex<std::collections::HashMap<String, u32>>);
+
+impl shared::SharedLimits for Charged {
+    fn take<'a>(
+        &'a self,
+        limit: &'a shared::SharedLimit,
+        _: u32,
+    ) -> crate::records::BoxFuture<'a, Option<shared::Taken>> {
+        let charged =
+            *self.0.lock().entry(limit.name.clone()).and_modify(|charged| *charged += 1).or_insert(1);
+        // Less than one replica lets an agent have.
+        let granted = u32::from(!limit.name.starts_with("agent") || charged <= 5);
+        Box::pin(std::future::ready(Some(shared::Taken {
+            granted,
+            remaining: 0,
+            retry_after: Duration::from_secs(1),
+        })))
+    }
+}
+
+#[tokio::test]
+async fn what_an_agents_own_limit_refuses_is_charged_to_no_merchant_here_or_anywhere() {
+    let store = std::sync::Arc::new(Charged(parking_lot::Mutex::default()));
+    let (limits, _hand) = limits(Settings::default());
+    let limits = limits.shared_through(Some(store.clone()));
+    let (victim, shop) = (agent("victim", 10, 20), merchant("shop", 10, 20, 8));
+    let mut admitted = 0;
+    for _ in 0..40 {
+        match limits.admit(&victim, true, Some(&shop)).await {
+            Ok(_) => admitted += 1,
+            Err(limited) => assert_eq!(limited.scope, Scope::Agent),
+        }
+    }
+    assert_eq!(admitted, 5);
+    assert_eq!(store.0.lock().get("merchant/shop"), Some(&5));
+    assert_eq!(limits.merchant(&shop).unwrap().remaining, 14);
+    // What it did not sign is counted apart.
+    assert_eq!(limits.admit(&victim, false, None).await.unwrap().scope, Scope::AgentUnsigned);
 }

@@ -6,6 +6,7 @@ mod merchants;
 mod shares;
 mod slow_clients;
 mod slow_merchants;
+mod totals;
 mod unfinished;
 
 use std::time::{Duration, Instant};

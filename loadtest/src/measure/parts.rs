@@ -187,7 +187,7 @@ impl Parts<'_> {
                 self.time("limits: address, agent, merchant", || {
                     let _ = black_box(limits.address(peer));
                     // Limits of one process never wait.
-                    let admitted = pin!(limits.admit(agent, Some(merchant)));
+                    let admitted = pin!(limits.admit(agent, true, Some(merchant)));
                     let _ = black_box(admitted.poll(&mut Context::from_waker(Waker::noop())));
                 });
                 let metrics = Metrics::new()?;

@@ -2,6 +2,7 @@
 
 use countersign::quickstart::client::Answer;
 use countersign::quickstart::shop::{Behaviour, CallKind};
+use serde_json::json;
 
 use crate::world::*;
 
@@ -93,18 +94,60 @@ async fn an_address_over_its_rate_is_429_before_anything_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_guesses_credentials_is_429_even_with_the_right_one() {
+async fn an_address_that_guesses_credentials_is_429_and_who_is_known_there_is_served() {
     let from = "failed_authentications_per_minute = 1000000\nfailed_authentication_burst = 1000000";
     let to = "failed_authentications_per_minute = 1\nfailed_authentication_burst = 2";
     let world = World::amended(Options::default(), &[("[limits]", from, to)]).await;
     let alpha = world.alpha();
-    create(&alpha, "lamps").await;
+    let (session, total) = create(&alpha, "lamps").await;
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    let guess = || {
+        let call = alpha.post(SESSIONS, &lamp_order()).without("authorization");
+        call.header("authorization", "Bearer guess").send()
+    };
     for _ in 0..2 {
-        let guess = alpha.post(SESSIONS, &lamp_order()).without("authorization");
-        assert_eq!(guess.header("authorization", "Bearer guess").send().await.unwrap().status, 401);
+        assert_eq!(guess().await.unwrap().status, 401);
     }
-    let limited = alpha.post(SESSIONS, &lamp_order()).send().await.unwrap();
-    assert_limited(&limited, "failed-authentication", 2);
+    assert_limited(&guess().await.unwrap(), "failed-authentication", 2);
+    let granted = format!("/agentic_commerce/granted_tokens/{token}");
+    let call = alpha.get(&granted).without("authorization").header("authorization", "Bearer guess");
+    assert_limited(&call.send().await.unwrap(), "failed-authentication", 2);
+
+    // Neighbours behind the same address: an agent, and a shop that redeems.
+    create(&alpha, "lamps").await;
+    assert_eq!(complete(&alpha, "lamps", &session, &token).await.text("/status").unwrap(), "completed");
+    let unused = mint(&alpha, "lamps", &create(&alpha, "lamps").await.0, GOOD_CARD, 1).await;
+    let revoked = alpha.post(format!("/agentic_commerce/issued_tokens/{unused}/revoke"), &json!({}));
+    assert_eq!(revoked.send().await.unwrap().status, 200);
+    assert_limited(&guess().await.unwrap(), "failed-authentication", 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redeemers_credential_without_its_proof_uses_up_its_own_allowance_and_no_neighbours() {
+    let mut world = World::closed(Options::default()).await;
+    let set = |text: &str, name: &str, value: u32| {
+        text.replacen(&format!("{name} = 1000000"), &format!("{name} = {value}"), 1)
+    };
+    world.text = ["failed_authentication_burst", "failed_signature_burst"]
+        .iter()
+        .fold(world.text.clone(), |text, name| set(&text, name, 2));
+    world.text =
+        set(&set(&world.text, "failed_signatures_per_minute", 1), "failed_authentications_per_minute", 1);
+    // Of the first shop alone, which is then somewhere else.
+    world.text = world.text.replacen("networks = [\"127.0.0.0/8\"]", "networks = [\"192.0.2.1/32\"]", 1);
+    world.open().await;
+    let alpha = world.alpha();
+    let thief = world.agent(0, |settings| settings.credential = world.redeemer.clone());
+    let granted = "/agentic_commerce/granted_tokens/vt_00000000000000000000000000000000";
+    for _ in 0..2 {
+        let refused = thief.get(granted).send().await.unwrap();
+        assert_eq!((refused.status.as_u16(), refused.code().as_deref()), (401, Some("redeemer_not_proven")));
+    }
+    assert_limited(&thief.get(granted).send().await.unwrap(), "failed-signature", 2);
+    create(&alpha, "lamps").await;
+    let (session, total) = create(&alpha, "books").await;
+    let token = mint(&alpha, "books", &session, GOOD_CARD, total).await;
+    assert_eq!(complete(&alpha, "books", &session, &token).await.text("/status").unwrap(), "completed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,3 +106,60 @@ async fn an_agent_uses_up_its_own_rate_only() {
     assert!(refused.header("ratelimit").is_some_and(|quota| quota.starts_with("\"agent\";r=0")));
     assert_eq!(remaining(&beta).await, BURST - 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thief_with_the_bearer_alone_uses_up_what_unsigned_requests_have_and_nothing_signed() {
+    let world = narrow().await;
+    let alpha = world.alpha();
+    let unsigned = Raw::of(&alpha.get(NOTHING).unsigned().prepare().unwrap());
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(send_from(&world, THIEF, &unsigned).await.status.unwrap());
+    }
+    assert_eq!(statuses[..BURST], [404; BURST]);
+    assert!(statuses[BURST..].iter().filter(|status| **status == 429).count() >= 12, "{statuses:?}");
+    assert_eq!(remaining(&alpha).await, BURST - 1);
+    let limited = "countersign_limited_total{scope=\"agent-unsigned\"}";
+    assert!(super::metric(&world.app().metrics_text(), limited).unwrap() >= 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agents_own_limit_refuses_costs_the_merchant_nothing_at_any_replica() {
+    const MERCHANT: usize = BURST + 4;
+    let server = tokio::task::block_in_place(|| {
+        crate::redis_server::Server::start(crate::redis_server::Options::default())
+    });
+    let store = format!(
+        "engine = \"redis\"\naccept_loss = true\nepoch_directory = \"epochs\"\nnodes = [\"{}\"]",
+        server.url()
+    );
+    let mut world = World::closed(Options { store: Some(store), ..Options::default() }).await;
+    let usual = "requests_per_second = 1000000\nrequest_burst = 1000000";
+    // The first of the agents, and the first of the merchants behind both.
+    let (agents, merchants) = world.text.split_at(world.text.find("[[merchants]]").unwrap());
+    let narrow = |burst: usize| format!("requests_per_second = 1\nrequest_burst = {burst}");
+    world.text = format!(
+        "{}{}",
+        agents.replacen(usual, &narrow(BURST), 1),
+        merchants.replacen(usual, &narrow(MERCHANT), 1)
+    );
+    world.open().await;
+    let replica = world.open_replica().await;
+    let read = |agent: &Agent| Raw::of(&agent.get("/m/lamps/checkout_sessions/cs_none").prepare().unwrap());
+    let alphas = [world.alpha(), world.agent(0, |settings| settings.address = replica)];
+    let mut refused = 0;
+    for alpha in alphas.iter().cycle().take(4 * BURST) {
+        let answer = alpha.get("/m/lamps/checkout_sessions/cs_none").send().await.unwrap();
+        assert!([404, 429].contains(&answer.status.as_u16()), "{}", answer.json());
+        if answer.status == 429 {
+            assert!(answer.header("ratelimit").unwrap().starts_with("\"agent\""), "{:?}", answer.headers);
+            refused += 1;
+        }
+    }
+    assert!(refused > 2 * BURST, "{refused}");
+    // What the merchant takes beside alpha is there for beta.
+    let beta = world.beta();
+    for _ in 0..MERCHANT - BURST {
+        assert_eq!(send_from(&world, STRANGER, &read(&beta)).await.status, Some(404));
+    }
+}

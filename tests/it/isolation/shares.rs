@@ -114,3 +114,27 @@ async fn agents_that_use_up_a_merchant_do_not_keep_it_from_its_cards() {
         assert_eq!(create.await.unwrap().status, 201);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unsigned_requests_that_hang_leave_the_agents_signed_ones_their_places() {
+    let world = small().await;
+    let alpha = world.alpha();
+    let unsigned = || {
+        let alpha = alpha.clone();
+        tokio::spawn(async move {
+            alpha.post("/m/lamps/checkout_sessions", &lamp_order()).unsigned().send().await.unwrap()
+        })
+    };
+    world.lamps.behave(CallKind::Create, Behaviour::HoldBefore);
+    let mut held = vec![unsigned(), unsigned()];
+    world.lamps.received(CallKind::Create, 2).await;
+    assert_too_many(&unsigned().await.unwrap());
+    held.extend([creating(&alpha), creating(&alpha)]);
+    world.lamps.received(CallKind::Create, 4).await;
+    assert_too_many(&creating(&alpha).await.unwrap());
+    world.lamps.behave_well();
+    world.lamps.release();
+    for create in held {
+        assert_eq!(create.await.unwrap().status, 201);
+    }
+}
