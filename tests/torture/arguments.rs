@@ -1,11 +1,18 @@
 //! The program's arguments, and the runs they ask for.
 
+use std::time::Duration;
+
 use clap::{Parser, ValueEnum as _};
 
 use crate::redis_server::Persistence;
 use crate::run::Run;
 use crate::store::{Engine, RedisSettings};
 use crate::tormentor::Fault;
+
+/// How long a stall is in a short run.
+const SHORT_STALL: Duration = Duration::from_secs(5);
+/// How long the first client certificate is good in a short run.
+const SHORT_CERTIFICATE: Duration = Duration::from_secs(25);
 
 /// Tortures the gateway and audits what is left.
 #[derive(Parser)]
@@ -36,6 +43,15 @@ pub struct Arguments {
     /// answered meanwhile.
     #[arg(long, conflicts_with_all = ["faults", "kinds", "mischief", "failovers"])]
     outage: bool,
+    /// Of the faults, so many are a gateway that stalls.
+    #[arg(long, default_value_t = 3)]
+    stalls: usize,
+    /// How long a stall is, in seconds: longer than `doubt_grace`.
+    #[arg(long, default_value_t = 90)]
+    stall: u64,
+    /// How long the first client certificate of a merchant is good, in seconds.
+    #[arg(long, default_value_t = 60)]
+    certificate: u64,
     /// `store.wait_replicas`
     #[arg(long, default_value_t = 1)]
     wait_replicas: u8,
@@ -76,10 +92,11 @@ impl Arguments {
             run.kinds.clone_from(&self.kinds);
         }
         if let Some(failovers) = self.failovers {
-            (run.kinds, run.faults) = (vec![Fault::Failover], failovers);
+            (run.kinds, run.faults, run.stalls) = (vec![Fault::Failover], failovers, 0);
         }
         if self.outage {
-            (run.kinds, run.faults, run.mischief, run.outage) = (vec![Fault::Outage], 1, 0, true);
+            (run.kinds, run.faults, run.stalls, run.mischief, run.outage) =
+                (vec![Fault::Outage], 1, 0, 0, true);
         }
         run.forget = self.forget;
         Some(vec![run])
@@ -88,8 +105,12 @@ impl Arguments {
     /// A run on each engine, and one that must not pass.
     fn short(&self) -> Vec<Run> {
         let mut runs: Vec<Run> =
-            Engine::value_variants().iter().map(|engine| self.run(*engine, 150, 5)).collect();
+            Engine::value_variants().iter().map(|engine| self.run(*engine, 150, 6)).collect();
         runs.push(Run { forget: true, mischief: 0, ..self.run(Engine::Embedded, 150, 0) });
+        for run in &mut runs {
+            (run.stalls, run.stall) = (run.stalls.min(1), SHORT_STALL);
+            run.certificate = SHORT_CERTIFICATE;
+        }
         runs
     }
 
@@ -105,6 +126,9 @@ impl Arguments {
             mischief: self.mischief,
             outage: false,
             forget: false,
+            stalls: self.stalls,
+            stall: Duration::from_secs(self.stall),
+            certificate: Duration::from_secs(self.certificate),
             buyers: self.buyers,
         }
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +13,12 @@ use crate::redis_server::free_port;
 
 /// How long the process may take to be ready after it was started.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// What steps the wall clock of one process (Debian's package `libfaketime`).
+static FAKE_TIME: LazyLock<PathBuf> = LazyLock::new(|| {
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let libraries = places.map(|place| place.path().join("faketime/libfaketime.so.1"));
+    libraries.into_iter().find(|library| library.exists()).unwrap_or_default()
+});
 /// How often it is looked whether it is.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -23,6 +30,8 @@ pub struct Gateway {
     pub admin: SocketAddr,
     config: PathBuf,
     log: PathBuf,
+    /// How far its wall clock is off, as `libfaketime` reads it.
+    clock: PathBuf,
     child: Option<Child>,
 }
 
@@ -32,7 +41,20 @@ impl Gateway {
         let [public, admin] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let config = directory.join(format!("gateway-{number}.toml"));
         let log = directory.join(format!("gateway-{number}.log"));
-        Self { public, admin, config, log, child: None }
+        let clock = directory.join(format!("gateway-{number}.clock"));
+        let gateway = Self { public, admin, config, log, clock, child: None };
+        gateway.set_clock_off(0);
+        gateway
+    }
+
+    /// Sets its wall clock so many seconds ahead, or behind; whether that can be. What it measures
+    /// spans with goes on as before.
+    pub fn set_clock_off(&self, seconds: i64) -> bool {
+        let next = self.clock.with_extension("next");
+        std::fs::write(&next, format!("{seconds:+}\n")).unwrap();
+        // In one step: half a line is no time.
+        std::fs::rename(next, &self.clock).unwrap();
+        FAKE_TIME.exists()
     }
 
     /// Writes its configuration.
@@ -44,7 +66,16 @@ impl Gateway {
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "it is running");
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        if FAKE_TIME.exists() {
+            command
+                .env("LD_PRELOAD", &*FAKE_TIME)
+                .env("FAKETIME_TIMESTAMP_FILE", &self.clock)
+                .env("FAKETIME_CACHE_DURATION", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+                .env("FAKETIME_DONT_RESET", "1");
+        }
+        let child = command
             .args(["serve", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())

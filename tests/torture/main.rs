@@ -36,8 +36,12 @@ mod notebook;
 mod merchants;
 /// The gateways.
 mod gateway;
+/// The way to a store that swallows.
+mod hole;
 /// The store under them.
 mod store;
+/// Client certificates.
+mod papers;
 /// All of it together.
 mod town;
 /// The agents.

@@ -1,5 +1,5 @@
-//! The merchants: two sample shops that charge whatever they are asked to charge, one honouring
-//! idempotency keys and one ignoring them, and how they misbehave.
+//! The merchants: sample shops that charge whatever they are asked to charge, one honouring
+//! idempotency keys and the others ignoring them, and how they misbehave.
 
 use std::time::Duration;
 
@@ -14,8 +14,16 @@ pub const DEADLINE: Duration = Duration::from_secs(2);
 /// Longer than the gateway waits.
 pub const TOO_LONG: Duration = Duration::from_secs(3);
 
+/// The merchant that honours idempotency keys.
+pub const KEYED: &str = "keyed";
+
 /// The merchant that ignores idempotency keys: what reaches it twice it charges for twice.
 pub const KEYLESS: &str = "keyless";
+
+/// As that one, by HTTP/2 with few streams a connection, and redeeming with client certificates.
+pub const NARROW: &str = "narrow";
+/// The streams of its connections.
+pub const STREAMS: u32 = 8;
 
 /// A merchant.
 pub struct Merchant {
@@ -28,8 +36,19 @@ pub struct Merchant {
 impl Merchant {
     /// Perhaps spoils the next call of a kind, so many times in a hundred.
     pub fn misbehave(&self, kind: CallKind, percent: u64, dice: &mut Dice) {
-        let behaviour = if dice.chance(percent) { mischief(kind, dice) } else { Behaviour::Good };
+        let behaviour = if dice.chance(percent) { self.mischief(kind, dice) } else { Behaviour::Good };
         self.shop.behave_once(kind, behaviour);
+    }
+
+    /// One of the ways in which a merchant can make it hard to tell what has happened. It never lies:
+    /// an answer that denies a charge it has made is beyond any gateway.
+    fn mischief(&self, kind: CallKind, dice: &mut Dice) -> Behaviour {
+        let mut ways = mischief(kind);
+        if self.id != KEYED && kind == CallKind::Complete {
+            // Where keys are honoured, 421 says that nothing was done.
+            ways.push(Behaviour::After(Canned::html(421)));
+        }
+        dice.pick(&ways).clone()
     }
 
     /// The ledger.
@@ -48,10 +67,12 @@ impl Merchant {
     }
 }
 
-/// One of the ways in which a merchant can make it hard to tell what has happened. It never lies: an
-/// answer that denies a charge it has made is beyond any gateway.
-fn mischief(kind: CallKind, dice: &mut Dice) -> Behaviour {
+fn mischief(kind: CallKind) -> Vec<Behaviour> {
     let mut common = vec![
+        // What stands in front of the merchant, and knows nothing of it.
+        Behaviour::Instead(Canned::html(404)),
+        Behaviour::Instead(Canned::html(431)),
+        Behaviour::Instead(Canned::html(421)),
         Behaviour::ResetBefore,
         Behaviour::ResetAfter,
         Behaviour::Instead(Canned::status(503)),
@@ -72,6 +93,9 @@ fn mischief(kind: CallKind, dice: &mut Dice) -> Behaviour {
             Behaviour::After(Canned::status(408)),
             Behaviour::After(Canned::redirect(303)),
             Behaviour::After(Canned::html(200)),
+            Behaviour::After(Canned::html(404)),
+            Behaviour::After(Canned::html(413)),
+            Behaviour::After(Canned::html(400)),
             Behaviour::Changed(Change::OtherSession),
             Behaviour::Changed(Change::ConflictingTotals),
             Behaviour::Instead(Canned::status(402)),
@@ -82,5 +106,5 @@ fn mischief(kind: CallKind, dice: &mut Dice) -> Behaviour {
             Behaviour::RedeemMore(1),
         ]);
     }
-    dice.pick(&common).clone()
+    common
 }

@@ -32,6 +32,11 @@ pub struct Run {
     pub outage: bool,
     /// Whether the store is made to forget, so that the audit must find it out.
     pub forget: bool,
+    /// How many of the faults are stalls, and how long each is.
+    pub stalls: usize,
+    pub stall: Duration,
+    /// How long the first client certificate of a merchant is good.
+    pub certificate: Duration,
     pub buyers: usize,
 }
 
@@ -39,7 +44,7 @@ impl Run {
     /// Whether it passed.
     pub async fn make(self) -> bool {
         let began = Instant::now();
-        let town = Arc::new(Town::open(self.engine, self.redis).await);
+        let town = Arc::new(Town::open(self.engine, self.redis, self.certificate).await);
         let notebook = Notebook::default();
         let may_lose = town.store.lock().await.may_lose();
         notebook.change(|facts| facts.may_lose = may_lose);
@@ -56,9 +61,14 @@ impl Run {
             done: Arc::new(AtomicUsize::new(0)),
             clerks: Arc::default(),
         };
+        let watching = tokio::spawn({
+            let (town, notebook) = (Arc::clone(&town), notebook.clone());
+            async move { town.watch_papers(&notebook).await }
+        });
         let faults = self.buy(&buyers).await;
         let bought = began.elapsed();
         buyers.settle().await;
+        watching.await.unwrap();
         if self.outage {
             self.only_unavailable(&notebook);
         }
@@ -110,6 +120,8 @@ impl Run {
             buyers: buyers.clone(),
             kinds: self.kinds.clone(),
             dice: Dice::of(self.seed, u64::MAX),
+            stalls: self.stalls,
+            stall: self.stall,
             may_begin,
             done: BTreeMap::new(),
         };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::hole::Hole;
 use crate::redis_server::{Cluster, Options, Persistence, Replicated, Server};
 
 /// What stands behind the gateways.
@@ -29,7 +30,8 @@ pub struct RedisSettings {
 /// The store.
 pub enum Store {
     Embedded(Disk),
-    Redis(Replicated, RedisSettings),
+    /// With the way to each node.
+    Redis(Replicated, RedisSettings, Vec<Hole>),
     Cluster(Cluster, RedisSettings),
 }
 
@@ -39,7 +41,11 @@ impl Store {
         let options = Options { persistence: settings.persistence, ..Options::default() };
         match engine {
             Engine::Embedded => Self::Embedded(Disk::mount(directory)),
-            Engine::Redis => Self::Redis(Replicated::start(&options), settings),
+            Engine::Redis => {
+                let replicated = Replicated::start(&options);
+                let holes = replicated.nodes.iter().map(|node| Hole::before(node.port)).collect();
+                Self::Redis(replicated, settings, holes)
+            }
             Engine::Cluster => Self::Cluster(Cluster::start(&options), settings),
         }
     }
@@ -66,7 +72,9 @@ impl Store {
                     disk.path().join("store").display()
                 );
             }
-            Self::Redis(replicated, settings) => (replicated.urls(), settings),
+            Self::Redis(_, settings, holes) => {
+                (holes.iter().map(|hole| format!("redis://{}", hole.address)).collect(), settings)
+            }
             Self::Cluster(cluster, settings) => (cluster.urls(), settings),
         };
         let nodes: Vec<String> = nodes.iter().map(|url| format!("\"{url}\"")).collect();
@@ -85,7 +93,7 @@ impl Store {
     pub fn fail_over(&mut self, slot: u16, alone: Duration) {
         let (nodes, old) = match self {
             Self::Embedded(_) => return,
-            Self::Redis(replicated, _) => {
+            Self::Redis(replicated, ..) => {
                 let primary = replicated.primary_index();
                 (&mut replicated.nodes, primary)
             }
@@ -109,7 +117,7 @@ impl Store {
         }
         match self {
             Self::Embedded(_) => {}
-            Self::Redis(replicated, _) => {
+            Self::Redis(replicated, ..) => {
                 let new = replicated.most_advanced();
                 replicated.promote(new);
                 replicated.restart_as_replica_of(old, new);
@@ -127,7 +135,7 @@ impl Store {
     pub fn restart_empty(&mut self) {
         match self {
             Self::Embedded(_) => {}
-            Self::Redis(replicated, _) => {
+            Self::Redis(replicated, ..) => {
                 let primary = replicated.kill_primary();
                 replicated.restart_empty(primary);
                 replicated.wait_until_in_sync();
@@ -140,7 +148,7 @@ impl Store {
     pub async fn pause(&self, time: Duration) {
         let nodes = match self {
             Self::Embedded(_) => return,
-            Self::Redis(replicated, _) => std::slice::from_ref(replicated.primary()),
+            Self::Redis(replicated, ..) => std::slice::from_ref(replicated.primary()),
             // All of them: otherwise a replica would take over.
             Self::Cluster(cluster, _) => &cluster.nodes,
         };
@@ -163,11 +171,18 @@ impl Store {
         cluster.wait_until_well();
     }
 
+    /// Every connection of the gateways goes silent and stays open; whether that can be.
+    pub fn swallow(&self) -> bool {
+        let Self::Redis(_, _, holes) = self else { return false };
+        holes.iter().for_each(Hole::swallow);
+        true
+    }
+
     /// Closes every connection of the gateways.
     pub fn cut(&self) {
         let nodes = match self {
             Self::Embedded(_) => return,
-            Self::Redis(replicated, _) => &replicated.nodes,
+            Self::Redis(replicated, ..) => &replicated.nodes,
             Self::Cluster(cluster, _) => &cluster.nodes,
         };
         for node in nodes.iter().filter(|node| node.is_running()) {

@@ -23,8 +23,14 @@ pub enum Fault {
     DiskFull,
     /// The store's primary is killed, a replica takes over, the old one comes back as its replica.
     Failover,
+    /// A gateway is stopped for as long as a machine that stalls, and goes on.
+    Stall,
+    /// The wall clock of one gateway goes wrong by an hour, and is put right again.
+    ClockStep,
     /// Every connection to the store is closed.
     Cut,
+    /// Every connection to the store goes silent and stays open.
+    Swallow,
     /// The store answers nothing for a moment.
     StorePause,
     /// A cluster's primary is silent until another has taken over, and wakes up before it knows.
@@ -45,12 +51,16 @@ const SLOTS: u64 = 16_384;
 impl Fault {
     /// What happens to an engine when nothing else is asked for, some of it more often.
     pub fn usual(engine: Engine) -> Vec<Self> {
-        use Fault::{Cut, DiskFull, Failover, Kill, KillAll, Pause, StorePause, WakeLate};
+        use Fault::{
+            ClockStep, Cut, DiskFull, Failover, Kill, KillAll, Pause, StorePause, Swallow, WakeLate,
+        };
         match engine {
-            Engine::Embedded => vec![Kill, Kill, Kill, Kill, Kill, Pause, Pause, DiskFull],
-            Engine::Redis => vec![Kill, Kill, KillAll, Pause, Failover, Failover, Cut, Cut, StorePause],
+            Engine::Embedded => vec![Kill, Kill, Kill, Kill, Kill, Pause, Pause, ClockStep, DiskFull],
+            Engine::Redis => vec![
+                Kill, Kill, KillAll, Pause, ClockStep, Failover, Failover, Cut, Swallow, Swallow, StorePause,
+            ],
             Engine::Cluster => {
-                vec![Kill, Kill, Kill, KillAll, Pause, Pause, Failover, Cut, Cut, Cut, WakeLate]
+                vec![Kill, Kill, Kill, KillAll, Pause, Pause, ClockStep, Failover, Cut, Cut, Cut, WakeLate]
             }
         }
     }
@@ -61,6 +71,9 @@ pub struct Tormentor {
     pub buyers: Buyers,
     pub kinds: Vec<Fault>,
     pub dice: Dice,
+    /// How many stalls are among the faults, and how long each is.
+    pub stalls: usize,
+    pub stall: Duration,
     /// How many purchases may be begun by now.
     pub may_begin: Arc<AtomicUsize>,
     /// What was done, how often.
@@ -78,7 +91,11 @@ impl Tormentor {
             while self.buyers.done.load(Ordering::Relaxed) < moment {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let fault = *self.dice.pick(&self.kinds);
+            let drawn = *self.dice.pick(&self.kinds);
+            // Spread evenly: each takes its time.
+            let stalled = self.done.get(&Fault::Stall).copied().unwrap_or_default();
+            let is_due = stalled < self.stalls && number * (self.stalls + 1) >= (stalled + 1) * faults;
+            let fault = if is_due { Fault::Stall } else { drawn };
             if self.inflict(fault).await {
                 *self.done.entry(fault).or_default() += 1;
             }
@@ -101,11 +118,20 @@ impl Tormentor {
             }
             Fault::KillAll => self.kill(&(0..town.agents.len()).collect::<Vec<_>>()).await,
             Fault::Pause => {
-                let which = self.dice.roll(town.agents.len() as u64) as usize;
                 let time = Duration::from_millis(200 + self.dice.roll(5_000));
-                town.gateways.lock().await[which].pause();
+                self.stop_and_go(time).await;
+            }
+            Fault::Stall => self.stop_and_go(self.stall).await,
+            Fault::ClockStep => {
+                let which = self.dice.roll(town.agents.len() as u64) as usize;
+                let seconds = *self.dice.pick(&[3_600, -3_600]);
+                // Shorter than a clock has to stand to be believed, so that agents and gateway agree.
+                let time = Duration::from_millis(500 + self.dice.roll(5_000));
+                if !town.gateways.lock().await[which].set_clock_off(seconds) {
+                    return false;
+                }
                 tokio::time::sleep(time).await;
-                town.gateways.lock().await[which].resume();
+                town.gateways.lock().await[which].set_clock_off(0);
             }
             Fault::DiskFull => {
                 let Store::Embedded(disk) = &*town.store.lock().await else { return false };
@@ -126,6 +152,7 @@ impl Tormentor {
                 let store = town.store.lock().await;
                 tokio::task::block_in_place(|| store.cut());
             }
+            Fault::Swallow => return town.store.lock().await.swallow(),
             Fault::StorePause => {
                 let time = Duration::from_millis(200 + self.dice.roll(2_500));
                 town.store.lock().await.pause(time).await;
@@ -140,6 +167,15 @@ impl Tormentor {
             }
         }
         true
+    }
+
+    /// Stops a gateway for so long, and lets it go on.
+    async fn stop_and_go(&mut self, time: Duration) {
+        let town = Arc::clone(&self.buyers.town);
+        let which = self.dice.roll(town.agents.len() as u64) as usize;
+        town.gateways.lock().await[which].pause();
+        tokio::time::sleep(time).await;
+        town.gateways.lock().await[which].resume();
     }
 
     async fn kill(&mut self, which: &[usize]) {

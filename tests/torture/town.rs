@@ -1,10 +1,11 @@
-//! Everything that runs: a store, one or two gateways on it, two merchants, and what they need to
+//! Everything that runs: a store, one or two gateways on it, three merchants, and what they need to
 //! know of each other.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::acp::version::Version;
 use countersign::crypto::digest::sha256;
@@ -19,11 +20,13 @@ use countersign::quickstart::shop::{Shop, ShopSettings};
 use tokio::sync::Mutex;
 
 use crate::gateway::Gateway;
-use crate::merchants::{DEADLINE, KEYLESS, Merchant};
+use crate::merchants::{DEADLINE, KEYED, KEYLESS, Merchant, NARROW, STREAMS};
+use crate::notebook::Notebook;
+use crate::papers::Papers;
 use crate::store::{Engine, RedisSettings, Store};
 
 /// The gateways' own authority; the sockets are elsewhere.
-const AUTHORITY: &str = "gateway.test";
+pub const AUTHORITY: &str = "gateway.test";
 /// Agents, and the connections of each to each gateway.
 pub const AGENTS: [&str; 2] = ["alpha", "beta"];
 const CONNECTIONS: usize = 4;
@@ -40,6 +43,9 @@ pub struct Town {
     /// One or two processes; the tormentor's.
     pub gateways: Mutex<Vec<Gateway>>,
     pub store: Mutex<Store>,
+    papers: Papers,
+    /// What the merchant with certificates redeems with besides.
+    papers_credential: Arc<SecretString>,
     _directory: tempfile::TempDir,
 }
 
@@ -63,7 +69,7 @@ fn write(directory: &Path, name: &str, content: &str) -> String {
 
 impl Town {
     /// Starts it and waits until it is ready.
-    pub async fn open(engine: Engine, settings: RedisSettings) -> Self {
+    pub async fn open(engine: Engine, settings: RedisSettings, certificate: Duration) -> Self {
         let directory = tempfile::Builder::new().prefix("countersign-torture-").tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let certificates =
@@ -74,17 +80,25 @@ impl Town {
         };
         let mut entries = String::new();
         let mut merchants = Vec::new();
-        for (id, keys) in [("keyed", true), (KEYLESS, false)] {
+        let papers = Papers::make(directory.path(), &certificates, certificate);
+        let papers_credential = secret();
+        for id in [KEYED, KEYLESS, NARROW] {
+            let redeemer = if id == NARROW { Arc::clone(&papers_credential) } else { secret() };
             let mut settings =
-                ShopSettings::new(id, certificates.clone(), secret(), secret(), Arc::clone(&clock));
-            settings.idempotency = keys;
+                ShopSettings::new(id, certificates.clone(), secret(), redeemer, Arc::clone(&clock));
+            settings.idempotency = id == KEYED;
             // A second complete that reaches it is a second charge.
             settings.careless = true;
             // A broken connection takes everything on it along, or one request.
-            settings.http2 = keys;
+            settings.http2 = id != KEYLESS;
+            settings.http2_streams = (id == NARROW).then_some(STREAMS);
             settings.catalogue.items.values_mut().for_each(|item| item.stock = STOCK);
             let shop = Shop::start(settings.clone()).await.unwrap();
-            entries.push_str(&about_merchant(directory.path(), &certificates, &shop, &settings));
+            let proof = match id {
+                NARROW => format!("certificates = {:?}", papers.fingerprints),
+                _ => "networks = [\"127.0.0.0/8\"]".to_owned(),
+            };
+            entries.push_str(&about_merchant(directory.path(), &certificates, &shop, &settings, &proof));
             merchants.push(Merchant { id, shop });
         }
         let identities =
@@ -96,7 +110,7 @@ impl Town {
         let mut gateways = Vec::new();
         for number in 0..store.gateways() {
             let mut gateway = Gateway::new(directory.path(), number);
-            let head = about_gateway(&gateway, &certificates);
+            let head = about_gateway(&gateway, &certificates, &papers);
             gateway.configure(&[&head, &store.section(), &rings, &entries].map(String::as_str).concat());
             gateway.start();
             gateways.push(gateway);
@@ -126,6 +140,8 @@ impl Town {
             merchants,
             gateways: Mutex::new(gateways),
             store: Mutex::new(store),
+            papers,
+            papers_credential,
             _directory: directory,
         };
         town.meet(0);
@@ -136,18 +152,27 @@ impl Town {
     pub fn meet(&self, gateway: usize) {
         let address = self.agents[gateway][0].settings().address;
         for merchant in &self.merchants {
-            merchant.shop.connect(address, AUTHORITY).unwrap();
+            if merchant.id == NARROW {
+                merchant.shop.connect_with(address, AUTHORITY, self.papers.in_use());
+            } else {
+                merchant.shop.connect(address, AUTHORITY).unwrap();
+            }
         }
+    }
+
+    /// Looks whether a client certificate is believed after its end.
+    pub async fn watch_papers(&self, notebook: &Notebook) {
+        self.papers.watch(self, &self.papers_credential, notebook).await;
     }
 }
 
-fn about_gateway(gateway: &Gateway, certificates: &Certificates) -> String {
+fn about_gateway(gateway: &Gateway, certificates: &Certificates, papers: &Papers) -> String {
     format!(
         r#"
 [server]
 listen = "{listen}"
 hosts = ["{AUTHORITY}"]
-tls = {{ certificate_file = "{certificate}", key_file = "{key}" }}
+tls = {{ certificate_file = "{certificate}", key_file = "{key}", client_ca_file = "{clients}" }}
 [admin]
 listen = "{admin}"
 [[admin.operators]]
@@ -166,6 +191,7 @@ card_testing = {{ shadow = true }}
         operator = digest(&SecretString::new(OPERATOR.to_owned())),
         certificate = certificates.certificate_file.display(),
         key = certificates.key_file.display(),
+        clients = papers.authority_file.display(),
     )
 }
 
@@ -207,6 +233,7 @@ fn about_merchant(
     certificates: &Certificates,
     shop: &Shop,
     settings: &ShopSettings,
+    proof: &str,
 ) -> String {
     let id = &settings.merchant;
     format!(
@@ -227,7 +254,7 @@ deadlines = {{ connect = "1s", first_byte = "{deadline}ms", total = "{deadline}m
 [[merchants.redeemers]]
 name = "{id}-itself"
 credentials = ["{redeemer}"]
-networks = ["127.0.0.0/8"]
+{proof}
 "#,
         base_url = shop.base_url(),
         credential = write(directory, &format!("{id}.credential"), settings.credential.expose()),

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http_body_util::Full;
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 
 use crate::crypto::sign::VerifyingKey;
 use crate::domain::card::Pan;
 use crate::domain::secret::SecretString;
-use crate::quickstart::certificates::{CertificateError, Certificates};
 use crate::quickstart::client::{Answer, Client, ClientError, Http};
 
 /// Where the gateway is, and who the shop is there.
@@ -59,10 +59,10 @@ impl GatewayLink {
     pub(super) fn new(
         address: SocketAddr,
         authority: String,
-        certificates: &Certificates,
+        tls: ClientConfig,
         credential: Arc<SecretString>,
-    ) -> Result<Self, CertificateError> {
-        Ok(Self { client: Client::new(address, certificates.client()?, Http::Two), authority, credential })
+    ) -> Self {
+        Self { client: Client::new(address, tls, Http::Two), authority, credential }
     }
 
     /// The gateway's published keys; `None` when they cannot be had.

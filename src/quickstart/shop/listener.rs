@@ -20,37 +20,42 @@ use tokio_util::sync::CancellationToken;
 use super::desk::{Desk, Served};
 use super::reply::{Delivery, Reply};
 
+/// How connections are served.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub tls: Arc<ServerConfig>,
+    pub http2_streams: Option<u32>,
+}
+
 /// Accepts connections until the shop closes.
-pub(super) async fn listen(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    desk: Arc<Desk>,
-    closed: CancellationToken,
-) {
-    let acceptor = TlsAcceptor::from(tls);
+pub(super) async fn listen(listener: TcpListener, door: Door, desk: Arc<Desk>, closed: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closed.cancelled() => return,
         };
         if let Ok((stream, _)) = accepted {
-            tokio::spawn(connection(stream, acceptor.clone(), Arc::clone(&desk), closed.child_token()));
+            tokio::spawn(connection(stream, door.clone(), Arc::clone(&desk), closed.child_token()));
         }
     }
 }
 
 /// Serves a connection until it ends, the shop closes, or the shop is told to break it.
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, desk: Arc<Desk>, broken: CancellationToken) {
+async fn connection(stream: TcpStream, door: Door, desk: Arc<Desk>, broken: CancellationToken) {
     let serving = async {
         stream.set_nodelay(true).ok()?;
-        let stream = acceptor.accept(stream).await.ok()?;
+        let stream = TlsAcceptor::from(door.tls).accept(stream).await.ok()?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let breaker = broken.clone();
         let service = service_fn(move |request| respond(Arc::clone(&desk), request, breaker.clone()));
         let stream = TokioIo::new(stream);
         if http2 {
             let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            server.timer(TokioTimer::new()).serve_connection(stream, service).await.ok()
+            server.timer(TokioTimer::new());
+            if let Some(streams) = door.http2_streams {
+                server.max_concurrent_streams(streams);
+            }
+            server.serve_connection(stream, service).await.ok()
         } else {
             let mut server = hyper::server::conn::http1::Builder::new();
             server.timer(TokioTimer::new()).serve_connection(stream, service).await.ok()

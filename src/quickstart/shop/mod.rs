@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -81,6 +82,8 @@ pub struct ShopSettings {
     pub careless: bool,
     /// Whether HTTP/2 is offered beside HTTP/1.1.
     pub http2: bool,
+    /// How many requests an HTTP/2 connection takes at once; `None` leaves it to the library.
+    pub http2_streams: Option<u32>,
 }
 
 impl ShopSettings {
@@ -104,6 +107,7 @@ impl ShopSettings {
             late_keys: false,
             careless: false,
             http2: true,
+            http2_streams: None,
         }
     }
 }
@@ -157,7 +161,8 @@ impl Shop {
             base_url: format!("https://{address}"),
         });
         let closed = CancellationToken::new();
-        tokio::spawn(listener::listen(listener, tls, Arc::clone(&desk), closed.clone()));
+        let door = listener::Door { tls, http2_streams: settings.http2_streams };
+        tokio::spawn(listener::listen(listener, door, Arc::clone(&desk), closed.clone()));
         Ok(Self {
             desk,
             address,
@@ -173,10 +178,15 @@ impl Shop {
     /// # Errors
     /// [`CertificateError`].
     pub fn connect(&self, address: SocketAddr, authority: &str) -> Result<(), CertificateError> {
-        let credential = Arc::clone(&self.redeemer_credential);
-        let link = GatewayLink::new(address, authority.to_owned(), &self.certificates, credential)?;
-        *self.desk.gateway.lock() = Some(link);
+        self.connect_with(address, authority, self.certificates.client()?);
         Ok(())
+    }
+
+    /// As [`Self::connect`], by TLS of its own, such as one with a client certificate.
+    pub fn connect_with(&self, address: SocketAddr, authority: &str, tls: ClientConfig) {
+        let credential = Arc::clone(&self.redeemer_credential);
+        let link = GatewayLink::new(address, authority.to_owned(), tls, credential);
+        *self.desk.gateway.lock() = Some(link);
     }
 
     /// Where it listens.
