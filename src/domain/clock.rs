@@ -204,27 +204,36 @@ impl Clock for ManualClock {
     }
 }
 
-/// An absolute point on the monotonic clock by which something must have happened.
+/// An absolute point of elapsed time by which something must have happened. Sleep counts: a machine that
+/// was suspended wakes up late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(Instant);
+pub struct Deadline {
+    /// As timers take it; they stand still while the machine sleeps.
+    instant: Instant,
+    /// As time since the machine started.
+    boot: Duration,
+}
 
 impl Deadline {
     /// The deadline `duration` from now.
     pub fn after(duration: Duration) -> Self {
         let now = Instant::now();
         // An absurd duration overflows the monotonic clock: a day is then as good as never.
-        Self(now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(86_400)))
+        let instant = now.checked_add(duration).unwrap_or_else(|| now + Duration::from_secs(86_400));
+        Self { instant, boot: since_boot().saturating_add(duration) }
     }
 
     /// The earlier of this deadline and `duration` from now.
     #[must_use]
     pub fn at_most(self, duration: Duration) -> Self {
-        self.min(Self::after(duration))
+        let other = Self::after(duration);
+        Self { instant: self.instant.min(other.instant), boot: self.boot.min(other.boot) }
     }
 
     /// Time left; zero when it has passed.
     pub fn remaining(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        let by_timer = self.instant.saturating_duration_since(Instant::now());
+        by_timer.min(self.boot.saturating_sub(since_boot()))
     }
 
     /// Whether it has passed.
@@ -234,7 +243,7 @@ impl Deadline {
 
     /// The point as tokio's timer takes it.
     pub fn instant(self) -> Instant {
-        self.0
+        self.instant
     }
 }
 

@@ -77,6 +77,12 @@ impl Gateway {
         Ok(LeaseMark { number, incarnation: present.incarnation, until })
     }
 
+    /// By when what runs under a lease is over, and after when nothing of it may be sent: what is left
+    /// of the lease, however long ago it was taken.
+    pub(super) fn within(&self, lease: LeaseMark) -> Deadline {
+        Deadline::after(lease.until.minus(LEASE_MARGIN).since(self.ledger.present().now))
+    }
+
     /// Gives up a lease whose operation was refused before it did anything.
     pub(super) async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
         // A lease that cannot be given up now runs out by itself.

@@ -240,7 +240,7 @@ impl Gateway {
         };
         let key = Some(claim.as_str().to_owned());
         let outbound = call.outbound(stored, key, Some(context), started.grant.clone(), started.at);
-        self.send(call, merchant, outbound).await
+        self.send_by(call, merchant, outbound, self.within(started.lease)).await
     }
 
     /// Settles the attempt and answers.

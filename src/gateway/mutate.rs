@@ -52,7 +52,7 @@ impl Gateway {
             })
             .await??;
         let (exchange, asked_at) =
-            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref()).await;
+            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         self.ledger
@@ -134,7 +134,7 @@ impl Gateway {
             })
             .await??;
         let (exchange, asked_at) =
-            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref()).await;
+            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
         let reply = Reply::relayed(&exchange, "relayed");
         let kept = kept(&operation, &exchange, reply.as_ref().ok());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
@@ -175,13 +175,14 @@ impl Gateway {
         operation: &Operation,
         upstream_key: String,
         stored: Option<&Sealed>,
+        lease: crate::idempotency::LeaseMark,
     ) -> (Exchange, crate::domain::clock::Timestamp) {
         let asked_at = self.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
             return (Exchange::NotSent(crate::merchant::NotSent::Unwritable), asked_at);
         };
         let outbound = call.outbound(stored, Some(upstream_key), None, None, self.clock.now());
-        (self.send(call, merchant, outbound).await, asked_at)
+        (self.send_by(call, merchant, outbound, self.within(lease)).await, asked_at)
     }
 }
 

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
 use crate::domain::allowance::Allowance;
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind};
 use crate::merchant::{Exchange, InvalidAnswer, Lost, Outbound, SessionReading, read_session, read_shown};
@@ -61,9 +61,20 @@ impl TotalReads {
 impl Gateway {
     /// Sends a request and counts the wait as the merchant's.
     pub(super) async fn send(&self, call: &Call, merchant: &Arc<Merchant>, outbound: Outbound) -> Exchange {
+        self.send_by(call, merchant, outbound, deadline(merchant)).await
+    }
+
+    /// As [`Gateway::send`], by a deadline that was set earlier.
+    pub(super) async fn send_by(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        outbound: Outbound,
+        deadline: Deadline,
+    ) -> Exchange {
         let started = std::time::Instant::now();
         let resource = outbound.resource().and_then(SessionId::parse);
-        let exchange = self.merchants.send(merchant, outbound, deadline(merchant)).await;
+        let exchange = self.merchants.send(merchant, outbound, deadline).await;
         call.upstream.add(started.elapsed(), &exchange);
         self.note_misplaced(&exchange, merchant, resource.as_ref());
         exchange

@@ -67,6 +67,7 @@ fn not_sent(reason: NotSent) -> Problem {
         | NotSent::Tls
         | NotSent::Unwritten
         | NotSent::StreamRefused
+        | NotSent::NoStream
         | NotSent::Unwritable => bad_gateway("The merchant could not be reached."),
     }
 }

@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body;
 
 use super::exchange::Lost;
 use crate::domain::clock::Deadline;
@@ -17,7 +17,11 @@ use crate::domain::clock::Deadline;
 ///
 /// # Errors
 /// [`Lost`] says which bound it broke, or that it ended early.
-pub async fn collect(body: Incoming, max: usize, deadline: Deadline) -> Result<Bytes, Lost> {
+pub async fn collect(
+    body: impl Body<Data = Bytes> + Unpin,
+    max: usize,
+    deadline: Deadline,
+) -> Result<Bytes, Lost> {
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if declared > max {
         return Err(Lost::TooLarge);
@@ -25,7 +29,7 @@ pub async fn collect(body: Incoming, max: usize, deadline: Deadline) -> Result<B
     tokio::time::timeout_at(deadline.instant().into(), read(body, max)).await.unwrap_or(Err(Lost::SlowBody))
 }
 
-async fn read(mut body: Incoming, max: usize) -> Result<Bytes, Lost> {
+async fn read(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Result<Bytes, Lost> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {

@@ -2,46 +2,57 @@
 //! deadlines, and every way it can end told apart by the one question that matters for money: can
 //! the merchant have acted on it?
 
-use std::error::Error;
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, Uri};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dial::Connector;
 use super::exchange::{Answer, Carrier, Exchange, Lost, NotSent};
+use super::gate::Ticket;
+use super::http2::Http2Body;
+use super::pool::{Http1, Keeping, Need, Pool, Taken};
 use super::{Settings, body, inward};
 use crate::domain::clock::Deadline;
-use crate::registry::{Deadlines, MerchantEndpoint};
-
-/// Largest head of an HTTP/1.1 answer, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How long an HTTP/2 ping may go unanswered before its connection is given up.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::registry::{Deadlines, MerchantEndpoint, MerchantIdempotency};
 
 /// A request as it goes out. Cheap to clone: the body is shared.
-pub type Sendable = Request<Full<Bytes>>;
+pub type Sendable = Request<Bytes>;
 
 /// One merchant's connections.
 pub struct MerchantClient {
-    /// Keeps idle connections.
-    pooled: Client<Connector, Full<Bytes>>,
-    /// Opens a connection a request: for the second try of one that was never written.
-    fresh: Client<Connector, Full<Bytes>>,
+    /// For reads, those that settle doubt among them: they never stand behind a complete.
+    reads: Pool,
+    /// For everything else.
+    writes: Pool,
+    host: HeaderValue,
     deadlines: Deadlines,
     max_answer_bytes: usize,
+    /// Whether its word is taken that it did not process a request. One that does not honour keys may
+    /// have charged all the same, and a second request is then a second charge.
+    is_believed: bool,
+}
+
+/// The head of an answer, its body to come.
+struct Head {
+    response: Response<Either<Incoming, Http2Body>>,
+    carrier: Carrier,
+    /// To be used again, once the body is read.
+    connection: Option<Http1>,
 }
 
 /// Why there is no head of an answer.
 enum NoHead {
     NotSent(NotSent),
-    /// HTTP/2: on a stream above a `GOAWAY`'s last: not processed (RFC 9113 §6.8).
+    /// HTTP/2: on a stream above a `GOAWAY`'s last: not processed (RFC 9113 §6.8), as the peer says.
     GoneAway,
+    /// HTTP/2: `REFUSED_STREAM`: not processed (RFC 9113 §8.7), as the peer says.
+    Refused,
     Lost(Lost),
 }
 
@@ -51,47 +62,57 @@ impl MerchantClient {
         connector: Connector,
         endpoint: &MerchantEndpoint,
         deadlines: Deadlines,
+        idempotency: MerchantIdempotency,
         settings: &Settings,
     ) -> Self {
-        let build = |max_idle: usize| {
-            Client::builder(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(endpoint.pool_idle)
-                .pool_max_idle_per_host(max_idle)
-                // A repeat is decided below and nowhere else.
-                .retry_canceled_requests(false)
-                .http1_max_buf_size(MAX_HEAD_BYTES)
-                .http2_keep_alive_interval(settings.http2_ping)
-                .http2_keep_alive_timeout(PING_TIMEOUT)
-                .build(connector.clone())
+        let keeping = Keeping {
+            max_idle: settings.pool_max_idle.max(1),
+            idle_for: endpoint.pool_idle,
+            ping_every: settings.http2_ping,
+            connect: deadlines.connect,
         };
+        let pool = || Pool::new(connector.clone(), endpoint.base_url.clone(), keeping);
         Self {
-            pooled: build(settings.pool_max_idle.max(1)),
-            fresh: build(0),
+            reads: pool(),
+            writes: pool(),
+            host: host(&endpoint.base_url),
             deadlines,
             max_answer_bytes: settings.max_answer_bytes,
+            is_believed: idempotency == MerchantIdempotency::Keys,
         }
     }
 
-    /// Sends a request and reads its answer. The request is written at most once: only one of which
-    /// the connection said that nothing was written, or that it was above a `GOAWAY`'s last stream,
-    /// is tried again, once, on a connection of its own. Dropping the future closes an HTTP/1.1
-    /// connection or resets an HTTP/2 stream; the merchant may have acted all the same.
+    /// Sends a request and reads its answer. The request is written at most once, and never begun after
+    /// `deadline`: only one of which nothing was written, or of which a merchant that is believed says
+    /// that it was above a `GOAWAY`'s last stream, is tried again, once, on a connection of its own.
+    /// Dropping the future closes an HTTP/1.1 connection or resets an HTTP/2 stream; the merchant may
+    /// have acted all the same.
     pub async fn exchange(&self, request: Sendable, deadline: Deadline) -> Exchange {
         let started = Instant::now();
         let deadline = deadline.at_most(self.deadlines.total);
+        let is_read = request.method() == Method::GET;
+        let is_believed = self.is_believed || is_read;
+        let pool = if is_read { &self.reads } else { &self.writes };
+        let need = if is_believed { Need::Any } else { Need::Alive };
         let again = request.clone();
-        let head = match self.head(&self.pooled, request, deadline).await {
-            Err(NoHead::NotSent(NotSent::Unwritten) | NoHead::GoneAway) => {
-                self.head(&self.fresh, again, deadline).await
-            }
+        let head = match self.head(pool, request, need, deadline).await {
+            Err(NoHead::NotSent(NotSent::Unwritten)) => self.head(pool, again, Need::New, deadline).await,
+            Err(NoHead::GoneAway) if is_believed => self.head(pool, again, Need::New, deadline).await,
             first => first,
         };
         match head {
-            Ok((response, carrier)) => self.read(response, carrier, started, deadline).await,
+            Ok(Head { response, carrier, connection }) => {
+                let exchange = self.read(response, carrier, started, deadline).await;
+                if let (Some(connection), Exchange::Answered(_)) = (connection, &exchange) {
+                    pool.give_back(connection);
+                }
+                exchange
+            }
             Err(NoHead::NotSent(reason)) => Exchange::NotSent(reason),
-            Err(NoHead::GoneAway) => Exchange::NotSent(NotSent::StreamRefused),
+            Err(NoHead::GoneAway | NoHead::Refused) if is_believed => {
+                Exchange::NotSent(NotSent::StreamRefused)
+            }
+            Err(NoHead::GoneAway | NoHead::Refused) => Exchange::Lost(Lost::Reset),
             Err(NoHead::Lost(reason)) => Exchange::Lost(reason),
         }
     }
@@ -99,43 +120,69 @@ impl MerchantClient {
     /// Sends a request and waits for the head of its answer.
     async fn head(
         &self,
-        client: &Client<Connector, Full<Bytes>>,
-        mut request: Sendable,
+        pool: &Pool,
+        request: Sendable,
+        need: Need,
         deadline: Deadline,
-    ) -> Result<(Response<Incoming>, Carrier), NoHead> {
-        if deadline.has_passed() {
-            return Err(NoHead::NotSent(NotSent::ConnectTimeout));
-        }
-        // Set by the client when it has a connection for this request, before it hands it over:
-        // while it is not set, nothing can have been written.
-        let connection = capture_connection(&mut request);
-        let mut connected = connection.clone();
-        let first_byte = async {
-            drop(connected.wait_for_connection_metadata().await);
-            tokio::time::sleep(self.deadlines.first_byte).await;
-        };
-        let answered = tokio::select! {
-            biased;
-            answered = client.request(request) => Some(answered),
-            () = first_byte => None,
-            () = tokio::time::sleep_until(deadline.instant().into()) => None,
-        };
-        let handed_over = connection.connection_metadata().is_some();
-        match answered {
-            Some(Ok(response)) => Ok((response, Carrier::new(connection))),
-            Some(Err(error)) if handed_over => Err(read_failure(&error)),
-            // Where the connector gave no reason, a connection was lost on its way through the pool.
-            Some(Err(error)) => {
-                Err(NoHead::NotSent(find::<NotSent>(&error).copied().unwrap_or(NotSent::Unwritten)))
+    ) -> Result<Head, NoHead> {
+        let taken = pool.take(need, deadline).await.map_err(NoHead::NotSent)?;
+        let ticket = Ticket::new(deadline);
+        match taken {
+            Taken::Http1(mut connection) => {
+                connection.turn.give(ticket.clone(), connection.reused);
+                let answered = connection.sender.send_request(self.for_http1(request));
+                let response = self.wait(&ticket, deadline, answered, of_http1).await?;
+                let (response, carrier) = (response.map(Either::Left), connection.carrier.clone());
+                Ok(Head { response, carrier, connection: Some(connection) })
             }
-            None if handed_over => Err(NoHead::Lost(Lost::Timeout)),
-            None => Err(NoHead::NotSent(NotSent::ConnectTimeout)),
+            Taken::Http2(mut slot) => {
+                let (head, body) = for_http2(request);
+                let (answered, upload) = slot.send(head, body, &ticket).map_err(NoHead::NotSent)?;
+                let response = self.wait(&ticket, deadline, answered, of_http2).await?;
+                slot.heard();
+                let carrier = slot.connection().carrier.clone();
+                let (head, incoming) = response.into_parts();
+                let body = Http2Body::new(incoming, upload, slot, &head.headers);
+                let response = Response::from_parts(head, Either::Right(body));
+                Ok(Head { response, carrier, connection: None })
+            }
         }
+    }
+
+    async fn wait<T, E>(
+        &self,
+        ticket: &Ticket,
+        deadline: Deadline,
+        answered: impl Future<Output = Result<T, E>>,
+        read_failure: impl Fn(&E) -> NoHead,
+    ) -> Result<T, NoHead> {
+        let until = deadline.at_most(self.deadlines.first_byte);
+        // Whether anything left is decided with the ticket: once taken back, nothing will.
+        match tokio::time::timeout_at(until.instant().into(), answered).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) if ticket.withdraw() => Err(NoHead::NotSent(if deadline.has_passed() {
+                NotSent::ConnectTimeout
+            } else {
+                NotSent::Unwritten
+            })),
+            Ok(Err(error)) => Err(read_failure(&error)),
+            Err(_) if ticket.withdraw() => Err(NoHead::NotSent(NotSent::ConnectTimeout)),
+            Err(_) => Err(NoHead::Lost(Lost::Timeout)),
+        }
+    }
+
+    /// The request in origin form (RFC 9112 §3.2.1).
+    fn for_http1(&self, request: Sendable) -> Request<Full<Bytes>> {
+        let mut request = request.map(Full::new);
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
+        request.headers_mut().insert(HOST, self.host.clone());
+        request
     }
 
     async fn read(
         &self,
-        response: Response<Incoming>,
+        response: Response<Either<Incoming, Http2Body>>,
         carrier: Carrier,
         started: Instant,
         deadline: Deadline,
@@ -163,32 +210,38 @@ fn without_byte_order_mark(body: Bytes) -> Bytes {
     if body.starts_with(b"\xef\xbb\xbf") { body.slice(3..) } else { body }
 }
 
-/// What the failure of a request says that was handed to a connection.
-fn read_failure(error: &hyper_util::client::legacy::Error) -> NoHead {
-    if let Some(reset) = find::<h2::Error>(error).filter(|error| error.is_remote()) {
-        if reset.is_go_away() {
-            return NoHead::GoneAway;
-        }
-        if reset.reason() == Some(h2::Reason::REFUSED_STREAM) {
-            return NoHead::NotSent(NotSent::StreamRefused);
-        }
+/// The request without a body, which goes apart.
+fn for_http2(request: Sendable) -> (Request<()>, Bytes) {
+    let (mut head, body) = request.into_parts();
+    head.version = http::Version::HTTP_2;
+    if !body.is_empty() || head.method != Method::GET {
+        head.headers.insert(CONTENT_LENGTH, body.len().into());
     }
-    match find::<hyper::Error>(error) {
-        // hyper's only use of this: the request still stood in the queue of a connection that ended.
-        Some(error) if error.is_canceled() => NoHead::NotSent(NotSent::Unwritten),
-        Some(error) if error.is_parse() => NoHead::Lost(Lost::Malformed),
-        _ => NoHead::Lost(Lost::Reset),
-    }
+    (Request::from_parts(head, ()), body)
 }
 
-/// The first error of type `E` among an error and its sources.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        next = error.source();
+/// The `Host` of a URL: its authority, without the scheme's own port.
+fn host(url: &Uri) -> HeaderValue {
+    let own_port = if url.scheme_str() == Some("http") { 80 } else { 443 };
+    let text = match (url.host(), url.port_u16().filter(|port| *port != own_port)) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    };
+    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What the failure of a request says of which bytes may have left.
+fn of_http1(error: &hyper::Error) -> NoHead {
+    NoHead::Lost(if error.is_parse() { Lost::Malformed } else { Lost::Reset })
+}
+
+/// As [`of_http1`].
+fn of_http2(error: &h2::Error) -> NoHead {
+    if error.is_remote() && error.is_go_away() {
+        return NoHead::GoneAway;
     }
-    None
+    if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+        return NoHead::Refused;
+    }
+    NoHead::Lost(Lost::Reset)
 }

@@ -2,12 +2,12 @@
 //! meaning for the claim it ran under.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use hyper_util::client::legacy::connect::CaptureConnection;
 
 use crate::acp::wire::json::{Document, Value};
 use crate::acp::wire::syntax::Outline;
@@ -90,7 +90,7 @@ impl Answer {
             body,
             elapsed,
             is_replay: false,
-            connection: Carrier::unknown(),
+            connection: Carrier::default(),
             outline: OnceLock::new(),
         }
     }
@@ -125,28 +125,19 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The connection that carried an answer.
-#[derive(Clone, Default)]
-pub struct Carrier(Option<Arc<CaptureConnection>>);
+/// The connection that carried an answer, as far as it must be known afterwards.
+#[derive(Clone, Debug, Default)]
+pub struct Carrier(Arc<AtomicBool>);
 
 impl Carrier {
-    /// None that is known.
-    pub const fn unknown() -> Self {
-        Self(None)
-    }
-
-    /// This one.
-    pub fn new(connection: CaptureConnection) -> Self {
-        Self(Some(Arc::new(connection)))
-    }
-
     /// Gives it up: no other request goes over it.
     pub fn give_up(&self) {
-        if let Some(carrier) = &self.0
-            && let Some(connected) = carrier.connection_metadata().as_ref()
-        {
-            connected.poison();
-        }
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no other request may go over it.
+    pub fn is_given_up(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 
@@ -171,6 +162,9 @@ pub enum NotSent {
     /// The connection ended before the request was written, on a new connection too.
     #[error("the connection ended before the request was written")]
     Unwritten,
+    /// HTTP/2: it takes no more requests at once, on as many connections as are opened to it.
+    #[error("the merchant takes no more requests at once")]
+    NoStream,
     /// HTTP/2: `REFUSED_STREAM`, or a stream above a `GOAWAY`'s last (RFC 9113 §8.7).
     #[error("the merchant refused the stream unprocessed")]
     StreamRefused,
@@ -192,6 +186,7 @@ impl NotSent {
             Self::ConnectTimeout => "connect_timeout",
             Self::Tls => "tls",
             Self::Unwritten => "unwritten",
+            Self::NoStream => "no_stream",
             Self::StreamRefused => "stream_refused",
             Self::Unwritable => "unwritable",
             Self::NotConfigured => "not_configured",

@@ -9,7 +9,6 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Uri};
-use http_body_util::Full;
 
 use super::client::Sendable;
 use super::countersign::{Countersigner, acp_signature};
@@ -120,7 +119,7 @@ impl Addressee {
             }
         }
         let uri = self.uri(&outbound)?;
-        let mut request = Request::new(Full::new(outbound.body));
+        let mut request = Request::new(outbound.body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;

@@ -12,11 +12,15 @@ mod echo;
 mod envelope;
 mod exchange;
 mod forward;
+mod frames;
+mod gate;
 pub mod grant;
+mod http2;
 mod inward;
 mod names;
 mod outbound;
 mod outcome;
+mod pool;
 mod resolve;
 mod scrub;
 mod tls;
@@ -151,7 +155,8 @@ impl Pool {
         let addressee = Addressee::new(merchant)?;
         let config = tls.client_config(endpoint)?;
         let connector = Connector::new(config, endpoint.allow_private_addresses, merchant.deadlines.connect);
-        let client = MerchantClient::new(connector, endpoint, merchant.deadlines, settings);
+        let client =
+            MerchantClient::new(connector, endpoint, merchant.deadlines, merchant.idempotency, settings);
         Ok(Self { addressee, client })
     }
 }

@@ -245,3 +245,38 @@ async fn a_merchant_without_a_pool_is_not_sent_to() {
     let exchange = shop.merchants.send(&other, read(), Deadline::after(Duration::from_secs(1))).await;
     assert_eq!(not_sent(&exchange), Some(NotSent::NotConfigured));
 }
+
+#[tokio::test]
+async fn a_process_that_stood_still_while_it_connected_sends_nothing_when_it_wakes() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut received = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut received);
+        received
+    });
+    let shop = Shop::at(&format!("http://{address}"));
+    let deadline = Deadline::after(Duration::from_millis(300));
+    let exchange = shop.merchants.send(&shop.merchant, complete(), deadline);
+    // Connecting has begun when this is polled; nothing else runs meanwhile.
+    let stall = async { std::thread::sleep(Duration::from_millis(600)) };
+    let (exchange, ()) = tokio::join!(biased; exchange, stall);
+    assert_eq!(not_sent(&exchange), Some(NotSent::ConnectTimeout), "{exchange:?}");
+    assert_eq!(String::from_utf8_lossy(&server.await.unwrap()), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_behind_an_answer_end_the_connection_and_are_no_answer() {
+    let ours = json("200 OK", r#"{"id":"cs_1","status":"ready_for_payment"}"#);
+    let anothers = json("200 OK", r#"{"id":"cs_2","status":"ready_for_payment"}"#);
+    let (address, seen) = answering([ours, anothers].concat()).await;
+    let shop = Shop::at(&format!("http://{address}"));
+    for number in 0..2_000 {
+        let exchange = shop.send(read()).await;
+        let answer = exchange.answer().unwrap_or_else(|| panic!("{number}: {exchange:?}"));
+        let body = String::from_utf8_lossy(&answer.body);
+        assert!(body.contains("cs_1"), "{number}: {body}");
+    }
+    assert_eq!((seen.connections(), seen.requests().len()), (2_000, 2_000));
+}

@@ -85,6 +85,10 @@ enum Deed {
 
 /// Sends one complete to a server that does one deed a connection, the last one ever after.
 async fn exchange(deeds: &'static [Deed]) -> (Exchange, usize) {
+    exchange_at(MerchantIdempotency::Keys, deeds).await
+}
+
+async fn exchange_at(idempotency: MerchantIdempotency, deeds: &'static [Deed]) -> (Exchange, usize) {
     let authority = Authority::new();
     let directory = tempfile::tempdir().unwrap();
     let trusted = directory.path().join("ca.pem");
@@ -108,6 +112,7 @@ async fn exchange(deeds: &'static [Deed]) -> (Exchange, usize) {
     let shop = Shop::with(&format!("https://localhost:{}", address.port()), |merchant| {
         merchant.endpoint.ca_file = Some(trusted);
         merchant.deadlines.total = std::time::Duration::from_secs(3);
+        merchant.idempotency = idempotency;
     });
     let exchange = shop.complete().await;
     (exchange, seen.connections())
@@ -159,4 +164,15 @@ async fn a_stream_within_a_goaways_last_is_in_doubt() {
     let (exchange, connections) = exchange(&[Deed::GoAwayThenClose { last: 1 }]).await;
     assert!(matches!(exchange, Exchange::Lost(Lost::Reset)), "{exchange:?}");
     assert_eq!(connections, 1);
+}
+
+#[tokio::test]
+async fn a_merchant_without_keys_is_not_believed_that_it_did_not_process_a_complete() {
+    for deeds in [&[Deed::GoAway { last: 0 }, Deed::Answer], &[Deed::Reset(REFUSED_STREAM), Deed::Answer]] {
+        let (exchange, connections) = exchange_at(MerchantIdempotency::None, deeds).await;
+        assert!(matches!(exchange, Exchange::Lost(Lost::Reset)), "{exchange:?}");
+        let reading = read_complete(&exchange, &session(), MerchantIdempotency::None);
+        assert_eq!(reading.outcome, Outcome::InDoubt);
+        assert_eq!(connections, 1, "it was tried again");
+    }
 }

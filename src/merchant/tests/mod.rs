@@ -5,6 +5,7 @@ mod failing;
 mod headers;
 mod http2;
 mod server;
+mod streams;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
