@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -131,6 +131,7 @@ async fn converse<S: Service>(
         move |request: http::Request<Incoming>| {
             let under_way = activity.request();
             let (service, peer) = (Arc::clone(&service), peer.clone());
+            let bare = request.method() == http::Method::HEAD && request.version() == http::Version::HTTP_2;
             async move {
                 let response = if request.headers().len() > max {
                     too_many_headers()
@@ -138,7 +139,7 @@ async fn converse<S: Service>(
                     service.call(request, peer).await
                 };
                 drop(under_way);
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(if bare { without_content(response) } else { response })
             }
         }
     });
@@ -177,6 +178,16 @@ fn http2_builder(settings: &Settings) -> http2::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     builder
+}
+
+/// The answer to HEAD: the length that GET's would have, and no content (RFC 9110 §9.3.2). hyper sees
+/// to it in HTTP/1.1 only; in HTTP/2 content is a protocol error that ends the client's connection.
+fn without_content(response: http::Response<Full<Bytes>>) -> http::Response<Full<Bytes>> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.entry(http::header::CONTENT_LENGTH).or_insert(length.into());
+    }
+    http::Response::from_parts(head, Full::default())
 }
 
 /// What hyper itself answers in HTTP/1.1; HTTP/2 has no bound of its own on the number.

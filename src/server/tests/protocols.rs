@@ -27,6 +27,23 @@ async fn http_2_and_http_1_are_served_as_alpn_settles() {
 }
 
 #[tokio::test]
+async fn head_over_http_2_has_no_content_and_breaks_nothing_else() {
+    let server = start(|_| {}).await;
+    let mut client = client2(server.raw(b"h2").await).await.unwrap();
+    let length = text(client.send_request(request("/")).await.unwrap()).await.len();
+    // A neighbour that is under way on the same connection while HEAD is answered.
+    let waiting = tokio::spawn(client.send_request(request("/wait")));
+    server.mirror.arrived.acquire().await.unwrap().forget();
+    let mut head = request("/");
+    *head.method_mut() = http::Method::HEAD;
+    let response = client.send_request(head).await.unwrap();
+    assert_eq!(response.headers()["content-length"], length.to_string());
+    assert_eq!(text(response).await, "");
+    server.mirror.allowed.add_permits(1);
+    assert_eq!(text(waiting.await.unwrap().unwrap()).await.len(), length);
+}
+
+#[tokio::test]
 async fn a_client_without_tls_1_3_is_refused() {
     let server = start(|_| {}).await;
     let config = server.authority.builder(&[&rustls::version::TLS12]).with_no_client_auth();
