@@ -15,15 +15,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::seats::{Seat, Seats};
 use super::{Peer, Service};
 use crate::gateway::drain::Drain;
 use crate::telemetry::metrics::Metrics;
 
-/// Connections open at once: scrapers, probes and a few operators.
+/// Connections open at once: scrapers, probes and a few operators. One more, and the quietest gives way.
 const CONNECTIONS: usize = 64;
 /// Time for a request's head, the wait for it included: longer than scrapers' intervals.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -57,7 +57,7 @@ impl Admin {
     /// Serves until `end` completes; then finishes the answers under way.
     pub async fn run(self, listener: TcpListener, end: impl Future<Output = ()> + Send) {
         let admin = Arc::new(self);
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
+        let seats = Arc::new(Seats::new(CONNECTIONS));
         let connections = TaskTracker::new();
         let ending = CancellationToken::new();
         let mut end = std::pin::pin!(end);
@@ -74,11 +74,11 @@ impl Admin {
                     }
                 },
             };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
-            let (admin, ending) = (Arc::clone(&admin), ending.clone());
+            let Some(seat) = seats.take() else { continue };
+            let (admin, seats, ending) = (Arc::clone(&admin), Arc::clone(&seats), ending.clone());
             connections.spawn(async move {
-                admin.serve(stream, address, ending).await;
-                drop(slot);
+                admin.serve(stream, address, &seat, ending).await;
+                seats.leave(&seat);
             });
         }
         drop(listener);
@@ -87,17 +87,35 @@ impl Admin {
         connections.wait().await;
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr, ending: CancellationToken) {
+    async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        seat: &Arc<Seat>,
+        ending: CancellationToken,
+    ) {
         let peer = Peer { address, certificate: None };
+        let asking = Arc::clone(seat);
         let answer = service_fn(move |request| {
-            let (admin, peer) = (Arc::clone(&self), peer.clone());
-            async move { Ok::<_, Infallible>(admin.answer(request, peer).await) }
+            let (admin, peer, seat) = (Arc::clone(&self), peer.clone(), Arc::clone(&asking));
+            async move {
+                if !seat.begin() {
+                    return Ok::<_, Infallible>(plain(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        "closing\n".to_owned(),
+                    ));
+                }
+                let response = admin.answer(request, peer).await;
+                seat.end();
+                Ok(response)
+            }
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
         tokio::select! {
             _ = connection.as_mut() => {}
+            () = seat.lost() => {}
             () = ending.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;

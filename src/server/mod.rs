@@ -8,6 +8,7 @@ mod census;
 mod connection;
 mod listener;
 mod proxy;
+mod seats;
 mod shared;
 pub mod signals;
 #[cfg(test)]

@@ -69,3 +69,29 @@ async fn other_paths_go_to_the_operators_api_when_there_is_one() {
     assert!(told.get("GET", "/claims").await.1.starts_with("127.0.0.1:"));
     assert_eq!(told.get("GET", "/livez").await.1, "ok\n");
 }
+
+#[tokio::test]
+async fn silent_connections_keep_nobody_from_the_probes_and_end_no_answer_under_way() {
+    let mirror = Arc::new(Mirror { arrived: Semaphore::new(0), allowed: Semaphore::new(0) });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let admin = Admin::new(Arc::new(Metrics::new().unwrap()), Drain::new(PATIENCE), Box::new(|| Ok(())));
+    tokio::spawn(admin.with_operator(mirror.clone()).run(listener, std::future::pending()));
+    let connect = || async { client1(TcpStream::connect(address).await.unwrap()).await.unwrap() };
+
+    let mut busy = connect().await;
+    let waiting = tokio::spawn(busy.send_request(request("/wait")));
+    tokio::time::timeout(PATIENCE, mirror.arrived.acquire()).await.unwrap().unwrap().forget();
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut told = Told { client: connect().await };
+    assert_eq!(told.get("GET", "/livez").await, (200, "ok\n".to_owned()));
+    let oldest = silent.first_mut().unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, until_closed(oldest)).await.unwrap(), b"", "gives way");
+
+    mirror.allowed.add_permits(1);
+    let answered = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(answered.status(), 200);
+}
