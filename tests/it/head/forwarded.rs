@@ -244,14 +244,15 @@ async fn b1_bodies_travel_byte_for_byte_both_ways() {
     );
     let cart = json!({"line_items": [{"id": "item_lamp"}], "currency": "usd"});
     let carted = alpha.post("/m/lamps/carts", &cart).send().await.unwrap();
-    let cart_path = format!("/m/lamps/carts/{}", carted.text("/id").unwrap());
+    let cart = carted.text("/id").unwrap();
+    let cart_path = format!("/m/lamps/carts/{cart}");
     let plain = format!("{{{odd}}}");
     for (kind, method, path, id, body) in [
         (CallKind::Update, Method::POST, path.clone(), session.as_str(), plain.as_str()),
         (CallKind::Complete, Method::POST, format!("{path}/complete"), &session, &complete),
         (CallKind::Read, Method::GET, path.clone(), &session, ""),
         (CallKind::Create, Method::POST, sessions.to_owned(), "cs_new", &plain),
-        (CallKind::CartUpdate, Method::PUT, cart_path, "cart", &plain),
+        (CallKind::CartUpdate, Method::PUT, cart_path, &cart, &plain),
     ] {
         let told = if kind == CallKind::Update {
             answer(id).replace("completed", "ready_for_payment")
