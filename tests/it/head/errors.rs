@@ -225,7 +225,8 @@ async fn h8_a_merchants_error_reaches_the_agent_as_an_acp_error_of_the_same_stat
         let told = [
             (400, Canned::status(400)),
             (400, odd_kind),
-            (404, Canned::html(404)),
+            (404, Canned::status(404)),
+            (410, Canned::html(410)),
             (409, Canned::status(409)),
             (429, Canned::too_many_requests(3)),
             (429, canned(429, r#"{"type":"rate_limit_exceeded","code":"slow_down","message":"m"}"#)),
@@ -236,6 +237,8 @@ async fn h8_a_merchants_error_reaches_the_agent_as_an_acp_error_of_the_same_stat
             (502, Canned::redirect(302)),
             (502, Canned::html(200)),
             (502, canned(201, "{\"id\":")),
+            // What stands in front of a merchant answers so by itself.
+            (502, Canned::html(404)),
         ];
         for (index, (status, told)) in told.into_iter().enumerate() {
             world.lamps.behave_once(CallKind::Create, Behaviour::Instead(told));
