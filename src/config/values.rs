@@ -155,11 +155,14 @@ pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
     .into()
 }
 
-/// Whether it ends as files do, in a short word after a full stop: no secret's alphabet gives that.
+/// Whether it ends as files do, in a short word after a full stop, and is no URL, which may carry a
+/// credential: no secret's alphabet gives that.
 fn is_plainly_a_path(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
-        (2..=10).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_lowercase())
-    })
+    let is_no_url = path.to_str().is_some_and(|text| !text.contains([':', '@']));
+    is_no_url
+        && path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| {
+            (2..=10).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_lowercase())
+        })
 }
 
 /// `sha256:` and 64 hexadecimal digits.

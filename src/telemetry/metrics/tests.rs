@@ -22,6 +22,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.store_operation("embedded", "commit", "applied", SECOND);
     metrics.claim("charged");
     metrics.set_unresolved("in_doubt", 2, SECOND);
+    metrics.second_answer("order");
     metrics.session_fault("option_not_offered");
     metrics.connection_ready("h2");
     metrics.connection_refused("all");

@@ -79,5 +79,6 @@ async fn a_repeated_cancel_cancels_once() {
     assert_eq!(world.lamps.calls_of(CallKind::Cancel).len(), 1);
     let token = try_mint(&alpha, "lamps", &session, GOOD_CARD, 1).await;
     assert_eq!(token.status, 422, "nothing is minted for a session that has ended");
-    assert_eq!(post(&alpha, format!("{}/complete", path_of(&session)), &payment("vt_1")).await.status, 422);
+    let paid = post(&alpha, format!("{}/complete", path_of(&session)), &payment("vt_1")).await;
+    assert_eq!((paid.status.as_u16(), paid.code().as_deref()), (409, Some("checkout_session_closed")));
 }
