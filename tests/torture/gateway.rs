@@ -19,6 +19,8 @@ static FAKE_TIME: LazyLock<PathBuf> = LazyLock::new(|| {
     let libraries = places.map(|place| place.path().join("faketime/libfaketime.so.1"));
     libraries.into_iter().find(|library| library.exists()).unwrap_or_default()
 });
+/// How a start ends that finds no store.
+const NO_STORE: &str = "the store does not open: no node answers";
 /// How often it is looked whether it is.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -94,6 +96,15 @@ impl Gateway {
                 return Ok(());
             }
             if let Some(status) = self.exited() {
+                // A store that does not answer at a start ends it, and whoever watches over the process
+                // starts it again.
+                if self.end_of_log().lines().last().is_some_and(|line| line.contains(NO_STORE))
+                    && Instant::now() < end
+                {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    self.start();
+                    continue;
+                }
                 return Err(format!("a gateway ended by itself, {status}:\n{}", self.end_of_log()));
             }
             if Instant::now() > end {

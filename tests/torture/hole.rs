@@ -22,11 +22,15 @@ impl Hole {
         let address = listener.local_addr().unwrap();
         let swallowed = watch::Sender::new(());
         let hole = Self { address, swallowed: swallowed.clone() };
-        tokio::spawn(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(pass(near, port, swallowed.subscribe()));
-            }
+        // A thread of its own: what passes here must not wait for the agents' work.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::from_std(listener).unwrap();
+                while let Ok((near, _)) = listener.accept().await {
+                    tokio::spawn(pass(near, port, swallowed.subscribe()));
+                }
+            });
         });
         hole
     }
