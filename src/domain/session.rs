@@ -137,7 +137,7 @@ pub struct OpenMutation {
 /// Who is running now: what a lease, an attempt or a mutation is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// Elapsed time as an instant ([`Clock::steady`](super::clock::Clock::steady)): what spans go by,
+    /// Elapsed time as an instant ([`Clock::steady`]): what spans go by,
     /// and the marks they begin at.
     pub now: Timestamp,
     /// The latest of our clocks: what is past for it is refused.
