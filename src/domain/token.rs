@@ -58,6 +58,8 @@ pub enum Instrument<S> {
         /// The provider's token.
         token: S,
     },
+    /// Vault rail: the card was sealed here, and is not any more, because nothing may fetch it again.
+    Deleted,
 }
 
 /// The states of a token.
@@ -154,6 +156,24 @@ impl<S> Token<S> {
             TokenState::Consumed { .. } => Standing::Consumed,
             TokenState::Revoked { .. } => Standing::Revoked,
         }
+    }
+
+    /// Whether it has ended: spent, withdrawn, or expired without a claim that holds it.
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        match self.standing(now) {
+            Standing::Active | Standing::Claimed => false,
+            Standing::Consumed | Standing::Expired | Standing::Revoked => true,
+        }
+    }
+
+    /// Deletes the sealed card, security code and cryptogram with it: for a token that no redeem may
+    /// fetch a card by any more. Whether there was one.
+    pub fn delete_card(&mut self) -> bool {
+        let is_here = matches!(self.instrument, Instrument::Sealed { .. });
+        if is_here {
+            self.instrument = Instrument::Deleted;
+        }
+        is_here
     }
 
     /// Whether it can still lead to a charge.

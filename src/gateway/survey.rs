@@ -1,11 +1,13 @@
 //! The survey: goes through all tokens a page at a time and all open claims, counts them for the gauges,
-//! seals old cards under the current key, and destroys the keys of CVCs nobody needs any more.
+//! seals old cards under the current key, deletes those of tokens that have expired, and destroys the keys
+//! of CVCs nobody needs any more.
 //! Paced, so that its cost a second does not grow with what is stored.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Gateway;
+use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
 use crate::domain::session::{ClaimStanding, Session, SessionKind};
@@ -99,7 +101,11 @@ impl Gateway {
             {
                 survey.in_use.insert(sealed.key.clone());
             }
-            self.reseal(&token).await?;
+            if token.has_ended(earliest) {
+                self.delete_card(token).await?;
+            } else {
+                self.reseal(token).await?;
+            }
         }
         survey.after = page.last().map(|(key, _)| key.clone());
         if survey.after.is_none() {
@@ -167,25 +173,37 @@ impl Gateway {
         self.observer.log().event(Level::Error, "record_unreadable", &[("kind", Value::Text(kind))]);
     }
 
+    /// Deletes the card of a token that has expired, which no transition tells; and of one that ended
+    /// under a release that kept it.
+    async fn delete_card(&self, mut token: PaymentToken) -> Result<(), StoreError> {
+        let sealed = token.instrument.clone();
+        if token.delete_card() { self.exchange(&token, &sealed).await } else { Ok(()) }
+    }
+
     /// Seals a token's card under the current key, so that an old key can leave the ring.
-    async fn reseal(&self, token: &PaymentToken) -> Result<(), StoreError> {
-        let Ok(Some(instrument)) = self.vault.reseal(token) else { return Ok(()) };
+    async fn reseal(&self, mut token: PaymentToken) -> Result<(), StoreError> {
+        let Ok(Some(instrument)) = self.vault.reseal(&token) else { return Ok(()) };
+        let sealed = std::mem::replace(&mut token.instrument, instrument);
+        self.exchange(&token, &sealed).await
+    }
+
+    /// Writes a token's instrument in place of the one that was read.
+    async fn exchange(&self, token: &PaymentToken, read: &Instrument<Sealed>) -> Result<(), StoreError> {
         let allowance = &token.allowance;
         let address = self
             .ledger
             .address(SessionKind::Checkout, &allowance.merchant, &allowance.session)
             .with_token(&token.id);
-        let resealed = self
+        let exchanged = self
             .ledger
             .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
-                let current =
-                    view.token.as_mut().filter(|current| current.instrument == token.instrument).ok_or(())?;
-                current.instrument = instrument.clone();
+                let current = view.token.as_mut().filter(|current| current.instrument == *read).ok_or(())?;
+                current.instrument = token.instrument.clone();
                 Ok(())
             })
             .await?;
         // It changed meanwhile: the next pass sees it again.
-        let _: Result<(), ()> = resealed;
+        let _: Result<(), ()> = exchanged;
         Ok(())
     }
 }

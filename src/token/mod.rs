@@ -32,7 +32,12 @@ pub type PaymentToken = Token<Sealed>;
 
 impl Stored for PaymentToken {
     const KIND: Kind = Kind::Token;
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
+
+    fn lacking(format: u8) -> Option<&'static [u8]> {
+        // Format 2 has one more kind of instrument, which no record of format 1 names.
+        (format == 1).then_some(&[])
+    }
 }
 
 /// The key of a token's record: the id alone finds it.
@@ -49,4 +54,49 @@ pub fn times(token: &PaymentToken, now: Timestamp) -> Times {
         }
     };
     Times { expires_at, due: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::allowance::Allowance;
+    use crate::domain::id::{AgentId, KeyId, MerchantId, SessionId};
+    use crate::domain::money::{Currency, MinorUnits, Money};
+    use crate::domain::token::Instrument;
+    use crate::records::StoreError;
+    use crate::records::codec::{decode, encode};
+
+    #[test]
+    fn a_token_written_before_cards_were_deleted_is_read_with_its_card() {
+        let card = Sealed { key: KeyId::parse("seal-1").unwrap(), bytes: Bytes::from_static(b"card") };
+        let now = Timestamp::from_unix_seconds(1_000);
+        let token = PaymentToken {
+            id: TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap(),
+            allowance: Allowance {
+                agent: AgentId::parse("agent").unwrap(),
+                merchant: MerchantId::parse("shop").unwrap(),
+                session: SessionId::parse("cs_1").unwrap(),
+                cap: Money {
+                    amount: MinorUnits::new(1_000).unwrap(),
+                    currency: Currency::parse("usd").unwrap(),
+                },
+                expires_at: now,
+            },
+            created_at: now,
+            instrument: Instrument::Sealed { card, perishable: None },
+            grant: String::new(),
+            card_fingerprint: [0; 32],
+            state: TokenState::Active,
+            attempts: 0,
+            exposed: false,
+        };
+        let mut bytes = encode(&token).unwrap().to_vec();
+        assert_eq!(bytes[0], 2);
+        bytes[0] = 1;
+        assert_eq!(decode::<PaymentToken>(&bytes), Ok(token));
+        bytes[0] = 3;
+        assert_eq!(decode::<PaymentToken>(&bytes), Err(StoreError::Corrupt), "of a later release");
+    }
 }

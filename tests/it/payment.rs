@@ -2,6 +2,7 @@
 
 mod attempts;
 mod certificates;
+mod deletion;
 mod epochs;
 mod keys;
 mod limits;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::settle::drop_perishable;
 use super::{Ending, Present, Session, note_life};
 use crate::domain::id::ClaimId;
 use crate::domain::money::Money;
-use crate::domain::token::{RevokeReason, Token, TokenState};
+use crate::domain::token::{Instrument, RevokeReason, Token, TokenState};
 
 /// What a merchant or its provider asks for.
 #[derive(Clone, Debug)]
@@ -98,6 +97,8 @@ pub fn redeem<S>(
         Some(first) if present.is_within(first, request.replay_window) => Redeemed::Again,
         Some(_) => return Err(RedeemRefusal::Gone),
         None if token.exposed && !request.every_claim => return Err(RedeemRefusal::AlreadyExposed),
+        // Deleted with an earlier claim, when the merchant was not yet given it every claim.
+        None if matches!(token.instrument, Instrument::Deleted) => return Err(RedeemRefusal::AlreadyExposed),
         None => Redeemed::First,
     };
     // From here on nothing is refused.
@@ -147,7 +148,7 @@ pub fn revoke<S>(
         TokenState::Active => {
             token.state = TokenState::Revoked { at: now, reason: RevokeReason::Agent };
             session.forget_token(&token.id);
-            drop_perishable(token);
+            token.delete_card();
             Ok(Revoked::Now)
         }
         TokenState::Claimed { claim } => {

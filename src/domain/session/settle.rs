@@ -102,7 +102,7 @@ pub(super) fn settle_late<S>(
     {
         session.forget_token(&token.id);
         token.state = TokenState::Consumed { claim: claim.clone(), at: now };
-        drop_perishable(token);
+        token.delete_card();
     }
     Settlement::ChargedLate
 }
@@ -114,7 +114,7 @@ pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now
         session.forget_token(&token.id);
         token.state = TokenState::Consumed { claim: claim.id.clone(), at: now };
         token.exposed |= claim.redeemed_at.is_some();
-        drop_perishable(token);
+        token.delete_card();
     }
     session.ending = Some(Ending::Charged { claim: Some(claim.id) });
     Settlement::Charged
@@ -139,6 +139,10 @@ pub(super) fn release<S>(
     if redeemed {
         token.exposed = true;
         drop_perishable(token);
+        // The merchant has it, and is not given it a second time.
+        if session.signs.card_kept {
+            token.delete_card();
+        }
     }
     if redeemed || answered {
         token.attempts = token.attempts.saturating_add(1);
@@ -152,13 +156,16 @@ pub(super) fn release<S>(
     };
     if !token.is_live(now) {
         session.forget_token(&token.id);
-        drop_perishable(token);
+    }
+    // One that has only expired is the survey's, which goes by a clock that destroys nothing too early.
+    if matches!(token.state, TokenState::Revoked { .. }) {
+        token.delete_card();
     }
     Settlement::Released
 }
 
-/// Forgets CVC and cryptogram: after redemption or the token's end they must not exist.
-pub(super) fn drop_perishable<S>(token: &mut Token<S>) {
+/// Forgets CVC and cryptogram: once redeemed they must not exist (PCI DSS 3.3).
+fn drop_perishable<S>(token: &mut Token<S>) {
     if let Instrument::Sealed { perishable, .. } = &mut token.instrument {
         *perishable = None;
     }

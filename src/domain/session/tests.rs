@@ -283,12 +283,36 @@ fn a_refusal_releases_the_token_and_marks_it_exposed_only_if_the_card_left() {
 #[test]
 fn an_exposed_card_goes_out_again_only_where_the_merchant_wants_it_every_claim() {
     let mut world = World::claimed();
-    world.redeem("c1", 1, 1).unwrap();
+    let every =
+        |claim| Redeem { claim: claim_id(claim), amount: money(1), replay_window: REPLAY, every_claim: true };
+    redeem(&mut world.session, &world.token, &every("c1"), present(1)).unwrap();
     world.settle("c1", 1, REFUSED, 2);
+    assert_eq!(world.token.instrument, Instrument::Sealed { card: 1, perishable: None });
     world.begin("c2", 3).unwrap();
     assert_eq!(world.redeem("c2", 1, 3), Err(RedeemRefusal::AlreadyExposed));
+    assert_eq!(redeem(&mut world.session, &world.token, &every("c2"), present(3)), Ok(Redeemed::First));
+}
+
+#[test]
+fn a_card_its_merchant_keeps_is_deleted_with_the_claim_and_comes_from_nowhere_again() {
+    let mut world = World::claimed();
+    world.redeem("c1", 1, 1).unwrap();
+    assert!(matches!(world.token.instrument, Instrument::Sealed { .. }), "it may be fetched again");
+    world.settle("c1", 1, REFUSED, 2);
+    assert_eq!(world.token.instrument, Instrument::Deleted);
+    assert_eq!(world.token.standing(at(3)), Standing::Active);
+    world.begin("c2", 3).unwrap();
     let every = Redeem { claim: claim_id("c2"), amount: money(1), replay_window: REPLAY, every_claim: true };
-    assert_eq!(redeem(&mut world.session, &world.token, &every, present(3)), Ok(Redeemed::First));
+    let refused = redeem(&mut world.session, &world.token, &every, present(3));
+    assert_eq!(refused, Err(RedeemRefusal::AlreadyExposed));
+}
+
+#[test]
+fn a_claim_that_ends_after_its_token_expired_leaves_the_card_to_a_clock_that_is_certain() {
+    let mut world = World::claimed();
+    assert_eq!(world.settle("c1", 1, REFUSED, EXPIRY), Settlement::Released);
+    assert!(matches!(world.token.instrument, Instrument::Sealed { .. }));
+    assert!(world.token.has_ended(at(EXPIRY)) && world.token.delete_card() && !world.token.delete_card());
 }
 
 #[test]
@@ -834,6 +858,9 @@ proptest! {
                 (Some(_), other) => prop_assert!(false, "an open claim over {:?}", other),
                 (None, TokenState::Claimed { .. }) => prop_assert!(false, "a token held by nothing"),
                 (None, _) => {}
+            }
+            if let TokenState::Consumed { .. } | TokenState::Revoked { .. } = world.token.state {
+                prop_assert_eq!(&world.token.instrument, &Instrument::Deleted);
             }
             if consumed_before {
                 let still_consumed = matches!(world.token.state, TokenState::Consumed { .. });

@@ -144,8 +144,8 @@ impl Trace {
                 prop_assert!(held, "held by nothing: {:?}", token);
             }
             if let TokenState::Consumed { .. } | TokenState::Revoked { .. } = token.state {
-                let gone = matches!(token.instrument, Instrument::Sealed { perishable: None, .. });
-                prop_assert!(gone, "a security code outlived {:?}", token);
+                let gone = matches!(token.instrument, Instrument::Deleted);
+                prop_assert!(gone, "a card outlived {:?}", token);
             }
         }
         Ok(())
