@@ -1,5 +1,5 @@
 //! The merchants: sample shops that charge whatever they are asked to charge, one honouring
-//! idempotency keys and the others ignoring them, and how they misbehave.
+//! idempotency keys, one honouring them too late and the others ignoring them, and how they misbehave.
 
 use std::time::Duration;
 
@@ -25,6 +25,12 @@ pub const NARROW: &str = "narrow";
 /// The streams of its connections.
 pub const STREAMS: u32 = 8;
 
+/// The merchant that is said to honour idempotency keys, and takes note of one only with its answer:
+/// what reaches it again while it is at work it charges for again.
+pub const LATE: &str = "late";
+/// Of a hundred of its completes, so many take longer than the gateway waits.
+const SLOW_COMPLETES: u64 = 25;
+
 /// A merchant.
 pub struct Merchant {
     /// Its id at the gateway.
@@ -36,7 +42,14 @@ pub struct Merchant {
 impl Merchant {
     /// Perhaps spoils the next call of a kind, so many times in a hundred.
     pub fn misbehave(&self, kind: CallKind, percent: u64, dice: &mut Dice) {
-        let behaviour = if dice.chance(percent) { self.mischief(kind, dice) } else { Behaviour::Good };
+        let is_slow = self.id == LATE && kind == CallKind::Complete && percent > 0;
+        let behaviour = if is_slow && dice.chance(SLOW_COMPLETES) {
+            Behaviour::Delay(TOO_LONG)
+        } else if dice.chance(percent) {
+            self.mischief(kind, dice)
+        } else {
+            Behaviour::Good
+        };
         self.shop.behave_once(kind, behaviour);
     }
 
@@ -44,7 +57,7 @@ impl Merchant {
     /// an answer that denies a charge it has made is beyond any gateway.
     fn mischief(&self, kind: CallKind, dice: &mut Dice) -> Behaviour {
         let mut ways = mischief(kind);
-        if self.id != KEYED && kind == CallKind::Complete {
+        if !honours_keys(self.id) && kind == CallKind::Complete {
             // Where keys are honoured, 421 says that nothing was done.
             ways.push(Behaviour::After(Canned::html(421)));
         }
@@ -65,6 +78,11 @@ impl Merchant {
             })
             .collect()
     }
+}
+
+/// Whether operators say of it that it honours idempotency keys.
+pub fn honours_keys(id: &str) -> bool {
+    [KEYED, LATE].contains(&id)
 }
 
 fn mischief(kind: CallKind) -> Vec<Behaviour> {

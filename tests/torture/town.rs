@@ -1,4 +1,4 @@
-//! Everything that runs: a store, one or two gateways on it, three merchants, and what they need to
+//! Everything that runs: a store, one or two gateways on it, four merchants, and what they need to
 //! know of each other.
 
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use countersign::quickstart::shop::{Shop, ShopSettings};
 use tokio::sync::Mutex;
 
 use crate::gateway::Gateway;
-use crate::merchants::{DEADLINE, KEYED, KEYLESS, Merchant, NARROW, STREAMS};
+use crate::merchants::{DEADLINE, KEYED, KEYLESS, LATE, Merchant, NARROW, STREAMS, honours_keys};
 use crate::notebook::Notebook;
 use crate::papers::Papers;
 use crate::store::{Engine, RedisSettings, Store};
@@ -82,11 +82,12 @@ impl Town {
         let mut merchants = Vec::new();
         let papers = Papers::make(directory.path(), &certificates, certificate);
         let papers_credential = secret();
-        for id in [KEYED, KEYLESS, NARROW] {
+        for id in [KEYED, KEYLESS, NARROW, LATE] {
             let redeemer = if id == NARROW { Arc::clone(&papers_credential) } else { secret() };
             let mut settings =
                 ShopSettings::new(id, certificates.clone(), secret(), redeemer, Arc::clone(&clock));
-            settings.idempotency = id == KEYED;
+            settings.idempotency = honours_keys(id);
+            settings.late_keys = id == LATE;
             // A second complete that reaches it is a second charge.
             settings.careless = true;
             // A broken connection takes everything on it along, or one request.
