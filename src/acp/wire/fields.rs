@@ -7,6 +7,15 @@ use std::collections::BTreeMap;
 use super::WireError;
 use super::json::{Object, Text, Value};
 
+/// The longest text for which the schema sets no bound, in characters: what is kept is bounded.
+pub const LONGEST_TEXT: usize = 512;
+/// Of a text that is judged by its meaning, which bounds it.
+pub const BY_MEANING: usize = usize::MAX;
+/// The most members of a map.
+const MOST_PAIRS: usize = 64;
+/// The most bytes of a map's names and values together.
+const MOST_PAIR_BYTES: usize = 8 << 10;
+
 /// An object of the request and where it stands.
 pub struct Fields<'a> {
     object: Object<'a>,
@@ -70,16 +79,19 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| WireError::structural("This is not one of the defined values.", self.at(name)))
     }
 
-    /// A map from strings to strings that must be there.
+    /// A map from strings to strings that must be there, of at most [`MOST_PAIRS`] and
+    /// [`MOST_PAIR_BYTES`].
     pub fn map(&self, name: &'static str) -> Result<BTreeMap<String, String>, WireError> {
-        let entries = self.required(name)?.object().and_then(|object| {
-            let entries =
-                object.members().map(|(key, value)| Some((key.to_owned(), value.text()?.to_owned())));
-            entries.collect::<Option<BTreeMap<_, _>>>()
-        });
-        entries.ok_or_else(|| {
-            WireError::structural("This must be an object whose values are all strings.", self.at(name))
-        })
+        let structural = |message| WireError::structural(message, self.at(name));
+        let no_map = || structural("This must be an object whose values are all strings.");
+        let object = self.required(name)?.object().ok_or_else(no_map)?;
+        let pairs = object.members().map(|(key, value)| Some((key, value.text()?)));
+        let pairs: Vec<_> = pairs.collect::<Option<_>>().ok_or_else(no_map)?;
+        let bytes: usize = pairs.iter().map(|(key, text)| key.len() + text.as_str().len()).sum();
+        if pairs.len() > MOST_PAIRS || bytes > MOST_PAIR_BYTES {
+            return Err(structural("This may have 64 members, and 8 KiB of names and values in all."));
+        }
+        Ok(pairs.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect())
     }
 }
 

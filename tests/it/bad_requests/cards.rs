@@ -121,6 +121,55 @@ async fn a_card_or_allowance_of_the_wrong_shape_is_400() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_than_the_vault_takes_is_400_and_names_its_place() {
+    let bench = Bench::start("").await;
+    let long = "x".repeat(513);
+    let pairs = |count: usize, value: &str| -> Value {
+        (0..count).map(|n| (format!("k{n}"), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    };
+    let address = json!({
+        "name": "Ada", "line_one": "1 Main St", "city": "Springfield", "state": long, "country": "US",
+        "postal_code": "62701"
+    });
+    let mut table = rows(
+        &bench,
+        400,
+        vec![
+            ("/payment_method/name", json!(long)),
+            ("/payment_method/cryptogram", json!(long)),
+            ("/payment_method/display_wallet_type", json!(long)),
+            ("/payment_method/display_brand", json!(long)),
+            ("/payment_method/checks_performed", json!(vec!["avs"; 17])),
+            ("/payment_method/metadata", pairs(65, "")),
+            ("/payment_method/metadata", pairs(1, &"x".repeat(8 << 10))),
+            ("/metadata", pairs(65, "")),
+            ("/metadata", pairs(1, &"x".repeat(8 << 10))),
+            // Little to say, and long to write.
+            ("/payment_method/metadata", json!({ "x".repeat((8 << 10) + 1): "" })),
+        ],
+    );
+    let body = changed(&bench, "/billing_address", Some(address));
+    let refusal = refused_at(400, "invalid_card", "$.billing_address.state");
+    table.push(signed("a state of 513 characters", Base::Mint, body, refusal));
+    // As long as each member is, they are too long together.
+    let body = changed(&bench, "/payment_method/metadata", Some(pairs(3, &"\u{1}".repeat(2_700))));
+    let refusal = refused_at(400, "invalid_card", "$.payment_method");
+    table.push(signed("a card of more than 16 KiB", Base::Mint, body, refusal));
+    bench.run(table).await;
+    // All of it at its bound is taken.
+    let mut request = bench.mint();
+    for (pointer, value) in [
+        ("/payment_method/metadata", pairs(64, &"x".repeat(120))),
+        ("/metadata", pairs(64, &"x".repeat(120))),
+        ("/payment_method/name", json!("\u{e9}".repeat(512))),
+    ] {
+        *request.pointer_mut(pointer).unwrap() = value;
+    }
+    let minted = bench.alpha.post("/agentic_commerce/delegate_payment", &request).send().await.unwrap();
+    assert_eq!(minted.status, 201, "{:?}", minted.json());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_card_or_allowance_of_the_wrong_meaning_is_422() {
     let bench = Bench::start("").await;
     let mut table = rows(

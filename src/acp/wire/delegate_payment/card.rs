@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::acp::Settings;
 use crate::acp::version::Version;
 use crate::acp::wire::WireError;
-use crate::acp::wire::fields::{Fields, word};
+use crate::acp::wire::fields::{BY_MEANING, Fields, LONGEST_TEXT, word};
 use crate::acp::wire::json::{Text, Value};
 use crate::domain::card::{Cvc, Pan};
 use crate::domain::clock::Timestamp;
@@ -116,8 +116,10 @@ const KNOWN: [&str; 17] = [
 
 const CHECKS: [(&str, &str); 4] = [("avs", "avs"), ("cvv", "cvv"), ("ani", "ani"), ("auth0", "auth0")];
 
-/// No limit in the schema; the body's own limit bounds it.
-const UNBOUNDED: usize = usize::MAX;
+/// The most bytes of a card as JSON, whatever is within its bounds: what is sealed is no longer.
+const MOST_BYTES: usize = 16 << 10;
+/// The most checks that are named.
+const MOST_CHECKS: usize = 16;
 
 impl CardData {
     /// Reads `payment_method`. The shape of every member is judged before the meaning of any, so
@@ -131,19 +133,19 @@ impl CardData {
         let fields = Fields::open(value, "$.payment_method", &KNOWN)?;
         fields.word("type", &[("card", ())])?;
         let number_kind = fields.word("card_number_type", &NumberKind::WORDS)?;
-        let number = fields.text("number", UNBOUNDED)?;
+        let number = fields.text("number", BY_MEANING)?;
         let exp_month = fields.optional_text("exp_month", 2)?;
         let exp_year = fields.optional_text("exp_year", 4)?;
-        let holder_name = fields.optional_text("name", UNBOUNDED)?;
+        let holder_name = fields.optional_text("name", LONGEST_TEXT)?;
         let cvc = fields.optional_text("cvc", 4)?;
-        let cryptogram = fields.optional_text("cryptogram", UNBOUNDED)?;
+        let cryptogram = fields.optional_text("cryptogram", LONGEST_TEXT)?;
         let eci_value = fields.optional_text("eci_value", 2)?;
         let checks_performed = checks_performed(&fields)?;
         // 6 or 8 by version and file; the wider one everywhere (`acp/protocol.md` C7).
         let iin = fields.optional_text("iin", 8)?;
         let funding = fields.word("display_card_funding_type", &Funding::WORDS)?;
-        let display_wallet_type = fields.optional_text("display_wallet_type", UNBOUNDED)?;
-        let display_brand = fields.optional_text("display_brand", UNBOUNDED)?;
+        let display_wallet_type = fields.optional_text("display_wallet_type", LONGEST_TEXT)?;
+        let display_brand = fields.optional_text("display_brand", LONGEST_TEXT)?;
         let display_last4 = fields.optional_text("display_last4", 4)?;
         let four_digits = |text: &str| text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
         if version.exact_last4() && display_last4.as_ref().is_some_and(|text| !four_digits(text.as_str())) {
@@ -151,6 +153,9 @@ impl CardData {
         }
         let is_virtual = is_virtual(&fields, settings)?;
         let metadata = fields.map("metadata")?;
+        if value.raw().len() > MOST_BYTES {
+            return Err(WireError::structural("This is longer than 16 KiB.", "$.payment_method"));
+        }
 
         let number = match number_kind {
             NumberKind::Fpan => Pan::parse_fpan(number.as_str()),
@@ -196,11 +201,14 @@ impl CardData {
 
 fn checks_performed(fields: &Fields<'_>) -> Result<Vec<&'static str>, WireError> {
     let Some(value) = fields.get("checks_performed") else { return Ok(Vec::new()) };
-    let checks =
+    let structural = |message| WireError::structural(message, fields.at("checks_performed"));
+    let checks: Option<Vec<_>> =
         value.array().and_then(|checks| checks.into_iter().map(|check| word(check, &CHECKS)).collect());
-    checks.ok_or_else(|| {
-        WireError::structural("This must be an array of defined checks.", fields.at("checks_performed"))
-    })
+    let checks = checks.ok_or_else(|| structural("This must be an array of defined checks."))?;
+    if checks.len() > MOST_CHECKS {
+        return Err(structural("This may have 16 elements."));
+    }
+    Ok(checks)
 }
 
 /// Optional in the schema, required in DP §3.3: by configuration (`acp/protocol.md` C5).

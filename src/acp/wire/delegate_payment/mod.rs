@@ -16,7 +16,7 @@ pub use card::{CardData, Funding, NumberKind};
 pub use vault::{VaultJson, VaultJsonError, merge_vault_json};
 
 use super::WireError;
-use super::fields::Fields;
+use super::fields::{BY_MEANING, Fields, LONGEST_TEXT};
 use super::json::{Document, Value};
 use crate::acp::Settings;
 use crate::acp::version::Version;
@@ -63,7 +63,7 @@ pub struct BillingAddress {
     pub line_two: Option<Zeroizing<String>>,
     /// At most 60 characters.
     pub city: Zeroizing<String>,
-    /// Of any length.
+    /// At most 512 characters, which is our own bound.
     pub state: Zeroizing<String>,
     /// Two characters.
     pub country: String,
@@ -153,12 +153,12 @@ impl RequestedAllowance {
         fields.word("reason", &[("one_time", ())])?;
         let max_amount = fields.required("max_amount")?.integer();
         let max_amount = max_amount.ok_or_else(|| structural("This must be an integer.", "max_amount"))?;
-        let currency = fields.text("currency", usize::MAX)?;
+        let currency = fields.text("currency", BY_MEANING)?;
         let is_lower_case = currency.as_str().bytes().all(|b| b.is_ascii_lowercase());
         let currency = Currency::parse(currency.as_str())
             .filter(|_| is_lower_case)
             .ok_or_else(|| structural("This must be three lower-case letters.", "currency"))?;
-        let checkout_session_id = fields.text("checkout_session_id", usize::MAX)?.to_owned();
+        let checkout_session_id = fields.text("checkout_session_id", BY_MEANING)?.to_owned();
         let merchant_id = fields.text("merchant_id", 256)?.to_owned();
         let expires_at = Timestamp::parse_rfc3339(fields.text("expires_at", 64)?.as_str())
             .ok_or_else(|| structural("This must be an RFC 3339 date and time.", "expires_at"))?;
@@ -191,7 +191,7 @@ impl BillingAddress {
             line_one: text("line_one", 60)?,
             line_two: fields.optional_text("line_two", 60)?.map(|line| Zeroizing::new(line.to_owned())),
             city: text("city", 60)?,
-            state: text("state", usize::MAX)?,
+            state: text("state", LONGEST_TEXT)?,
             country,
             postal_code: text("postal_code", 20)?,
         })
