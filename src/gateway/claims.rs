@@ -101,10 +101,11 @@ impl Gateway {
             {
                 claims.push(open);
             }
+            if claims.len() > query.limit.saturating_mul(2) {
+                more |= keep_oldest(&mut claims, query.limit);
+            }
         }
-        claims.sort_by_key(|open| open.claim.opened_at);
-        more |= claims.len() > query.limit;
-        claims.truncate(query.limit);
+        more |= keep_oldest(&mut claims, query.limit);
         Ok(OpenClaims { claims, more, at: present.now })
     }
 
@@ -203,6 +204,14 @@ impl Gateway {
         fields.extend(Identifier::parse(operator).map(|name| ("operator", Value::Id(name))));
         self.observer.log().event(Level::Warn, "claim_resolved", &fields);
     }
+}
+
+/// Keeps so many, the longest open first; whether there were more.
+fn keep_oldest(claims: &mut Vec<OpenClaim>, limit: usize) -> bool {
+    claims.sort_by_key(|open| open.claim.opened_at);
+    let more = claims.len() > limit;
+    claims.truncate(limit);
+    more
 }
 
 /// Why a transaction decided nothing.

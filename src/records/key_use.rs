@@ -21,6 +21,8 @@ pub const IN_USE: Duration = Duration::from_secs((8 * 24 + 3) * 3600);
 
 const PARTITION: &str = "key-use";
 const ROUNDS: usize = 8;
+/// Records looked at in one go.
+const PAGE: usize = 500;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct KeyUse {
@@ -58,17 +60,19 @@ pub async fn missing(
     now: Timestamp,
 ) -> Result<Vec<MissingKey>, StoreError> {
     let mut missing = Vec::new();
-    for (key, record) in store.scan(Kind::Registry, None, usize::MAX).await? {
-        if key.partition() != PARTITION {
-            continue;
-        }
-        let KeyUse { ring, id, last_current } = super::codec::decode(&record.bytes)?;
-        let until = last_current.plus(IN_USE);
-        if now < until && !ids(rings).any(|(known, known_id)| known == ring && *known_id == id) {
-            missing.push(MissingKey { ring, id, until: until.to_rfc3339() });
+    let mut after = None;
+    loop {
+        let page = store.scan(Kind::Registry, after.as_ref(), PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(missing) };
+        after = Some(last.clone());
+        for (_, record) in page.iter().filter(|(key, _)| key.partition() == PARTITION) {
+            let KeyUse { ring, id, last_current } = super::codec::decode(&record.bytes)?;
+            let until = last_current.plus(IN_USE);
+            if now < until && !ids(rings).any(|(known, known_id)| known == ring && *known_id == id) {
+                missing.push(MissingKey { ring, id, until: until.to_rfc3339() });
+            }
         }
     }
-    Ok(missing)
 }
 
 /// Notes which keys are current now. To be repeated at least hourly.

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::{
-    Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, Revision, StoreError, Write,
+    Batch, BoxFuture, Committed, Identity, Kind, PAGE_BYTES, Record, RecordKey, RecordStore, Revision,
+    StoreError, Write,
 };
 use crate::domain::clock::{Clock, Timestamp};
 
@@ -175,11 +176,17 @@ impl RecordStore for MemoryStore {
             let now = self.clock.earliest();
             let state = self.state.lock();
             let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut bytes = 0;
             let found = state
                 .records
                 .range::<RecordKey, _>((start, Bound::Unbounded))
                 .filter(|(key, entry)| key.kind == kind && entry.lives(now))
                 .take(limit)
+                .take_while(|(_, entry)| {
+                    let is_full = bytes >= PAGE_BYTES;
+                    bytes += entry.record.bytes.len();
+                    !is_full
+                })
                 .map(|(key, entry)| (key.clone(), entry.record.clone()))
                 .collect();
             state.failure.map_or(Ok(found), Err)

@@ -252,6 +252,10 @@ pub struct Identity {
 /// A boxed future, so that engines can stand behind one pointer.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// The most bytes of content in one page of [`RecordStore::scan`], but for the record that reaches it:
+/// what a pass over a store holds in memory, whatever was written into it.
+pub const PAGE_BYTES: usize = 4 << 20;
+
 /// A storage engine. See the module for what it promises.
 pub trait RecordStore: Send + Sync {
     /// The engine's name, for metrics: `embedded`, `redis`.
@@ -274,8 +278,8 @@ pub trait RecordStore: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, RecordKey)>, StoreError>>;
 
     /// Records of a kind, each once, in an order of the engine's own, starting after `after`, at most
-    /// `limit`; expired ones are left out. Empty only at the end. Tokens and the registry can be
-    /// walked through this way on every engine.
+    /// `limit`, and no more once their content has reached [`PAGE_BYTES`]; expired ones are left out.
+    /// Empty only at the end. Tokens and the registry can be walked through this way on every engine.
     fn scan<'a>(
         &'a self,
         kind: Kind,

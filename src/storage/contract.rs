@@ -14,6 +14,10 @@ use crate::records::{
 };
 use crate::token::Allotments;
 
+mod scans;
+
+pub(super) use self::scans::*;
+
 /// A new, empty store and the clock it goes by.
 pub(super) struct Fixture<Guard> {
     pub(super) store: Arc<dyn RecordStore>,
@@ -37,6 +41,7 @@ macro_rules! every_rule {
             due_names_records_oldest_first_until_they_are_changed,
             a_record_that_expired_is_not_due,
             scans_go_through_a_kind_in_pages,
+            a_page_of_a_scan_is_bounded_by_bytes_as_well_as_by_number,
             of_many_racers_for_one_revision_one_wins,
             no_increment_of_many_is_lost,
             a_reader_never_sees_half_a_batch,
@@ -275,32 +280,6 @@ pub(super) async fn a_record_that_expired_is_not_due(store: &Arc<dyn RecordStore
     clock.advance(Duration::from_secs(1));
     assert_eq!(store.due(clock.now(), 10).await.unwrap(), []);
     assert_swept(store, clock, 10, 1).await;
-}
-
-pub(super) async fn scans_go_through_a_kind_in_pages(store: &Arc<dyn RecordStore>, _: &Arc<ManualClock>) {
-    let mut keys = vec![
-        key(Kind::Token, "p", "b"),
-        key(Kind::Token, "p", "a"),
-        key(Kind::Token, "p-q", "a"),
-        key(Kind::Token, "o", "z"),
-        key(Kind::Token, "p", "ab"),
-    ];
-    let other = key(Kind::Session, "p", "a");
-    for key in keys.iter().chain([&other]) {
-        write(store, vec![put(key, key.name())]).await;
-    }
-    let mut seen = Vec::new();
-    loop {
-        let page = store.scan(Kind::Token, seen.last(), 2).await.unwrap();
-        assert!(page.len() <= 2 && page.iter().all(|(key, record)| record.bytes == key.name()));
-        if page.is_empty() {
-            break;
-        }
-        seen.extend(page.into_iter().map(|(key, _)| key));
-    }
-    seen.sort();
-    keys.sort();
-    assert_eq!(seen, keys);
 }
 
 const RACERS: usize = 64;

@@ -17,6 +17,8 @@ use crate::storage::backup::{BackupError, Copied, Draft};
 
 /// Entries written at once.
 const GROUP: usize = 512;
+/// The most bytes of them, but for the entry that reaches it.
+const GROUP_BYTES: usize = 4 << 20;
 /// Memory for blocks while a copy is written.
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -34,7 +36,7 @@ pub(super) fn copy(
     let snapshot = live.snapshot();
     let mut copied = Copied::default();
     for (from, to, counts) in keyspaces(live, &target) {
-        let mut writing = Writing { target: &target, batch: target.unsynced_batch(), waiting: 0 };
+        let mut writing = Writing { target: &target, batch: target.unsynced_batch(), waiting: 0, bytes: 0 };
         for entry in snapshot.iter(from) {
             let (key, value) = entry.into_inner().map_err(unreadable)?;
             copied.records += u64::from(counts);
@@ -42,7 +44,8 @@ pub(super) fn copy(
             copied.bytes += u64::try_from(size).unwrap_or(u64::MAX);
             writing.batch.insert(to, key, value);
             writing.waiting += 1;
-            if writing.waiting == GROUP {
+            writing.bytes += size;
+            if writing.waiting == GROUP || writing.bytes >= GROUP_BYTES {
                 going_on()?;
                 writing.flush(&home)?;
             }
@@ -72,12 +75,13 @@ struct Writing<'a> {
     target: &'a Live,
     batch: OwnedWriteBatch,
     waiting: usize,
+    bytes: usize,
 }
 
 impl Writing<'_> {
     fn flush(&mut self, home: &Home) -> Result<(), BackupError> {
         let batch = std::mem::replace(&mut self.batch, self.target.unsynced_batch());
-        self.waiting = 0;
+        (self.waiting, self.bytes) = (0, 0);
         Ok(batch.commit().map_err(super::OpenError::of_database(&home.data()))?)
     }
 }

@@ -19,6 +19,8 @@ use crate::records::Kind;
 /// Records a walk looks at in one portion: some milliseconds. At a portion a second ten million
 /// records are gone through in forty minutes.
 const PORTION: usize = 4_096;
+/// The most bytes of them: a portion of large ones ends sooner.
+const PORTION_BYTES: usize = 32 << 20;
 
 const BEGINNING: i64 = i64::MIN;
 const END: i64 = i64::MAX;
@@ -83,7 +85,13 @@ impl Walk {
     /// begins none before anything can have expired.
     fn expired(&self, records: &[Keyspace], now: Timestamp, limit: usize) -> HashSet<StoreKey> {
         let mut place = self.place.lock();
-        let mut portion = Portion { now, limit, left: PORTION.max(limit), found: HashSet::new() };
+        let mut portion = Portion {
+            now,
+            limit,
+            left: PORTION.max(limit),
+            left_bytes: PORTION_BYTES,
+            found: HashSet::new(),
+        };
         // A portion that begins within a round goes on into another: what expired behind it since is
         // found too.
         let begins_within = place.next.is_some();
@@ -108,6 +116,7 @@ struct Portion {
     now: Timestamp,
     limit: usize,
     left: usize,
+    left_bytes: usize,
     found: HashSet<StoreKey>,
 }
 
@@ -121,7 +130,7 @@ impl Portion {
             for entry in
                 of_kind.flat_map(|records| records.range::<Vec<u8>, _>((after.clone(), Bound::Unbounded)))
             {
-                if self.found.len() >= self.limit || self.left == 0 {
+                if self.found.len() >= self.limit || self.left == 0 || self.left_bytes == 0 {
                     let reached = reached.map_or(after, |key: Slice| Bound::Excluded(key.to_vec()));
                     place.next = Some((number, reached));
                     return;
@@ -129,6 +138,7 @@ impl Portion {
                 self.left -= 1;
                 // Behind a block that cannot be read nothing of the kind can be.
                 let Ok((key, value)) = entry.into_inner() else { break };
+                self.left_bytes = self.left_bytes.saturating_sub(value.len());
                 if let Some((header, _)) = Header::decode(&value) {
                     if let Some(at) = header.expires_at {
                         place.earliest = place.earliest.min(at.unix_millis());

@@ -23,7 +23,7 @@ use super::expired::Walks;
 use super::floor::Floor;
 use super::home::OpenError;
 use crate::domain::clock::Timestamp;
-use crate::records::{Kind, Record, RecordKey, StoreError};
+use crate::records::{Kind, PAGE_BYTES, Record, RecordKey, StoreError};
 
 /// In memory before it is written out: of sessions, tokens and idempotency keys each, and of each of
 /// the rest, whose records are few or small. At most 68 MiB in all, what is being written out aside,
@@ -233,7 +233,8 @@ impl Live {
         Ok(Attempt::Done(found.into_iter().map(|stored| stored.and_then(unexpired)).collect()))
     }
 
-    /// Unexpired records of a kind in key order, after `after`, at most `limit`.
+    /// Unexpired records of a kind in key order, after `after`, at most `limit`, and no more once they
+    /// have reached [`PAGE_BYTES`].
     pub(super) fn scan(
         &self,
         kind: Kind,
@@ -243,16 +244,18 @@ impl Live {
     ) -> Result<Vec<(RecordKey, Record)>, StoreError> {
         let keyspace = self.keyspace(kind).ok_or(StoreError::Corrupt)?;
         let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.within_keyspace().to_vec()));
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         for entry in keyspace.range::<Vec<u8>, _>((from, Bound::Unbounded)) {
-            if found.len() >= limit {
+            if found.len() >= limit || bytes >= PAGE_BYTES {
                 break;
             }
             let (key, value) = entry.into_inner().map_err(unreadable)?;
             let stored = Stored::parse(value)?;
             if !stored.header.is_expired(now) {
                 let key = StoreKey::from_keyspace(kind, &key).ok_or(StoreError::Corrupt)?;
-                found.push((key.into_record_key(), stored.record()));
+                let record = stored.record();
+                bytes += record.bytes.len();
+                found.push((key.into_record_key(), record));
             }
         }
         Ok(found)

@@ -126,6 +126,12 @@ pub(super) struct Place {
     name_at: usize,
 }
 
+impl AsRef<Place> for Place {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl Place {
     /// The place of a record; `None` when its key breaks [`RecordKey`]'s bounds.
     pub(super) fn of(key: &RecordKey) -> Option<Self> {
@@ -242,6 +248,11 @@ impl Stored {
     /// Whether reads answer "absent" at `now`.
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// The length of its content.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// As stages know it.

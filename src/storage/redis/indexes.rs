@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 
 use super::call::Request;
 use super::encoding::{Bucket, Place, Stored, name_of};
+use super::portion::{MOST_RECORDS, Part};
 use super::script::Input;
 use super::{Shared, read_error};
 use crate::domain::clock::Timestamp;
-use crate::records::{Kind, Record, RecordKey, StoreError};
+use crate::records::{Kind, PAGE_BYTES, Record, RecordKey, StoreError};
 
 /// Buckets whose indexes are read in one go.
 const MOST_BUCKETS: usize = 64;
@@ -34,29 +35,31 @@ impl Shared {
         futures_util::future::join_all(reads).await.into_iter().collect()
     }
 
-    /// The records that an index of a bucket names, with what is wrong with those that are not there
-    /// (any more, or not as the index says) tidied away.
+    /// The first of the records that an index of a bucket names, how many of its names those are, and
+    /// what is wrong with those that are not there (any more, or not as the index says) tidied away.
     async fn indexed(
         &self,
         bucket: Bucket,
         index: &str,
         names: &[Vec<u8>],
-        wants_due: bool,
-    ) -> Result<Vec<(Place, Stored)>, StoreError> {
-        let places: Vec<Place> =
-            names.iter().map(|name| Place::indexed(bucket, &String::from_utf8_lossy(name))).collect();
-        if places.is_empty() {
-            return Ok(Vec::new());
-        }
-        let values = self.values(bucket, &places.iter().collect::<Vec<_>>()).await?;
-        let mut found = Vec::with_capacity(places.len());
+        part: Part,
+    ) -> Result<(Vec<(Place, Stored)>, usize), StoreError> {
+        let places: Vec<Place> = names
+            .iter()
+            .take(MOST_RECORDS)
+            .map(|name| Place::indexed(bucket, &String::from_utf8_lossy(name)))
+            .collect();
+        let values = self.portion(bucket, &places, part).await?;
+        let count = values.len();
+        let wants_due = part == Part::Head;
+        let mut found = Vec::with_capacity(count);
         for (place, value) in places.into_iter().zip(values) {
             match value {
                 Some(stored) if !wants_due || stored.due.is_some() => found.push((place, stored)),
                 _ => self.forget(bucket, index, &place, wants_due).await?,
             }
         }
-        Ok(found)
+        Ok((found, count))
     }
 
     async fn forget(&self, bucket: Bucket, index: &str, place: &Place, due: bool) -> Result<(), StoreError> {
@@ -86,9 +89,15 @@ impl Shared {
             .await?;
         let mut due = Vec::new();
         for (bucket, names) in buckets.into_iter().zip(names) {
-            for (place, stored) in self.indexed(bucket, &bucket.due(), &names, true).await? {
-                if let Some(at) = stored.due.filter(|at| *at <= now) {
-                    due.push((at, place.decode().ok_or(StoreError::Corrupt)?));
+            let mut left = names.as_slice();
+            while !left.is_empty() {
+                // Of these only the instant matters.
+                let (found, count) = self.indexed(bucket, &bucket.due(), left, Part::Head).await?;
+                left = left.get(count..).unwrap_or_default();
+                for (place, stored) in found {
+                    if let Some(at) = stored.due.filter(|at| *at <= now) {
+                        due.push((at, place.decode().ok_or(StoreError::Corrupt)?));
+                    }
                 }
             }
         }
@@ -110,10 +119,10 @@ impl Shared {
         let mut after = after.map(|key| (Bucket::of(key.partition()), name_of(key)));
         let first = after.as_ref().map_or(Bucket::FIRST, |(bucket, _)| *bucket);
         let mut buckets: VecDeque<Bucket> = first.and_later().collect();
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         // A large store fills a page from one bucket; a small one is looked through in a few strides.
         let mut stride = 1;
-        while found.len() < limit && !buckets.is_empty() {
+        while limit > 0 && !buckets.is_empty() {
             let open: Vec<Bucket> = buckets.iter().take(stride).copied().collect();
             stride = MOST_BUCKETS.min(stride * 2);
             let names = self
@@ -127,8 +136,18 @@ impl Shared {
                 })
                 .await?;
             for (bucket, names) in open.into_iter().zip(names) {
-                for (place, stored) in self.indexed(bucket, &bucket.index_of(kind), &names, false).await? {
-                    found.push((place.decode().ok_or(StoreError::Corrupt)?, stored.record()));
+                let mut left = names.as_slice();
+                while !left.is_empty() {
+                    let (portion, count) =
+                        self.indexed(bucket, &bucket.index_of(kind), left, Part::Whole).await?;
+                    left = left.get(count..).unwrap_or_default();
+                    for (place, stored) in portion {
+                        bytes += stored.bytes();
+                        found.push((place.decode().ok_or(StoreError::Corrupt)?, stored.record()));
+                        if found.len() >= limit || bytes >= PAGE_BYTES {
+                            return Ok(found);
+                        }
+                    }
                 }
                 // A bucket is read until its index has no more: names without records end no page.
                 if names.len() == most {
@@ -136,12 +155,8 @@ impl Shared {
                     break;
                 }
                 buckets.pop_front();
-                if found.len() >= limit {
-                    break;
-                }
             }
         }
-        found.truncate(limit);
         Ok(found)
     }
 }

@@ -18,6 +18,7 @@ mod identity;
 mod indexes;
 mod link;
 mod live;
+mod portion;
 mod primaries;
 mod rate;
 mod script;
@@ -42,6 +43,7 @@ use self::connector::Connector;
 use self::encoding::{Bucket, Place, Stored};
 use self::identity::IdentityError;
 use self::link::LinkError;
+use self::portion::{FEW, Part};
 use self::primaries::Primaries;
 use self::script::{Revisions, Scripts};
 use self::server::Unfit;
@@ -243,10 +245,19 @@ impl Shared {
         let mut records: Vec<Option<Record>> = vec![None; keys.len()];
         for (bucket, members) in by_bucket {
             let places: Vec<&Place> = members.iter().filter_map(|at| places.get(*at)).collect();
-            let values = self.values(bucket, &places).await?;
-            for (at, stored) in members.into_iter().zip(values) {
-                if let Some(record) = records.get_mut(at) {
-                    *record = stored.map(Stored::record);
+            let mut members = members.into_iter();
+            let mut left = places.as_slice();
+            while !left.is_empty() {
+                let values = if left.len() <= FEW {
+                    self.values(bucket, left).await?
+                } else {
+                    self.portion(bucket, left, Part::Whole).await?
+                };
+                left = left.get(values.len()..).unwrap_or_default();
+                for (stored, at) in values.into_iter().zip(members.by_ref()) {
+                    if let Some(record) = records.get_mut(at) {
+                        *record = stored.map(Stored::record);
+                    }
                 }
             }
         }

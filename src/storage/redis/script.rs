@@ -30,6 +30,8 @@ pub(super) struct Scripts {
     pub(super) finish: Script,
     /// Tidies an index.
     pub(super) forget: Script,
+    /// The first of some records.
+    pub(super) portion: Script,
     /// A request against a rate limit.
     pub(super) rate: Script,
 }
@@ -97,6 +99,7 @@ impl Scripts {
             admit: Script::new("", commit),
             finish: Script::new(" flags=allow-oom", commit),
             forget: Script::new(" flags=allow-oom", include_str!("scripts/forget.lua")),
+            portion: Script::new(" flags=no-writes", include_str!("scripts/portion.lua")),
             rate: Script::new("", include_str!("scripts/rate.lua")),
         }
     }

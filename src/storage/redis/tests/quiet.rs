@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::redis_server::Replicated;
 use super::relay::Relay;
 use super::*;
+use crate::records::Write;
 use crate::storage::contract::{batch, put, token};
 
 async fn put_once(store: &RedisStore, name: &str) -> Result<Committed, StoreError> {
@@ -98,4 +99,42 @@ async fn nodes_without_a_name_are_reached_by_address_and_wrong_names_end_no_link
     look(&store).await;
     all("with wrong names", &store).await;
     assert!(store.health().is_ok() && !store.mistrusted());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_large_together_are_read_though_all_of_them_would_outlive_a_call() {
+    let server = Server::start(options());
+    let relay = Relay::start(server.port).await;
+    let told = Notices::default();
+    let store = open(settings(&[format!("redis://{}", relay.address)]), &told).await;
+    // All of one bucket: 24 MiB, for which this line takes two calls' time.
+    let names: Vec<RecordKey> = (0..24).map(|n| token(&format!("large-{n:02}"))).collect();
+    for name in &names {
+        let put = store.commit(batch(&[], vec![put(name, &"x".repeat(1 << 20))])).await;
+        assert!(put.unwrap().is_applied());
+    }
+    relay.slow_down(5);
+    let mut seen: Vec<RecordKey> = Vec::new();
+    loop {
+        let page = store.scan(Kind::Token, seen.last(), 500).await.unwrap();
+        let Some(_) = page.last() else { break };
+        seen.extend(page.into_iter().map(|(name, _)| name));
+    }
+    assert_eq!(seen, names);
+    let read = store.read(&names).await.unwrap();
+    assert!(read.iter().all(|record| record.as_ref().is_some_and(|record| record.bytes.len() == 1 << 20)));
+    // What is only looked at for its instant is not carried at all.
+    let due = |name: &RecordKey| Write::Put {
+        key: name.clone(),
+        bytes: vec![0; 1 << 20].into(),
+        expires_at: None,
+        due: Some(Timestamp::from_unix_seconds(1)),
+    };
+    for name in &names {
+        assert!(store.commit(batch(&[], vec![due(name)])).await.unwrap().is_applied());
+    }
+    let asked = Instant::now();
+    assert_eq!(store.due(Timestamp::from_unix_seconds(2), 500).await.unwrap().len(), names.len());
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert_eq!(told.count(&Notice::Unreachable), 0);
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ pub(super) struct Relay {
     cut_every: Arc<AtomicU64>,
     cuts: Arc<AtomicU64>,
     accepted: Arc<AtomicU64>,
+    pause: Arc<AtomicU64>,
     silent: watch::Sender<Range<u64>>,
 }
 
@@ -25,17 +27,17 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let (cut_every, cuts) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (every, count) = (Arc::clone(&cut_every), Arc::clone(&cuts));
-        let accepted = Arc::new(AtomicU64::new(0));
+        let (accepted, pause) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (silent, silences) = watch::channel(0..0);
-        let numbers = Arc::clone(&accepted);
+        let (numbers, slow) = (Arc::clone(&accepted), Arc::clone(&pause));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = numbers.fetch_add(1, Ordering::SeqCst);
-                let carried = carry(client, port, Arc::clone(&every), Arc::clone(&count));
+                let carried = carry(client, port, Arc::clone(&every), Arc::clone(&count), Arc::clone(&slow));
                 tokio::spawn(unless_silent(number, silences.clone(), carried));
             }
         });
-        Self { address, cut_every, cuts, accepted, silent }
+        Self { address, cut_every, cuts, accepted, pause, silent }
     }
 
     /// From now on nothing passes on the youngest connections, and none of them ends: what a translator
@@ -43,6 +45,11 @@ impl Relay {
     pub(super) fn silence_last(&self, connections: u64) {
         let accepted = self.accepted.load(Ordering::SeqCst);
         self.silent.send_replace(accepted - connections..accepted);
+    }
+
+    /// From now on answers pass at 64 KiB in so many milliseconds at most.
+    pub(super) fn slow_down(&self, milliseconds: u64) {
+        self.pause.store(milliseconds, Ordering::SeqCst);
     }
 
     /// From now on every so many answers one is lost, and the connection with it; 0 for none.
@@ -65,7 +72,13 @@ async fn unless_silent(number: u64, mut silent: watch::Receiver<Range<u64>>, car
     }
 }
 
-async fn carry(client: TcpStream, port: u16, every: Arc<AtomicU64>, cuts: Arc<AtomicU64>) {
+async fn carry(
+    client: TcpStream,
+    port: u16,
+    every: Arc<AtomicU64>,
+    cuts: Arc<AtomicU64>,
+    pause: Arc<AtomicU64>,
+) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
@@ -80,6 +93,9 @@ async fn carry(client: TcpStream, port: u16, every: Arc<AtomicU64>, cuts: Arc<At
                 cuts.fetch_add(1, Ordering::SeqCst);
                 break;
             }
+            let pause = Duration::from_millis(pause.load(Ordering::SeqCst)) * u32::try_from(length).unwrap()
+                / (64 << 10);
+            tokio::time::sleep(pause).await;
             if to_client.write_all(&buffer[..length]).await.is_err() {
                 break;
             }
