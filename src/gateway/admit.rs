@@ -8,9 +8,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
-use hyper::body::Incoming;
 
-use super::body::{BodyError, collect};
+use super::body::{BodyError, Content, collect};
 use super::call::{Call, Upstream};
 use super::refusal::Refusal;
 use super::reply::Echo;
@@ -76,7 +75,7 @@ impl Gateway {
     pub(super) async fn admit(
         &self,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut Content,
         caller: Caller,
         authority: Authority,
         route: Route,
@@ -189,7 +188,7 @@ impl Gateway {
     /// Reads a body within bounds; `hold` as for [`collect`]. A read has none.
     pub(super) async fn read_body(
         &self,
-        body: &mut Incoming,
+        body: &mut Content,
         route: &Route,
         hold: impl FnMut(usize) -> Result<(), Limited>,
         observation: &mut Observation,

@@ -1,12 +1,16 @@
-//! Reads a request's body, bounded in size and time. Apart, because every route needs it and none
-//! may read a body any other way.
+//! Reads a request's body, bounded in size and time, and sees to what nobody read of it. Apart,
+//! because every route needs it and none may read a body any other way.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Version};
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use crate::domain::clock::Deadline;
 use crate::limit::Limited;
@@ -74,25 +78,96 @@ async fn read(
     Ok(if gathered.is_empty() { first } else { gathered.freeze() })
 }
 
-/// How long a client may go on sending a body that nobody will read.
+/// How long an answer waits for the end of a body that nobody will read, and for how much of it. The
+/// usual body has been sent with its head, and a connection that goes on is worth that much.
+const SKIPPED_WITHIN: Duration = Duration::from_millis(100);
+const SKIPPED_BYTES: usize = 64 * 1024;
+
+/// How long a client may go on sending a body behind its answer on HTTP/2.
 const DISCARDED_FOR: Duration = Duration::from_secs(2);
 
-/// Receives in the background what is left of the body of a request that is answered already, at
-/// most `max` bytes. To reset the stream instead (RFC 9113, section 8.1) would lose the answer: many
-/// a client, curl 7.88 among them, throws it away with the reset.
-pub fn discard_the_rest(mut body: impl Body<Data = Bytes> + Send + Unpin + 'static, max: usize) {
-    if body.is_end_stream() {
-        return;
+/// A request's body, and how far it has been read.
+pub struct Content<B = Incoming> {
+    body: B,
+    /// Requests follow one another on its connection (HTTP/1.1), so that the next begins only behind
+    /// this body's end.
+    in_line: bool,
+    /// Its sender may be waiting for leave to send it (RFC 9110 §10.1.1), which asking for it gives.
+    awaits_leave: bool,
+    /// Its end has been seen.
+    over: bool,
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Content<B> {
+    /// The body behind this head.
+    pub fn new(head: &Parts, body: B) -> Self {
+        let in_line = head.version < Version::HTTP_2;
+        Self { body, in_line, awaits_leave: in_line && head.headers.contains_key(EXPECT), over: false }
     }
-    tokio::spawn(tokio::time::timeout(DISCARDED_FOR, async move {
-        let mut left = max;
-        while let Some(Ok(frame)) = body.frame().await {
+
+    /// Sees to what is left of it, now that the answer is known; the largest body that is ever read has
+    /// `largest` bytes. On HTTP/1.1 it is read to its end, or `headers` of the answer say that the
+    /// connection ends there: else the next request would be taken for content (RFC 9112 §9.3).
+    pub async fn finish(mut self, headers: &mut HeaderMap, largest: usize) {
+        if self.is_end_stream() {
+            return;
+        }
+        if !self.in_line {
+            self.discard(largest);
+        } else if !headers.contains_key(CONNECTION) && !self.is_soon_over().await {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    async fn is_soon_over(&mut self) -> bool {
+        // Who was given no leave will not send, or sends without: nobody can tell which.
+        let declared = usize::try_from(self.size_hint().lower()).unwrap_or(usize::MAX);
+        if self.awaits_leave || declared > SKIPPED_BYTES {
+            return false;
+        }
+        let skipped = tokio::time::timeout(SKIPPED_WITHIN, self.skip(SKIPPED_BYTES)).await;
+        skipped.is_ok() && self.over
+    }
+
+    /// Receives in the background what still comes, at most so many bytes. To reset an HTTP/2 stream
+    /// instead (RFC 9113 §8.1) would lose the answer: many a client, curl 7.88 among them, throws it
+    /// away with the reset.
+    fn discard(mut self, most: usize) {
+        tokio::spawn(tokio::time::timeout(DISCARDED_FOR, async move { self.skip(most).await }));
+    }
+
+    async fn skip(&mut self, most: usize) {
+        let mut left = most;
+        while let Some(Ok(frame)) = self.frame().await {
             left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
             if left == 0 {
                 return;
             }
         }
-    }));
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Content<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.awaits_leave = false;
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.over |= frame.is_none();
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]

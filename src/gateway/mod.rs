@@ -35,6 +35,7 @@ use http::Response;
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use self::body::Content;
 use self::call::Call;
 use self::drain::Drain;
 use self::refusal::Refusal;
@@ -112,7 +113,8 @@ impl Gateway {
         caller: Caller,
     ) -> Response<Full<Bytes>> {
         let mut observation = self.observer.begin(caller.address);
-        let (head, mut body) = request.into_parts();
+        let (head, body) = request.into_parts();
+        let mut body = Content::new(&head, body);
         let mut echo = Echo::of(&head.headers);
         observation.request_id(&echo.request_id);
         let reply = match self.serve(&head, &mut body, caller, &mut observation, &mut echo).await {
@@ -124,8 +126,9 @@ impl Gateway {
         };
         observation.decision(reply.decision);
         observation.finish(reply.status.as_u16(), reply.body.len());
-        body::discard_the_rest(body, self.body_bytes);
-        echo.respond(reply)
+        let mut response = echo.respond(reply);
+        body.finish(response.headers_mut(), self.body_bytes).await;
+        response
     }
 
     fn note_refusal(&self, refusal: &Refusal, echo: &mut Echo) {
@@ -140,7 +143,7 @@ impl Gateway {
     async fn serve(
         self: &Arc<Self>,
         head: &http::request::Parts,
-        body: &mut Incoming,
+        body: &mut Content,
         caller: Caller,
         observation: &mut Observation,
         echo: &mut Echo,

@@ -4,9 +4,9 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
-use hyper::body::Incoming;
 
 use super::admit::message;
+use super::body::Content;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use super::{Caller, Gateway};
@@ -32,7 +32,7 @@ impl Gateway {
     pub(super) async fn serve_redeemer(
         self: &std::sync::Arc<Self>,
         head: &Parts,
-        body: &mut Incoming,
+        body: &mut Content,
         caller: Caller,
         authority: &Authority,
         route: &Route,

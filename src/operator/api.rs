@@ -28,7 +28,7 @@ use crate::domain::clock::Deadline;
 use crate::domain::id::{ClaimId, MerchantId, SessionId};
 use crate::domain::session::ResolveRefusal;
 use crate::gateway::Gateway;
-use crate::gateway::body;
+use crate::gateway::body::{self, Content};
 use crate::gateway::claims::{ClaimQuery, NotResolved};
 use crate::records::{BoxFuture, StoreError};
 use crate::registry::{Operator, Operators};
@@ -68,17 +68,20 @@ impl Api {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
+        let mut body = Content::new(&head, body);
         let served = async {
             let route = route(&head)?;
             let operator = self.operator(&head.headers, peer)?.name.clone();
             match route {
                 Route::Claims => self.claims(head.uri.query().unwrap_or_default()).await,
-                Route::Resolve => self.resolve(read(body).await?, operator).await,
-                Route::Backup => self.back_up(read(body).await?, operator).await,
+                Route::Resolve => self.resolve(read(&mut body).await?, operator).await,
+                Route::Backup => self.back_up(read(&mut body).await?, operator).await,
                 Route::Accept => self.accept(operator).await,
             }
         };
-        served.await.unwrap_or_else(refusal)
+        let mut response = served.await.unwrap_or_else(refusal);
+        body.finish(response.headers_mut(), BODY_BYTES).await;
+        response
     }
 
     /// Who presents a credential.
@@ -291,7 +294,7 @@ fn claim_query(text: &str) -> Result<ClaimQuery, Refused> {
     Ok(query)
 }
 
-async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, Refused> {
+async fn read<T: DeserializeOwned>(body: &mut Content) -> Result<T, Refused> {
     let bytes =
         body::collect(body, BODY_BYTES, Deadline::after(BODY_TIMEOUT), |_| Ok(())).await.map_err(|_| {
             invalid(StatusCode::BAD_REQUEST, "invalid_body", "The body is too large, too slow or incomplete.")

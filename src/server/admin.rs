@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,8 +19,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::linger::Lingering;
 use super::seats::{Seat, Seats};
 use super::{Peer, Service};
+use crate::gateway::body::Content;
 use crate::gateway::drain::Drain;
 use crate::telemetry::metrics::Metrics;
 
@@ -29,6 +32,8 @@ const CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes of a request's body, where there is no operator's API: nothing has one.
+const BODY_BYTES: usize = 16 * 1024;
 
 /// Whether money may move, and if not why not, in words for an operator.
 pub type Readiness = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -111,8 +116,13 @@ impl Admin {
             }
         });
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES);
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES)
+            .half_close(true);
+        let mut connection =
+            std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), answer));
         tokio::select! {
             _ = connection.as_mut() => {}
             () = seat.lost() => {}
@@ -125,25 +135,35 @@ impl Admin {
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
         let ours = matches!(request.uri().path(), "/metrics" | "/livez" | "/readyz");
-        if ours && !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
-            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+        if let (false, Some(operator)) = (ours, &self.operator) {
+            return Arc::clone(operator).call(request, peer).await;
         }
-        match (request.uri().path(), &self.operator) {
-            ("/metrics", _) => {
+        let (head, body) = request.into_parts();
+        let mut response = self.report(&head);
+        Content::new(&head, body).finish(response.headers_mut(), BODY_BYTES).await;
+        response
+    }
+
+    fn report(&self, head: &Parts) -> Response<Full<Bytes>> {
+        let reading = matches!(head.method, Method::GET | Method::HEAD);
+        match head.uri.path() {
+            "/metrics" | "/livez" | "/readyz" if !reading => {
+                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
+            "/metrics" => {
                 let mut response = plain(StatusCode::OK, self.metrics.encode());
                 let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(header::CONTENT_TYPE, format);
                 response
             }
-            ("/livez", _) => plain(StatusCode::OK, "ok\n".to_owned()),
-            ("/readyz", _) => match self.ready() {
+            "/livez" => plain(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => match self.ready() {
                 Ok(()) => plain(StatusCode::OK, "ok\n".to_owned()),
                 Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
             },
-            (_, Some(operator)) => Arc::clone(operator).call(request, peer).await,
-            (_, None) => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+            _ => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
         }
     }
 

@@ -23,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Heard, Quiet};
 use super::census::Presence;
+use super::linger::Lingering;
 use super::shared::Shared;
 use super::{Peer, Service, Settings, proxy, tls};
 use crate::auth::client_certificate::ClientCertificate;
+use crate::gateway::body::Content;
 
 /// An idle connection that was told so has this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -127,14 +129,14 @@ async fn converse<S: Service>(
     let settings = &shared.settings;
     let activity = Activity::begin(settings);
     let answer = service_fn({
-        let (activity, max) = (Arc::clone(&activity), settings.header_count);
+        let (activity, max, largest) = (Arc::clone(&activity), settings.header_count, settings.body_bytes);
         move |request: http::Request<Incoming>| {
             let under_way = activity.request();
             let (service, peer) = (Arc::clone(&service), peer.clone());
             let bare = request.method() == http::Method::HEAD && request.version() == http::Version::HTTP_2;
             async move {
                 let response = if request.headers().len() > max {
-                    too_many_headers()
+                    too_many_headers(request, largest).await
                 } else {
                     service.call(request, peer).await
                 };
@@ -149,7 +151,7 @@ async fn converse<S: Service>(
         supervise(Box::pin(connection), &activity, gently).await;
     } else {
         shared.metrics.connection_ready("http/1.1");
-        let stream = Heard::new(stream, Arc::clone(&activity));
+        let stream = Heard::new(Lingering::new(stream), Arc::clone(&activity));
         let connection = http1_builder(settings).serve_connection(TokioIo::new(stream), answer);
         supervise(Box::pin(connection), &activity, gently).await;
     }
@@ -158,8 +160,9 @@ async fn converse<S: Service>(
 fn http1_builder(settings: &Settings) -> http1::Builder {
     let mut builder = http1::Builder::new();
     let head = settings.header_bytes.max(SMALLEST_HEAD);
-    // `Activity` keeps the time.
-    builder.header_read_timeout(None).max_buf_size(head).max_header_size(head).half_close(false);
+    // `Activity` keeps the time. A client that has closed its half behind a whole request waits for its
+    // answer: TLS 1.3 closes each half by itself (RFC 8446 §6.1).
+    builder.header_read_timeout(None).max_buf_size(head).max_header_size(head).half_close(true);
     // Any other number costs an allocation a request; `converse` counts as well.
     if settings.header_count > 100 {
         builder.max_headers(settings.header_count);
@@ -191,9 +194,11 @@ fn without_content(response: http::Response<Full<Bytes>>) -> http::Response<Full
 }
 
 /// What hyper itself answers in HTTP/1.1; HTTP/2 has no bound of its own on the number.
-fn too_many_headers() -> http::Response<Full<Bytes>> {
+async fn too_many_headers(request: http::Request<Incoming>, largest: usize) -> http::Response<Full<Bytes>> {
     let mut response = http::Response::new(Full::default());
     *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let (head, body) = request.into_parts();
+    Content::new(&head, body).finish(response.headers_mut(), largest).await;
     response
 }
 

@@ -6,6 +6,7 @@ mod activity;
 pub mod admin;
 mod census;
 mod connection;
+mod linger;
 mod listener;
 mod proxy;
 mod seats;
@@ -32,7 +33,8 @@ use crate::records::BoxFuture;
 
 /// What answers requests.
 pub trait Service: Send + Sync + 'static {
-    /// Answers one request. The future is dropped when the client leaves, so what must not be
+    /// Answers one request. The future is dropped when the client leaves (on HTTP/1.1 that is seen when
+    /// it is written to: closing its half alone, it may wait for the answer), so what must not be
     /// abandoned half way runs in a task of its own.
     fn call(
         self: Arc<Self>,

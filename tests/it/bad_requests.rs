@@ -5,6 +5,7 @@
 mod bench;
 mod bodies;
 mod cards;
+mod endings;
 mod framing;
 mod headers;
 mod heads;
