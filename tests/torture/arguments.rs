@@ -9,8 +9,8 @@ use crate::run::Run;
 use crate::store::{Engine, RedisSettings};
 use crate::tormentor::Fault;
 
-/// How long a stall is in a short run.
-const SHORT_STALL: Duration = Duration::from_secs(5);
+/// How long a stall is in a short run: longer than `doubt_grace`, which is as short as it can be.
+const SHORT_STALL: Duration = Duration::from_secs(65);
 /// How long the first client certificate is good in a short run.
 const SHORT_CERTIFICATE: Duration = Duration::from_secs(25);
 
