@@ -13,9 +13,12 @@ use countersign::domain::clock::{Clock, SystemClock};
 use countersign::operator::command::{self as operator, ClaimsVerb, StoreVerb};
 use countersign::quickstart::{self, QuickstartArgs};
 use countersign::server::signals::Signals;
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
 
+/// What is freed is wiped: a card passes through buffers of libraries that know nothing of cards.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// A payment gateway proxy for the Agentic Commerce Protocol.
 #[derive(Parser)]

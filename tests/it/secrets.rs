@@ -7,6 +7,7 @@ mod configuration;
 mod drive;
 mod echoes;
 mod epochs;
+mod memory;
 mod needles;
 mod records;
 
