@@ -20,7 +20,7 @@ use crate::domain::secret::SecretBytes;
 use crate::fraud::Velocity;
 use crate::gateway::bracket;
 use crate::gateway::drain::Drain;
-use crate::gateway::{Caller, Gateway, TotalReads};
+use crate::gateway::{Caller, Gateway, SessionReads};
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Api;
@@ -156,7 +156,7 @@ impl App {
             drain: drain.clone(),
             body_bytes: config.server.body_bytes,
             body_timeout: config.server.body_timeout,
-            totals: TotalReads::default(),
+            reads: SessionReads::default(),
             countersigner,
             registry,
             rings,

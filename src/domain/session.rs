@@ -21,7 +21,7 @@ pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, re
 pub use order::{MAX_ORDERS, OrderMark};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
 pub use settle::{Outcome, Settlement, settle};
-pub use signs::{Signs, Viewed, note_life, note_view};
+pub use signs::{Milestones, Signs, Viewed, note_life, note_view};
 
 use super::clock::{Clock, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};

@@ -69,6 +69,16 @@ impl Gateway {
         self.concurrency.forward(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
     }
 
+    /// The place that is held, or one where it was given up meanwhile.
+    pub(super) fn place_again(
+        &self,
+        call: &Call,
+        merchant: &Merchant,
+        held: Option<Permit>,
+    ) -> Result<Permit, Refusal> {
+        held.map_or_else(|| self.place(call, merchant), Ok)
+    }
+
     /// A lease for work that is over by the merchant's total deadline.
     pub(super) fn lease(&self, total: Duration) -> Result<LeaseMark, Refusal> {
         let number = u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal)?);

@@ -179,6 +179,7 @@ impl Gateway {
                 Settlement::Held | Settlement::ChargedLate | Settlement::Stale => None,
             };
             if let Some(outcome) = now {
+                self.reads.forget_pace(address.session_key());
                 self.observer.metrics().claim(outcome);
                 self.note_resolution(merchant, session, claim, evidence, operator);
             }

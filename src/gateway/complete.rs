@@ -10,8 +10,9 @@ use http::StatusCode;
 use super::Gateway;
 use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
-use super::notes::Contradiction;
+use super::notes::{Contradiction, keep_answer};
 use super::operation::Operation;
+use super::reading::Doubtful;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::complete::CompleteView;
@@ -26,7 +27,8 @@ use crate::domain::session::{
     note_life, settle,
 };
 use crate::fraud::Cleared;
-use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark};
+use crate::idempotency::{KeyState, LeaseMark};
+use crate::limit::Permit;
 use crate::merchant::{
     Answer, CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, is_in_flight, read_complete,
 };
@@ -113,17 +115,18 @@ impl Gateway {
         // What was begun under this key may be finished by it.
         let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), purpose).await?;
-        let _permit = self.place(&call, &merchant)?;
         let completion = Completion { call, merchant, session, token, operation, address, claim };
         match seen.session() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
-                Box::pin(self.reenter(completion)).await
+                let present = self.ledger.present();
+                let doubtful = Doubtful::of(session, &completion.claim, &completion.merchant, present);
+                Box::pin(self.reenter(completion, doubtful)).await
             }
             Some(session) if is_charged_by(session, &completion.claim) => {
                 Box::pin(self.synthesise(&completion)).await
             }
-            _ if seen.key().is_some() => Box::pin(self.attempt_again(completion)).await,
-            _ => Box::pin(self.attempt(&completion, seen)).await,
+            _ if seen.key().is_some() => Box::pin(self.attempt_again(completion, None)).await,
+            _ => Box::pin(self.attempt(&completion, seen, None)).await,
         }
     }
 
@@ -132,23 +135,31 @@ impl Gateway {
     pub(super) async fn attempt_again(
         self: &Arc<Self>,
         mut completion: Completion,
+        place: Option<Permit>,
     ) -> Result<Reply, Refusal> {
         if completion.merchant.idempotency == MerchantIdempotency::None {
             let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal)?;
             completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal)?;
         }
         let seen = self.ledger.look(&completion.address).await?;
-        self.attempt(&completion, seen).await
+        self.attempt(&completion, seen, place).await
     }
 
     /// A first attempt: total, risk, begin, forward, settle.
-    async fn attempt(self: &Arc<Self>, completion: &Completion, mut seen: Seen) -> Result<Reply, Refusal> {
+    async fn attempt(
+        self: &Arc<Self>,
+        completion: &Completion,
+        mut seen: Seen,
+        place: Option<Permit>,
+    ) -> Result<Reply, Refusal> {
         let Completion { call, merchant, session, address, .. } = completion;
+        let mut place = Some(self.place_again(call, merchant, place)?);
         let trusted = !self.ledger.store().mistrusted();
         if !self.knows_enough(owned(seen.session(), call)?, merchant) {
-            Box::pin(self.ensure_total(call, merchant, session)).await?;
+            Box::pin(self.ensure_total(call, merchant, session, &mut place)).await?;
             seen = self.ledger.look(address).await?;
         }
+        let _place = self.place_again(call, merchant, place)?;
         let (cleared, tally) = self.clear_complete(completion, &seen).await?;
         let lease = self.lease(merchant.deadlines.total)?;
         let started = match self.begin(completion, &mut seen, &cleared, lease).await {
@@ -287,18 +298,22 @@ impl Gateway {
                 let total = Some(total).filter(|_| exchange.shows_the_present(started.is_first_use));
                 session.note_total(sequence, total, present);
             }
+            let doubtful = Doubtful::of(session, claim, merchant, present);
             if let Some(record) = view.key.as_mut() {
                 keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
             }
-            Ok((settlement, contradiction, view.ended(was_live, present.latest)))
+            Ok((settlement, contradiction, view.ended(was_live, present.latest), doubtful))
         };
         let settled =
             self.ledger.transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide).await;
-        let (settlement, contradiction, ended) = match settled {
+        let (settlement, contradiction, ended, doubtful) = match settled {
             Ok(settled) => settled?,
             // The claim stays held; the worker or a retry with the same key finds out.
             Err(error) => return Err(unrecorded(error)),
         };
+        if settlement != Settlement::Held {
+            self.reads.forget_pace(address.session_key());
+        }
         self.note_settlement(settlement, reading.outcome, merchant, completion);
         self.give_back(ended);
         self.note_contradiction(contradiction, &merchant.id, &completion.session);
@@ -310,38 +325,10 @@ impl Gateway {
         match settlement {
             Settlement::Held if reading.outcome != Outcome::Pending => match reading.outcome {
                 Outcome::InDoubt => reply,
-                _ => Err(Refusal::OutcomeUnknown),
+                _ => Err(self.still_unknown(address, &doubtful)),
             },
             _ => reply,
         }
-    }
-}
-
-/// What is kept against the key after a settle.
-fn keep_answer(
-    record: &mut KeyRecord,
-    lease: LeaseMark,
-    settlement: Settlement,
-    outcome: Outcome,
-    kept: Option<&idempotency::StoredAnswer>,
-) {
-    let ours = matches!(record.state, KeyState::Leased(mark) if mark == lease);
-    let unanswered = !matches!(record.state, KeyState::Recorded(_));
-    let conclusive = match settlement {
-        Settlement::Charged => unanswered,
-        Settlement::Released => ours,
-        Settlement::Held => ours && outcome == Outcome::Pending,
-        // A read that showed the order was first to settle, or the claim had been given up: the
-        // answer is the key's all the same.
-        Settlement::ChargedLate | Settlement::Stale => ours && outcome == Outcome::Charged,
-    };
-    match kept.filter(|_| conclusive) {
-        Some(answer) => {
-            record.state = KeyState::Recorded(answer.clone());
-            record.request = None;
-        }
-        None if ours => record.state = KeyState::Open,
-        None => {}
     }
 }
 

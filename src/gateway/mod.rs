@@ -18,6 +18,7 @@ mod notes;
 mod operation;
 mod publish;
 mod read;
+mod reading;
 mod reconcile;
 mod redeem;
 mod refusal;
@@ -90,11 +91,11 @@ pub struct Gateway {
     pub body_bytes: usize,
     /// The time for a whole body.
     pub body_timeout: Duration,
-    /// Reads of totals under way, one a session.
-    pub totals: read::TotalReads,
+    /// Reads of sessions: one a session at a time, and how often.
+    pub reads: SessionReads,
 }
 
-pub use self::read::TotalReads;
+pub use self::reading::SessionReads;
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Debug)]

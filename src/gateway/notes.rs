@@ -6,7 +6,8 @@ use super::complete::Completion;
 use crate::domain::allowance::Allowance;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::money::Money;
-use crate::domain::session::{Observation, Outcome, Present, Settlement, observe};
+use crate::domain::session::{Observation, Outcome, Present, SessionKind, Settlement, observe};
+use crate::idempotency::{KeyRecord, KeyState, LeaseMark, StoredAnswer};
 use crate::merchant::CompleteReading;
 use crate::registry::Merchant;
 use crate::token::View;
@@ -35,6 +36,34 @@ pub(super) fn note(
     Some(Noted { settlement, ended: view.ended(was_live, present.latest), second_order })
 }
 
+/// What is kept against the key after a settle.
+pub(super) fn keep_answer(
+    record: &mut KeyRecord,
+    lease: LeaseMark,
+    settlement: Settlement,
+    outcome: Outcome,
+    kept: Option<&StoredAnswer>,
+) {
+    let ours = matches!(record.state, KeyState::Leased(mark) if mark == lease);
+    let unanswered = !matches!(record.state, KeyState::Recorded(_));
+    let conclusive = match settlement {
+        Settlement::Charged => unanswered,
+        Settlement::Released => ours,
+        Settlement::Held => ours && outcome == Outcome::Pending,
+        // A read that showed the order was first to settle, or the claim had been given up: the
+        // answer is the key's all the same.
+        Settlement::ChargedLate | Settlement::Stale => ours && outcome == Outcome::Charged,
+    };
+    match kept.filter(|_| conclusive) {
+        Some(answer) => {
+            record.state = KeyState::Recorded(answer.clone());
+            record.request = None;
+        }
+        None if ours => record.state = KeyState::Open,
+        None => {}
+    }
+}
+
 /// What an answer to a complete says against those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contradiction {
@@ -53,6 +82,13 @@ impl Gateway {
             merchant,
             session,
         );
+        match noted.settlement {
+            Settlement::Charged | Settlement::Released | Settlement::ChargedLate => {
+                let address = self.ledger.address(SessionKind::Checkout, merchant, session);
+                self.reads.forget_pace(address.session_key());
+            }
+            Settlement::Held | Settlement::Stale => {}
+        }
         if noted.settlement == Settlement::ChargedLate {
             self.note_late_charge(merchant, session);
         }

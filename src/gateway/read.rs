@@ -1,16 +1,13 @@
 //! Reads of sessions: relayed for agents, and made for totals, doubt and ownership. Every session
 //! answer that passes is an observation.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
+use std::sync::Arc;
 
 use super::Gateway;
 use super::bracket::{deadline, owned};
 use super::call::Call;
 use super::notes::note;
+use super::reading::{SPACING, Turn};
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
@@ -18,43 +15,56 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind};
-use crate::merchant::{Exchange, InvalidAnswer, Lost, Outbound, SessionReading, read_session, read_shown};
-use crate::records::{Durability, Purpose, RecordKey};
+use crate::limit::Permit;
+use crate::merchant::{
+    Exchange, InvalidAnswer, Lost, Outbound, Passing, SessionReading, read_session, read_shown,
+};
+use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
 use crate::token::Address;
 
-/// A session as the merchant has just shown it.
+/// What came of reading a session for ourselves.
 pub(super) struct SessionRead {
-    /// What it proves.
-    pub observation: Observation,
-    /// The exchange that showed it.
+    pub reading: SessionReading,
     pub exchange: Exchange,
+    /// The instant before the read was sent.
+    pub asked_at: Timestamp,
+    /// In whose version and language it was asked.
+    pub passing: Passing,
 }
 
-/// Locks that let one read of a session's total be under way at a time; the others wait and find it
-/// fresh, or that it did not come.
-#[derive(Default)]
-pub struct TotalReads(Mutex<HashMap<RecordKey, Weak<TotalRead>>>);
-
-/// The reads of one session's total.
-#[derive(Default)]
-struct TotalRead {
-    /// Whose turn it is.
-    turn: tokio::sync::Mutex<()>,
-    /// Reads that brought no session.
-    failures: AtomicU64,
-}
-
-impl TotalReads {
-    fn of(&self, session: &RecordKey) -> Arc<TotalRead> {
-        let mut reads = self.0.lock();
-        if let Some(read) = reads.get(session).and_then(Weak::upgrade) {
-            return read;
+impl SessionRead {
+    /// What it proves; `None` when it is no evidence.
+    pub fn observation(&self) -> Option<Observation> {
+        match &self.reading {
+            SessionReading::Shown(shown) => Some(observation(shown, self.asked_at)),
+            SessionReading::Missing | SessionReading::Unreadable => None,
         }
-        reads.retain(|_, read| read.strong_count() > 0);
-        let read = Arc::default();
-        reads.insert(session.clone(), Arc::downgrade(&read));
-        read
+    }
+
+    /// One that brought nothing.
+    #[cfg(test)]
+    pub fn lost(exchange: Exchange, asked_at: Timestamp) -> Self {
+        let passing = Passing {
+            version: String::new(),
+            accept_language: None,
+            content_type: None,
+            accept: None,
+            user_agent: None,
+            request_id: String::new(),
+            traceparent: None,
+            forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
+            host: String::new(),
+        };
+        Self { reading: SessionReading::Unreadable, exchange, asked_at, passing }
+    }
+
+    /// Whether the answer is the one that this call would have got.
+    pub fn speaks_to(&self, call: &Call) -> bool {
+        let spoken = |passing: &Passing| {
+            (passing.version.clone(), passing.accept_language.clone(), passing.accept.clone())
+        };
+        spoken(&self.passing) == spoken(&call.passing)
     }
 }
 
@@ -128,17 +138,18 @@ impl Gateway {
         Reply::relayed(&exchange, "relayed")
     }
 
-    /// Reads a session for ourselves; `None` when the answer is no evidence.
+    /// Reads a session for ourselves.
     pub(super) async fn read_session(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
         id: &SessionId,
-    ) -> Option<SessionRead> {
+    ) -> SessionRead {
         let asked_at = self.clock.steady();
-        let exchange = self.send(call, merchant, call.session_read(id, self.clock.now())).await;
-        let SessionReading::Shown(shown) = read_session(&exchange, id) else { return None };
-        Some(SessionRead { observation: observation(&shown, asked_at), exchange })
+        let outbound = call.session_read(id, self.clock.now());
+        let passing = outbound.headers.clone();
+        let exchange = self.send(call, merchant, outbound).await;
+        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
     }
 
     /// Whether a complete can be decided without asking the merchant: its total is known, or something
@@ -150,45 +161,53 @@ impl Gateway {
 
     /// Makes sure that the session's total is known, reading it where it is not, or where the store
     /// may have forgotten a claim: then what the merchant shows decides. One read a session is under
-    /// way at a time.
+    /// way at a time, and who waits for another's holds no `place` meanwhile.
     pub(super) async fn ensure_total(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
         id: &SessionId,
+        place: &mut Option<Permit>,
     ) -> Result<(), Refusal> {
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, id);
         let mistrusted = self.ledger.store().mistrusted();
-        let reads = self.totals.of(address.session_key());
-        let failures = reads.failures.load(Ordering::Acquire);
-        let Ok(_alone) = tokio::time::timeout(merchant.deadlines.total, reads.turn.lock()).await else {
-            return Err(Refusal::SessionBusy);
-        };
-        let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
-        if self.knows_enough(&session, merchant) {
-            return Ok(());
-        }
-        // To ask a merchant that has just not answered, one after the other, would hold a place each.
-        if reads.failures.load(Ordering::Acquire) != failures {
-            return Err(Refusal::SessionBusy);
-        }
-        let asked_at = self.clock.steady();
-        let exchange = self.send(call, merchant, call.session_read(id, self.clock.now())).await;
-        match read_session(&exchange, id) {
-            SessionReading::Shown(shown) => {
-                let observation = observation(&shown, asked_at);
-                self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
-                match observation.lifecycle {
-                    // Perhaps at work on a complete that the store has forgotten.
-                    Lifecycle::Working | Lifecycle::Unknown if mistrusted => Err(Refusal::OutcomeUnknown),
-                    _ => Ok(()),
-                }
+        let (begun, until) = (self.reads.begun(), deadline(merchant));
+        loop {
+            let session = owned(self.ledger.read(&address).await?.session.as_ref(), call)?.clone();
+            if self.knows_enough(&session, merchant) {
+                return Ok(());
             }
-            SessionReading::Missing => Err(Refusal::SessionUnknown),
-            SessionReading::Unreadable => {
-                reads.failures.fetch_add(1, Ordering::AcqRel);
-                Reply::relayed(&exchange, "total_unread")
-                    .and(Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession)))
+            match self.reads.turn(address.session_key(), None, self.clock.steady()) {
+                Turn::Ours(reader) => {
+                    if place.is_none() {
+                        *place = Some(self.place(call, merchant)?);
+                    }
+                    let read = self.read_session(call, merchant, id).await;
+                    if let Some(observation) = read.observation() {
+                        self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
+                    }
+                    let read = reader.done(read);
+                    return match &read.reading {
+                        SessionReading::Unreadable => Reply::relayed(&read.exchange, "total_unread")
+                            .and(Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession))),
+                        SessionReading::Shown(_) | SessionReading::Missing => shows_total(&read, mistrusted),
+                    };
+                }
+                Turn::Theirs(under_way) => {
+                    drop(place.take());
+                    // One that was asked before the store forgot a claim shows nothing of it, and one for a
+                    // claim in doubt leaves no total.
+                    let is_enough = under_way.is_for_total() && (!mistrusted || under_way.is_after(begun));
+                    match under_way.result(until).await {
+                        // To ask a merchant that has just not answered, one after the other, would only
+                        // make more of it.
+                        Some(read) if is_enough => return shows_total(&read, mistrusted),
+                        _ if until.has_passed() => return Err(Refusal::SessionBusy),
+                        Some(_) | None => {}
+                    }
+                }
+                // Only where a claim is in doubt.
+                Turn::TooSoon => return Err(Refusal::SessionBusy),
             }
         }
     }
@@ -250,12 +269,13 @@ impl Gateway {
         }
         let permit =
             self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)?;
-        let read = self.read_session(call, merchant, id).await.ok_or(Refusal::SessionUnknown)?;
+        let read = self.read_session(call, merchant, id).await;
         drop(permit);
-        if !matches!(read.observation.lifecycle, Lifecycle::Open | Lifecycle::Working) {
+        let observation = read.observation().ok_or(Refusal::SessionUnknown)?;
+        if !matches!(observation.lifecycle, Lifecycle::Open | Lifecycle::Working) {
             return Err(Refusal::SessionUnknown);
         }
-        self.own_session(call, merchant, SessionKind::Checkout, id, &read.observation).await
+        self.own_session(call, merchant, SessionKind::Checkout, id, &observation).await
     }
 
     /// Records that a session belongs to the calling agent, unless it has another owner.
@@ -325,6 +345,19 @@ impl Gateway {
             what,
             &[("merchant", Value::from(merchant)), ("session", Value::from(session))],
         );
+    }
+}
+
+/// Whether a session's read says enough for a complete to begin.
+fn shows_total(read: &SessionRead, mistrusted: bool) -> Result<(), Refusal> {
+    match (&read.reading, read.observation().map(|shown| shown.lifecycle)) {
+        // Perhaps at work on a complete that the store has forgotten.
+        (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if mistrusted => {
+            Err(Refusal::OutcomeUnknown(SPACING))
+        }
+        (SessionReading::Shown(_), _) => Ok(()),
+        (SessionReading::Missing, _) => Err(Refusal::SessionUnknown),
+        (SessionReading::Unreadable, _) => Err(Refusal::SessionBusy),
     }
 }
 

@@ -9,11 +9,13 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Gateway;
+use super::read::SessionRead;
+use super::reading::{Doubtful, Turn};
 use crate::crypto::random;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::MerchantId;
 use crate::domain::session::{Session, Settlement};
-use crate::merchant::{Context, Outbound, Passing, Proof, SessionReading, read_session};
+use crate::merchant::{Context, Outbound, Passing, Proof, read_session};
 use crate::records::codec::Loaded;
 use crate::records::worker::WorkerLease;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
@@ -159,18 +161,22 @@ impl Gateway {
         Ok(postponed.ok())
     }
 
-    /// Reads the session of an open claim and applies what it proves.
+    /// Reads the session of an open claim and applies what it proves; unless an agent's repeat is at it,
+    /// or was a moment ago, which applies it as well.
     async fn check_claim(&self, merchant: &Arc<Merchant>, session: &Session) -> Result<(), StoreError> {
-        let asked_at = self.clock.steady();
-        let exchange = self
-            .merchants
-            .send(merchant, self.own_read(session, self.clock.now()), super::bracket::deadline(merchant))
-            .await;
-        self.note_misplaced(&exchange, merchant, Some(&session.id));
-        let SessionReading::Shown(shown) = read_session(&exchange, &session.id) else { return Ok(()) };
-        let observation = super::read::observation(&shown, asked_at);
+        let Some(claim) = &session.claim else { return Ok(()) };
         let mut address = self.ledger.address(session.kind, &session.merchant, &session.id);
-        if let Some(token) = session.claim.as_ref().and_then(|claim| claim.token.as_ref()) {
+        let doubtful = Doubtful::of(session, &claim.id, merchant, self.ledger.present());
+        let turn = self.reads.turn(address.session_key(), Some(&doubtful), self.clock.steady());
+        let Turn::Ours(reader) = turn else { return Ok(()) };
+        let (asked_at, outbound) = (self.clock.steady(), self.own_read(session, self.clock.now()));
+        let passing = outbound.headers.clone();
+        let exchange = self.merchants.send(merchant, outbound, super::bracket::deadline(merchant)).await;
+        self.note_misplaced(&exchange, merchant, Some(&session.id));
+        let read = SessionRead { reading: read_session(&exchange, &session.id), exchange, asked_at, passing };
+        let read = reader.done(read);
+        let Some(observation) = read.observation() else { return Ok(()) };
+        if let Some(token) = claim.token.as_ref() {
             address = address.with_token(token);
         }
         let settled = self

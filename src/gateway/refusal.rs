@@ -3,6 +3,7 @@
 //! question from the compiler.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::StatusCode;
 
@@ -79,8 +80,8 @@ pub enum Refusal {
     },
     /// The key's operation is under way.
     KeyInFlight,
-    /// The outcome of the key's operation is not known yet.
-    OutcomeUnknown,
+    /// The outcome of the key's operation is not known yet, nor will be for so long, as far as is known.
+    OutcomeUnknown(Duration),
     /// The fraud rules deny it.
     Fraud(Denied),
     /// As many live tokens as allowed.
@@ -101,8 +102,8 @@ pub enum Refusal {
 
 /// Seconds an agent should wait where only time helps.
 const SHORT_WAIT: u32 = 1;
-/// Seconds to wait for an outcome that is being found out.
-const DOUBT_WAIT: u32 = 5;
+/// Seconds to wait for a token to end.
+const TOKEN_WAIT: u32 = 5;
 
 impl Refusal {
     /// The ACP error, before the route's dialect ([`Problem::in_dialect`]).
@@ -179,10 +180,10 @@ impl Refusal {
             Self::KeyRequired => Problem::idempotency_key_required(),
             Self::KeyConflict { status } => Problem::idempotency_conflict(*status),
             Self::KeyInFlight => Problem::idempotency_in_flight(SHORT_WAIT),
-            Self::OutcomeUnknown => unavailable(
+            Self::OutcomeUnknown(wait) => unavailable(
                 "outcome_unknown",
                 "The merchant has not confirmed the outcome of this request; repeat it with the same Idempotency-Key.",
-                DOUBT_WAIT,
+                u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(SHORT_WAIT),
             ),
             Self::Fraud(denied) => {
                 invalid(S::FORBIDDEN, denied.by.code, "The request was declined by risk rules.")
@@ -193,7 +194,7 @@ impl Refusal {
                 "too_many_tokens",
                 "There are as many unspent tokens as allowed; spend, revoke or let one expire.",
             )
-            .with_retry_after(DOUBT_WAIT),
+            .with_retry_after(TOKEN_WAIT),
             Self::Store(StoreError::Unacknowledged) => unavailable(
                 "outcome_unknown",
                 "The gateway could not confirm that this was recorded; repeat it with the same Idempotency-Key.",
@@ -269,10 +270,7 @@ fn claim_problem(refusal: ClaimRefusal) -> Problem {
             "checkout_session_closed",
             "This checkout session was canceled or has expired.",
         ),
-        ClaimRefusal::AtWork { wait } => Problem {
-            retry_after: Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)),
-            ..Refusal::OutcomeUnknown.problem()
-        },
+        ClaimRefusal::AtWork { wait } => Refusal::OutcomeUnknown(wait).problem(),
         ClaimRefusal::TotalUnknown => invalid(
             S::UNPROCESSABLE_ENTITY,
             "total_unavailable",

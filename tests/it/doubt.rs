@@ -19,6 +19,8 @@ mod mutations;
 mod operators;
 /// Purchases that wait for a person.
 mod pending;
+/// Many repeats at once.
+mod storm;
 /// The outcome table, row by row.
 mod table;
 /// The background worker, when no agent asks again.
@@ -41,6 +43,8 @@ const GRACE: Duration = Duration::from_secs(60);
 const PAST_ATTEMPT: Duration = Duration::from_secs(31);
 /// How long an attempt is waited for where the deadline is two seconds.
 const AWAITED: Duration = Duration::from_secs(12);
+/// The longest that the session of a claim in doubt is not read because it was a moment ago.
+const BETWEEN_READS: Duration = Duration::from_secs(30);
 /// How long something may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(30);
 

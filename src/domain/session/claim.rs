@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Present, Session, SessionTotal, Signs, is_alive};
+use super::{Ending, Observation, Present, Session, SessionTotal, Signs, is_alive};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
 use crate::domain::money::{DoesNotFit, Money};
@@ -287,9 +287,9 @@ impl Claim {
     }
 }
 
-/// Starts another attempt of a claim that is open: only after the session was read, which showed
-/// the total `shown`, only at a merchant that honours keys, and only when everything sent before is
-/// over: each is waited for `awaited`, and so long nothing may have shown of work on it. A merchant that
+/// Starts another attempt of a claim that is open: only after the session was read as `shown`, only at
+/// a merchant that honours keys, and only when everything sent before was over before that read was
+/// asked: each is waited for `awaited`, and so long nothing may have shown of work on it. A merchant that
 /// takes note of a key with its answer would charge twice. What a first attempt may not do, a later one
 /// may not either.
 ///
@@ -300,7 +300,7 @@ pub fn reenter<S>(
     session: &mut Session,
     token: Option<&Token<S>>,
     claim: &ClaimId,
-    shown: Option<&SessionTotal>,
+    shown: &Observation,
     awaited: Duration,
     until: Timestamp,
     present: Present,
@@ -319,8 +319,9 @@ pub fn reenter<S>(
     if token.is_some_and(|token| token.is_expired(present.latest)) {
         return Err(ClaimRefusal::TokenExpired);
     }
-    checked_amount(shown.ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;
-    if let Some(from) = session.signs.silent_from(open, awaited, present).filter(|from| present.now < *from) {
+    checked_amount(shown.total.as_ref().ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;
+    let silent_from = session.signs.silent_from(open, awaited, present);
+    if let Some(from) = silent_from.filter(|from| shown.asked_at < *from) {
         return Err(ClaimRefusal::AtWork { wait: from.since(present.now) });
     }
     // From here on nothing is refused.

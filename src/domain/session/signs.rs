@@ -61,6 +61,27 @@ impl Signs {
     }
 }
 
+/// Instants from which a read of its session can decide about an open claim what none before could.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Milestones {
+    /// Its request may be sent again, where it may be at all.
+    pub silent_from: Option<Timestamp>,
+    /// It is given up unless an order shows.
+    pub grace_over: Option<Timestamp>,
+}
+
+impl Session {
+    /// What the open claim waits for, if nothing more shows of it.
+    pub fn milestones(&self, awaited: Duration, grace: Duration, present: Present) -> Milestones {
+        let Some(open) = &self.claim else { return Milestones::default() };
+        let quiet = open.quiet_since.map(|quiet| present.reckoned(quiet));
+        Milestones {
+            silent_from: self.signs.silent_from(open, awaited, present),
+            grace_over: quiet.map(|quiet| self.signs.grace_over(quiet, grace)),
+        }
+    }
+}
+
 /// What a look at a claimed token means for its claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Viewed {

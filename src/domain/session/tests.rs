@@ -30,6 +30,11 @@ fn total(amount: u64) -> Option<SessionTotal> {
     Some(SessionTotal { settlement: money(amount), presentment: None })
 }
 
+/// A session shown open, by a read asked then.
+fn open_at(total: Option<SessionTotal>, asked: i64) -> Observation {
+    Observation { lifecycle: Lifecycle::Open, total, asked_at: at(asked), order: None }
+}
+
 fn claim_id(name: &str) -> ClaimId {
     ClaimId::parse(name).unwrap()
 }
@@ -82,16 +87,19 @@ impl World {
     }
 
     fn reenter(&mut self, claim: &str, shown: u64, now: i64) -> Result<BegunClaim, ClaimRefusal> {
-        let (claim, shown) = (claim_id(claim), total(shown));
-        reenter(
-            &mut self.session,
-            Some(&self.token),
-            &claim,
-            shown.as_ref(),
-            AWAITED,
-            at(now + 30),
-            present(now),
-        )
+        self.reenter_asked(claim, shown, now, now)
+    }
+
+    /// As [`Self::reenter`], on a read that was asked earlier.
+    fn reenter_asked(
+        &mut self,
+        claim: &str,
+        shown: u64,
+        asked: i64,
+        now: i64,
+    ) -> Result<BegunClaim, ClaimRefusal> {
+        let (claim, shown) = (claim_id(claim), open_at(total(shown), asked));
+        reenter(&mut self.session, Some(&self.token), &claim, &shown, AWAITED, at(now + 30), present(now))
     }
 
     fn resolve(&mut self, claim: &str, evidence: Evidence, now: i64) -> Result<Settlement, ResolveRefusal> {
@@ -418,6 +426,26 @@ fn a_complete_is_sent_again_only_when_what_was_sent_is_over_and_nothing_shows_of
 }
 
 #[test]
+fn a_read_asked_before_everything_sent_was_over_sends_nothing_again() {
+    let mut world = World::in_doubt();
+    let early = world.reenter_asked("c1", 1000, 30, 35);
+    assert_eq!(early, Err(ClaimRefusal::AtWork { wait: Duration::ZERO }), "another read decides");
+    assert!(world.reenter_asked("c1", 1000, 31, 35).is_ok());
+}
+
+#[test]
+fn it_is_known_from_when_a_read_decides_what_none_before_could() {
+    let mut world = World::in_doubt();
+    let milestones = |world: &World, now| world.session.milestones(AWAITED, GRACE, present(now));
+    let known = |silent, over| Milestones { silent_from: Some(at(silent)), grace_over: Some(at(over)) };
+    assert_eq!(milestones(&world, 3), known(31, 2 + 60));
+    world.redeem("c1", 1000, 30).unwrap();
+    assert_eq!(milestones(&world, 30), known(60, 30 + 60));
+    assert_eq!(world.observe(Lifecycle::Completed, 40), Settlement::Charged);
+    assert_eq!(milestones(&world, 40), Milestones::default());
+}
+
+#[test]
 fn a_second_order_is_told_from_the_first_once() {
     let mut session = World::new().session;
     let mark = |n| Some(OrderMark([n; 8]));
@@ -503,8 +531,15 @@ fn a_claim_is_not_reentered_while_an_attempt_is_out() {
 fn a_complete_is_not_sent_again_above_what_was_checked_nor_after_expiry_or_a_revoke() {
     let mut world = World::in_doubt();
     assert_eq!(world.reenter("c1", 1001, 3), Err(ClaimRefusal::OverCap));
-    let unknown =
-        reenter(&mut world.session, Some(&world.token), &claim_id("c1"), None, AWAITED, at(40), present(3));
+    let unknown = reenter(
+        &mut world.session,
+        Some(&world.token),
+        &claim_id("c1"),
+        &open_at(None, 3),
+        AWAITED,
+        at(40),
+        present(3),
+    );
     assert_eq!(unknown, Err(ClaimRefusal::TotalUnknown));
     assert_eq!(world.reenter("c1", 1000, EXPIRY), Err(ClaimRefusal::TokenExpired));
     world.revoke(3).unwrap();
@@ -829,7 +864,7 @@ proptest! {
                     let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
                     prop_assert!(!(began && (charged_before || consumed_before)));
                 }
-                Step::Reenter(c) => { let _ = reenter(&mut world.session, Some(&world.token), &name(c), total(1000).as_ref(), AWAITED, at(now + 30), here); }
+                Step::Reenter(c) => { let _ = reenter(&mut world.session, Some(&world.token), &name(c), &open_at(total(1000), now), AWAITED, at(now + 30), here); }
                 Step::Settle(c, attempt, outcome) => {
                     let settlement = settle(&mut world.session, Some(&mut world.token), &name(c), attempt, outcome, here);
                     if contested_before && matches!(outcome, Outcome::NotCharged { .. }) {

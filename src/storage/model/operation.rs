@@ -8,9 +8,9 @@ use crate::crypto::aead::Sealed;
 use crate::domain::id::{ClaimId, KeyId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{
-    BeginClaim, BegunClaim, ClaimRefusal, Evidence, Observation, Outcome, Redeem, RedeemRefusal, Redeemed,
-    RevokeRefusal, Revoked, Session, SessionTotal, Settlement, begin_claim, observe, redeem, reenter,
-    resolve, revoke, settle,
+    BeginClaim, BegunClaim, ClaimRefusal, Evidence, Lifecycle, Observation, Outcome, Redeem, RedeemRefusal,
+    Redeemed, RevokeRefusal, Revoked, Session, SessionTotal, Settlement, begin_claim, observe, redeem,
+    reenter, resolve, revoke, settle,
 };
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek, StoredAnswer};
 use crate::records::{Durability, Purpose, StoreError};
@@ -267,16 +267,11 @@ impl Operation {
                 let session = owned(view.session.as_mut(), *agent)?;
                 refuse_unless_free(view.key.as_ref(), *body, present)?;
                 let record = view.key.as_mut().ok_or(Refused::KeyUnknown)?;
-                let begun = reenter(
-                    session,
-                    view.token.as_ref(),
-                    claim,
-                    shown.as_ref(),
-                    AWAITED,
-                    lease.until,
-                    present,
-                )
-                .map_err(Refused::Claim)?;
+                let (lifecycle, asked_at) = (Lifecycle::Open, present.now);
+                let shown = Observation { lifecycle, total: *shown, asked_at, order: None };
+                let token = view.token.as_ref();
+                let begun = reenter(session, token, claim, &shown, AWAITED, lease.until, present)
+                    .map_err(Refused::Claim)?;
                 record.state = KeyState::Leased(*lease);
                 return Ok(Done::Begun(begun));
             }

@@ -118,6 +118,7 @@ async fn a_session_that_cannot_be_read_is_no_evidence_however_long_it_lasts() {
         purchase.assert_held().await;
     }
     doubt.shop().behave_well();
+    doubt.clock.advance(BETWEEN_READS);
     assert_completed(&purchase.complete().await);
     assert_eq!(purchase.completes().len(), 1);
     purchase.assert_charged_once().await;
