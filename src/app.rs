@@ -21,6 +21,7 @@ use crate::fraud::Velocity;
 use crate::gateway::bracket;
 use crate::gateway::drain::Drain;
 use crate::gateway::{Caller, Gateway, SessionReads};
+use crate::idempotency::KeptBytes;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Api;
@@ -145,6 +146,7 @@ impl App {
             ledger: Ledger::new(Arc::clone(&store), clock.clone())
                 .with_leases_of(bracket::longest_lease(&registry)),
             allotments: Allotments::new(Arc::clone(&store)),
+            kept: KeptBytes::new(Arc::clone(&store), config.limits.kept_bytes),
             velocity: Arc::new(Velocity::new(Arc::clone(&store))),
             vault: Vault::new(Arc::clone(&rings), epochs),
             limits: Limits::new(config.limits, &registry).shared_through(opened.limits),
@@ -179,6 +181,7 @@ impl App {
             server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
             let _ = worker.await;
             finishing.allotments.finish(finishing.clock.earliest()).await;
+            finishing.kept.finish(finishing.clock.earliest()).await;
             if let Some(at) = finishing.clock.agreed() {
                 // A store that does not take it now knows what it was told a minute ago.
                 let _ = agreed::keep(&**finishing.ledger.store(), at).await;

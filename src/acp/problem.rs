@@ -209,6 +209,13 @@ impl Problem {
         .with_retry_after(retry_after)
     }
 
+    /// The same, because as much is kept of earlier requests and answers as may be.
+    #[must_use]
+    pub fn too_much_kept(self) -> Self {
+        let message = "As much is kept of earlier requests as may be; wait until some of it ends.";
+        Self { code: Cow::Borrowed("too_much_kept"), message: Cow::Borrowed(message), ..self }
+    }
+
     /// 500, 502 or 504: something behind us failed.
     pub fn processing_error(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(status, ProblemKind::ProcessingError, "processing_error", message)

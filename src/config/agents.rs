@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::document::Section;
 use super::keys::party_keys;
 use super::parties::Parties;
-use super::values::{choice, count, duration, id, money_by_currency, shown, version};
+use super::settings::MOST_KEPT;
+use super::values::{bytes, choice, count, duration, id, money_by_currency, shown, version};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{
     AcpVariant, Agent, BodyForm, Encoding, KeyMaterial, Profile, SignaturePolicy, SignatureRequired,
@@ -24,6 +25,9 @@ const SHORTEST_TOKEN_LIFE: Duration = Duration::from_secs(60);
 const LIVE_TOKENS: u32 = 10_000;
 /// Live tokens of one session: a first card, two retries and a change of mind.
 const LIVE_TOKENS_PER_SESSION: u32 = 5;
+/// Bytes kept for an agent off the money routes: a quarter of a million requests and answers of 4 KiB in
+/// the day they are kept.
+const KEPT_BYTES: u64 = 1 << 30;
 const REQUESTS_PER_SECOND: u32 = 100;
 const REQUEST_BURST: u32 = 200;
 
@@ -64,6 +68,7 @@ pub(super) fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Opt
     let token_ceiling = money_by_currency(section, "token_ceiling");
     let requests_per_second = rate(section, "requests_per_second", REQUESTS_PER_SECOND);
     let request_burst = rate(section, "request_burst", REQUEST_BURST);
+    let kept_bytes = section.or("kept_bytes", KEPT_BYTES, bytes(64 << 10, MOST_KEPT));
     let default_version = section.optional("default_version", version);
     Some(Agent {
         id: id?,
@@ -77,6 +82,7 @@ pub(super) fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Opt
         live_tokens_per_session,
         requests_per_second,
         request_burst,
+        kept_bytes,
         default_version: default_version.map(|version| version.as_str().to_owned()),
     })
 }

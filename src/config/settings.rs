@@ -24,6 +24,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+/// 16 TiB: surely a slip beyond.
+pub(super) const MOST_KEPT: u64 = 1 << 44;
 
 /// What `[server]` says: the sockets' settings, but for the admin's, and the shared authorities.
 pub(super) struct Sockets {
@@ -178,6 +180,7 @@ pub(super) fn limits(section: &mut Section<'_>) -> limit::Settings {
         ),
         failed_signature_burst: number("failed_signature_burst", default.failed_signature_burst),
         tracked_addresses: number("tracked_addresses", default.tracked_addresses),
+        kept_bytes: section.or("kept_bytes", default.kept_bytes, bytes(64 * KIB, MOST_KEPT)),
     }
 }
 

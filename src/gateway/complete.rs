@@ -301,6 +301,10 @@ impl Gateway {
             let doubtful = Doubtful::of(session, claim, merchant, present);
             if let Some(record) = view.key.as_mut() {
                 keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
+                if holds && started.stored.is_none() && matches!(exchange, Exchange::NotSent(_)) {
+                    // Nothing was ever sent: a repeat need not be the same bytes.
+                    record.request = None;
+                }
             }
             Ok((settlement, contradiction, view.ended(was_live, present.latest), doubtful))
         };

@@ -47,6 +47,7 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Clock;
 use crate::domain::session::SessionKind;
 use crate::fraud::Velocity;
+use crate::idempotency::KeptBytes;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants};
 use crate::records::BoxFuture;
@@ -65,6 +66,8 @@ pub struct Gateway {
     pub ledger: Ledger,
     /// Live tokens of agents.
     pub allotments: Allotments,
+    /// What is kept for agents off the money routes.
+    pub kept: KeptBytes,
     /// Fraud counters.
     pub velocity: Arc<Velocity>,
     /// Signs grants.

@@ -16,9 +16,10 @@ use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
 use crate::domain::id::SessionId;
-use crate::domain::session::{SessionKind, Settlement, observe};
-use crate::idempotency::{KeyRecord, KeyState};
+use crate::domain::session::{Present, SessionKind, Settlement, observe};
+use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Recharge, StoredAnswer};
 use crate::merchant::{Exchange, InvalidAnswer};
+use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
 
@@ -32,39 +33,82 @@ impl Gateway {
     ) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.rings, Some(&merchant))?;
         let key = operation.scope.record_key(None);
-        let mut seen = self.ledger.look_key(&key).await?;
-        if let Some(reply) = self.replay(&operation, Some(&seen), StatusCode::UNPROCESSABLE_ENTITY).await? {
+        // What nobody can repeat is not kept.
+        let mut seen = match &call.key {
+            Some(_) => Some(self.ledger.look_key(&key).await?),
+            None => None,
+        };
+        if let Some(reply) = self.replay(&operation, seen.as_ref(), StatusCode::UNPROCESSABLE_ENTITY).await? {
             return Ok(reply);
         }
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let _permit = self.place(&call, &merchant)?;
         let lease = self.lease(merchant.deadlines.total)?;
+        let (upstream_key, stored) = match seen.as_mut() {
+            Some(seen) => self.begin_create(&call, &operation, seen, lease).await?,
+            None => (operation.upstream_key(None), None),
+        };
+        let (exchange, asked_at) =
+            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
+        let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
+        let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
+        if let Some(seen) = seen.as_mut() {
+            let recharge = self
+                .ledger
+                .transact_key(seen, Purpose::Finish, Durability::Synced, |record, present| {
+                    Ok::<_, Refusal>(
+                        held(record, lease).map(|record| end.apply(record, call.is_signed(), present)),
+                    )
+                })
+                .await
+                .map_err(unrecorded)??;
+            self.note_kept(&call, recharge);
+        }
+        reply
+    }
+
+    /// Takes the lease of a create's key; the key the merchant receives, and the request of the key's
+    /// first use.
+    async fn begin_create(
+        &self,
+        call: &Call,
+        operation: &Operation,
+        seen: &mut Loaded<KeyRecord>,
+        lease: LeaseMark,
+    ) -> Result<(String, Option<Sealed>), Refusal> {
         let sealed = operation.seal_request(&call.stored_request())?;
-        let (upstream_key, stored) = self
+        if seen.value.is_none() {
+            self.admit_kept(call, &sealed).await?;
+        }
+        let (upstream_key, stored, recharge) = self
             .ledger
-            .transact_key(&mut seen, Purpose::Admit, Durability::Synced, |record, present| {
-                refuse_unless_free(&operation, record.as_ref(), present)?;
+            .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
+                refuse_unless_free(operation, record.as_ref(), present)?;
                 let stored = record.as_ref().and_then(|record| record.request.clone());
                 let record = record.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
                 record.request.get_or_insert_with(|| sealed.clone());
-                Ok::<_, Refusal>((record.upstream_key.clone(), stored))
+                let recharge = record.recharge(call.is_signed(), present);
+                Ok::<_, Refusal>((record.upstream_key.clone(), stored, recharge))
             })
             .await??;
-        let (exchange, asked_at) =
-            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
-        let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
-        let kept = kept(&operation, &exchange, reply.as_ref().ok());
-        self.ledger
-            .transact_key(&mut seen, Purpose::Finish, Durability::Synced, |record, _| {
-                if let Some(record) = held(record, lease) {
-                    finish(record, kept.as_ref());
-                }
-                Ok::<_, Refusal>(())
-            })
-            .await
-            .map_err(unrecorded)??;
-        reply
+        self.note_kept(call, Some(recharge));
+        Ok((upstream_key, stored))
+    }
+
+    /// Whether a request off the money routes may be kept under a key of its agent's, so that a repeat is
+    /// the same.
+    async fn admit_kept(&self, call: &Call, sealed: &Sealed) -> Result<(), Refusal> {
+        let (agent, bytes) = (&call.agent, idempotency::weight(sealed.bytes.len()));
+        let now = self.clock.earliest();
+        let admitted = self.kept.admit(&agent.id, call.is_signed(), agent.kept_bytes, bytes, now).await?;
+        admitted.map_err(Refusal::Limited)
+    }
+
+    fn note_kept(&self, call: &Call, recharge: Option<Recharge>) {
+        if let Some(recharge) = recharge {
+            self.kept.changed(&call.agent.id, recharge, self.clock.earliest());
+        }
     }
 
     async fn own_created(
@@ -102,7 +146,12 @@ impl Gateway {
         id: SessionId,
     ) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.rings, Some(&merchant))?;
-        let address = self.ledger.address(kind, &merchant.id, &id).with_key(&operation.scope);
+        let mut address = self.ledger.address(kind, &merchant.id, &id);
+        // What nobody can repeat is not kept.
+        let is_kept = call.key.is_some();
+        if is_kept {
+            address = address.with_key(&operation.scope);
+        }
         let mut seen = self.ledger.look(&address).await?;
         if seen.session().is_none() && kind == SessionKind::Checkout {
             self.adopt(&call, &merchant, &id).await?;
@@ -117,8 +166,11 @@ impl Gateway {
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let _permit = self.place(&call, &merchant)?;
         let lease = self.lease(merchant.deadlines.total)?;
-        let sealed = operation.seal_request(&call.stored_request())?;
-        let (upstream_key, stored, sequence, is_first_use) = self
+        let sealed = is_kept.then(|| operation.seal_request(&call.stored_request())).transpose()?;
+        if let (Some(sealed), None) = (&sealed, seen.key()) {
+            self.admit_kept(&call, sealed).await?;
+        }
+        let (upstream_key, stored, sequence, is_first_use, recharge) = self
             .ledger
             .transact_seen(&mut seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
                 let session = owned_mut(view.session.as_mut(), &call)?;
@@ -129,24 +181,27 @@ impl Gateway {
                 let stored = view.key.as_ref().and_then(|record| record.request.clone());
                 let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
                 record.state = KeyState::Leased(lease);
-                record.request.get_or_insert_with(|| sealed.clone());
-                Ok::<_, Refusal>((record.upstream_key.clone(), stored, sequence, is_first_use))
+                record.request = record.request.take().or_else(|| sealed.clone());
+                let recharge = record.recharge(call.is_signed(), present);
+                Ok::<_, Refusal>((record.upstream_key.clone(), stored, sequence, is_first_use, recharge))
             })
             .await??;
+        self.note_kept(&call, Some(recharge).filter(|_| is_kept));
         let (exchange, asked_at) =
             self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
         let reply = Reply::relayed(&exchange, "relayed");
-        let kept = kept(&operation, &exchange, reply.as_ref().ok());
+        let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
-        let (settlement, second_order) = self
+        let (settlement, second_order, recharge) = self
             .ledger
             .transact_seen(&mut seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
-                if let Some(record) = held(&mut view.key, lease) {
-                    finish(record, kept.as_ref());
-                }
-                let Some(session) = view.session.as_mut() else { return Ok((Settlement::Stale, false)) };
+                let recharge =
+                    held(&mut view.key, lease).map(|record| end.apply(record, call.is_signed(), present));
+                let Some(session) = view.session.as_mut() else {
+                    return Ok((Settlement::Stale, false, recharge));
+                };
                 session.end_mutation(sequence, total, present.now);
                 let second =
                     session.note_order(observation.as_ref().and_then(|observation| observation.order));
@@ -155,10 +210,11 @@ impl Gateway {
                 let settlement = observation.as_ref().map_or(Settlement::Stale, |observation| {
                     observe::<()>(session, None, observation, merchant.doubt_grace, present)
                 });
-                Ok::<_, Refusal>((settlement, second))
+                Ok::<_, Refusal>((settlement, second, recharge))
             })
             .await
             .map_err(unrecorded)??;
+        self.note_kept(&call, recharge);
         self.note_contradiction(Contradiction { order: second_order, answer: false }, &merchant.id, &id);
         if settlement == Settlement::ChargedLate {
             self.note_late_charge(&merchant.id, &id);
@@ -175,7 +231,7 @@ impl Gateway {
         operation: &Operation,
         upstream_key: String,
         stored: Option<&Sealed>,
-        lease: crate::idempotency::LeaseMark,
+        lease: LeaseMark,
     ) -> (Exchange, crate::domain::clock::Timestamp) {
         let asked_at = self.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
@@ -186,31 +242,46 @@ impl Gateway {
     }
 }
 
-/// The answer to keep against the key: what the merchant decided, not what was in its way
-/// (`acp/protocol.md` §5).
-fn kept(
-    operation: &Operation,
-    exchange: &Exchange,
-    reply: Option<&Reply>,
-) -> Option<crate::idempotency::StoredAnswer> {
-    let answer = exchange.answer()?;
-    let decided = match answer.status.as_u16() {
-        200..=299 => true,
-        // Our own credential was refused, or the merchant asks to come back.
-        401 | 403 | 407 | 408 | 425 | 429 => false,
-        409 => !crate::merchant::is_in_flight(answer),
-        400..=499 => true,
-        _ => false,
-    };
-    reply.filter(|_| decided).and_then(|reply| operation.seal_answer(reply).unwrap_or(None))
+/// What is kept against a key once its request was tried.
+enum End {
+    /// The answer: what the merchant decided, not what was in its way (`acp/protocol.md` §5).
+    Decided(StoredAnswer),
+    /// Nothing was sent, or the merchant did nothing: a repeat begins anew, so that its request need not
+    /// be the same bytes.
+    NothingDone,
+    /// The request, to be sent again as it was.
+    Unknown,
 }
 
-fn finish(record: &mut KeyRecord, kept: Option<&crate::idempotency::StoredAnswer>) {
-    match kept {
-        Some(answer) => {
-            record.state = KeyState::Recorded(answer.clone());
+impl End {
+    /// Of a request that was `sent_before`, by an earlier use of its key, nothing is known to be undone.
+    fn of(operation: &Operation, exchange: &Exchange, reply: Option<&Reply>, sent_before: bool) -> Self {
+        let undone = if sent_before { Self::Unknown } else { Self::NothingDone };
+        let answer = match exchange {
+            Exchange::NotSent(_) => return undone,
+            _ => exchange.answer(),
+        };
+        let Some(answer) = answer else { return Self::Unknown };
+        match answer.status.as_u16() {
+            // Our own credential was refused, or the merchant asks to come back.
+            401 | 403 | 407 | 425 | 429 => undone,
+            408 => Self::Unknown,
+            409 if crate::merchant::is_in_flight(answer) => Self::Unknown,
+            200..=299 | 400..=499 => reply
+                .and_then(|reply| operation.seal_answer(reply).unwrap_or(None))
+                .map_or(Self::Unknown, Self::Decided),
+            _ => Self::Unknown,
+        }
+    }
+
+    fn apply(&self, record: &mut KeyRecord, signed: bool, present: Present) -> Recharge {
+        record.state = match self {
+            Self::Decided(answer) => KeyState::Recorded(answer.clone()),
+            Self::NothingDone | Self::Unknown => KeyState::Open,
+        };
+        if !matches!(self, Self::Unknown) {
             record.request = None;
         }
-        None => record.state = KeyState::Open,
+        record.recharge(signed, present)
     }
 }

@@ -90,6 +90,7 @@ impl Operation {
             state: KeyState::Leased(lease),
             request,
             token: None,
+            kept: None,
         }
     }
 

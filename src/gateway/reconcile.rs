@@ -57,6 +57,8 @@ impl Gateway {
                 () = self.drain.begun() => return,
             }
             self.tell_of_clocks();
+            let kept = self.kept.in_all(self.clock.earliest()).await;
+            self.observer.metrics().set_kept_bytes(kept);
             let is_ours = lease.hold(self.clock.steady()).await.unwrap_or(false);
             if turn.send_replace(is_ours) && !is_ours {
                 self.forget_counts();

@@ -357,12 +357,9 @@ fn revoke_problem(refusal: RevokeRefusal) -> Problem {
 }
 
 fn limited_problem(limited: &Limited) -> Problem {
-    let wait = limited.retry_after_seconds;
-    if limited.scope.is_callers_doing() {
-        Problem::rate_limited(wait)
-    } else {
-        Problem::service_unavailable(wait)
-    }
+    let (wait, scope) = (limited.retry_after_seconds, limited.scope);
+    let over = if scope.is_callers_doing() { Problem::rate_limited } else { Problem::service_unavailable };
+    if scope.is_about_what_is_kept() { over(wait).too_much_kept() } else { over(wait) }
 }
 
 fn invalid(status: StatusCode, code: &'static str, message: &'static str) -> Problem {

@@ -3,14 +3,17 @@
 //! A key belongs to one agent, merchant, method and canonical path. From its first use the record
 //! keeps the keyed fingerprint of the body, the key sent upstream, and, for forwarded routes, the
 //! request itself sealed, so that every re-send, by any replica and after any rotation, is the same
-//! request. Answers below 500 that the merchant or we gave are kept sealed for 25 hours.
+//! request. Answers below 500 that the merchant or we gave are kept sealed for 25 hours. Off the money
+//! routes nothing is kept for longer, and of each agent only so much ([`KeptBytes`]).
 
+mod kept;
 mod record;
 mod scope;
 
 use std::time::Duration;
 
-pub use record::{KeyRecord, KeyState, LeaseMark, StoredAnswer, StoredRequest};
+pub use kept::{KeptBytes, is_readable};
+pub use record::{Kept, KeyRecord, KeyState, LeaseMark, Recharge, StoredAnswer, StoredRequest, weight};
 pub use scope::{Scope, ScopeParts};
 
 use crate::domain::session::{Present, is_alive};
@@ -19,13 +22,15 @@ use crate::records::codec::Times;
 /// How long a finished key is remembered: 24 h (ACP §6.6) and a margin for clocks that disagree.
 pub const RETENTION: Duration = Duration::from_secs(25 * 3600);
 
-/// How long an unfinished key is remembered: as long as a token can live, and the retention.
+/// How long an unfinished key of a money route is remembered: as long as a token can live, and the
+/// retention.
 pub const UNFINISHED_RETENTION: Duration = Duration::from_secs((7 * 24 + 25) * 3600);
 
 /// When a key's record ends: a day and a margin after its answer, later while it has none.
 pub fn times(record: &KeyRecord, present: Present) -> Times {
     let kept = match &record.state {
         KeyState::Recorded(_) => RETENTION,
+        KeyState::Leased(_) | KeyState::Open if record.kept.is_some() => RETENTION,
         KeyState::Leased(_) | KeyState::Open => UNFINISHED_RETENTION,
     };
     Times { expires_at: Some(present.latest.plus(kept)), due: None }
@@ -70,6 +75,7 @@ mod tests {
     use crate::crypto::aead::Sealed;
     use crate::domain::clock::Timestamp;
     use crate::domain::id::KeyId;
+    use crate::records::codec;
 
     fn record(state: KeyState) -> KeyRecord {
         let key = KeyId::parse("k1").unwrap();
@@ -81,6 +87,7 @@ mod tests {
             state,
             request: None,
             token: None,
+            kept: None,
         }
     }
 
@@ -106,5 +113,14 @@ mod tests {
         assert!(matches!(peek(Some(&record(leased())), |_| true, at(99, 7)), Peek::InFlight));
         assert!(matches!(peek(Some(&record(leased())), |_| true, at(100, 7)), Peek::Resume));
         assert!(matches!(peek(Some(&record(leased())), |_| true, at(99, 8)), Peek::Resume));
+    }
+
+    #[test]
+    fn a_record_of_the_first_format_is_charged_with_nothing() {
+        let record = record(leased());
+        let mut first = codec::encode(&record).unwrap().to_vec();
+        assert_eq!((first[0], first.pop()), (2, Some(0)));
+        first[0] = 1;
+        assert_eq!(codec::decode(&first), Ok(record));
     }
 }

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::RETENTION;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
+use crate::domain::session::Present;
 use crate::records::Kind;
 use crate::records::codec::Stored;
+
+/// Seconds of an hour.
+pub(super) const HOUR_SECONDS: i64 = 3600;
 
 /// What is kept of a key from its first use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +31,55 @@ pub struct KeyRecord {
     pub request: Option<Sealed>,
     /// For a mint: the id drawn before anything else happened.
     pub token: Option<TokenId>,
+    /// What its agent is charged for it; none on money routes.
+    pub kept: Option<Kept>,
+}
+
+/// What an agent is charged for a record that is kept off the money routes. It stands in the record, so
+/// that whoever changes or ends that knows what to take off again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// In which hour (since the epoch) it ends.
+    pub hour: i64,
+    /// How much it is.
+    pub bytes: u64,
+    /// Whether the request was signed: what was not is charged apart.
+    pub signed: bool,
+}
+
+/// A record was charged anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recharge {
+    /// With what it was charged before.
+    pub before: Option<Kept>,
+    /// With what it is charged now.
+    pub after: Kept,
+}
+
+/// What a record takes beside what is sealed in it, indexes and all.
+const RECORD_BYTES: u64 = 512;
+
+impl KeyRecord {
+    /// Charges the record as it stands: it is kept for [`RETENTION`] from now on.
+    pub fn recharge(&mut self, signed: bool, present: Present) -> Recharge {
+        let answer = match &self.state {
+            KeyState::Recorded(answer) => answer.body.bytes.len(),
+            KeyState::Leased(_) | KeyState::Open => 0,
+        };
+        let sealed = answer + self.request.as_ref().map_or(0, |request| request.bytes.len());
+        let after = Kept { hour: hour(present.latest.plus(RETENTION)), bytes: weight(sealed), signed };
+        Recharge { before: self.kept.replace(after), after }
+    }
+}
+
+/// What is charged for a record in which so many bytes are sealed.
+pub fn weight(sealed: usize) -> u64 {
+    u64::try_from(sealed).unwrap_or(u64::MAX).saturating_add(RECORD_BYTES)
+}
+
+/// The hour since the epoch.
+pub(super) fn hour(at: Timestamp) -> i64 {
+    at.unix_seconds().div_euclid(HOUR_SECONDS)
 }
 
 /// How far an operation is.
@@ -77,5 +131,11 @@ pub struct StoredRequest {
 
 impl Stored for KeyRecord {
     const KIND: Kind = Kind::Idempotency;
-    const FORMAT: u8 = 1;
+    const FORMAT: u8 = 2;
+
+    /// The first knew of no charge.
+    fn lacking(format: u8) -> Option<&'static [u8]> {
+        const NONE: &[u8] = &[0];
+        (format == 1).then_some(NONE)
+    }
 }

@@ -30,6 +30,7 @@ pub(crate) fn agent(id: &str, per_second: u32, burst: u32) -> Agent {
         token_life: Duration::from_secs(3_600),
         live_tokens: 10,
         live_tokens_per_session: 2,
+        kept_bytes: 1 << 30,
         requests_per_second: positive(per_second),
         request_burst: positive(burst),
         default_version: None,

@@ -57,6 +57,9 @@ pub struct Settings {
     /// Peer addresses whose state is kept apart, in each of four tables; about 50 bytes each.
     /// Beyond it, newcomers share the state of their wider network and nobody's state is lost.
     pub tracked_addresses: NonZeroU32,
+    /// Bytes kept of requests and answers off the money routes, of all agents together: a part of
+    /// the disk, or of the memory of Redis, that money routes can do without.
+    pub kept_bytes: u64,
 }
 
 impl Default for Settings {
@@ -69,6 +72,7 @@ impl Default for Settings {
             failed_signatures_per_minute: positive(30),
             failed_signature_burst: positive(20),
             tracked_addresses: positive(65_536),
+            kept_bytes: 8 << 30,
         }
     }
 }
@@ -104,11 +108,15 @@ pub enum Scope {
     MerchantConcurrency,
     /// Redemptions under way for a merchant.
     RedeemConcurrency,
+    /// What is kept for an agent off the money routes.
+    AgentKeptBytes,
+    /// What is kept off the money routes in all.
+    KeptBytes,
 }
 
 impl Scope {
     /// Every scope, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Address,
         Self::FailedAuthentication,
         Self::FailedSignature,
@@ -120,6 +128,8 @@ impl Scope {
         Self::AgentConcurrency,
         Self::MerchantConcurrency,
         Self::RedeemConcurrency,
+        Self::AgentKeptBytes,
+        Self::KeptBytes,
     ];
 
     /// The name in metrics, logs and `RateLimit` headers.
@@ -136,6 +146,8 @@ impl Scope {
             Self::AgentConcurrency => "agent-concurrency",
             Self::MerchantConcurrency => "merchant-concurrency",
             Self::RedeemConcurrency => "redeem-concurrency",
+            Self::AgentKeptBytes => "agent-kept-bytes",
+            Self::KeptBytes => "kept-bytes",
         }
     }
 
@@ -151,9 +163,17 @@ impl Scope {
             | Self::AgentUnsigned
             | Self::Merchant
             | Self::Redeem
-            | Self::AgentConcurrency => true,
-            Self::MerchantConcurrency | Self::RedeemConcurrency => false,
+            | Self::AgentConcurrency
+            | Self::AgentKeptBytes => true,
+            Self::MerchantConcurrency | Self::RedeemConcurrency | Self::KeptBytes => false,
         }
+    }
+}
+
+impl Scope {
+    /// Whether the request itself was welcome, and only what would have to be kept of it is too much.
+    pub const fn is_about_what_is_kept(self) -> bool {
+        matches!(self, Self::AgentKeptBytes | Self::KeptBytes)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::session::Session;
 use crate::domain::token::TokenState;
 use crate::fraud::velocity;
-use crate::idempotency::KeyRecord;
+use crate::idempotency::{self, KeyRecord};
 use crate::records::codec::decode;
 use crate::records::{Kind, StoreError, agreed, key_use, worker};
 use crate::session::Partitions;
@@ -88,6 +88,7 @@ fn faults_of_record(
         Kind::Replay => readable(replay::is_readable(&record.bytes)),
         Kind::Velocity => readable(
             allotment::is_readable(&record.key, &record.bytes)
+                .or_else(|| idempotency::is_readable(&record.key, &record.bytes))
                 .unwrap_or_else(|| velocity::is_readable(&record.bytes)),
         ),
         Kind::Registry => readable(

@@ -35,6 +35,8 @@ pub struct Agent {
     pub requests_per_second: NonZeroU32,
     /// Requests in one burst.
     pub request_burst: NonZeroU32,
+    /// Bytes kept for it off the money routes: of what it signs, and as many again of what it does not.
+    pub kept_bytes: u64,
     /// Supply a missing `API-Version` with this one (`acp/divergences.md` 7).
     pub default_version: Option<String>,
 }

@@ -40,6 +40,7 @@ pub struct Metrics {
     token_events: Counters<1>,
     tokens: Gauges<1>,
     idempotency: Counters<1>,
+    kept_bytes: prometheus::IntGauge,
     limited: Counters<1>,
     fraud: Counters<3>,
     store_operations: Counters<3>,
@@ -91,6 +92,7 @@ impl Metrics {
         let token_events = w.counters("token_events_total", ["event"], "What happened to payment tokens.")?;
         let tokens = w.gauges("tokens", ["state"], "Payment tokens stored, by state, as last counted.")?;
         let idempotency = w.counters("idempotency_total", ["result"], "What an Idempotency-Key turned out to be.")?;
+        let kept_bytes = w.gauges("kept_bytes", [], "Bytes kept of requests and answers off the money routes, as last counted.")?.at([]);
         let limited = w.counters("limited_total", ["scope"], "Requests over a limit, by whose limit it was.")?;
         let fraud = w.counters("fraud_total", ["rule", "verdict", "mode"], "Fraud rules that spoke, their verdict, and whether it was enforced.")?;
         let store_operations = w.counters("store_operations_total", ["engine", "operation", "outcome"], "Operations on the store.")?;
@@ -116,7 +118,7 @@ impl Metrics {
         Ok(Self {
             workshop: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds,
-            refusals, signatures, token_events, tokens, idempotency, limited, fraud,
+            refusals, signatures, token_events, tokens, idempotency, kept_bytes, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, handshake_failures, proxy_errors,
@@ -198,6 +200,11 @@ impl Metrics {
     /// What an idempotency key turned out to be: `fresh`, `replayed`, `in_flight`, `conflict`, …
     pub fn idempotency(&self, result: &'static str) {
         self.idempotency.add_one([result]);
+    }
+
+    /// How much is kept off the money routes.
+    pub fn set_kept_bytes(&self, bytes: u64) {
+        self.kept_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A request was over a limit: `address`, `agent`, `merchant`, …

@@ -76,6 +76,7 @@ fn registry(merchants: Vec<Merchant>) -> Registry {
         token_life: Duration::from_secs(1),
         live_tokens: 1,
         live_tokens_per_session: 1,
+        kept_bytes: 1 << 30,
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,
         default_version: None,

@@ -371,6 +371,7 @@ fn take_key(
         state: KeyState::Open,
         request: None,
         token: None,
+        kept: None,
     });
     record.state = KeyState::Leased(lease);
     Ok(record)

@@ -64,6 +64,7 @@ fn sender(profiles: &[Profile], required: SignatureRequired) -> Sender {
         token_life: Duration::from_secs(60),
         live_tokens: 1,
         live_tokens_per_session: 1,
+        kept_bytes: 1 << 30,
         requests_per_second: one,
         request_burst: one,
         default_version: None,
