@@ -22,7 +22,7 @@ use crate::gateway::bracket;
 use crate::gateway::drain::Drain;
 use crate::gateway::{Caller, Gateway, SessionReads};
 use crate::idempotency::KeptBytes;
-use crate::limit::{Concurrency, Limits};
+use crate::limit::{Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Api;
 use crate::records::agreed;
@@ -142,6 +142,7 @@ impl App {
             .map_err(StartError::Merchants)?;
         let epochs = Arc::new(opened.epochs);
         let drain = Drain::new(config.server.drain_timeout);
+        let (redeemers, arrivals) = (registry.redeemer_networks().collect(), Arrivals::new(&config.limits));
         let gateway = Arc::new(Gateway {
             ledger: Ledger::new(Arc::clone(&store), clock.clone())
                 .with_leases_of(bracket::longest_lease(&registry)),
@@ -170,7 +171,7 @@ impl App {
         let operator = Api::new(Arc::clone(&gateway), config.operators, opened.backup);
         let admin_service =
             Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
-        let server = Server::new(config.server, tls, Arc::clone(&metrics), log.clone());
+        let server = Server::new(config.server, redeemers, arrivals, tls, Arc::clone(&metrics), log.clone());
         let serving = drain.clone();
         let finishing = Arc::clone(&gateway);
         let running = tokio::spawn(async move {
@@ -300,7 +301,7 @@ impl Service for Agents {
         request: http::Request<Incoming>,
         peer: Peer,
     ) -> BoxFuture<'static, Response<Full<Bytes>>> {
-        let caller = Caller { address: peer.ip(), certificate: peer.certificate };
+        let caller = Caller { address: peer.ip(), certificate: peer.certificate, standing: peer.standing };
         Box::pin(Arc::clone(&self.0).answer(request, caller))
     }
 }

@@ -255,6 +255,8 @@ listen = "{admin}"
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000
+address_connections_per_second = 1000000
+address_connection_burst = 1000000
 
 # Load comes from few agents with few cards, at a rate no shopper has.
 [fraud]

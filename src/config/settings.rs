@@ -52,6 +52,11 @@ pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets>
             default.connections_per_address,
             count(1, 1_000_000),
         ),
+        connections_reserved: section.or(
+            "connections_reserved",
+            default.connections_reserved,
+            count(0, 1_000_000),
+        ),
         handshake_timeout: section.or(
             "handshake_timeout",
             default.handshake_timeout,
@@ -166,6 +171,11 @@ pub(super) fn limits(section: &mut Section<'_>) -> limit::Settings {
             default.address_requests_per_second,
         ),
         address_request_burst: number("address_request_burst", default.address_request_burst),
+        address_connections_per_second: number(
+            "address_connections_per_second",
+            default.address_connections_per_second,
+        ),
+        address_connection_burst: number("address_connection_burst", default.address_connection_burst),
         failed_authentications_per_minute: number(
             "failed_authentications_per_minute",
             default.failed_authentications_per_minute,

@@ -147,7 +147,9 @@ impl Gateway {
             .ok()
             .flatten()
             .and_then(|credential| self.registry.agent_by_credential(credential.expose()));
-        agent.cloned().ok_or_else(|| self.unauthenticated(caller))
+        let agent = agent.cloned().ok_or_else(|| self.unauthenticated(caller))?;
+        caller.standing.recognise();
+        Ok(agent)
     }
 
     /// The refusal of who presents no credential that is known here.

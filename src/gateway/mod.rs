@@ -42,6 +42,7 @@ use self::drain::Drain;
 use self::refusal::Refusal;
 use self::reply::{Echo, Reply};
 use crate::acp::route::{CartCall, CheckoutCall, Route};
+use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Clock;
@@ -107,6 +108,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// Its TLS client certificate.
     pub certificate: Option<ClientCertificate>,
+    /// Where it is noted that it has shown a credential that is known.
+    pub standing: Standing,
 }
 
 impl Gateway {
@@ -152,10 +155,14 @@ impl Gateway {
         observation: &mut Observation,
         echo: &mut Echo,
     ) -> Result<Reply, Refusal> {
-        let (authority, route) = self.route(head)?;
-        echo.dialect = route.error_dialect();
-        observation.route(route.label());
+        let routed = self.route(head);
+        if let Ok((_, route)) = &routed {
+            echo.dialect = route.error_dialect();
+            observation.route(route.label());
+        }
+        // Who asks for what is not here pays for it too.
         self.limits.address(caller.address).map_err(Refusal::Limited)?;
+        let (authority, route) = routed?;
         match &route {
             Route::Discovery { merchant } => self.discovery(merchant.as_ref(), &authority),
             Route::Jwks => self.jwks(),

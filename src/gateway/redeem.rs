@@ -48,7 +48,9 @@ impl Gateway {
         self.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
         // So short that nothing else bounds what is held of it.
         let body = self.read_body(body, route, |_| Ok(()), observation).await?;
+        let standing = caller.standing.clone();
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
+        standing.recognise();
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
         let token = self.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;

@@ -2,7 +2,10 @@
 //! failures per address, and requests under way per merchant. The only doorway to `governor`.
 //!
 //! Who is charged for what is a security property:
-//! - Before any cryptography, a peer address is charged ([`Limits::address`]). Failed authentication
+//! - A connection is charged to its address, and to the networks around it, before its handshake
+//!   ([`Arrivals::admit`]).
+//! - Before any cryptography, and before it is known whether there is such a path or host, a peer
+//!   address is charged ([`Limits::address`]). Failed authentication
 //!   charges it once more ([`Limits::failed_authentication`]); a known credential never does, and is
 //!   never refused for the failures of others behind its address.
 //! - A failed signature charges a bucket of agent *and* address ([`Limits::failed_signature`]), so
@@ -14,6 +17,7 @@
 //!   order; what an agent did not sign is counted apart from what it did.
 //! - What is under way at a merchant is counted apart ([`Concurrency`]).
 
+mod arrivals;
 mod bucket;
 mod concurrency;
 #[cfg(test)]
@@ -29,8 +33,10 @@ use std::num::NonZeroU32;
 
 use http::HeaderValue;
 
+pub use arrivals::Arrivals;
 pub use concurrency::{Concurrency, Permit};
 pub use limits::Limits;
+pub use network::networks;
 pub use pace::{ManualPace, Pace};
 pub use unfinished::Held;
 
@@ -43,6 +49,13 @@ pub struct Settings {
     pub address_requests_per_second: NonZeroU32,
     /// Requests in one burst from one peer address. Two seconds' worth by default.
     pub address_request_burst: NonZeroU32,
+    /// Connections a second from one peer address (an IPv4 /24 and an IPv6 /56 may twice as many, an
+    /// IPv6 /48 four times). Generous too: agents that keep no connections need one a request, and
+    /// many may share an address; five hundred handshakes are a tenth of a processor.
+    pub address_connections_per_second: NonZeroU32,
+    /// Connections in one burst from one peer address: twice as many as it may have open by default,
+    /// because all of them come back at once after a restart, and some try again.
+    pub address_connection_burst: NonZeroU32,
     /// Failed authentications a minute from one peer address. One a second leaves a misconfigured
     /// client able to recover and a guesser nowhere.
     pub failed_authentications_per_minute: NonZeroU32,
@@ -54,7 +67,7 @@ pub struct Settings {
     pub failed_signatures_per_minute: NonZeroU32,
     /// Failed signatures in one burst per agent and peer address.
     pub failed_signature_burst: NonZeroU32,
-    /// Peer addresses whose state is kept apart, in each of four tables; about 50 bytes each.
+    /// Peer addresses whose state is kept apart, in each of seven tables; about 50 bytes each.
     /// Beyond it, newcomers share the state of their wider network and nobody's state is lost.
     pub tracked_addresses: NonZeroU32,
     /// Bytes kept of requests and answers off the money routes, of all agents together: a part of
@@ -67,6 +80,8 @@ impl Default for Settings {
         Self {
             address_requests_per_second: positive(2_000),
             address_request_burst: positive(4_000),
+            address_connections_per_second: positive(500),
+            address_connection_burst: positive(2_048),
             failed_authentications_per_minute: positive(60),
             failed_authentication_burst: positive(30),
             failed_signatures_per_minute: positive(30),

@@ -2,8 +2,10 @@
 //! what one customer gets for nothing, the wide one what one operator announces.
 
 use std::net::IpAddr;
-
+use std::num::NonZeroU32;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::domain::id::AgentId;
 
@@ -65,6 +67,30 @@ impl Peer {
             Self::V6([a, b, c, d, ..]) => WideNetwork::V6([a, b, c, d]),
         }
     }
+}
+
+/// How much of what one client may have the networks around it have: as it is, twice, four times.
+pub const SHARES: [NonZeroU32; 3] = [NonZeroU32::MIN, share(2), share(4)];
+
+const fn share(times: u32) -> NonZeroU32 {
+    match NonZeroU32::new(times) {
+        Some(times) => times,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// The networks an address is in, narrow to wide, each with its share. An IPv4 address or an IPv6 /64
+/// is one client, though many may be behind it. A /24 or /56 is what one site is given, a /48 what an
+/// organisation gets for the asking: they count more than one client, and far less than all they could
+/// be.
+pub fn networks(address: IpAddr) -> impl Iterator<Item = (IpNet, NonZeroU32)> {
+    let address = address.to_canonical();
+    let lengths: &[u8] = match address {
+        IpAddr::V4(_) => &[32, 24],
+        IpAddr::V6(_) => &[64, 56, 48],
+    };
+    let of_length = move |length: &u8| IpNet::new(address, *length).ok().map(|network| network.trunc());
+    lengths.iter().filter_map(of_length).zip(SHARES)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub use agent::{
     AcpVariant, Agent, AgentKey, BodyForm, Encoding, KeyMaterial, Profile, SignaturePolicy,
     SignatureRequired, SignedParts, TimestampForm,
 };
+use ipnet::IpNet;
 pub use merchant::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Redeemer,
     RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption,
@@ -110,6 +111,14 @@ impl Registry {
                 Some((merchant, merchant.redeemers.get(*index)?))
             })
             .collect()
+    }
+
+    /// The networks that redeemers are proven by.
+    pub fn redeemer_networks(&self) -> impl Iterator<Item = IpNet> {
+        self.merchants().flat_map(|merchant| &merchant.redeemers).flat_map(|redeemer| match &redeemer.proof {
+            RedeemerProof::Networks(networks) => networks.clone(),
+            RedeemerProof::Keys(_) | RedeemerProof::Certificates(_) => Vec::new(),
+        })
     }
 
     /// Whether this authority serves every merchant by path prefix.

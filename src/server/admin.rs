@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::linger::Lingering;
-use super::seats::{Seat, Seats};
+use super::seats::{Kind, Seat, Seats};
 use super::{Peer, Service};
 use crate::gateway::body::Content;
 use crate::gateway::drain::Drain;
@@ -62,7 +62,7 @@ impl Admin {
     /// Serves until `end` completes; then finishes the answers under way.
     pub async fn run(self, listener: TcpListener, end: impl Future<Output = ()> + Send) {
         let admin = Arc::new(self);
-        let seats = Arc::new(Seats::new(CONNECTIONS));
+        let seats = Arc::new(Seats::new(CONNECTIONS, 0));
         let connections = TaskTracker::new();
         let ending = CancellationToken::new();
         let mut end = std::pin::pin!(end);
@@ -79,7 +79,7 @@ impl Admin {
                     }
                 },
             };
-            let Some(seat) = seats.take() else { continue };
+            let Some((seat, _)) = seats.take(Kind::Common) else { continue };
             let (admin, seats, ending) = (Arc::clone(&admin), Arc::clone(&seats), ending.clone());
             connections.spawn(async move {
                 admin.serve(stream, address, &seat, ending).await;
@@ -99,20 +99,15 @@ impl Admin {
         seat: &Arc<Seat>,
         ending: CancellationToken,
     ) {
-        let peer = Peer { address, certificate: None };
+        let peer = Peer { address, certificate: None, standing: seat.standing().clone() };
         let asking = Arc::clone(seat);
         let answer = service_fn(move |request| {
             let (admin, peer, seat) = (Arc::clone(&self), peer.clone(), Arc::clone(&asking));
             async move {
-                if !seat.begin() {
-                    return Ok::<_, Infallible>(plain(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "closing\n".to_owned(),
-                    ));
-                }
-                let response = admin.answer(request, peer).await;
-                seat.end();
-                Ok(response)
+                Ok::<_, Infallible>(match seat.begin() {
+                    None => plain(StatusCode::SERVICE_UNAVAILABLE, "closing\n".to_owned()),
+                    Some(_asked) => admin.answer(request, peer).await,
+                })
             }
         });
         let mut builder = http1::Builder::new();

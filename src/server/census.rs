@@ -1,45 +1,65 @@
-//! Counts open connections by client address, so that one client cannot take them all.
+//! Counts open connections by client address and by the networks around it, so that no client, and
+//! nobody with a network of its own, can take them all.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 
-/// Open connections by address.
+use crate::limit::networks;
+
+/// Open connections by network.
 #[derive(Clone)]
 pub(super) struct Census {
+    /// From one client.
     max: usize,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    counts: Arc<Mutex<HashMap<IpNet, usize>>>,
+}
+
+/// What has its fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Address,
+    /// A network around it.
+    Network,
+}
+
+impl Full {
+    /// The metric's label.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Network => "network",
+        }
+    }
 }
 
 impl Census {
-    /// Admits at most `max` connections from one address.
+    /// Admits at most `max` connections from one client.
     pub(super) fn new(max: usize) -> Self {
         Self { max, counts: Arc::default() }
     }
 
-    /// Counts one more connection; `None` when the address has its fill.
-    pub(super) fn enter(&self, address: IpAddr) -> Option<Presence> {
-        let address = neighbourhood(address);
+    /// Counts one more connection.
+    ///
+    /// # Errors
+    /// The address, or a network it is in, has its fill.
+    pub(super) fn enter(&self, address: IpAddr) -> Result<Presence, Full> {
         let mut counts = self.counts.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= self.max {
-            if *count == 0 {
-                counts.remove(&address);
-            }
-            return None;
+        let has_room = |(network, share): &(IpNet, NonZeroU32)| {
+            let most = self.max.saturating_mul(usize::try_from(share.get()).unwrap_or(usize::MAX));
+            counts.get(network).copied().unwrap_or(0) < most
+        };
+        if let Some(full) = networks(address).position(|network| !has_room(&network)) {
+            return Err(if full == 0 { Full::Address } else { Full::Network });
         }
-        *count += 1;
-        Some(Presence { census: self.clone(), address })
-    }
-}
-
-/// What counts as one client: an IPv4 address, or the /64 that an IPv6 subscriber gets.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
+        for (network, _) in networks(address) {
+            *counts.entry(network).or_default() += 1;
+        }
+        Ok(Presence { census: self.clone(), address })
     }
 }
 
@@ -52,11 +72,13 @@ pub(super) struct Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let mut counts = self.census.counts.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                // Addresses that left must not pile up.
-                counts.remove(&self.address);
+        for (network, _) in networks(self.address) {
+            if let Some(count) = counts.get_mut(&network) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    // Addresses that left must not pile up.
+                    counts.remove(&network);
+                }
             }
         }
     }
@@ -66,16 +88,19 @@ impl Drop for Presence {
 mod tests {
     use super::*;
 
+    fn enter(census: &Census, address: &str) -> Result<Presence, Full> {
+        census.enter(address.parse().unwrap())
+    }
+
     #[test]
     fn an_address_has_its_fill_until_one_leaves_and_is_then_forgotten() {
         let census = Census::new(2);
-        let address = IpAddr::from([192, 0, 2, 1]);
-        let first = census.enter(address).unwrap();
-        let second = census.enter("::ffff:192.0.2.1".parse().unwrap()).unwrap();
-        assert!(census.enter(address).is_none());
-        assert!(census.enter(IpAddr::from([192, 0, 2, 2])).is_some(), "another address is not affected");
+        let first = enter(&census, "192.0.2.1").unwrap();
+        let second = enter(&census, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(enter(&census, "192.0.2.1").err(), Some(Full::Address));
+        assert!(enter(&census, "192.0.2.2").is_ok(), "another address is not affected");
         drop(first);
-        let third = census.enter(address).unwrap();
+        let third = enter(&census, "192.0.2.1").unwrap();
         drop((second, third));
         assert!(census.counts.lock().is_empty());
     }
@@ -83,15 +108,29 @@ mod tests {
     #[test]
     fn an_ipv6_subscriber_is_one_client() {
         let census = Census::new(1);
-        let _held = census.enter("2001:db8:1:2::1".parse().unwrap()).unwrap();
-        assert!(census.enter("2001:db8:1:2:ffff::9".parse().unwrap()).is_none());
-        assert!(census.enter("2001:db8:1:3::1".parse().unwrap()).is_some());
+        let _held = enter(&census, "2001:db8:1:2::1").unwrap();
+        assert_eq!(enter(&census, "2001:db8:1:2:ffff::9").err(), Some(Full::Address));
+        assert!(enter(&census, "2001:db8:1:3::1").is_ok());
+    }
+
+    #[test]
+    fn a_network_has_its_fill_however_many_addresses_it_has() {
+        let census = Census::new(3);
+        let fill = |address: &dyn Fn(u16) -> String| {
+            let held: Vec<_> = (0..100).map_while(|n| enter(&census, &address(n)).ok()).collect();
+            let next = u16::try_from(held.len()).unwrap();
+            (held.len(), enter(&census, &address(next)).err())
+        };
+        assert_eq!(fill(&|n| format!("192.0.2.{n}")), (6, Some(Full::Network)));
+        assert_eq!(fill(&|n| format!("2001:db8:1:{n:x}::1")), (6, Some(Full::Network)));
+        assert_eq!(fill(&|n| format!("2001:db8:2:{n:x}00::1")), (12, Some(Full::Network)));
+        assert!(census.counts.lock().is_empty());
     }
 
     #[test]
     fn a_bound_of_zero_admits_nobody_and_remembers_nobody() {
         let census = Census::new(0);
-        assert!(census.enter(IpAddr::from([192, 0, 2, 1])).is_none());
+        assert_eq!(enter(&census, "192.0.2.1").err(), Some(Full::Address));
         assert!(census.counts.lock().is_empty());
     }
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, Heard, Quiet};
 use super::census::Presence;
 use super::linger::Lingering;
+use super::seats::{Kind, Seat};
 use super::shared::Shared;
 use super::{Peer, Service, Settings, proxy, tls};
 use crate::auth::client_certificate::ClientCertificate;
@@ -48,12 +49,13 @@ pub(super) struct Ending {
     pub(super) now: CancellationToken,
 }
 
-/// Serves one accepted socket to its end. `presence` counts its address, unless the address is a
-/// proxy's.
+/// Serves one accepted socket to its end, or until its place is another's. `presence` counts its
+/// address, unless the address is a proxy's.
 pub(super) async fn serve<S: Service>(
     stream: TcpStream,
     address: SocketAddr,
     presence: Option<Presence>,
+    seat: &Arc<Seat>,
     shared: Arc<Shared>,
     service: Arc<S>,
     ending: Ending,
@@ -63,17 +65,18 @@ pub(super) async fn serve<S: Service>(
     let served = async {
         let by = Instant::now() + shared.settings.handshake_timeout;
         // In boxes, so that an idle connection does not hold the room that a handshake took.
-        let handshake = Box::pin(handshake(stream, address, presence, &shared));
+        let handshake = Box::pin(handshake(stream, address, presence, seat, &shared));
         let Ok(ready) = timeout_at(by, handshake).await else {
             shared.metrics.handshake_failed("timeout");
             return;
         };
         let Some((stream, peer, _presence)) = ready else { return };
-        converse(stream, peer, &shared, service, &gently).await;
+        converse(stream, peer, seat, &shared, service, &gently).await;
     };
     tokio::select! {
         biased;
         () = now.cancelled() => {}
+        () = seat.lost() => {}
         () = served => {}
     }
 }
@@ -83,6 +86,7 @@ async fn handshake(
     mut stream: TcpStream,
     address: SocketAddr,
     mut presence: Option<Presence>,
+    seat: &Arc<Seat>,
     shared: &Shared,
 ) -> Option<(TlsStream<TcpStream>, Peer, Option<Presence>)> {
     let mut address = SocketAddr::new(address.ip().to_canonical(), address.port());
@@ -93,10 +97,9 @@ async fn handshake(
             Ok(None) => {}
             Ok(Some(client)) => {
                 address = client;
-                presence = shared.census.enter(client.ip());
-                if presence.is_none() {
-                    shared.metrics.connection_refused("address");
-                    return None;
+                presence = Some(shared.enter(client.ip())?);
+                if shared.kind(client.ip()) == Kind::Common {
+                    shared.seated(shared.seats.demote(seat).map(|evicted| ((), evicted)))?;
                 }
             }
             Err(error) => {
@@ -109,7 +112,11 @@ async fn handshake(
         Ok(stream) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let certificate = ClientCertificate::new(chain, Arc::clone(&shared.clients));
-            Some((stream, Peer { address, certificate }, presence))
+            let standing = seat.standing().clone();
+            if certificate.is_some() {
+                standing.recognise();
+            }
+            Some((stream, Peer { address, certificate, standing }, presence))
         }
         Err(error) => {
             shared.metrics.handshake_failed(tls::failure(&error));
@@ -122,6 +129,7 @@ async fn handshake(
 async fn converse<S: Service>(
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    seat: &Arc<Seat>,
     shared: &Shared,
     service: Arc<S>,
     gently: &CancellationToken,
@@ -130,18 +138,23 @@ async fn converse<S: Service>(
     let activity = Activity::begin(settings);
     let answer = service_fn({
         let (activity, max, largest) = (Arc::clone(&activity), settings.header_count, settings.body_bytes);
+        let seat = Arc::clone(seat);
         move |request: http::Request<Incoming>| {
             let under_way = activity.request();
-            let (service, peer) = (Arc::clone(&service), peer.clone());
-            let bare = request.method() == http::Method::HEAD && request.version() == http::Version::HTTP_2;
+            let (service, peer, asked) = (Arc::clone(&service), peer.clone(), seat.begin());
+            let head = request.method() == http::Method::HEAD && request.version() == http::Version::HTTP_2;
             async move {
-                let response = if request.headers().len() > max {
+                let response = if asked.is_none() {
+                    // Its place is another's: nobody will hear this.
+                    bare(http::StatusCode::SERVICE_UNAVAILABLE)
+                } else if request.headers().len() > max {
                     too_many_headers(request, largest).await
                 } else {
                     service.call(request, peer).await
                 };
+                drop(asked);
                 drop(under_way);
-                Ok::<_, Infallible>(if bare { without_content(response) } else { response })
+                Ok::<_, Infallible>(if head { without_content(response) } else { response })
             }
         }
     });
@@ -193,10 +206,15 @@ fn without_content(response: http::Response<Full<Bytes>>) -> http::Response<Full
     http::Response::from_parts(head, Full::default())
 }
 
+fn bare(status: http::StatusCode) -> http::Response<Full<Bytes>> {
+    let mut response = http::Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
 /// What hyper itself answers in HTTP/1.1; HTTP/2 has no bound of its own on the number.
 async fn too_many_headers(request: http::Request<Incoming>, largest: usize) -> http::Response<Full<Bytes>> {
-    let mut response = http::Response::new(Full::default());
-    *response.status_mut() = http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let mut response = bare(http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
     let (head, body) = request.into_parts();
     Content::new(&head, body).finish(response.headers_mut(), largest).await;
     response

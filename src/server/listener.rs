@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::census::Census;
 use super::connection::{self, Ending};
+use super::seats::{Kind, Seats};
 use super::shared::Shared;
 use super::tls::Tls;
 use super::{Service, Settings};
 use crate::gateway::drain::Drain;
+use crate::limit::Arrivals;
 use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::metrics::Metrics;
 
@@ -26,24 +28,35 @@ const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
 /// The public listener.
 pub struct Server {
     shared: Arc<Shared>,
-    slots: Arc<Semaphore>,
     log: Log,
 }
 
 impl Server {
-    /// A server with these bounds and this TLS (see [`super::tls::load`]).
-    pub fn new(settings: Settings, tls: Tls, metrics: Arc<Metrics>, log: Log) -> Self {
-        let slots = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+    /// A server with these bounds and this TLS (see [`super::tls::load`]). `redeemers` are the networks
+    /// that redeemers are proven by.
+    pub fn new(
+        settings: Settings,
+        redeemers: Vec<IpNet>,
+        arrivals: Arrivals,
+        tls: Tls,
+        metrics: Arc<Metrics>,
+        log: Log,
+    ) -> Self {
+        // Without such networks nobody could have what is reserved.
+        let reserved = if redeemers.is_empty() { 0 } else { settings.connections_reserved };
+        let seats = Seats::new(settings.connections, reserved);
         let census = Census::new(settings.connections_per_address);
         Self {
             shared: Arc::new(Shared {
                 settings,
                 tls: TlsAcceptor::from(tls.config),
                 clients: tls.clients,
+                arrivals,
                 census,
+                seats,
+                redeemers,
                 metrics,
             }),
-            slots,
             log,
         }
     }
@@ -86,21 +99,21 @@ impl Server {
         ending: &Ending,
     ) {
         let shared = Arc::clone(&self.shared);
-        let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else {
-            shared.metrics.connection_refused("all");
-            return;
-        };
         let ip = address.ip().to_canonical();
-        // A proxy's connection is counted for its client, once that is known.
-        let presence = if shared.is_proxy(ip) { None } else { shared.census.enter(ip) };
-        if presence.is_none() && !shared.is_proxy(ip) {
-            shared.metrics.connection_refused("address");
-            return;
-        }
+        // A proxy's connection is its client's, once that is known.
+        let (presence, kind) = if shared.is_proxy(ip) {
+            (None, Kind::Guest)
+        } else {
+            let Some(presence) = shared.enter(ip) else { return };
+            (Some(presence), shared.kind(ip))
+        };
+        let Some(seat) = shared.seated(shared.seats.take(kind)) else { return };
         let (service, ending) = (Arc::clone(service), ending.clone());
         connections.spawn(async move {
-            let _held = (slot, shared.metrics.connection_open());
-            connection::serve(stream, address, presence, shared, service, ending).await;
+            let _open = shared.metrics.connection_open();
+            let serving = Arc::clone(&shared);
+            connection::serve(stream, address, presence, &seat, serving, service, ending).await;
+            shared.seats.leave(&seat);
         });
     }
 

@@ -28,6 +28,7 @@ use ipnet::IpNet;
 
 pub use listener::Server;
 
+use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
 use crate::records::BoxFuture;
 
@@ -51,6 +52,8 @@ pub struct Peer {
     /// Its client certificate, when it presented one that verified against [`TlsFiles::client_ca`] in
     /// the handshake.
     pub certificate: Option<ClientCertificate>,
+    /// Whether anybody has shown a credential that is known on this connection.
+    pub standing: Standing,
 }
 
 impl Peer {
@@ -70,13 +73,18 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// The certificate and its key.
     pub tls: TlsFiles,
-    /// Connections open at once, handshakes included; more are closed at once. A TLS connection
-    /// costs about 50 KB. Default 8,192.
+    /// Connections open at once, handshakes included. For one more, that one gives way which has been
+    /// quiet the longest of those on which nobody has shown a credential that is known; without such
+    /// the newcomer is closed. A TLS connection costs about 50 KB. Default 8,192.
     pub connections: usize,
     /// Connections open at once from one address (IPv6: one /64), so that a single client cannot
-    /// take them all. A proxy that speaks the PROXY protocol is not counted, its clients are.
-    /// Default 1,024.
+    /// take them all; from an IPv4 /24 or an IPv6 /56 twice as many, from an IPv6 /48 four times. A
+    /// proxy that speaks the PROXY protocol is not counted, its clients are. An agent platform
+    /// behind one address keeps a few connections for each of its machines. Default 1,024.
     pub connections_per_address: usize,
+    /// Of `connections` so many, at most half, are kept for the networks that redeemers are proven by:
+    /// without their cards what agents have begun cannot end. Default 256.
+    pub connections_reserved: usize,
     /// Time for the PROXY header and the TLS handshake together. Default 5 s.
     pub handshake_timeout: Duration,
     /// Size of a request's head: request line and headers, in bytes. Signed requests stay below
@@ -118,6 +126,7 @@ impl Default for Settings {
             tls: TlsFiles::default(),
             connections: 8_192,
             connections_per_address: 1_024,
+            connections_reserved: 256,
             handshake_timeout: Duration::from_secs(5),
             header_bytes: 32 * 1024,
             header_count: 100,

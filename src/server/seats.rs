@@ -1,82 +1,163 @@
-//! Places for connections to the operator's listener. When all are taken, the connection that has
-//! been quiet the longest gives way: whoever says nothing must not keep a probe from being answered.
+//! Places for connections. When all are taken, a stranger's connection that has been quiet the longest
+//! gives way: whoever says nothing, and has shown nothing, must not keep others from being answered.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Standing;
+
+/// Those that have been quiet the longest are looked for so many at a time, and again after a search
+/// in vain only this much later: a flood of connections must not cause a search for each.
+const FOUND_AT_ONCE: usize = 64;
+const IN_VAIN: Duration = Duration::from_millis(10);
+
 /// So many places, and who sits there.
 pub(super) struct Seats {
     most: usize,
-    taken: Mutex<Vec<Arc<Seat>>>,
+    /// What of it only guests may take.
+    reserved: usize,
+    hall: Mutex<Hall>,
+}
+
+#[derive(Default)]
+struct Hall {
+    taken: HashMap<u64, Arc<Seat>>,
+    next: u64,
+    /// Taken by others than guests.
+    common: usize,
+    /// Who was quiet when last looked for, and since when; the longest first.
+    quiet: VecDeque<(Instant, Arc<Seat>)>,
+    searched: Option<Instant>,
+}
+
+/// For whom a place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Anybody.
+    Common,
+    /// Who may have the reserved places too, and never gives way.
+    Guest,
 }
 
 /// One connection's place.
 pub(super) struct Seat {
+    number: u64,
     state: Mutex<State>,
+    standing: Standing,
     leave: CancellationToken,
 }
 
-enum State {
-    /// Waits for a request, or for its answer to be taken.
-    Quiet(Instant),
-    /// Its request is being answered.
-    Busy,
+struct State {
+    kind: Kind,
+    /// Requests being answered.
+    busy: usize,
+    /// Since when there is none.
+    quiet: Instant,
     /// Its place is another's.
-    Gone,
+    gone: bool,
 }
 
 impl Seats {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, taken: Mutex::new(Vec::new()) }
+    /// So many places, of which so many, at most half, are for guests.
+    pub(super) fn new(most: usize, reserved: usize) -> Self {
+        Self { most, reserved: reserved.min(most / 2), hall: Mutex::default() }
     }
 
-    /// A place for a fresh connection; `None` when everybody is being answered.
-    pub(super) fn take(&self) -> Option<Arc<Seat>> {
-        let mut taken = self.taken.lock();
-        if taken.len() >= self.most {
-            let oldest = taken
-                .iter()
-                .enumerate()
-                .filter_map(|(at, seat)| Some((seat.quiet_since()?, at)))
-                .min_by_key(|(since, _)| *since)
-                .map(|(_, at)| at)?;
-            // It may have become busy since it was looked at.
-            if !taken.get(oldest)?.give_way() {
-                return None;
-            }
-            taken.remove(oldest);
-        }
-        let state = Mutex::new(State::Quiet(Instant::now()));
-        let seat = Arc::new(Seat { state, leave: CancellationToken::new() });
-        taken.push(Arc::clone(&seat));
-        Some(seat)
+    /// A place for a fresh connection, and whether another gave way for it; `None` when nobody can.
+    pub(super) fn take(&self, kind: Kind) -> Option<(Arc<Seat>, bool)> {
+        let mut hall = self.hall.lock();
+        let evicted = self.room(&mut hall, kind)?;
+        hall.next = hall.next.wrapping_add(1);
+        let state = State { kind, busy: 0, quiet: Instant::now(), gone: false };
+        let seat = Arc::new(Seat {
+            number: hall.next,
+            state: Mutex::new(state),
+            standing: Standing::default(),
+            leave: CancellationToken::new(),
+        });
+        hall.common += usize::from(kind == Kind::Common);
+        hall.taken.insert(seat.number, Arc::clone(&seat));
+        Some((seat, evicted))
+    }
+
+    /// A guest turns out to be anybody. As [`Self::take`]; its place is lost when there is none for it.
+    pub(super) fn demote(&self, seat: &Arc<Seat>) -> Option<bool> {
+        let mut hall = self.hall.lock();
+        let others = hall.common;
+        // It has a place already: of those for anybody one must be free.
+        let evicted =
+            if others < self.most - self.reserved { false } else { hall.evict().then_some(true)? };
+        seat.state.lock().kind = Kind::Common;
+        hall.common += 1;
+        Some(evicted)
+    }
+
+    fn room(&self, hall: &mut Hall, kind: Kind) -> Option<bool> {
+        let full = hall.taken.len() >= self.most
+            || (kind == Kind::Common && hall.common >= self.most - self.reserved);
+        if full { hall.evict().then_some(true) } else { Some(false) }
     }
 
     /// The connection has ended.
-    pub(super) fn leave(&self, seat: &Arc<Seat>) {
-        self.taken.lock().retain(|other| !Arc::ptr_eq(other, seat));
+    pub(super) fn leave(&self, seat: &Seat) {
+        self.hall.lock().remove(seat);
+    }
+}
+
+impl Hall {
+    fn remove(&mut self, seat: &Seat) {
+        if self.taken.remove(&seat.number).is_some() {
+            self.common -= usize::from(seat.state.lock().kind == Kind::Common);
+        }
+    }
+
+    /// Lets the stranger that has been quiet the longest give way; whether there was one.
+    fn evict(&mut self) -> bool {
+        loop {
+            while let Some((since, seat)) = self.quiet.pop_front() {
+                if self.taken.contains_key(&seat.number) && seat.give_way(since) {
+                    self.remove(&seat);
+                    return true;
+                }
+            }
+            let now = Instant::now();
+            if self.searched.is_some_and(|last| now < last + IN_VAIN) {
+                return false;
+            }
+            let mut quiet: Vec<_> = self
+                .taken
+                .values()
+                .filter_map(|seat| Some((seat.quiet_since()?, Arc::clone(seat))))
+                .collect();
+            self.searched = quiet.is_empty().then_some(now);
+            let by_age = |(since, seat): &(Instant, Arc<Seat>)| (*since, seat.number);
+            if quiet.len() > FOUND_AT_ONCE {
+                quiet.select_nth_unstable_by_key(FOUND_AT_ONCE, by_age);
+                quiet.truncate(FOUND_AT_ONCE);
+            }
+            quiet.sort_unstable_by_key(by_age);
+            self.quiet = quiet.into();
+        }
     }
 }
 
 impl Seat {
-    /// A request has arrived; false when it came too late and nothing may begin.
-    pub(super) fn begin(&self) -> bool {
-        let mut state = self.state.lock();
-        match *state {
-            State::Quiet(_) | State::Busy => {
-                *state = State::Busy;
-                true
-            }
-            State::Gone => false,
-        }
+    /// Whether anybody there is known.
+    pub(super) const fn standing(&self) -> &Standing {
+        &self.standing
     }
 
-    /// The answer is there.
-    pub(super) fn end(&self) {
-        *self.state.lock() = State::Quiet(Instant::now());
+    /// A request has arrived, and is being answered until what this returns is dropped; `None` when it
+    /// came too late and nothing may begin.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<Asked> {
+        let mut state = self.state.lock();
+        state.busy += usize::from(!state.gone);
+        (!state.gone).then(|| Asked(Arc::clone(self)))
     }
 
     /// Completes when the place has been given to another.
@@ -84,22 +165,96 @@ impl Seat {
         self.leave.cancelled().await;
     }
 
+    /// Since when it could give way.
     fn quiet_since(&self) -> Option<Instant> {
-        match *self.state.lock() {
-            State::Quiet(since) => Some(since),
-            State::Busy | State::Gone => None,
-        }
+        let state = self.state.lock();
+        let may = state.busy == 0 && state.kind == Kind::Common && !self.standing.is_known();
+        may.then_some(state.quiet)
     }
 
-    fn give_way(&self) -> bool {
+    /// Gives way, if nothing has happened there since.
+    fn give_way(&self, since: Instant) -> bool {
+        if self.quiet_since() != Some(since) {
+            return false;
+        }
         let mut state = self.state.lock();
-        match *state {
-            State::Quiet(_) => {
-                *state = State::Gone;
-                self.leave.cancel();
-                true
-            }
-            State::Busy | State::Gone => false,
+        // It may have become busy since it was looked at.
+        state.gone = state.busy == 0;
+        if state.gone {
+            self.leave.cancel();
+        }
+        state.gone
+    }
+}
+
+/// A request that is being answered.
+pub(super) struct Asked(Arc<Seat>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.busy = state.busy.saturating_sub(1);
+        state.quiet = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(seats: &Seats, kind: Kind) -> Arc<Seat> {
+        seats.take(kind).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn who_was_quiet_longest_gives_way_and_nobody_known_busy_or_invited_does() {
+        let seats = Seats::new(5, 0);
+        let (known, busy, guest) =
+            (take(&seats, Kind::Common), take(&seats, Kind::Common), take(&seats, Kind::Guest));
+        known.standing().recognise();
+        let _asked = busy.begin().unwrap();
+        let (first, second) = (take(&seats, Kind::Common), take(&seats, Kind::Common));
+        drop(first.begin().unwrap());
+        let (third, evicted) = seats.take(Kind::Common).unwrap();
+        assert!(evicted);
+        second.lost().await;
+        assert!(second.begin().is_none(), "nothing begins there any more");
+        let _asked = (third.begin().unwrap(), first.begin().unwrap());
+        assert!(seats.take(Kind::Common).is_none());
+        seats.leave(&known);
+        assert!(seats.take(Kind::Common).is_some());
+        drop(guest);
+    }
+
+    #[test]
+    fn reserved_places_are_for_guests_and_are_given_back() {
+        let seats = Seats::new(4, 2);
+        let common = [take(&seats, Kind::Common), take(&seats, Kind::Common)];
+        common.iter().for_each(|seat| seat.standing().recognise());
+        assert!(seats.take(Kind::Common).is_none());
+        let guests = [take(&seats, Kind::Guest), take(&seats, Kind::Guest)];
+        assert!(seats.take(Kind::Guest).is_none());
+        assert_eq!(seats.demote(&guests[0]), None, "there is no place for another of anybody");
+        seats.leave(&common[0]);
+        seats.leave(&common[0]);
+        assert_eq!(seats.demote(&guests[0]), Some(false));
+        assert!(seats.take(Kind::Common).is_none());
+        assert!(seats.take(Kind::Guest).is_some());
+        let hall = seats.hall.lock();
+        assert_eq!((hall.taken.len(), hall.common), (4, 2));
+    }
+
+    #[tokio::test]
+    async fn many_give_way_in_the_order_in_which_they_fell_silent() {
+        let most = 3 * FOUND_AT_ONCE;
+        let seats = Seats::new(most, 0);
+        let silent: Vec<_> = (0..most).map(|_| take(&seats, Kind::Common)).collect();
+        for (at, oldest) in silent.iter().enumerate() {
+            assert!(seats.take(Kind::Common).unwrap().1);
+            assert!(oldest.begin().is_none(), "{at}");
+            assert!(
+                silent.get(at + 1).is_none_or(|next| next.quiet_since().is_some() && !next.state.lock().gone)
+            );
         }
     }
 }

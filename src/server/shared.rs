@@ -6,8 +6,12 @@ use std::sync::Arc;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
 
+use ipnet::IpNet;
+
 use super::Settings;
-use super::census::Census;
+use super::census::{Census, Full, Presence};
+use super::seats::{Kind, Seats};
+use crate::limit::Arrivals;
 use crate::telemetry::metrics::Metrics;
 
 /// What every connection needs.
@@ -16,7 +20,11 @@ pub(super) struct Shared {
     pub(super) tls: TlsAcceptor,
     /// What client certificates are judged by after the handshake.
     pub(super) clients: Arc<dyn ClientCertVerifier>,
+    pub(super) arrivals: Arrivals,
     pub(super) census: Census,
+    pub(super) seats: Seats,
+    /// The networks that redeemers are proven by.
+    pub(super) redeemers: Vec<IpNet>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -24,5 +32,31 @@ impl Shared {
     /// Whether this address may say who the client is.
     pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
         self.settings.proxy.networks.iter().any(|network| network.contains(&address))
+    }
+
+    /// For whom a place is that this client takes.
+    pub(super) fn kind(&self, client: IpAddr) -> Kind {
+        let redeems = self.redeemers.iter().any(|network| network.contains(&client));
+        if redeems { Kind::Guest } else { Kind::Common }
+    }
+
+    /// Charges a client one connection, and counts it while it is open; reports why not.
+    pub(super) fn enter(&self, client: IpAddr) -> Option<Presence> {
+        let entered = if self.arrivals.admit(client) {
+            self.census.enter(client).map_err(Full::reason)
+        } else {
+            Err("rate")
+        };
+        entered.map_err(|reason| self.metrics.connection_refused(reason)).ok()
+    }
+
+    /// Reports what came of asking for a place; whether there is one.
+    pub(super) fn seated<T>(&self, seat: Option<(T, bool)>) -> Option<T> {
+        match &seat {
+            None => self.metrics.connection_refused("all"),
+            Some((_, true)) => self.metrics.connection_evicted("quiet"),
+            Some((_, false)) => {}
+        }
+        seat.map(|(seat, _)| seat)
     }
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod bounds;
+mod crowds;
 mod drain;
 mod protocols;
 mod proxied;
@@ -17,6 +18,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use ipnet::IpNet;
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -32,6 +34,7 @@ use super::{Peer, Server, Service, Settings, TlsFiles, tls};
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::gateway::drain::Drain;
+use crate::limit::{self, Arrivals};
 use crate::records::BoxFuture;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -39,7 +42,7 @@ use crate::telemetry::metrics::Metrics;
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Answers with what it knows of the peer; `/wait` answers when allowed to.
+/// Answers with what it knows of the peer; `/wait` answers when allowed to, `/known` knows the client.
 struct Mirror {
     arrived: Semaphore,
     allowed: Semaphore,
@@ -55,6 +58,9 @@ impl Service for Mirror {
             if request.uri().path() == "/wait" {
                 self.arrived.add_permits(1);
                 self.allowed.acquire().await.unwrap().forget();
+            }
+            if request.uri().path() == "/known" {
+                peer.standing.recognise();
             }
             let certificate = peer
                 .certificate
@@ -141,6 +147,15 @@ struct Running {
 
 /// Starts a server with the default bounds, changed by `change`.
 async fn start(change: impl FnOnce(&mut Settings)) -> Running {
+    start_with(Vec::new(), Arrivals::new(&limit::Settings::default()), change).await
+}
+
+/// As [`start`], with networks of redeemers and a measure for how often others may connect.
+async fn start_with(
+    redeemers: Vec<IpNet>,
+    arrivals: Arrivals,
+    change: impl FnOnce(&mut Settings),
+) -> Running {
     let authority = Authority::new();
     let mut settings = Settings { tls: authority.files(), ..Settings::default() };
     change(&mut settings);
@@ -151,7 +166,7 @@ async fn start(change: impl FnOnce(&mut Settings)) -> Running {
     let tls = tls::load(&settings.tls).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::new(settings, tls, Arc::clone(&metrics), log);
+    let server = Server::new(settings, redeemers, arrivals, tls, Arc::clone(&metrics), log);
     let done = tokio::spawn(server.run(listener, Arc::clone(&mirror), drain.clone()));
     Running { authority, address, metrics, drain, mirror, done }
 }

@@ -56,6 +56,7 @@ pub struct Metrics {
     connections: Counters<1>,
     connections_open: prometheus::IntGauge,
     connections_refused: Counters<1>,
+    connections_evicted: Counters<1>,
     handshake_failures: Counters<1>,
     proxy_errors: Counters<1>,
     requests_under_way: prometheus::IntGauge,
@@ -108,6 +109,7 @@ impl Metrics {
         let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
         let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
         let connections_refused = w.counters("connections_refused_total", ["reason"], "Connections closed before their handshake, by the bound they met.")?;
+        let connections_evicted = w.counters("connections_evicted_total", ["reason"], "Connections closed so that others have room, by what they held: a place and were `quiet`.")?;
         let handshake_failures = w.counters("handshake_failures_total", ["reason"], "TLS handshakes that failed.")?;
         let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
@@ -121,7 +123,7 @@ impl Metrics {
             refusals, signatures, token_events, tokens, idempotency, kept_bytes, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
-            connections, connections_open, connections_refused, handshake_failures, proxy_errors,
+            connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
             requests_under_way, log_lines_dropped,
             routes: ArcSwap::default(),
             merchants: ArcSwap::default(),
@@ -273,6 +275,11 @@ impl Metrics {
     /// A connection finished its handshake: `h2` or `http/1.1`.
     pub fn connection_ready(&self, protocol: &'static str) {
         self.connections.add_one([protocol]);
+    }
+
+    /// A connection was closed so that another has room: it was `quiet`.
+    pub fn connection_evicted(&self, reason: &'static str) {
+        self.connections_evicted.add_one([reason]);
     }
 
     /// A connection met a bound.

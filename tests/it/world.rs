@@ -344,6 +344,8 @@ credentials = ["{operator}"]
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000
+address_connections_per_second = 1000000
+address_connection_burst = 1000000
 failed_authentications_per_minute = 1000000
 failed_authentication_burst = 1000000
 failed_signatures_per_minute = 1000000

@@ -182,6 +182,8 @@ credentials = ["{operator}"]
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000
+address_connections_per_second = 1000000
+address_connection_burst = 1000000
 # So many cards are declined here on purpose.
 [fraud]
 declines = {{ shadow = true }}

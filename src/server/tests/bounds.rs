@@ -137,7 +137,9 @@ async fn connections_above_the_cap_are_closed_until_one_leaves() {
             }
         })
         .await;
-        let held = server.raw(b"http/1.1").await;
+        let mut held = client1(server.raw(b"http/1.1").await).await.unwrap();
+        let known = text(held.send_request(request("/known")).await.unwrap()).await;
+        assert!(known.starts_with("127.0.0.1:"));
         assert!(server.get().await.is_err());
         let reason = if per_address { "address" } else { "all" };
         server.sees(&format!("countersign_connections_refused_total{{reason=\"{reason}\"}} 1")).await;

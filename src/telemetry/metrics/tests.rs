@@ -26,6 +26,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.session_fault("option_not_offered");
     metrics.connection_ready("h2");
     metrics.connection_refused("all");
+    metrics.connection_evicted("quiet");
     metrics.handshake_failed("timeout");
     metrics.proxy_error("missing");
 }

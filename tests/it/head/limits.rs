@@ -4,6 +4,7 @@ use countersign::quickstart::client::Answer;
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use serde_json::json;
 
+use crate::wire::exchange;
 use crate::world::*;
 
 const SESSIONS: &str = "/m/lamps/checkout_sessions";
@@ -91,6 +92,23 @@ async fn an_address_over_its_rate_is_429_before_anything_else() {
         }
     };
     assert_limited(&limited, "address", 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_what_is_not_here_is_charged_for_it_too() {
+    let from = "address_requests_per_second = 1000000\naddress_request_burst = 1000000";
+    let to = "address_requests_per_second = 1\naddress_request_burst = 5";
+    for (host, path, status) in [(GATEWAY, "/nothing", 404), ("evil.test", SESSIONS, 421)] {
+        let world = World::amended(Options::default(), &[("[limits]", from, to)]).await;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let mut statuses = Vec::new();
+        while statuses.last() != Some(&Some(429)) && statuses.len() < 100 {
+            statuses.push(exchange(&world, request.as_bytes()).await.status);
+        }
+        let (last, others) = statuses.split_last().unwrap();
+        assert_eq!(*last, Some(429), "{statuses:?}");
+        assert!(others.len() >= 5 && others.iter().all(|other| *other == Some(status)), "{statuses:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
