@@ -13,10 +13,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::crypto::aead::{SealError, Sealed};
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
-use crate::domain::secret::SecretBytes;
 use crate::fraud::Velocity;
 use crate::gateway::bracket;
 use crate::gateway::drain::Drain;
@@ -31,12 +29,11 @@ use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
 use crate::server::{Peer, Server, Service};
-use crate::storage::epoch::{EpochError, EpochKeys};
 use crate::storage::{self, Notice, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
-use crate::token::{Allotments, Ledger, PerishableKeys, Vault};
+use crate::token::{Allotments, Ledger, Vault};
 
 /// How long the log may take to write its last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
@@ -277,6 +274,10 @@ fn report(log: &Log, notice: &Notice) {
         Notice::PrimaryChanged => log.event(Level::Warn, "store_primary_changed", &[]),
         Notice::Changed => log.event(Level::Error, "store_changed", &[]),
         Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
+        Notice::EpochsUnusable { cause } => {
+            log.event(Level::Error, "epoch_directory_unusable", &[why(cause)]);
+        }
+        Notice::EpochsUsable => log.event(Level::Warn, "epoch_directory_usable", &[]),
     }
 }
 
@@ -303,28 +304,6 @@ impl Service for Agents {
     ) -> BoxFuture<'static, Response<Full<Bytes>>> {
         let caller = Caller { address: peer.ip(), certificate: peer.certificate, standing: peer.standing };
         Box::pin(Arc::clone(&self.0).answer(request, caller))
-    }
-}
-
-impl PerishableKeys for EpochKeys {
-    fn seal(&self, associated: &[u8], plaintext: &[u8], expires_at: Timestamp) -> Result<Sealed, SealError> {
-        self.seal_perishable(associated, plaintext, expires_at).map_err(|error| match error {
-            EpochError::Seal(error) => error,
-            _ => SealError::UnknownKey,
-        })
-    }
-
-    fn open(&self, associated: &[u8], sealed: &Sealed) -> Result<SecretBytes, SealError> {
-        self.open_perishable(associated, sealed)
-    }
-
-    fn over(&self) -> Vec<crate::domain::id::KeyId> {
-        self.epochs()
-    }
-
-    fn destroy_unused(&self, now: Timestamp, in_use: &dyn Fn(&crate::domain::id::KeyId) -> bool) -> usize {
-        // A key that cannot be destroyed now is tried again by the next survey.
-        self.destroy_due(now, in_use).map_or(0, |destroyed| destroyed.len())
     }
 }
 

@@ -29,7 +29,7 @@ use crate::merchant::grant;
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, RecordKey, StoreError};
 use crate::registry::Merchant;
-use crate::token::LONGEST_LIFE;
+use crate::token::{LONGEST_LIFE, UnsealedError};
 
 /// A lease of a mint: it calls nobody, so anything longer is a process that died.
 pub(super) const MINT_LEASE: std::time::Duration = std::time::Duration::from_secs(15);
@@ -165,7 +165,7 @@ impl Gateway {
         id: &TokenId,
         fingerprint: &CardFingerprint,
     ) -> Result<(), Refusal> {
-        let token = self.sealed_token(mint, id, fingerprint)?;
+        let token = self.sealed_token(mint, id, fingerprint).await?;
         let agent = &mint.call.agent;
         let limit = agent.live_tokens_per_session;
         let allotted = self
@@ -202,7 +202,7 @@ impl Gateway {
         inserted?.map(drop)
     }
 
-    fn sealed_token(
+    async fn sealed_token(
         &self,
         mint: &Mint,
         id: &TokenId,
@@ -219,7 +219,11 @@ impl Gateway {
         let instrument = self
             .vault
             .seal(id, &vault_json.card, vault_json.perishable.as_ref(), allowance.expires_at)
-            .map_err(|_| Refusal::Internal)?;
+            .await
+            .map_err(|error| match error {
+                UnsealedError::Key(error) => Refusal::Store(error),
+                UnsealedError::Cipher(_) => Refusal::Internal,
+            })?;
         let grant = grant::mint(&self.countersigner, id, &allowance, self.clock.now())
             .map_err(|_| Refusal::Internal)?;
         Ok(Token {

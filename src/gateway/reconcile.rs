@@ -57,6 +57,7 @@ impl Gateway {
                 () = self.drain.begun() => return,
             }
             self.tell_of_clocks();
+            self.vault.perishable_keys().prepare();
             let kept = self.kept.in_all(self.clock.earliest()).await;
             self.observer.metrics().set_kept_bytes(kept);
             let is_ours = lease.hold(self.clock.steady()).await.unwrap_or(false);
@@ -65,7 +66,7 @@ impl Gateway {
             }
             if !is_ours && looked.elapsed() >= LOOK_AT_KEYS_EVERY {
                 looked = Instant::now();
-                let _over = self.vault.perishable_keys().over();
+                self.vault.perishable_keys().refresh();
             }
         }
     }

@@ -18,12 +18,12 @@ use crate::acp::wire::redeem::RedeemRequest;
 use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, RedeemerError, RedeemerEvidence};
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
-use crate::domain::id::{ClaimId, TokenId};
-use crate::domain::session::{Redeem, Redeemed, Session, Viewed, note_view, redeem};
-use crate::records::{Durability, Purpose};
+use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
+use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
+use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::access::Observation;
-use crate::token::{PaymentToken, REDEEM_REPLAY};
+use crate::token::{Address, Fetched, OpenError, PaymentToken, REDEEM_REPLAY};
 
 impl Gateway {
     /// Serves a merchant or provider. Goes on while the gateway shuts down: completes under way
@@ -156,33 +156,21 @@ impl Gateway {
             replay_window: REDEEM_REPLAY,
             every_claim: merchant.redeem_every_claim,
         };
-        let decided = self
-            .ledger
-            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
-                    return Err(Refusal::NotFound);
-                };
-                if session.id != request.session {
-                    return Err(Refusal::Redeem(crate::domain::session::RedeemRefusal::NoSuchClaim));
-                }
-                match redeem(session, token, &asked, present) {
-                    // Opened before anything is written: a card that does not open was not handed out.
-                    Ok(redeemed) => Ok(Ok((self.card_of(token)?, redeemed))),
-                    // Who is refused may have kept the card, and charge it: it is at work all the same.
-                    Err(refusal) if is_open(session, &asked.claim) => {
-                        let viewed = note_view(session, id, merchant.doubt_grace, present.now);
-                        Ok(Err((refusal, viewed, session.clone())))
-                    }
-                    Err(refusal) => Err(Refusal::Redeem(refusal)),
-                }
-            })
-            .await??;
+        // A key that is not at hand is looked for once, with nothing held meanwhile.
+        let mut fetched = Fetched::default();
+        let mut decided =
+            self.decide_redeem(id, &request.session, &asked, merchant, &address, &fetched).await?;
+        if let Decided::NeedsKey(key) = decided {
+            fetched = self.vault.fetch(key).await?;
+            decided = self.decide_redeem(id, &request.session, &asked, merchant, &address, &fetched).await?;
+        }
         let (reply, redeemed) = match decided {
-            Ok(redeemed) => redeemed,
-            Err((refusal, viewed, session)) => {
+            Decided::Redeemed(reply, redeemed) => (reply, redeemed),
+            Decided::Refused(refusal, viewed, session) => {
                 self.note_viewed(viewed, &session);
                 return Err(Refusal::Redeem(refusal));
             }
+            Decided::NeedsKey(_) => return Err(Refusal::Store(StoreError::Unavailable)),
         };
         let metrics = self.observer.metrics();
         metrics.token_event(match redeemed {
@@ -192,14 +180,67 @@ impl Gateway {
         Ok(reply)
     }
 
+    async fn decide_redeem(
+        &self,
+        id: &TokenId,
+        named: &SessionId,
+        asked: &Redeem,
+        merchant: &Merchant,
+        address: &Address,
+        fetched: &Fetched,
+    ) -> Result<Decided, Refusal> {
+        let decided = self.ledger.transact(address, Purpose::Finish, Durability::Synced, |view, present| {
+            let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
+                return Err(Undone::Refused(Refusal::NotFound));
+            };
+            if session.id != *named {
+                return Err(Undone::Refused(Refusal::Redeem(RedeemRefusal::NoSuchClaim)));
+            }
+            match redeem(session, token, asked, present) {
+                // Opened before anything is written: a card that does not open was not handed out.
+                Ok(redeemed) => Ok(Decided::Redeemed(self.card_of(token, fetched)?, redeemed)),
+                // Who is refused may have kept the card, and charge it: it is at work all the same.
+                Err(refusal) if is_open(session, &asked.claim) => {
+                    let viewed = note_view(session, id, merchant.doubt_grace, present.now);
+                    Ok(Decided::Refused(refusal, viewed, Box::new(session.clone())))
+                }
+                Err(refusal) => Err(Undone::Refused(Refusal::Redeem(refusal))),
+            }
+        });
+        decided.await?.or_else(|undone| match undone {
+            Undone::Refused(refusal) => Err(refusal),
+            Undone::NeedsKey(key) => Ok(Decided::NeedsKey(key)),
+        })
+    }
+
     /// The card in clear, for one answer that is never stored.
-    fn card_of(&self, token: &PaymentToken) -> Result<Reply, Refusal> {
-        let opened = self.vault.open(token).map_err(|_| Refusal::Internal)?;
+    fn card_of(&self, token: &PaymentToken, fetched: &Fetched) -> Result<Reply, Undone> {
+        let opened = self.vault.open(token, fetched).map_err(|error| match error {
+            OpenError::NotAtHand(key) => Undone::NeedsKey(key),
+            OpenError::NotHeld | OpenError::Seal(_) => Undone::Refused(Refusal::Internal),
+        })?;
         let perishable = opened.perishable.as_ref().map(|values| values.expose());
-        let merged = merge_vault_json(opened.card.expose(), perishable).map_err(|_| Refusal::Internal)?;
+        let merged = merge_vault_json(opened.card.expose(), perishable)
+            .map_err(|_| Undone::Refused(Refusal::Internal))?;
         let json = HeaderValue::from_static("application/json");
         Ok(Reply::bytes(StatusCode::OK, json, Bytes::from_owner(WipedBody(merged)), "redeemed"))
     }
+}
+
+/// What a redeem led to.
+enum Decided {
+    /// The card goes out.
+    Redeemed(Reply, Redeemed),
+    /// It does not, but who asked is at work on the claim.
+    Refused(RedeemRefusal, Viewed, Box<Session>),
+    /// Nothing was decided: this key is to be fetched first.
+    NeedsKey(KeyId),
+}
+
+/// Why nothing is written.
+enum Undone {
+    Refused(Refusal),
+    NeedsKey(KeyId),
 }
 
 fn is_open(session: &Session, claim: &ClaimId) -> bool {

@@ -73,7 +73,7 @@ impl Gateway {
                 if let Some(at) = self.clock.agreed() {
                     agreed::keep(&**self.ledger.store(), at).await?;
                 }
-                survey.insert(Survey::begin(now, self.vault.perishable_keys().over()))
+                survey.insert(Survey::begin(now, self.vault.perishable_keys().over().await))
             }
         };
         match current.stage {
@@ -109,10 +109,8 @@ impl Gateway {
         }
         survey.after = page.last().map(|(key, _)| key.clone());
         if survey.after.is_none() {
-            let (over, in_use) = (&survey.over, &survey.in_use);
-            self.vault
-                .perishable_keys()
-                .destroy_unused(earliest, &|key| !over.contains(key) || in_use.contains(key));
+            let unneeded = survey.over.iter().filter(|key| !survey.in_use.contains(*key)).cloned();
+            self.vault.perishable_keys().destroy_unneeded(unneeded.collect()).await;
             for (count, standing) in survey.standings.into_iter().zip(Standing::ALL) {
                 self.observer.metrics().set_tokens(standing.as_str(), count);
             }

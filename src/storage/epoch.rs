@@ -4,26 +4,36 @@
 //!
 //! A key dies once its hour is over and either no live record holds a value sealed under it (the
 //! background sweep looks, and asks [`EpochKeys::destroy_due`]) or every such value has expired.
-//! Both survive a crash: the records are in the store, and the latest expiry is in the key's file
-//! before [`EpochKeys::seal_perishable`] answers. Counting values instead would lose count.
+//! Both survive a crash: the records are in the store, and an instant by which everything sealed has
+//! expired is in the key's file before [`EpochKeys::current_key`] answers. Counting values instead
+//! would lose count.
+//!
+//! The directory may be on a network file system, which can stall for minutes. So nobody but a thread
+//! of its own touches files once the keys are open: what is in memory is answered at once, everything
+//! else within [`PATIENCE`], and each hour's key is made an hour ahead.
 
+mod errand;
 mod file;
+mod files;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
-use zeroize::Zeroizing;
+use parking_lot::Mutex;
 
+use self::errand::{Errand, Errands, Found, PATIENCE};
+use self::files::Files;
 use super::directory::{DirectoryError, PrivateDirectory, replace_file_through};
-use crate::crypto::aead::{SealError, Sealed, SealingKey};
+use super::{Notice, Notify};
+use crate::crypto::aead::{SealError, SealingKey};
 use crate::crypto::random;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::KeyId;
-use crate::domain::secret::SecretBytes;
+use crate::records::{BoxFuture, StoreError};
+use crate::token::{AtHand, LONGEST_LIFE, PerishableKeys};
 
 /// Names the store that the keys belong to.
 const STORE_MARK: &str = "STORE";
@@ -47,9 +57,15 @@ pub enum EpochError {
         /// The file.
         file: PathBuf,
     },
-    /// The hour of the key is not over yet.
-    #[error("the epoch {0} is not over yet")]
-    NotOver(KeyId),
+    /// The directory does not answer.
+    #[error("epoch_directory does not answer within {} s", PATIENCE.as_secs())]
+    Late,
+    /// What several waited for.
+    #[error(transparent)]
+    Failed(Arc<EpochError>),
+    /// The thread that reads and writes the files does not start.
+    #[error("the thread of the epoch keys does not start: {0}")]
+    Thread(std::io::Error),
     /// The cipher.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -61,19 +77,59 @@ impl From<random::RandomUnavailable> for EpochError {
     }
 }
 
+impl From<EpochError> for StoreError {
+    /// Nothing was sealed or opened, and nothing was changed.
+    fn from(_: EpochError) -> Self {
+        Self::Unavailable
+    }
+}
+
 struct Epoch {
     /// Hours since the Unix epoch.
     hour: i64,
     key: Arc<SealingKey>,
-    /// Nothing sealed under the key expires later.
+    /// Nothing sealed under the key expires later: as its file says.
     until: Timestamp,
+    /// When the last value that was sealed under it does expire, as far as this process knows.
+    used: Timestamp,
     /// Whether this process seals under it.
     ours: bool,
 }
 
 impl Epoch {
     fn is_over(&self, now: Timestamp) -> bool {
-        now >= start_of(self.hour.saturating_add(1)).plus(GRACE)
+        now >= end_of(self.hour).plus(GRACE)
+    }
+}
+
+/// The keys in memory. Its locks are never held while a file is touched.
+struct Table {
+    clock: Arc<dyn Clock>,
+    is_shared: bool,
+    epochs: Mutex<BTreeMap<KeyId, Epoch>>,
+    /// Keys whose hour is over and that nothing live needs, as last told.
+    unneeded: Mutex<BTreeSet<KeyId>>,
+}
+
+impl Table {
+    fn new(clock: Arc<dyn Clock>, is_shared: bool) -> Arc<Self> {
+        Arc::new(Self { clock, is_shared, epochs: Mutex::default(), unneeded: Mutex::default() })
+    }
+
+    /// Takes the key of `hour` for a value that expires by `until`, if there is one fit for it.
+    fn take(&self, hour: i64, until: Timestamp) -> Option<(KeyId, Arc<SealingKey>)> {
+        let mut epochs = self.epochs.lock();
+        let (id, epoch) = epochs.iter_mut().find(|(_, epoch)| epoch.ours && epoch.hour == hour)?;
+        if epoch.until < until {
+            return None;
+        }
+        epoch.used = epoch.used.max(until);
+        Some((id.clone(), Arc::clone(&epoch.key)))
+    }
+
+    fn has(&self, hour: i64, until: Timestamp) -> bool {
+        let epochs = self.epochs.lock();
+        epochs.values().any(|epoch| epoch.ours && epoch.hour == hour && epoch.until >= until)
     }
 }
 
@@ -81,36 +137,21 @@ impl Epoch {
 /// own, opens under everybody's, and forgets what any of them has destroyed.
 pub struct EpochKeys {
     directory: PrivateDirectory,
-    is_shared: bool,
-    clock: Arc<dyn Clock>,
-    epochs: RwLock<BTreeMap<KeyId, Epoch>>,
+    table: Arc<Table>,
+    errands: Errands,
+    notify: Notify,
+    /// Whether it was told that the directory cannot be used.
+    told: Mutex<bool>,
 }
 
 impl EpochKeys {
-    /// Takes the directory and reads the keys in it; finishes what a crash left half destroyed.
+    /// Takes the directory and reads the keys in it; finishes what a crash left half destroyed. Blocks
+    /// for as long as the file system takes.
     ///
     /// # Errors
     /// When the directory is held by another process, or a file in it is not a whole key.
     pub fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, EpochError> {
-        let directory = PrivateDirectory::take(directory)?;
-        let mut epochs = BTreeMap::new();
-        let path = directory.path();
-        for entry in fs::read_dir(path).map_err(DirectoryError::at(path))? {
-            let file = entry.map_err(DirectoryError::at(path))?.path();
-            match file.extension().and_then(|extension| extension.to_str()) {
-                // Never used: a key seals only once it has its final name.
-                Some("new") => file::erase(&file).map_err(DirectoryError::at(&file))?,
-                Some("key") => {
-                    if let Some((id, epoch)) = file::read(&file)? {
-                        epochs.insert(id, epoch);
-                    } else {
-                        file::erase(&file).map_err(DirectoryError::at(&file))?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(Self { directory, is_shared: false, clock, epochs: RwLock::new(epochs) })
+        Self::over(PrivateDirectory::take(directory)?, Table::new(clock, false), Files::read_all)
     }
 
     /// As [`Self::open`], for a directory that replicas of the gateway share.
@@ -118,13 +159,28 @@ impl EpochKeys {
     /// # Errors
     /// When a file in it is not a whole key.
     pub fn open_shared(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, EpochError> {
-        let directory = PrivateDirectory::share(directory)?;
-        let keys = Self { directory, is_shared: true, clock, epochs: RwLock::default() };
-        keys.look_again()?;
-        Ok(keys)
+        Self::over(PrivateDirectory::share(directory)?, Table::new(clock, true), Files::look_again)
     }
 
-    /// Which shared store these keys belong to, where that was noted: the key of its tags.
+    fn over(
+        directory: PrivateDirectory,
+        table: Arc<Table>,
+        first: fn(&Files) -> Result<(), EpochError>,
+    ) -> Result<Self, EpochError> {
+        let files = Files::new(directory.path().to_owned(), Arc::clone(&table));
+        first(&files)?;
+        let errands = Errands::start(move |errand| files.run(errand)).map_err(EpochError::Thread)?;
+        Ok(Self { directory, table, errands, notify: Arc::new(|_| {}), told: Mutex::new(false) })
+    }
+
+    /// Tells of a directory that cannot be used.
+    #[must_use]
+    pub fn telling(mut self, notify: Notify) -> Self {
+        self.notify = notify;
+        self
+    }
+
+    /// Which shared store these keys belong to, where that was noted: the key of its tags. Blocks.
     ///
     /// # Errors
     /// When the note cannot be read, or is not one.
@@ -137,7 +193,7 @@ impl EpochKeys {
         }
     }
 
-    /// Notes which shared store these keys belong to.
+    /// Notes which shared store these keys belong to. Blocks.
     ///
     /// # Errors
     /// When the note cannot be put on stable storage, or there is no randomness.
@@ -149,207 +205,133 @@ impl EpochKeys {
         Ok(())
     }
 
-    /// Reads what other processes have made, forgets what they have destroyed, and erases what they
-    /// left unfinished.
-    fn look_again(&self) -> Result<(), EpochError> {
-        let path = self.directory.path();
-        let now = self.clock.earliest();
-        let mut found = BTreeMap::new();
-        for entry in fs::read_dir(path).map_err(DirectoryError::at(path))? {
-            let file = entry.map_err(DirectoryError::at(path))?.path();
-            match file.extension().and_then(|extension| extension.to_str()) {
-                // Somebody may be writing it right now.
-                Some("new") if is_older_than(&file, HOUR, now) => {
-                    file::erase(&file).map_err(DirectoryError::at(&file))?;
-                }
-                Some("key") => match file::read(&file) {
-                    Ok(Some((id, epoch))) => drop(found.insert(id, epoch)),
-                    Ok(None) => file::erase(&file).map_err(DirectoryError::at(&file))?,
-                    Err(EpochError::Directory(error)) if error.is_absence() => {}
-                    // Somebody is destroying it right now.
-                    Err(EpochError::Corrupt { .. }) => {}
-                    Err(error) => return Err(error),
-                },
-                _ => {}
-            }
-        }
-        let mut epochs = self.epochs.write();
-        for (id, epoch) in &mut found {
-            let known = epochs.get(id);
-            epoch.ours = known.is_some_and(|known| known.ours);
-            epoch.until = known.map_or(epoch.until, |known| known.until.max(epoch.until));
-        }
-        // One of ours may have been made since the directory was listed.
-        let made: Vec<KeyId> = epochs
-            .iter()
-            .filter(|(id, epoch)| epoch.ours && !epoch.is_over(now) && !found.contains_key(*id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in made {
-            if let Some(epoch) = epochs.remove(&id) {
-                found.insert(id, epoch);
-            }
-        }
-        *epochs = found;
-        Ok(())
-    }
-
-    /// Seals `plaintext` for the record named by `associated` under the key of the current hour.
-    /// The value is of no use after `expires_at`, nor is it promised to open after that.
+    /// The key of the current hour, for a value that is of no use after `expires_at`, nor promised to
+    /// open after that. It is on stable storage.
     ///
-    /// Waits for the disk when it is the first of its hour, or expires in a later hour than
-    /// everything before it.
+    /// Waits for the disk when it is not there yet, or was not made for values that live so long.
     ///
     /// # Errors
     /// When a new key or a later expiry cannot be put on stable storage, or there is no randomness.
-    pub fn seal_perishable(
-        &self,
-        associated: &[u8],
-        plaintext: &[u8],
-        expires_at: Timestamp,
-    ) -> Result<Sealed, EpochError> {
-        let (id, key) = self.current(whole_hour_after(expires_at))?;
-        Ok(Sealed { key: id, bytes: key.seal(associated, plaintext)?.into() })
-    }
-
-    /// Opens what [`Self::seal_perishable`] sealed for the same `associated`.
-    ///
-    /// # Errors
-    /// [`SealError::UnknownKey`] once the key was destroyed, [`SealError::DoesNotOpen`] when the
-    /// value or its record's name was changed.
-    pub fn open_perishable(&self, associated: &[u8], sealed: &Sealed) -> Result<SecretBytes, SealError> {
-        let known = self.epochs.read().get(&sealed.key).map(|epoch| epoch.key.clone());
-        let key = match known {
-            None if self.is_shared => self.of_another(&sealed.key)?,
-            known => known.ok_or(SealError::UnknownKey)?,
-        };
-        key.open(associated, &sealed.bytes)
-    }
-
-    /// A key that another process made. That it is gone is believed only once its hour is over: a
-    /// directory that cannot be read, or does not show it yet, is no reason to do without it.
-    fn of_another(&self, id: &KeyId) -> Result<Arc<SealingKey>, SealError> {
-        match file::read(&self.file(id)) {
-            Ok(Some((id, epoch))) => {
-                let epoch = Epoch { ours: false, ..epoch };
-                let key = epoch.key.clone();
-                self.epochs.write().entry(id).or_insert(epoch);
-                Ok(key)
+    pub async fn current_key(&self, expires_at: Timestamp) -> Result<(KeyId, Arc<SealingKey>), EpochError> {
+        let until = whole_hour_after(expires_at);
+        loop {
+            let hour = hour_of(self.table.clock.now());
+            if let Some(found) = self.table.take(hour, until) {
+                return Ok(found);
             }
-            Ok(None) => Err(SealError::UnknownKey),
-            Err(EpochError::Directory(error)) if error.is_absence() && self.hour_is_over(id) => {
-                Err(SealError::UnknownKey)
-            }
-            Err(_) => Err(SealError::DoesNotOpen),
+            // The hour may be another afterwards.
+            self.errands.run(Errand::Fit { hour, until }).await?;
         }
     }
 
-    fn hour_is_over(&self, id: &KeyId) -> bool {
-        let hour = file::hour_of_id(id).unwrap_or(i64::MIN);
-        self.clock.earliest() >= start_of(hour.saturating_add(1)).plus(GRACE)
+    /// The key that a value was sealed under; `None` once it was destroyed. Waits for the disk when
+    /// another process made it and it was not seen here before.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn find_key(&self, id: &KeyId) -> Result<Option<Arc<SealingKey>>, EpochError> {
+        match self.at_hand(id) {
+            AtHand::Key(key) => Ok(Some(key)),
+            AtHand::Destroyed => Ok(None),
+            AtHand::Elsewhere => match self.errands.run(Errand::Find(id.clone())).await? {
+                Found::Key(key) => Ok(Some(key)),
+                Found::Nothing | Found::Destroyed(_) => Ok(None),
+            },
+        }
     }
 
     /// The keys whose hour is over (by five minutes, for values on their way into a record): those
     /// to look for in live records before [`Self::destroy_due`].
-    pub fn epochs(&self) -> Vec<KeyId> {
-        let now = self.clock.earliest();
-        if self.is_shared {
+    pub async fn epochs(&self) -> Vec<KeyId> {
+        if self.table.is_shared {
             // What cannot be read now is read next time; until then nothing new is destroyed.
-            let _ = self.look_again();
+            let _ = self.errands.run(Errand::Look).await;
         }
-        let epochs = self.epochs.read();
+        let now = self.table.clock.earliest();
+        let epochs = self.table.epochs.lock();
         epochs.iter().filter(|(_, epoch)| epoch.is_over(now)).map(|(id, _)| id.clone()).collect()
     }
 
     /// Destroys every key whose hour is over and that either nothing live holds a value of, as
-    /// `in_use` says of the keys that [`Self::epochs`] named, or whose last value has expired at
-    /// `now`. Answers which.
-    ///
-    /// # Errors
-    /// When a key's file cannot be destroyed; it is then tried again next time.
-    pub fn destroy_due(
-        &self,
-        now: Timestamp,
-        in_use: impl Fn(&KeyId) -> bool,
-    ) -> Result<Vec<KeyId>, EpochError> {
-        if self.is_shared {
-            self.look_again()?;
-        }
-        let due: Vec<KeyId> = {
-            let epochs = self.epochs.read();
-            let over = epochs.iter().filter(|(_, epoch)| epoch.is_over(now));
-            over.filter(|(id, epoch)| now >= epoch.until || !in_use(id)).map(|(id, _)| id.clone()).collect()
-        };
-        due.iter().try_for_each(|id| self.destroy(id))?;
-        Ok(due)
-    }
-
-    /// Destroys a key: overwrites its file, removes it, and forgets it. Fine when it is gone.
+    /// `unneeded` says of the keys that [`Self::epochs`] named, or whose last value has expired.
+    /// Answers which.
     ///
     /// A file system or disk that writes elsewhere than in place may keep the old bytes for a
     /// while; nothing that a program can ask of it changes that.
     ///
     /// # Errors
-    /// [`EpochError::NotOver`] while its hour lasts.
-    pub fn destroy(&self, id: &KeyId) -> Result<(), EpochError> {
-        let mut epochs = self.epochs.write();
-        let Some(epoch) = epochs.get(id) else { return Ok(()) };
-        if !epoch.is_over(self.clock.earliest()) {
-            return Err(EpochError::NotOver(id.clone()));
+    /// When a key's file cannot be destroyed; it is then tried again next time.
+    pub async fn destroy_due(&self, unneeded: BTreeSet<KeyId>) -> Result<Vec<KeyId>, EpochError> {
+        *self.table.unneeded.lock() = unneeded;
+        match self.errands.run(Errand::Destroy).await? {
+            Found::Destroyed(keys) => Ok(keys),
+            Found::Nothing | Found::Key(_) => Ok(Vec::new()),
         }
-        let file = self.file(id);
-        file::erase(&file).map_err(DirectoryError::at(&file))?;
-        epochs.remove(id);
-        Ok(())
     }
 
-    /// The current hour's key, made if need be, fit for values that expire by `until`.
-    fn current(&self, until: Timestamp) -> Result<(KeyId, Arc<SealingKey>), EpochError> {
-        let hour = hour_of(self.clock.now());
-        let of_this_hour = |(_, epoch): &(&KeyId, &Epoch)| epoch.ours && epoch.hour == hour;
-        if let Some((id, epoch)) = self.epochs.read().iter().find(of_this_hour)
-            && epoch.until >= until
-        {
-            return Ok((id.clone(), epoch.key.clone()));
-        }
-        let mut epochs = self.epochs.write();
-        if let Some((id, epoch)) = epochs.iter_mut().find(|(_, epoch)| epoch.ours && epoch.hour == hour) {
-            if epoch.until < until {
-                let file = self.file(id);
-                file::extend(&file, until).map_err(DirectoryError::at(&file))?;
-                epoch.until = until;
+    /// Has the keys of this hour and the next made, fit for whatever may be sealed, and tells when that
+    /// does not go well. Waits for nothing.
+    fn make_ahead(&self) {
+        let hour = hour_of(self.table.clock.now());
+        for hour in [hour, hour.saturating_add(1)] {
+            let until = end_of(hour).plus(LONGEST_LIFE);
+            if !self.table.has(hour, until) {
+                self.errands.begin(Errand::Fit { hour, until });
             }
-            return Ok((id.clone(), epoch.key.clone()));
         }
-        let (id, epoch) = self.create(hour, until)?;
-        let key = epoch.key.clone();
-        epochs.insert(id.clone(), epoch);
-        Ok((id, key))
-    }
-
-    fn create(&self, hour: i64, until: Timestamp) -> Result<(KeyId, Epoch), EpochError> {
-        // Random too: should the clock step back into an hour whose key is gone, no id means two keys.
-        let name = format!("e{hour}-{}", random::base62(8)?);
-        let id = KeyId::parse(&name).ok_or(SealError::UnknownKey)?;
-        let secret = Zeroizing::new(random::bytes::<{ file::KEY_BYTES }>()?);
-        let key = SealingKey::new(&*secret).ok_or(SealError::UnknownKey)?;
-        let path = self.file(&id);
-        file::create(&path, &secret, until).map_err(DirectoryError::at(&path))?;
-        Ok((id, Epoch { hour, key: Arc::new(key), until, ours: true }))
-    }
-
-    fn file(&self, id: &KeyId) -> PathBuf {
-        self.directory.path().join(format!("{id}.key"))
+        let trouble = self.errands.trouble();
+        let mut told = self.told.lock();
+        if *told == trouble.is_some() {
+            return;
+        }
+        *told = trouble.is_some();
+        (self.notify)(trouble.map_or(Notice::EpochsUsable, |cause| Notice::EpochsUnusable { cause }));
     }
 }
 
-fn is_older_than(file: &Path, age: Duration, now: Timestamp) -> bool {
-    let modified = fs::metadata(file).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|at| now.since(Timestamp::of_system(at)) > age)
+impl PerishableKeys for EpochKeys {
+    fn current(&self, expires_at: Timestamp) -> BoxFuture<'_, Result<(KeyId, Arc<SealingKey>), StoreError>> {
+        Box::pin(async move { Ok(self.current_key(expires_at).await?) })
+    }
+
+    fn at_hand(&self, id: &KeyId) -> AtHand {
+        match self.table.epochs.lock().get(id) {
+            Some(epoch) => AtHand::Key(Arc::clone(&epoch.key)),
+            None if self.table.is_shared => AtHand::Elsewhere,
+            None => AtHand::Destroyed,
+        }
+    }
+
+    fn find<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Option<Arc<SealingKey>>, StoreError>> {
+        Box::pin(async move { Ok(self.find_key(id).await?) })
+    }
+
+    fn prepare(&self) {
+        self.make_ahead();
+    }
+
+    fn refresh(&self) {
+        if self.table.is_shared {
+            self.errands.begin(Errand::Look);
+        }
+    }
+
+    fn over(&self) -> BoxFuture<'_, Vec<KeyId>> {
+        Box::pin(self.epochs())
+    }
+
+    fn destroy_unneeded(&self, unneeded: BTreeSet<KeyId>) -> BoxFuture<'_, ()> {
+        // A key that cannot be destroyed now is tried again by the next survey.
+        Box::pin(async move { drop(self.destroy_due(unneeded).await) })
+    }
 }
 
 fn hour_of(instant: Timestamp) -> i64 {
     instant.unix_seconds().div_euclid(3600)
+}
+
+fn end_of(hour: i64) -> Timestamp {
+    start_of(hour.saturating_add(1))
 }
 
 fn start_of(hour: i64) -> Timestamp {

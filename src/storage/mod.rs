@@ -146,24 +146,40 @@ pub async fn open_engine(
     synced: Synced,
 ) -> Result<Opened, OpenError> {
     match engine {
-        Engine::Embedded(settings) => {
-            let opening = tokio::task::spawn_blocking(move || open(&settings, clock, notify, synced));
-            opening.await.unwrap_or_else(|_| Err(EpochError::from(RandomUnavailable).into()))
-        }
+        Engine::Embedded(settings) => blocking(move || open(&settings, clock, notify, synced)).await,
         Engine::Redis { mut settings, epoch_directory } => {
-            let epochs = EpochKeys::open_shared(&epoch_directory, clock.clone())?;
-            let known = epochs.store_mark()?;
+            let (keys_clock, keys_notify) = (clock.clone(), notify.clone());
+            let (mut epochs, known) = blocking(move || {
+                let epochs = EpochKeys::open_shared(&epoch_directory, keys_clock)?.telling(keys_notify);
+                let known = epochs.store_mark()?;
+                Ok((epochs, known))
+            })
+            .await?;
             settings.known_tag_key = known;
             let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
             let tag_key = store.identity().tag_key;
             match known {
-                None => epochs.mark_store(&tag_key)?,
+                None => {
+                    epochs = blocking(move || {
+                        epochs.mark_store(&tag_key)?;
+                        Ok(epochs)
+                    })
+                    .await?;
+                }
                 Some(known) if known == tag_key => {}
                 Some(_) => return Err(OpenError::AnotherStore),
             }
             Ok(Opened { records: store.clone(), backup: None, epochs, limits: Some(store) })
         }
     }
+}
+
+/// Opens on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let opening = tokio::task::spawn_blocking(open);
+    opening.await.unwrap_or_else(|_| Err(EpochError::from(RandomUnavailable).into()))
 }
 
 /// Opens the embedded records and the epoch keys; blocks for as long as recovery takes. Dropping the records
@@ -177,8 +193,8 @@ pub fn open(
     notify: Notify,
     synced: Synced,
 ) -> Result<Opened, OpenError> {
-    let records = EmbeddedStore::open(settings, clock.clone(), notify, synced)?;
-    let epochs = EpochKeys::open(&settings.epoch_directory, clock.clone())?;
+    let records = EmbeddedStore::open(settings, clock.clone(), notify.clone(), synced)?;
+    let epochs = EpochKeys::open(&settings.epoch_directory, clock.clone())?.telling(notify);
     // Compared once both exist, links followed.
     let whole = |path: &PathBuf| fs::canonicalize(path).map_err(DirectoryError::at(path));
     let (store, keys) = (
@@ -235,6 +251,14 @@ pub enum Notice {
     Changed,
     /// An operator has accepted it.
     Accepted,
+    /// The directory of the epoch keys does not answer or refuses: from the end of the next hour on no
+    /// security code can be sealed.
+    EpochsUnusable {
+        /// What it said.
+        cause: String,
+    },
+    /// It can be used again.
+    EpochsUsable,
 }
 
 impl fmt::Display for Notice {
@@ -253,6 +277,8 @@ impl fmt::Display for Notice {
             Self::PrimaryChanged => f.write_str("another process serves a part of the store"),
             Self::Changed => f.write_str("the store is not the one it was"),
             Self::Accepted => f.write_str("the store was accepted as it is"),
+            Self::EpochsUnusable { cause } => write!(f, "the epoch keys' directory cannot be used: {cause}"),
+            Self::EpochsUsable => f.write_str("the epoch keys' directory can be used again"),
         }
     }
 }

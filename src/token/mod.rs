@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use allotment::Allotments;
 pub use ledger::{Address, Ledger, Present, Seen, View};
-pub use vault::{OpenError, OpenedCard, PerishableKeys, Vault};
+pub use vault::{AtHand, Fetched, OpenError, OpenedCard, PerishableKeys, UnsealedError, Vault};
 
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;

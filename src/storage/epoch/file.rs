@@ -39,7 +39,7 @@ pub(super) fn create(file: &Path, secret: &[u8; KEY_BYTES], until: Timestamp) ->
 /// Reads a key file; `None` when its destruction was begun.
 pub(super) fn read(file: &Path) -> Result<Option<(KeyId, Epoch)>, EpochError> {
     let content = Zeroizing::new(fs::read(file).map_err(DirectoryError::at(file))?);
-    if content.iter().all(|byte| *byte == 0) {
+    if content.len() == FILE_BYTES && content.iter().all(|byte| *byte == 0) {
         return Ok(None);
     }
     let parse = || {
@@ -47,7 +47,9 @@ pub(super) fn read(file: &Path) -> Result<Option<(KeyId, Epoch)>, EpochError> {
         let hour = hour_of_id(&id)?;
         let key = SealingKey::new(content.strip_prefix(MAGIC)?.get(..KEY_BYTES)?)?;
         let until = i64::from_be_bytes(content.get(UNTIL_OFFSET..)?.try_into().ok()?);
-        Some((id, Epoch { hour, key: Arc::new(key), until: Timestamp::from_unix_millis(until), ours: true }))
+        let until = Timestamp::from_unix_millis(until);
+        // What an earlier process has sealed is not known better.
+        Some((id, Epoch { hour, key: Arc::new(key), until, used: until, ours: true }))
     };
     parse().map(Some).ok_or_else(|| EpochError::Corrupt { file: file.to_owned() })
 }
@@ -57,8 +59,9 @@ pub(super) fn hour_of_id(id: &KeyId) -> Option<i64> {
     id.as_str().strip_prefix('e')?.split_once('-')?.0.parse().ok()
 }
 
-/// Records a later expiry. Eight bytes in place: they share a sector, so a crash leaves either.
-pub(super) fn extend(file: &Path, until: Timestamp) -> io::Result<()> {
+/// Records by when everything has expired. Eight bytes in place: they share a sector, so a crash leaves
+/// either.
+pub(super) fn note_until(file: &Path, until: Timestamp) -> io::Result<()> {
     let mut out = OpenOptions::new().write(true).open(file)?;
     out.seek(SeekFrom::Start(u64::try_from(UNTIL_OFFSET).unwrap_or(0)))?;
     out.write_all(&until.unix_millis().to_be_bytes())?;
