@@ -87,7 +87,9 @@ impl MerchantClient {
     /// that it was above a `GOAWAY`'s last stream, is tried again, once, on a connection of its own.
     /// Dropping the future closes an HTTP/1.1 connection or resets an HTTP/2 stream; the merchant may
     /// have acted all the same.
-    pub async fn exchange(&self, request: Sendable, deadline: Deadline) -> Exchange {
+    ///
+    /// An answer about another session or cart than `resource` is none, and ends its connection.
+    pub async fn exchange(&self, request: Sendable, resource: Option<&str>, deadline: Deadline) -> Exchange {
         let started = Instant::now();
         let deadline = deadline.at_most(self.deadlines.total);
         let is_read = request.method() == Method::GET;
@@ -102,9 +104,15 @@ impl MerchantClient {
         };
         match head {
             Ok(Head { response, carrier, connection }) => {
-                let exchange = self.read(response, carrier, started, deadline).await;
-                if let (Some(connection), Exchange::Answered(_)) = (connection, &exchange) {
-                    pool.give_back(connection);
+                let read = self.read(response, carrier, started, deadline).await;
+                let exchange = match resource {
+                    Some(resource) => read.about(resource),
+                    None => read,
+                };
+                match (connection, &exchange) {
+                    (Some(connection), Exchange::Answered(_)) => pool.give_back(connection),
+                    (None, Exchange::Lost(Lost::Misplaced)) => pool.forget_given_up(),
+                    (Some(_) | None, _) => {}
                 }
                 exchange
             }

@@ -137,11 +137,7 @@ impl Merchants {
         match pool.addressee.write(&self.countersigner, outbound) {
             Ok(request) => {
                 // A box of its own keeps it out of the future of whoever sends.
-                let exchange = Box::pin(pool.client.exchange(request, deadline)).await;
-                let exchange = match resource {
-                    Some(resource) => exchange.about(&resource),
-                    None => exchange,
-                };
+                let exchange = Box::pin(pool.client.exchange(request, resource.as_deref(), deadline)).await;
                 echo::without_credential(exchange, &merchant.credential)
             }
             Err(reason) => Exchange::NotSent(reason),

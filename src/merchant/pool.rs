@@ -173,6 +173,12 @@ impl Pool {
         self.0.freed.notify_one();
     }
 
+    /// Lets go of HTTP/2 connections that carry no other request: they end with those under way.
+    pub fn forget_given_up(&self) {
+        self.0.state.lock().shared.retain(|connection| connection.is_open());
+        self.0.freed.notify_waiters();
+    }
+
     fn next(&self) -> Next {
         let state = &mut *self.0.state.lock();
         while let Some((connection, since)) = state.idle.pop() {

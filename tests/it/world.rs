@@ -64,6 +64,8 @@ pub struct Options {
     pub merchant: String,
     /// Whether shops ignore idempotency keys, and are configured so.
     pub keyless_shops: bool,
+    /// Whether shops speak HTTP/1.1 only.
+    pub http1_shops: bool,
     /// Whether shops take note of a key only with its answer, though they are said to honour keys.
     pub late_keys: bool,
     /// Whether shops complete a session again when asked.
@@ -162,6 +164,7 @@ impl World {
             let mut settings =
                 ShopSettings::new(name, certificates.clone(), secret(), secret(), Arc::clone(&clock));
             settings.idempotency = !options.keyless_shops;
+            settings.http2 = !options.http1_shops;
             settings.careless = options.careless_shops;
             settings.late_keys = options.late_keys;
             settings

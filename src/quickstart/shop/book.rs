@@ -33,6 +33,8 @@ pub struct RecordedCall {
     pub body: bytes::Bytes,
     /// Why the shop did not believe it, if it did not.
     pub distrust: Option<Distrust>,
+    /// The number of the connection it came over.
+    pub connection: u64,
 }
 
 /// Money taken.

@@ -1,6 +1,7 @@
 //! The shop's desk: takes a call in, believes it or not, misbehaves if told to, honours idempotency
 //! keys, and hands it to the business it is about.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +44,13 @@ pub(super) struct Desk {
     pub releases: watch::Sender<()>,
     /// `https` and the shop's authority.
     pub base_url: String,
+    /// The numbers of the connections that are open.
+    pub connections: Mutex<BTreeSet<u64>>,
 }
+
+/// The connection a call came over.
+#[derive(Clone, Copy)]
+pub(super) struct Came(pub u64);
 
 /// A call that is believed.
 pub(super) struct Call {
@@ -120,6 +127,7 @@ impl Desk {
             headers: head.headers.clone(),
             body: body.clone(),
             distrust,
+            connection: head.extensions.get().map_or(0, |Came(connection)| *connection),
         };
         let mut book = self.book.lock();
         book.record(call);

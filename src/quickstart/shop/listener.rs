@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, Served};
+use super::desk::{Came, Desk, Served};
 use super::reply::{Delivery, Reply};
 
 /// How connections are served.
@@ -29,25 +29,32 @@ pub(super) struct Door {
 
 /// Accepts connections until the shop closes.
 pub(super) async fn listen(listener: TcpListener, door: Door, desk: Arc<Desk>, closed: CancellationToken) {
+    let mut number = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = closed.cancelled() => return,
         };
         if let Ok((stream, _)) = accepted {
-            tokio::spawn(connection(stream, door.clone(), Arc::clone(&desk), closed.child_token()));
+            number += 1;
+            let (door, desk, broken) = (door.clone(), Arc::clone(&desk), closed.child_token());
+            tokio::spawn(async move {
+                desk.connections.lock().insert(number);
+                connection(stream, Came(number), door, Arc::clone(&desk), broken).await;
+                desk.connections.lock().remove(&number);
+            });
         }
     }
 }
 
 /// Serves a connection until it ends, the shop closes, or the shop is told to break it.
-async fn connection(stream: TcpStream, door: Door, desk: Arc<Desk>, broken: CancellationToken) {
+async fn connection(stream: TcpStream, came: Came, door: Door, desk: Arc<Desk>, broken: CancellationToken) {
     let serving = async {
         stream.set_nodelay(true).ok()?;
         let stream = TlsAcceptor::from(door.tls).accept(stream).await.ok()?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let breaker = broken.clone();
-        let service = service_fn(move |request| respond(Arc::clone(&desk), request, breaker.clone()));
+        let service = service_fn(move |request| respond(Arc::clone(&desk), came, request, breaker.clone()));
         let stream = TokioIo::new(stream);
         if http2 {
             let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -69,10 +76,12 @@ async fn connection(stream: TcpStream, door: Door, desk: Arc<Desk>, broken: Canc
 
 async fn respond(
     desk: Arc<Desk>,
+    came: Came,
     request: Request<Incoming>,
     broken: CancellationToken,
 ) -> Result<Response<ShopBody>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(came);
     let Ok(body) = body.collect().await else {
         broken.cancel();
         return std::future::pending().await;

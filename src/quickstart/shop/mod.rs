@@ -159,6 +159,7 @@ impl Shop {
             arrivals: watch::Sender::new(()),
             releases: watch::Sender::new(()),
             base_url: format!("https://{address}"),
+            connections: Mutex::default(),
         });
         let closed = CancellationToken::new();
         let door = listener::Door { tls, http2_streams: settings.http2_streams };
@@ -247,6 +248,11 @@ impl Shop {
     /// Every call received, in order.
     pub fn calls(&self) -> Vec<RecordedCall> {
         self.desk.book.lock().calls().cloned().collect()
+    }
+
+    /// Whether a connection ([`RecordedCall::connection`]) is still open.
+    pub fn is_connected(&self, connection: u64) -> bool {
+        self.desk.connections.lock().contains(&connection)
     }
 
     /// The calls of one kind, in order.

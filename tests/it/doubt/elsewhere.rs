@@ -109,4 +109,61 @@ async fn the_log_tells_how_a_merchant_refuses_the_gateway_itself() {
     assert_told(&purchase.complete().await, 502, "processing_error");
     doubt.until_logged(&[r#""merchant_status":403"#]).await;
     assert!(!doubt.world.log.text().contains(GOOD_CARD));
+    doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetAfter);
+    assert_told(&purchase.complete().await, 502, "merchant_answer_lost");
+    doubt.until_logged(&[r#""decision":"merchant_answer_lost""#, r#""merchant_cause":"reset""#]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_and_the_workers_read_answered_with_another_session_end_their_connections_and_are_alarmed()
+{
+    for http1_shops in [false, true] {
+        let options =
+            Options { keyless_shops: true, careless_shops: true, http1_shops, ..Options::default() };
+        let doubt = Doubt::with(options).await;
+        let purchase = doubt.purchase().await;
+        let alarms = || {
+            let log = doubt.world.log.text();
+            log.lines().filter(|line| line.contains(r#""event":"answer_of_another_session""#)).count()
+        };
+        let ended = async |connection: u64| {
+            doubt.until("the connection's end", async || !doubt.shop().is_connected(connection)).await;
+        };
+        doubt.shop().behave_once(CallKind::Complete, Behaviour::Changed(Change::OtherSession));
+        assert_told(&purchase.complete().await, 502, "merchant_answer_invalid");
+        doubt.until("the alarm", async || alarms() == 1).await;
+        ended(purchase.completes()[0].connection).await;
+        purchase.assert_held().await;
+        doubt.shop().behave_once(CallKind::Read, Behaviour::Changed(Change::OtherSession));
+        doubt.clock.advance(Duration::from_secs(6));
+        received(doubt.shop(), CallKind::Read, 1).await;
+        doubt.until("the second alarm", async || alarms() == 2).await;
+        let reads = purchase.calls().into_iter().find(|call| call.kind == CallKind::Read);
+        ended(reads.unwrap().connection).await;
+        doubt.until_logged(&[r#""event":"session_unread""#, r#""cause":"misplaced""#]).await;
+        purchase.assert_held().await;
+        doubt.clock.advance(BETWEEN_READS);
+        assert_completed(&purchase.complete().await);
+        purchase.assert_charged_once().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_merchant_itself_says_that_there_is_no_such_session_to_adopt() {
+    let merchant = "adopting_agents = [\"alpha\"]".to_owned();
+    let doubt = Doubt::with(Options { merchant, ..Options::default() }).await;
+    let agent = doubt.world.alpha();
+    let path = "/m/lamps/checkout_sessions/cs_elsewhere";
+    for (behaviour, status, code) in [
+        (Behaviour::Instead(Canned::html(404)), 502, "merchant_answer_invalid"),
+        (Behaviour::Instead(Canned::status(500)), 502, "merchant_answer_invalid"),
+        (Behaviour::ResetBefore, 502, "merchant_answer_lost"),
+        (Behaviour::Good, 404, "checkout_session_not_found"),
+    ] {
+        doubt.shop().behave(CallKind::Read, behaviour);
+        assert_told(&agent.get(path).send().await.unwrap(), status, code);
+        assert_told(&agent.post(path, &lamp_order()).send().await.unwrap(), status, code);
+        let complete = agent.post(format!("{path}/complete"), &payment("vt_none")).send().await.unwrap();
+        assert_told(&complete, status, code);
+    }
 }
