@@ -11,6 +11,7 @@ mod order;
 mod redeem;
 mod settle;
 mod signs;
+mod troubles;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub use order::{MAX_ORDERS, OrderMark};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
 pub use settle::{Outcome, Settlement, settle};
 pub use signs::{Milestones, Signs, Viewed, note_life, note_view};
+pub use troubles::{Fruitless, Troubles};
 
 use super::clock::{Clock, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
@@ -65,6 +67,8 @@ pub struct Session {
     pub signs: Signs,
     /// Orders the merchant has shown for it, the first first. There should never be a second.
     pub orders: Vec<OrderMark>,
+    /// What came of the requests that were to settle the open claim.
+    pub troubles: Troubles,
 }
 
 /// Which kind of resource a record stands for.
@@ -213,6 +217,7 @@ impl Session {
             created_at: now,
             signs: Signs::default(),
             orders: Vec::new(),
+            troubles: Troubles::default(),
         }
     }
 

@@ -47,10 +47,12 @@ impl Upstream {
     /// Adds a wait and what came of it.
     pub fn add(&self, waited: Duration, exchange: &Exchange) {
         self.0.0.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if let Some(answer) = exchange.answer().filter(|answer| !answer.status.is_success()) {
-            *self.0.1.lock() =
-                Some(MerchantRefusal::new(answer.status.as_u16(), told_code(answer).as_deref()));
-        }
+        let refusal = match exchange.answer() {
+            Some(answer) if answer.status.is_success() => return,
+            Some(answer) => Some(MerchantRefusal::new(answer.status.as_u16(), told_code(answer).as_deref())),
+            None => exchange.cause().map(MerchantRefusal::unanswered),
+        };
+        *self.0.1.lock() = refusal;
     }
 
     /// How the merchant refused last, if it did.

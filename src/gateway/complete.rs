@@ -30,7 +30,8 @@ use crate::fraud::Cleared;
 use crate::idempotency::{KeyState, LeaseMark};
 use crate::limit::Permit;
 use crate::merchant::{
-    Answer, CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, is_in_flight, read_complete,
+    Answer, CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, fruitless, is_in_flight,
+    read_complete,
 };
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
@@ -289,6 +290,9 @@ impl Gateway {
             };
             let settlement =
                 settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
+            if settlement == Settlement::Held && outcome == Outcome::InDoubt {
+                session.troubles.complete = Some(fruitless(exchange));
+            }
             if settlement == Settlement::Held && exchange.answer().is_some_and(says_in_flight) {
                 note_life(session, present.now);
             }

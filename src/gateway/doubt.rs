@@ -31,6 +31,10 @@ impl Gateway {
         let Completion { call, merchant, session, address, .. } = &completion;
         let (read, place) = self.read_in_doubt(&completion, &doubtful).await?;
         let Some(observation) = read.observation() else {
+            // Who shared it has nothing to add.
+            if place.is_some() {
+                self.note_unread(&completion.claim, &read.exchange, &merchant.id, session).await?;
+            }
             return Err(self.still_unknown(address, &doubtful));
         };
         let noted = self

@@ -4,12 +4,14 @@
 use super::Gateway;
 use super::complete::Completion;
 use crate::domain::allowance::Allowance;
-use crate::domain::id::{MerchantId, SessionId};
+use crate::domain::id::{ClaimId, MerchantId, SessionId};
 use crate::domain::money::Money;
-use crate::domain::session::{Observation, Outcome, Present, SessionKind, Settlement, observe};
+use crate::domain::session::{Fruitless, Observation, Outcome, Present, SessionKind, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark, StoredAnswer};
-use crate::merchant::CompleteReading;
+use crate::merchant::{CompleteReading, Exchange, fruitless};
+use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
+use crate::telemetry::log::{Level, Value};
 use crate::token::View;
 
 /// What an observation did.
@@ -32,6 +34,7 @@ pub(super) fn note(
     let was_live = view.has_live_token(present.latest);
     let session = view.session.as_mut()?;
     let second_order = session.note_order(observation.order);
+    session.troubles.read = None;
     let settlement = observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
     Some(Noted { settlement, ended: view.ended(was_live, present.latest), second_order })
 }
@@ -93,6 +96,45 @@ impl Gateway {
             self.note_late_charge(merchant, session);
         }
         noted.settlement
+    }
+
+    /// The session of an open claim was read and brought nothing: kept for who looks at the claim, and
+    /// told once a change.
+    pub(super) async fn note_unread(
+        &self,
+        claim: &ClaimId,
+        exchange: &Exchange,
+        merchant: &MerchantId,
+        id: &SessionId,
+    ) -> Result<(), StoreError> {
+        let address = self.ledger.address(SessionKind::Checkout, merchant, id);
+        let came = fruitless(exchange);
+        let noted = self
+            .ledger
+            .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
+                let session = view.session.as_mut().ok_or(())?;
+                session.claim.as_ref().filter(|open| open.id == *claim).ok_or(())?;
+                Ok::<_, ()>(session.note_unread(came))
+            })
+            .await?;
+        if noted != Ok(true) {
+            return Ok(());
+        }
+        let status = exchange.answer().map(|answer| answer.status.as_u16());
+        let cause = match came {
+            Fruitless::Refused(_) => "refused",
+            Fruitless::Unreadable(_) => "unreadable",
+            Fruitless::NotSent | Fruitless::Lost | Fruitless::Misplaced => exchange.cause().unwrap_or("none"),
+        };
+        let mut fields = vec![
+            ("merchant", Value::from(merchant)),
+            ("session", Value::from(id)),
+            ("claim", Value::from(claim)),
+            ("cause", Value::Text(cause)),
+        ];
+        fields.extend(status.map(|status| ("merchant_status", Value::Number(status.into()))));
+        self.observer.log().event(Level::Warn, "session_unread", &fields);
+        Ok(())
     }
 
     /// A merchant has answered one claim twice and differently, or made a second order of a session:

@@ -271,10 +271,13 @@ impl Gateway {
             self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)?;
         let read = self.read_session(call, merchant, id).await;
         drop(permit);
-        let observation = read.observation().ok_or(Refusal::SessionUnknown)?;
-        if !matches!(observation.lifecycle, Lifecycle::Open | Lifecycle::Working) {
-            return Err(Refusal::SessionUnknown);
+        // Only the merchant itself can say that it has no such session.
+        if read.reading == SessionReading::Unreadable {
+            Reply::relayed(&read.exchange, "adoption_unread")?;
+            return Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession));
         }
+        let alive = |shown: &Observation| matches!(shown.lifecycle, Lifecycle::Open | Lifecycle::Working);
+        let observation = read.observation().filter(alive).ok_or(Refusal::SessionUnknown)?;
         self.own_session(call, merchant, SessionKind::Checkout, id, &observation).await
     }
 

@@ -178,7 +178,9 @@ impl Gateway {
         self.note_misplaced(&exchange, merchant, Some(&session.id));
         let read = SessionRead { reading: read_session(&exchange, &session.id), exchange, asked_at, passing };
         let read = reader.done(read);
-        let Some(observation) = read.observation() else { return Ok(()) };
+        let Some(observation) = read.observation() else {
+            return self.note_unread(&claim.id, &read.exchange, &merchant.id, &session.id).await;
+        };
         if let Some(token) = claim.token.as_ref() {
             address = address.with_token(token);
         }

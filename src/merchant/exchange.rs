@@ -32,6 +32,15 @@ impl Exchange {
         }
     }
 
+    /// Why there is no answer, in a word for logs; `None` where there is one.
+    pub const fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Answered(_) => None,
+            Self::NotSent(reason) => Some(reason.as_str()),
+            Self::Lost(reason) => Some(reason.as_str()),
+        }
+    }
+
     /// The same, unless a successful answer is about another session or cart than `resource`: then
     /// nothing of it is true of what was asked, and whatever else its connection carries is no better.
     #[must_use]

@@ -36,7 +36,7 @@ pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
 pub use outcome::{
-    CompleteReading, InvalidAnswer, Outcome, SessionReading, is_in_flight, is_not_the_merchants,
+    CompleteReading, InvalidAnswer, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants,
     read_complete, read_session, read_shown, told_code,
 };
 pub use tls::TlsSetupError;

@@ -6,9 +6,10 @@ use http::StatusCode;
 
 use super::answer::clean_code;
 use super::envelope::read_error;
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, Lost};
 use crate::acp::wire::session::SessionView;
 use crate::domain::id::SessionId;
+use crate::domain::session::Fruitless;
 use crate::domain::session::Lifecycle;
 pub use crate::domain::session::Outcome;
 use crate::registry::MerchantIdempotency;
@@ -144,6 +145,19 @@ pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading 
     }
 }
 
+/// What came of a request that brought no evidence.
+pub fn fruitless(exchange: &Exchange) -> Fruitless {
+    match exchange {
+        Exchange::NotSent(_) => Fruitless::NotSent,
+        Exchange::Lost(Lost::Misplaced) => Fruitless::Misplaced,
+        Exchange::Lost(_) => Fruitless::Lost,
+        Exchange::Answered(answer) if answer.status.is_success() || is_not_the_merchants(answer) => {
+            Fruitless::Unreadable(answer.status.as_u16())
+        }
+        Exchange::Answered(answer) => Fruitless::Refused(answer.status.as_u16()),
+    }
+}
+
 /// Reads the session that an answer shows; `None` when it is no session, or not this one.
 pub fn read_shown(answer: &Answer, session: &SessionId) -> Option<SessionView> {
     SessionView::of(answer.json()?).ok().filter(|view| view.id.as_ref() == Some(session))
@@ -157,7 +171,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::merchant::exchange::{Lost, NotSent};
+    use crate::merchant::exchange::NotSent;
 
     const RECORDED: Outcome = Outcome::NotCharged { recorded: true };
     const NOT_RECORDED: Outcome = Outcome::NotCharged { recorded: false };
@@ -307,6 +321,23 @@ mod tests {
             r#"{"id":"cs_1","status":"completed"#,
         ] {
             assert_eq!(outcome(200, body), Outcome::InDoubt, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_brings_no_evidence_is_told_apart() {
+        let unknown = r#"{"type":"invalid_request","code":"not_found"}"#;
+        for (exchange, came) in [
+            (Exchange::NotSent(NotSent::Tls), Fruitless::NotSent),
+            (Exchange::Lost(Lost::Timeout), Fruitless::Lost),
+            (Exchange::Lost(Lost::Misplaced), Fruitless::Misplaced),
+            (answered(200, &[], "<html>"), Fruitless::Unreadable(200)),
+            (answered(404, &[], "<html>"), Fruitless::Unreadable(404)),
+            (answered(404, &[], unknown), Fruitless::Refused(404)),
+            (answered(400, &[], unknown), Fruitless::Refused(400)),
+            (answered(500, &[], ""), Fruitless::Refused(500)),
+        ] {
+            assert_eq!(fruitless(&exchange), came, "{exchange:?}");
         }
     }
 

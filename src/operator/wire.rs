@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::clock::Timestamp;
-use crate::domain::session::{ClaimStanding, Evidence};
+use crate::domain::session::{ClaimStanding, Evidence, Fruitless};
 use crate::gateway::claims::{OpenClaim, OpenClaims};
 
 /// Answer to `GET /claims`.
@@ -171,16 +171,46 @@ fn why(open: &OpenClaim) -> String {
         (_, Some(_)) => "it was sent again, and that answer is awaited",
         (ClaimStanding::Pending, None) => "the merchant said that it is still working on it",
         (ClaimStanding::InDoubt, None) if open.claim.attempts.is_empty() => {
-            "an answer was lost, or attempts overlapped, and no read of the session has settled it"
+            &of_complete(open.session.troubles.complete)
         }
         (ClaimStanding::InDoubt, None) => {
             "nobody waits for the answer any more: its process or its time ended"
         }
     };
-    if open.merchant_known {
-        held.to_owned()
+    let read = if !open.merchant_known {
+        "the merchant is not configured, so that its session cannot be read".to_owned()
+    } else if open.standing == ClaimStanding::UnderWay || open.awaited_until.is_some() {
+        return held.to_owned();
     } else {
-        format!("{held}; the merchant is not configured, so that its session cannot be read")
+        of_read(open.session.troubles.read)
+    };
+    format!("{held}; {read}")
+}
+
+fn of_complete(came: Option<Fruitless>) -> String {
+    match came {
+        None | Some(Fruitless::NotSent) => "an answer was lost, or attempts overlapped".to_owned(),
+        Some(Fruitless::Lost) => "the answer to the complete was lost".to_owned(),
+        Some(Fruitless::Misplaced) => "the answer to the complete was about another session".to_owned(),
+        Some(Fruitless::Unreadable(status)) => {
+            format!("the answer to the complete, with status {status}, cannot be read")
+        }
+        Some(Fruitless::Refused(status)) => format!("the complete was answered with status {status}"),
+    }
+}
+
+fn of_read(came: Option<Fruitless>) -> String {
+    match came {
+        None => "no read of the session has settled it".to_owned(),
+        Some(Fruitless::NotSent) => "the session could not be read: the merchant was not reached".to_owned(),
+        Some(Fruitless::Lost) => "the answer to the last read of the session was lost".to_owned(),
+        Some(Fruitless::Misplaced) => "the last read of the session showed another one".to_owned(),
+        Some(Fruitless::Unreadable(status)) => {
+            format!("the answer to the last read of the session, with status {status}, cannot be read")
+        }
+        Some(Fruitless::Refused(status)) => {
+            format!("the last read of the session was refused with status {status}")
+        }
     }
 }
 

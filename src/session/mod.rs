@@ -22,11 +22,15 @@ pub const LAST_CHECK: Duration = Duration::from_secs(600);
 
 impl Stored for Session {
     const KIND: Kind = Kind::Session;
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
-    /// Format 1 had no signs of work and no orders.
+    /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles.
     fn lacking(format: u8) -> Option<&'static [u8]> {
-        (format == 1).then_some(&[0, 0, 0, 0])
+        match format {
+            1 => Some(&[0, 0, 0, 0, 0, 0]),
+            2 => Some(&[0, 0]),
+            _ => None,
+        }
     }
 }
 
@@ -76,11 +80,12 @@ pub fn times(session: &Session, now: Timestamp) -> Times {
 mod tests {
     use super::*;
     use crate::domain::id::AgentId;
+    use crate::domain::session::Fruitless;
     use crate::records::StoreError;
     use crate::records::codec::{decode, encode};
 
     #[test]
-    fn a_session_written_before_signs_and_orders_were_kept_is_read_without_any() {
+    fn a_session_written_before_signs_orders_and_troubles_were_kept_is_read_without_any() {
         let (merchant, id) = (MerchantId::parse("shop").unwrap(), SessionId::parse("cs_1").unwrap());
         let owner = AgentId::parse("agent").unwrap();
         let session =
@@ -93,10 +98,15 @@ mod tests {
         }
         old.extend([0, 0, 0, 0, 0, 0, 0, 0x80, 0x89, 0x7a]);
         assert_eq!(decode::<Session>(&old), Ok(session.clone()));
+        let mut second = [&old[..], &[0, 0, 0, 0]].concat();
+        second[0] = 2;
+        assert_eq!(decode::<Session>(&second), Ok(session.clone()));
+        let mut session = session;
+        session.troubles.read = Some(Fruitless::Refused(400));
         let now = encode(&session).unwrap();
-        assert_eq!(now.first(), Some(&2));
+        assert_eq!(now.first(), Some(&3));
         assert_eq!(decode::<Session>(&now), Ok(session));
-        old[0] = 3;
+        old[0] = 4;
         assert_eq!(decode::<Session>(&old), Err(StoreError::Corrupt), "of a later release");
     }
 }

@@ -62,17 +62,23 @@ impl Observer {
     }
 }
 
-/// A merchant's answer that was no success.
+/// A merchant's answer that was no success, or that there was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MerchantRefusal {
-    status: u16,
+    status: Option<u16>,
     code: Option<Identifier>,
+    cause: Option<&'static str>,
 }
 
 impl MerchantRefusal {
     /// Of this status and code. A code that may not be logged is left out.
     pub fn new(status: u16, code: Option<&str>) -> Self {
-        Self { status, code: code.and_then(Identifier::parse) }
+        Self { status: Some(status), code: code.and_then(Identifier::parse), cause: None }
+    }
+
+    /// No answer, for this cause.
+    pub const fn unanswered(cause: &'static str) -> Self {
+        Self { status: None, code: None, cause: Some(cause) }
     }
 }
 
@@ -173,7 +179,8 @@ impl Drop for Observation {
             trace_id: self.trace.and_then(|trace| loggable(trace.trace_id())),
             gateway_us: micros(gateway),
             upstream_us: self.upstream.map(micros),
-            merchant_status: self.merchant_refusal.as_ref().map(|refusal| refusal.status),
+            merchant_status: self.merchant_refusal.as_ref().and_then(|refusal| refusal.status),
+            merchant_cause: self.merchant_refusal.as_ref().and_then(|refusal| refusal.cause),
             merchant_code: self.merchant_refusal.take().and_then(|refusal| refusal.code),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,

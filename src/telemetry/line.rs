@@ -161,6 +161,9 @@ pub struct AccessRecord {
     /// The status of a merchant's answer that was no success.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_status: Option<u16>,
+    /// Why there was no answer of the merchant's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merchant_cause: Option<&'static str>,
     /// The code in it, if it may be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_code: Option<Identifier>,

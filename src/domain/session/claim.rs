@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Observation, Present, Session, SessionTotal, Signs, is_alive};
+use super::{Ending, Observation, Present, Session, SessionTotal, Signs, Troubles, is_alive};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
 use crate::domain::money::{DoesNotFit, Money};
@@ -192,6 +192,7 @@ pub fn begin_claim<S>(
         checks: 0,
     });
     session.signs = Signs::default();
+    session.troubles = Troubles::default();
     Ok(BegunClaim { attempt: attempt.number, checked })
 }
 

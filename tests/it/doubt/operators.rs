@@ -1,6 +1,6 @@
 //! Claims as operators see them on the admin listener, and ended by hand: by request and by command.
 
-use countersign::quickstart::shop::{Behaviour, CallKind};
+use countersign::quickstart::shop::{Behaviour, CallKind, Canned};
 use serde_json::Value;
 
 use super::*;
@@ -261,6 +261,52 @@ async fn what_names_no_open_claim_or_no_evidence_changes_nothing() {
     let huge = json!({"merchant": "x".repeat(20_000)});
     assert_eq!(doubt.world.operate("POST /claims/resolve", Some(huge)).await.status, 400);
     purchase.assert_held().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_and_the_log_say_what_came_of_the_complete_and_of_the_last_read() {
+    let doubt = Doubt::keyless().await;
+    let purchase = doubt.purchase().await;
+    doubt.shop().behave_once(CallKind::Complete, Behaviour::After(Canned::html(200)));
+    assert_told(&purchase.complete().await, 502, "merchant_answer_invalid");
+    let why = async || purchase.listed(&doubt).await["why"].as_str().unwrap().to_owned();
+    let unread = |words: &[&str]| {
+        let told = |line: &&str| line.contains(r#""event":"session_unread""#);
+        let log = doubt.world.log.text();
+        log.lines().filter(told).filter(|line| words.iter().all(|word| line.contains(word))).count()
+    };
+    assert_eq!(
+        why().await,
+        "the answer to the complete, with status 200, cannot be read; no read of the session has settled it"
+    );
+    // The worker's read, then an agent's.
+    let mut refused = Canned::status(400);
+    refused.body = r#"{"type":"invalid_request","code":"missing_header","message":"x"}"#.to_owned();
+    doubt.shop().behave(CallKind::Read, Behaviour::Instead(refused));
+    doubt.clock.advance(Duration::from_secs(6));
+    doubt.until("the line", async || unread(&["refused", "400", &purchase.session]) == 1).await;
+    assert!(why().await.ends_with("; the last read of the session was refused with status 400"));
+    doubt.clock.advance(BETWEEN_READS);
+    assert_unknown(&purchase.complete().await);
+    for (behaviour, cause, said) in [
+        (Behaviour::Instead(Canned::html(404)), "unreadable", "with status 404, cannot be read"),
+        (Behaviour::ResetBefore, "reset", "the answer to the last read of the session was lost"),
+        (Behaviour::Instead(Canned::status(503)), "refused", "was refused with status 503"),
+    ] {
+        doubt.shop().behave(CallKind::Read, behaviour);
+        doubt.clock.advance(BETWEEN_READS);
+        assert_unknown(&purchase.complete().await);
+        doubt.until("the reason", async || why().await.ends_with(said)).await;
+        doubt.until("the line", async || unread(&[cause, &purchase.session]) > 0).await;
+    }
+    doubt.until("a line a change and no more", async || unread(&[]) == 4).await;
+    doubt.shop().behave_well();
+    doubt.clock.advance(BETWEEN_READS);
+    assert_completed(&purchase.complete().await);
+    // A claim begun anew has no such past.
+    let next = lost(&doubt, Behaviour::ResetBefore).await;
+    let why = next.listed(&doubt).await["why"].as_str().unwrap().to_owned();
+    assert_eq!(why, "the answer to the complete was lost; no read of the session has settled it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
