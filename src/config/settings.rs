@@ -71,6 +71,17 @@ pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets>
         ),
         body_bytes: section.or("body_bytes", default.body_bytes, bytes(16 * KIB, 64 * MIB)),
         body_timeout: section.or("body_timeout", default.body_timeout, duration(SECOND / 10, 5 * MINUTE)),
+        answer_timeout: section.or(
+            "answer_timeout",
+            default.answer_timeout,
+            duration(SECOND / 10, 5 * MINUTE),
+        ),
+        unread_bytes_per_connection: section.or(
+            "unread_bytes_per_connection",
+            default.unread_bytes_per_connection,
+            bytes(64 * KIB, 1024 * MIB),
+        ),
+        unread_bytes: section.or("unread_bytes", default.unread_bytes, bytes(MIB, 1024 * 1024 * MIB)),
         streams: section.or("streams", default.streams, count(1, 10_000)),
         pending_resets: section.or("pending_resets", default.pending_resets, count(1, 10_000)),
         local_resets: section.or("local_resets", default.local_resets, count(1, 10_000)),
@@ -79,6 +90,9 @@ pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets>
         drain_timeout: section.or("drain_timeout", default.drain_timeout, duration(SECOND, HOUR)),
     };
     warn_of_port(section, hosts.as_deref().unwrap_or_default(), settings.listen);
+    if settings.unread_bytes_per_connection > settings.unread_bytes {
+        section.wrong("unread_bytes_per_connection", "must not be above `unread_bytes`");
+    }
     if settings.connections_per_address > settings.connections {
         section.wrong("connections_per_address", "must not be above `connections`");
     }

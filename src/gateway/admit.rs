@@ -207,6 +207,11 @@ impl Gateway {
             BodyError::TooLarge => Refusal::TooLarge,
             BodyError::TooSlow => Refusal::TooSlow,
             BodyError::Limited(limited) => Refusal::Limited(limited),
+            BodyError::Trailers => Refusal::Malformed(Box::new(Problem::invalid_request(
+                http::StatusCode::BAD_REQUEST,
+                "trailers_not_allowed",
+                "The request must end with its body: trailer fields are not accepted.",
+            ))),
             BodyError::Broken => Refusal::Broken,
         })
     }

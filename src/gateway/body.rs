@@ -27,13 +27,17 @@ pub enum BodyError {
     /// Too much of unfinished bodies is held for its sender (429).
     #[error("too many unfinished bodies")]
     Limited(Limited),
+    /// Fields come behind it (400): nothing here knows of any, and what an HTTP/2 library takes for
+    /// them may have been pseudo-headers, which make a request malformed (RFC 9113 §8.1).
+    #[error("fields come behind the body")]
+    Trailers,
     /// The client stopped in the middle, or framed it wrongly (400, if it is still there).
     #[error("the body is incomplete")]
     Broken,
 }
 
 /// Reads a body of at most `max` bytes by `deadline`. A declared length above `max` is refused
-/// before anything is read; trailers are ignored. `hold` is asked for leave to hold so many bytes
+/// before anything is read; trailers are refused. `hold` is asked for leave to hold so many bytes
 /// more while the rest is waited for, or its end; not for a body of known length that is there.
 pub async fn collect(
     body: impl Body<Data = Bytes>,
@@ -61,7 +65,7 @@ async fn read(
     let mut first = Bytes::new();
     let mut gathered = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        let data = frame.map_err(|_| BodyError::Broken)?.into_data().map_err(|_| BodyError::Trailers)?;
         if data.len() > max - first.len().max(gathered.len()) {
             return Err(BodyError::TooLarge);
         }

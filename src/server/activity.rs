@@ -1,5 +1,6 @@
-//! When a connection has been quiet for too long. One rule for HTTP/1.1 and HTTP/2: a connection
-//! with a request under way is busy; any other has until its head deadline, or its idle deadline.
+//! When a connection has been quiet for too long. One rule for HTTP/1.1 and HTTP/2: an answer that is
+//! ready must be taken by its deadline, whatever else is asked meanwhile; a connection with a request
+//! under way is busy; any other has until its head deadline, or its idle deadline.
 //! Apart from hyper's own timer, which cannot tell an idle connection from a slow head.
 
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use super::Settings;
 pub(super) struct Activity {
     head: Duration,
     idle: Duration,
+    answer: Duration,
     state: Mutex<State>,
 }
 
@@ -25,6 +27,9 @@ struct State {
     idle_until: Instant,
     /// Set while a head is arriving.
     head_until: Option<Instant>,
+    /// Answers that wait to be taken, each by its number, and since when: the oldest first.
+    waiting: Vec<(u64, Instant)>,
+    answers: u64,
 }
 
 /// Why a connection is closed.
@@ -34,20 +39,31 @@ pub(super) enum Quiet {
     Idle,
     /// A request's head began and did not end.
     SlowHead,
+    /// An answer was not taken.
+    Unread,
 }
 
 impl Activity {
     /// A connection fresh from its handshake: its first request is due as soon as any head.
     pub(super) fn begin(settings: &Settings) -> Arc<Self> {
         let (head, idle) = (settings.header_timeout, settings.idle_timeout);
-        let state = State { under_way: 0, idle_until: Instant::now() + head.min(idle), head_until: None };
-        Arc::new(Self { head, idle, state: Mutex::new(state) })
+        let state = State {
+            under_way: 0,
+            idle_until: Instant::now() + head.min(idle),
+            head_until: None,
+            waiting: Vec::new(),
+            answers: 0,
+        };
+        Arc::new(Self { head, idle, answer: settings.answer_timeout, state: Mutex::new(state) })
     }
 
     /// When to look again, and why the connection is to be closed then; no reason while a request
     /// is under way.
     pub(super) fn expiry(&self) -> (Instant, Option<Quiet>) {
         let state = self.state.lock();
+        if let Some((_, ready)) = state.waiting.first() {
+            return (*ready + self.answer, Some(Quiet::Unread));
+        }
         match (state.under_way, state.head_until) {
             (0, Some(head)) => (head, Some(Quiet::SlowHead)),
             (0, None) => (state.idle_until, Some(Quiet::Idle)),
@@ -66,7 +82,7 @@ impl Activity {
     /// Bytes have arrived: outside a request, the beginning of a head.
     fn heard(&self) {
         let mut state = self.state.lock();
-        if state.under_way == 0 && state.head_until.is_none() {
+        if state.under_way == 0 && state.waiting.is_empty() && state.head_until.is_none() {
             state.head_until = Some(Instant::now() + self.head);
         }
     }
@@ -74,6 +90,32 @@ impl Activity {
 
 /// A request under way.
 pub(super) struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    /// Its answer is ready, and waits to be taken until what this returns is dropped.
+    pub(super) fn answered(self) -> Waiting {
+        let mut state = self.0.state.lock();
+        state.answers = state.answers.wrapping_add(1);
+        let number = state.answers;
+        state.waiting.push((number, Instant::now()));
+        drop(state);
+        Waiting { activity: Arc::clone(&self.0), number }
+    }
+}
+
+/// An answer that has not been taken.
+pub(super) struct Waiting {
+    activity: Arc<Activity>,
+    number: u64,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.activity.state.lock();
+        state.waiting.retain(|(number, _)| *number != self.number);
+        state.idle_until = Instant::now() + self.activity.idle;
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::linger::Lingering;
-use super::seats::{Kind, Seat, Seats};
+use super::seats::{Kind, Seat, Seats, Unread};
 use super::{Peer, Service};
 use crate::gateway::body::Content;
 use crate::gateway::drain::Drain;
@@ -62,7 +62,7 @@ impl Admin {
     /// Serves until `end` completes; then finishes the answers under way.
     pub async fn run(self, listener: TcpListener, end: impl Future<Output = ()> + Send) {
         let admin = Arc::new(self);
-        let seats = Arc::new(Seats::new(CONNECTIONS, 0));
+        let seats = Arc::new(Seats::new(CONNECTIONS, 0, Unread { each: usize::MAX, all: usize::MAX }));
         let connections = TaskTracker::new();
         let ending = CancellationToken::new();
         let mut end = std::pin::pin!(end);

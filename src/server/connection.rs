@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
@@ -21,7 +21,8 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Heard, Quiet};
+use super::activity::{Activity, Heard, Quiet, UnderWay};
+use super::answer::{Answer, Kept};
 use super::census::Presence;
 use super::linger::Lingering;
 use super::seats::{Kind, Seat};
@@ -130,7 +131,7 @@ async fn converse<S: Service>(
     stream: TlsStream<TcpStream>,
     peer: Peer,
     seat: &Arc<Seat>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     service: Arc<S>,
     gently: &CancellationToken,
 ) {
@@ -138,10 +139,11 @@ async fn converse<S: Service>(
     let activity = Activity::begin(settings);
     let answer = service_fn({
         let (activity, max, largest) = (Arc::clone(&activity), settings.header_count, settings.body_bytes);
-        let seat = Arc::clone(seat);
+        let (seat, shared) = (Arc::clone(seat), Arc::clone(shared));
         move |request: http::Request<Incoming>| {
             let under_way = activity.request();
             let (service, peer, asked) = (Arc::clone(&service), peer.clone(), seat.begin());
+            let (seat, shared) = (Arc::clone(&seat), Arc::clone(&shared));
             let head = request.method() == http::Method::HEAD && request.version() == http::Version::HTTP_2;
             async move {
                 let response = if asked.is_none() {
@@ -153,21 +155,41 @@ async fn converse<S: Service>(
                     service.call(request, peer).await
                 };
                 drop(asked);
-                drop(under_way);
-                Ok::<_, Infallible>(if head { without_content(response) } else { response })
+                let response = if head { without_content(response) } else { response };
+                Ok::<_, Infallible>(outgoing(response, under_way, &seat, &shared).await)
             }
         }
     });
     if stream.get_ref().1.alpn_protocol() == Some(tls::H2) {
         shared.metrics.connection_ready("h2");
         let connection = http2_builder(settings).serve_connection(TokioIo::new(stream), answer);
-        supervise(Box::pin(connection), &activity, gently).await;
+        supervise(Box::pin(connection), &activity, gently, shared).await;
     } else {
         shared.metrics.connection_ready("http/1.1");
         let stream = Heard::new(Lingering::new(stream), Arc::clone(&activity));
         let connection = http1_builder(settings).serve_connection(TokioIo::new(stream), answer);
-        supervise(Box::pin(connection), &activity, gently).await;
+        supervise(Box::pin(connection), &activity, gently, shared).await;
     }
+}
+
+/// An answer as it goes out. Of how it is taken, or not, both the connection and all together are told.
+async fn outgoing(
+    response: http::Response<Full<Bytes>>,
+    under_way: UnderWay,
+    seat: &Arc<Seat>,
+    shared: &Shared,
+) -> http::Response<Answer> {
+    let (head, body) = response.into_parts();
+    let content = match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(never) => match never {},
+    };
+    let answer = Answer::new(content, |bytes| {
+        let (owed, gone) = shared.seats.owe(seat, bytes);
+        (0..gone).for_each(|_| shared.metrics.connection_evicted("unread"));
+        Kept { _waiting: under_way.answered(), _owed: owed }
+    });
+    http::Response::from_parts(head, answer)
 }
 
 fn http1_builder(settings: &Settings) -> http1::Builder {
@@ -225,20 +247,24 @@ async fn supervise<C: Graceful>(
     mut connection: Pin<Box<C>>,
     activity: &Activity,
     gently: &CancellationToken,
+    shared: &Shared,
 ) {
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
-        quiet = watch(connection.as_mut(), activity) => match quiet {
-            // Half a head cannot be answered, only dropped.
-            None | Some(Quiet::SlowHead) => {}
-            Some(Quiet::Idle) => {
-                connection.as_mut().end_gently();
-                let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_end(cx))).await;
-            }
-        },
+        ended = watch(connection.as_mut(), activity) => ended,
         () = gently.cancelled() => {
             connection.as_mut().end_gently();
-            watch(connection.as_mut(), activity).await;
+            watch(connection.as_mut(), activity).await.filter(|quiet| *quiet == Quiet::Unread)
+        }
+    };
+    match ended {
+        // Half a head cannot be answered, only dropped.
+        None | Some(Quiet::SlowHead) => {}
+        // Who does not read would not read a goodbye.
+        Some(Quiet::Unread) => shared.metrics.connection_evicted("unread"),
+        Some(Quiet::Idle) => {
+            connection.as_mut().end_gently();
+            let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_end(cx))).await;
         }
     }
 }
@@ -276,7 +302,7 @@ trait Graceful {
 impl<I, S> Graceful for http1::Connection<I, S>
 where
     I: Read + Write + Unpin + 'static,
-    S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Answer, Error = Infallible>,
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // How a client broke off is its own affair.
@@ -291,7 +317,7 @@ where
 impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
 where
     I: Read + Write + Unpin + 'static,
-    S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Answer, Error = Infallible>,
     S::Future: Send + 'static,
 {
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::census::Census;
 use super::connection::{self, Ending};
-use super::seats::{Kind, Seats};
+use super::seats::{Kind, Seats, Unread};
 use super::shared::Shared;
 use super::tls::Tls;
 use super::{Service, Settings};
@@ -44,7 +44,8 @@ impl Server {
     ) -> Self {
         // Without such networks nobody could have what is reserved.
         let reserved = if redeemers.is_empty() { 0 } else { settings.connections_reserved };
-        let seats = Seats::new(settings.connections, reserved);
+        let unread = Unread { each: settings.unread_bytes_per_connection, all: settings.unread_bytes };
+        let seats = Arc::new(Seats::new(settings.connections, reserved, unread));
         let census = Census::new(settings.connections_per_address);
         Self {
             shared: Arc::new(Shared {

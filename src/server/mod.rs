@@ -4,6 +4,7 @@
 
 mod activity;
 pub mod admin;
+mod answer;
 mod census;
 mod connection;
 mod linger;
@@ -100,6 +101,16 @@ pub struct Settings {
     pub body_bytes: usize,
     /// Time for a request's whole body. Default 15 s.
     pub body_timeout: Duration,
+    /// Time for a client to take an answer whole, from when it is ready. Twice a body's: answers on one
+    /// connection wait for one another. Default 30 s.
+    pub answer_timeout: Duration,
+    /// Bytes of ready answers that one connection may leave unread before it is closed, though never
+    /// fewer than one answer. That is 128 KiB for each HTTP/2 stream; usual answers have ten. Default
+    /// 16 MiB.
+    pub unread_bytes_per_connection: usize,
+    /// Bytes of ready answers that all connections together may leave unread; beyond, the one with the
+    /// most is closed. Default 256 MiB.
+    pub unread_bytes: usize,
     /// HTTP/2 requests under way at once on one connection. Default 128.
     pub streams: u32,
     /// HTTP/2 streams that a client opened and reset before they were looked at; one more closes
@@ -133,6 +144,9 @@ impl Default for Settings {
             header_timeout: Duration::from_secs(10),
             body_bytes: 1024 * 1024,
             body_timeout: Duration::from_secs(15),
+            answer_timeout: Duration::from_secs(30),
+            unread_bytes_per_connection: 16 * 1024 * 1024,
+            unread_bytes: 256 * 1024 * 1024,
             streams: 128,
             pending_resets: 20,
             local_resets: 100,

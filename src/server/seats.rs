@@ -21,7 +21,17 @@ pub(super) struct Seats {
     most: usize,
     /// What of it only guests may take.
     reserved: usize,
+    unread: Unread,
     hall: Mutex<Hall>,
+}
+
+/// Bytes of answers that may wait to be taken.
+#[derive(Clone, Copy)]
+pub(super) struct Unread {
+    /// By one connection, unless it is one answer.
+    pub(super) each: usize,
+    /// By all together.
+    pub(super) all: usize,
 }
 
 #[derive(Default)]
@@ -30,6 +40,8 @@ struct Hall {
     next: u64,
     /// Taken by others than guests.
     common: usize,
+    /// Bytes of answers that wait to be taken by those who have a place.
+    unread: usize,
     /// Who was quiet when last looked for, and since when; the longest first.
     quiet: VecDeque<(Instant, Arc<Seat>)>,
     searched: Option<Instant>,
@@ -58,14 +70,16 @@ struct State {
     busy: usize,
     /// Since when there is none.
     quiet: Instant,
+    /// Bytes of answers that wait to be taken.
+    unread: usize,
     /// Its place is another's.
     gone: bool,
 }
 
 impl Seats {
     /// So many places, of which so many, at most half, are for guests.
-    pub(super) fn new(most: usize, reserved: usize) -> Self {
-        Self { most, reserved: reserved.min(most / 2), hall: Mutex::default() }
+    pub(super) fn new(most: usize, reserved: usize, unread: Unread) -> Self {
+        Self { most, reserved: reserved.min(most / 2), unread, hall: Mutex::default() }
     }
 
     /// A place for a fresh connection, and whether another gave way for it; `None` when nobody can.
@@ -73,7 +87,7 @@ impl Seats {
         let mut hall = self.hall.lock();
         let evicted = self.room(&mut hall, kind)?;
         hall.next = hall.next.wrapping_add(1);
-        let state = State { kind, busy: 0, quiet: Instant::now(), gone: false };
+        let state = State { kind, busy: 0, quiet: Instant::now(), unread: 0, gone: false };
         let seat = Arc::new(Seat {
             number: hall.next,
             state: Mutex::new(state),
@@ -103,6 +117,31 @@ impl Seats {
         if full { hall.evict().then_some(true) } else { Some(false) }
     }
 
+    /// An answer of so many bytes waits to be taken there, until what this returns is dropped; and how
+    /// many connections had to go because too much was waiting: its own, when that has too much itself,
+    /// else those with the most.
+    pub(super) fn owe(self: &Arc<Self>, seat: &Arc<Seat>, bytes: usize) -> (Owed, usize) {
+        let mut hall = self.hall.lock();
+        let mut gone = 0;
+        if hall.taken.contains_key(&seat.number) {
+            hall.unread += bytes;
+            let mut state = seat.state.lock();
+            state.unread += bytes;
+            let too_much = state.unread > self.unread.each && state.unread > bytes;
+            drop(state);
+            if too_much {
+                hall.expel(seat);
+                gone += 1;
+            }
+            while hall.unread > self.unread.all {
+                let Some(most) = hall.most_unread(seat, bytes) else { break };
+                hall.expel(&most);
+                gone += 1;
+            }
+        }
+        (Owed { seats: Arc::clone(self), seat: Arc::clone(seat), bytes }, gone)
+    }
+
     /// The connection has ended.
     pub(super) fn leave(&self, seat: &Seat) {
         self.hall.lock().remove(seat);
@@ -112,8 +151,27 @@ impl Seats {
 impl Hall {
     fn remove(&mut self, seat: &Seat) {
         if self.taken.remove(&seat.number).is_some() {
-            self.common -= usize::from(seat.state.lock().kind == Kind::Common);
+            let state = seat.state.lock();
+            self.common -= usize::from(state.kind == Kind::Common);
+            self.unread = self.unread.saturating_sub(state.unread);
         }
+    }
+
+    /// Where the most waits, but for who has nothing but this one answer.
+    fn most_unread(&self, newest: &Arc<Seat>, bytes: usize) -> Option<Arc<Seat>> {
+        let others = self.taken.values().filter_map(|seat| {
+            let unread = seat.state.lock().unread;
+            let counts = unread > if Arc::ptr_eq(seat, newest) { bytes } else { 0 };
+            counts.then_some((unread, seat))
+        });
+        others.max_by_key(|(unread, _)| *unread).map(|(_, seat)| Arc::clone(seat))
+    }
+
+    /// Takes a place away, whoever has it and whatever happens there.
+    fn expel(&mut self, seat: &Seat) {
+        seat.state.lock().gone = true;
+        seat.leave.cancel();
+        self.remove(seat);
     }
 
     /// Lets the stranger that has been quiet the longest give way; whether there was one.
@@ -198,9 +256,55 @@ impl Drop for Asked {
     }
 }
 
+/// An answer that has not been taken whole.
+pub(super) struct Owed {
+    seats: Arc<Seats>,
+    seat: Arc<Seat>,
+    bytes: usize,
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        let mut hall = self.seats.hall.lock();
+        // What waited for who has gone is not counted any more.
+        if hall.taken.contains_key(&self.seat.number) {
+            hall.unread = hall.unread.saturating_sub(self.bytes);
+            let mut state = self.seat.state.lock();
+            state.unread = state.unread.saturating_sub(self.bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const UNREAD: Unread = Unread { each: 100, all: 250 };
+
+    #[test]
+    fn unread_answers_are_bounded_for_each_and_for_all_and_one_answer_is_always_kept() {
+        let seats = Arc::new(Seats::new(10, 0, UNREAD));
+        let [first, second, third, fourth] = [(); 4].map(|()| take(&seats, Kind::Guest));
+        let owe = |seat: &Arc<Seat>, bytes, gone| {
+            let (owed, went) = seats.owe(seat, bytes);
+            assert_eq!(went, gone);
+            owed
+        };
+        let kept = (owe(&first, 60, 0), owe(&first, 40, 0), owe(&second, 90, 0), owe(&third, 60, 0));
+        assert_eq!(seats.hall.lock().unread, 250);
+        let more = owe(&fourth, 1, 1);
+        assert!(first.begin().is_none(), "the one with the most goes");
+        assert_eq!(seats.hall.lock().unread, 151);
+        drop(kept.0);
+        assert_eq!(seats.hall.lock().unread, 151, "and is not counted twice");
+        let _large = owe(&fourth, 1000, 1);
+        assert!(fourth.begin().is_none() && second.begin().is_some(), "it has too much itself");
+        let _one = owe(&second, 1, 0);
+        let fifth = take(&seats, Kind::Guest);
+        let _alone = owe(&fifth, 1000, 2);
+        assert!(fifth.begin().is_some(), "one answer, however large");
+        drop((kept.1, kept.2, kept.3, more));
+    }
 
     fn take(seats: &Seats, kind: Kind) -> Arc<Seat> {
         seats.take(kind).unwrap().0
@@ -208,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_quiet_longest_gives_way_and_nobody_known_busy_or_invited_does() {
-        let seats = Seats::new(5, 0);
+        let seats = Seats::new(5, 0, UNREAD);
         let (known, busy, guest) =
             (take(&seats, Kind::Common), take(&seats, Kind::Common), take(&seats, Kind::Guest));
         known.standing().recognise();
@@ -228,7 +332,7 @@ mod tests {
 
     #[test]
     fn reserved_places_are_for_guests_and_are_given_back() {
-        let seats = Seats::new(4, 2);
+        let seats = Seats::new(4, 2, UNREAD);
         let common = [take(&seats, Kind::Common), take(&seats, Kind::Common)];
         common.iter().for_each(|seat| seat.standing().recognise());
         assert!(seats.take(Kind::Common).is_none());
@@ -247,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn many_give_way_in_the_order_in_which_they_fell_silent() {
         let most = 3 * FOUND_AT_ONCE;
-        let seats = Seats::new(most, 0);
+        let seats = Seats::new(most, 0, UNREAD);
         let silent: Vec<_> = (0..most).map(|_| take(&seats, Kind::Common)).collect();
         for (at, oldest) in silent.iter().enumerate() {
             assert!(seats.take(Kind::Common).unwrap().1);

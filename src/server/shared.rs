@@ -22,7 +22,7 @@ pub(super) struct Shared {
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) arrivals: Arrivals,
     pub(super) census: Census,
-    pub(super) seats: Seats,
+    pub(super) seats: Arc<Seats>,
     /// The networks that redeemers are proven by.
     pub(super) redeemers: Vec<IpNet>,
     pub(super) metrics: Arc<Metrics>,

@@ -7,6 +7,7 @@ mod crowds;
 mod drain;
 mod protocols;
 mod proxied;
+mod unread;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,7 +43,8 @@ use crate::telemetry::metrics::Metrics;
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Answers with what it knows of the peer; `/wait` answers when allowed to, `/known` knows the client.
+/// Answers with what it knows of the peer; `/wait` answers when allowed to, `/known` knows the client,
+/// `/large` and `/huge` have much to say.
 struct Mirror {
     arrived: Semaphore,
     allowed: Semaphore,
@@ -58,6 +60,14 @@ impl Service for Mirror {
             if request.uri().path() == "/wait" {
                 self.arrived.add_permits(1);
                 self.allowed.acquire().await.unwrap().forget();
+            }
+            let large = match request.uri().path() {
+                "/large" => 1 << 20,
+                "/huge" => 32 << 20,
+                _ => 0,
+            };
+            if large > 0 {
+                return Response::new(Full::from(vec![b'x'; large]));
             }
             if request.uri().path() == "/known" {
                 peer.standing.recognise();

@@ -109,7 +109,7 @@ impl Metrics {
         let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
         let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
         let connections_refused = w.counters("connections_refused_total", ["reason"], "Connections closed before their handshake, by the bound they met.")?;
-        let connections_evicted = w.counters("connections_evicted_total", ["reason"], "Connections closed so that others have room, by what they held: a place and were `quiet`.")?;
+        let connections_evicted = w.counters("connections_evicted_total", ["reason"], "Connections closed so that others have room, by what they held: a place and were `quiet`, or answers and left them `unread`.")?;
         let handshake_failures = w.counters("handshake_failures_total", ["reason"], "TLS handshakes that failed.")?;
         let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
@@ -277,7 +277,8 @@ impl Metrics {
         self.connections.add_one([protocol]);
     }
 
-    /// A connection was closed so that another has room: it was `quiet`.
+    /// A connection was closed so that another has room: it was `quiet`, or left
+    /// answers `unread`.
     pub fn connection_evicted(&self, reason: &'static str) {
         self.connections_evicted.add_one([reason]);
     }

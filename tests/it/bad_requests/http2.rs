@@ -69,21 +69,34 @@ impl Fields {
         self
     }
 
-    /// The frames of stream 1. Every field is an HPACK literal that nothing remembers (RFC 7541
-    /// §6.2.2), so that the bytes are what they seem.
+    /// The frames of stream 1.
     fn frames(&self) -> Vec<u8> {
-        let mut block = Vec::new();
-        for (name, value) in &self.fields {
-            block.push(0);
-            for text in [name, value] {
-                length(text.len(), &mut block);
-                block.extend(text);
-            }
-        }
-        let mut frames = frame(HEADERS, END_HEADERS, &block);
+        let mut frames = frame(HEADERS, END_HEADERS, &block(&self.fields));
         frames.extend(frame(DATA, END_STREAM, &self.body));
         frames
     }
+
+    /// The same, ending in fields behind the body.
+    fn frames_and(&self, trailers: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+        let mut frames = frame(HEADERS, END_HEADERS, &block(&self.fields));
+        frames.extend(frame(DATA, 0, &self.body));
+        frames.extend(frame(HEADERS, END_HEADERS | END_STREAM, &block(trailers)));
+        frames
+    }
+}
+
+/// Every field is an HPACK literal that nothing remembers (RFC 7541 §6.2.2), so that the bytes are what
+/// they seem.
+fn block(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            length(text.len(), &mut block);
+            block.extend(text);
+        }
+    }
+    block
 }
 
 /// An integer with a prefix of 7 bits (RFC 7541 §5.1).
@@ -211,6 +224,26 @@ async fn malformed_http_2_never_reaches_a_merchant() {
             .extend(bench.unharmed(&target, &key, before).await.err().map(|why| format!("{name}: {why}")));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What a library hides from us: pseudo-headers among them make a request malformed (RFC 9113 §8.1).
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_behind_a_body_are_refused() {
+    let bench = Bench::start("").await;
+    let target = bench.target(Base::Create).await;
+    let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+    for trailers in [
+        vec![field("x-a", "1")],
+        vec![field(":path", "/m/books/checkout_sessions")],
+        vec![field(":method", "DELETE"), field("x-a", "1")],
+        (0..1_500).map(|n| field(&format!("x-{n}"), "1")).collect(),
+    ] {
+        let (key, before) = (fresh_key(), bench.calls());
+        let fields = Fields::of(Raw::of(&target.call(&bench, &key).prepare().unwrap()));
+        let made = send(&bench, &fields.frames_and(&trailers)).await;
+        assert_eq!(made, Made::Answered(400), "{} of {:?}", trailers.len(), trailers[0]);
+        bench.unharmed(&target, &key, before).await.unwrap();
+    }
 }
 
 /// A body that ends early, and is taken for a whole one, would be another order.

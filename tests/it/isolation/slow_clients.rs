@@ -54,7 +54,9 @@ fn windowless() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_hurt_nobody_and_do_not_stay() {
-    let server = "header_timeout = \"4s\"\nbody_timeout = \"4s\"\nidle_timeout = \"4s\"".to_owned();
+    let server =
+        "header_timeout = \"4s\"\nbody_timeout = \"4s\"\nidle_timeout = \"4s\"\nanswer_timeout = \"4s\""
+            .to_owned();
     let world = Arc::new(World::with(Options { server, ..Options::default() }).await);
     let alpha = world.alpha();
     latencies(&alpha, "books", 10).await;
