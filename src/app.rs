@@ -28,7 +28,7 @@ use crate::records::key_use::{self, MissingKey};
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
-use crate::server::{Peer, Server, Service};
+use crate::server::{Peer, Server, Service, process};
 use crate::storage::{self, Notice, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
@@ -108,6 +108,7 @@ impl App {
         clock: Arc<dyn Clock>,
         sink: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
+        let open_files = process::raise_open_files();
         let metrics = Arc::new(Metrics::new()?);
         metrics.set_merchants(config.registry.merchants().map(|merchant| &merchant.id));
         let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
@@ -168,7 +169,17 @@ impl App {
         let operator = Api::new(Arc::clone(&gateway), config.operators, opened.backup);
         let admin_service =
             Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
-        let server = Server::new(config.server, redeemers, arrivals, tls, Arc::clone(&metrics), log.clone());
+        let mut sockets = config.server;
+        let configured = sockets.connections;
+        if sockets.bound_by(open_files) {
+            let numbers = [
+                ("connections", number(sockets.connections)),
+                ("configured", number(configured)),
+                ("open_files", Value::Number(open_files)),
+            ];
+            log.event(Level::Warn, "connections_bounded", &numbers);
+        }
+        let server = Server::new(sockets, redeemers, arrivals, tls, Arc::clone(&metrics), log.clone());
         let serving = drain.clone();
         let finishing = Arc::clone(&gateway);
         let running = tokio::spawn(async move {
@@ -188,7 +199,9 @@ impl App {
             drop(ended);
             let _ = admin.await;
         });
-        log.event(Level::Info, "started", &[("port", Value::Number(public.port().into()))]);
+        let numbers =
+            [("port", Value::Number(public.port().into())), ("open_files", Value::Number(open_files))];
+        log.event(Level::Info, "started", &numbers);
         Ok(Self { public, admin, metrics, log, drain, running })
     }
 
@@ -279,6 +292,10 @@ fn report(log: &Log, notice: &Notice) {
         }
         Notice::EpochsUsable => log.event(Level::Warn, "epoch_directory_usable", &[]),
     }
+}
+
+fn number(count: usize) -> Value {
+    Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
 /// What the disk or its file system said: words of ours and of the system's, never of a record.

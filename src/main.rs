@@ -12,6 +12,7 @@ use countersign::config::{self, Config};
 use countersign::domain::clock::{Clock, SystemClock};
 use countersign::operator::command::{self as operator, ClaimsVerb, StoreVerb};
 use countersign::quickstart::{self, QuickstartArgs};
+use countersign::server::process;
 use countersign::server::signals::Signals;
 use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
@@ -59,6 +60,12 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // Before a key or a credential is read.
+    if let Err(error) = process::hide_memory() {
+        let _ =
+            writeln!(io::stderr(), "countersign: this process's memory cannot be kept to itself: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     let ran = match arguments.verb {
         Verb::Quickstart(arguments) => tell(&arguments),

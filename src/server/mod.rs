@@ -9,6 +9,7 @@ mod census;
 mod connection;
 mod linger;
 mod listener;
+pub mod process;
 mod proxy;
 mod seats;
 mod shared;
@@ -154,6 +155,23 @@ impl Default for Settings {
             proxy: ProxySettings::default(),
             drain_timeout: Duration::from_secs(25),
         }
+    }
+}
+
+impl Settings {
+    /// Accepts no more connections than `open_files` leave room for: half of them are kept for merchants'
+    /// connections, the store and operators. An address's share shrinks with the whole, or one could
+    /// take it all. Whether that changed anything.
+    pub fn bound_by(&mut self, open_files: u64) -> bool {
+        let room = usize::try_from(open_files / 2).unwrap_or(usize::MAX).max(1);
+        if room >= self.connections {
+            return false;
+        }
+        let share = self.connections_per_address.saturating_mul(room).div_ceil(self.connections);
+        self.connections_per_address = share.max(1);
+        self.connections = room;
+        self.connections_reserved = self.connections_reserved.min(room / 2);
+        true
     }
 }
 

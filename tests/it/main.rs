@@ -46,6 +46,8 @@ mod isolation;
 mod log;
 /// Minting and spending tokens: P of the checklist.
 mod payment;
+/// What the process may open, and who may look into it.
+mod process;
 /// One purchase from end to end.
 mod purchase;
 /// Many at once: one token, one key, one session.

@@ -62,6 +62,10 @@ fn remains(process: u32, texts: &[String]) -> BTreeMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_card_is_left_in_memory_once_it_was_used_and_its_connections_are_closed() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root may read the memory of the gateway");
+        return;
+    }
     let mut world = World::closed(Options::default()).await;
     let gateway = Gateway::start(&mut world).await;
     for _ in 0..PURCHASES {

@@ -23,12 +23,19 @@ pub struct Gateway {
     pub admin: SocketAddr,
     config: PathBuf,
     log: PathBuf,
+    /// What a shell does before it becomes the gateway.
+    script: String,
     child: Option<Child>,
 }
 
 impl Gateway {
     /// Starts the binary under the world's configuration and waits until it is ready.
     pub async fn start(world: &mut World) -> Self {
+        Self::start_through(world, "exec \"$0\" \"$@\"".to_owned()).await
+    }
+
+    /// As [`Self::start`], through a shell that does something first.
+    pub async fn start_through(world: &mut World, script: String) -> Self {
         let [public, admin] = free_ports();
         let listen = "listen = \"127.0.0.1:0\"";
         assert_eq!(world.text.matches(listen).count(), 2, "one listener for agents, then one for operators");
@@ -39,7 +46,7 @@ impl Gateway {
         let config = world.directory.path().join("countersign.toml");
         std::fs::write(&config, text).unwrap();
         let log = world.directory.path().join("gateway.log");
-        let mut gateway = Self { public, admin, config, log, child: None };
+        let mut gateway = Self { public, admin, config, log, script, child: None };
         gateway.restart().await;
         world.meet(public);
         gateway
@@ -55,9 +62,8 @@ impl Gateway {
     pub async fn restart_logging_to(&mut self, stdout: Stdio) {
         assert!(self.child.is_none(), "it is running");
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_countersign"))
-            .arg("serve")
-            .arg("--config")
+        let child = Command::new("/bin/sh")
+            .args(["-c", &self.script, env!("CARGO_BIN_EXE_countersign"), "serve", "--config"])
             .arg(&self.config)
             .stdin(Stdio::null())
             .stdout(stdout)
