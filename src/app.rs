@@ -13,12 +13,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::crypto::certificate;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::fraud::Velocity;
 use crate::gateway::bracket;
 use crate::gateway::drain::Drain;
-use crate::gateway::{Caller, Gateway, SessionReads};
+use crate::gateway::{Caller, Gateway, LineEnds, SessionReads};
 use crate::idempotency::KeptBytes;
 use crate::limit::{Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
@@ -113,6 +114,7 @@ impl App {
         metrics.set_merchants(config.registry.merchants().map(|merchant| &merchant.id));
         let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
         let tls = tls::load(&config.server.tls)?;
+        tell_certificates(&config, &metrics);
         let told = log.clone();
         let notify = Arc::new(move |notice| report(&told, &notice));
         let measured = Arc::clone(&metrics);
@@ -157,6 +159,7 @@ impl App {
             drain: drain.clone(),
             body_bytes: config.server.body_bytes,
             body_timeout: config.server.body_timeout,
+            line_ends: LineEnds::default(),
             reads: SessionReads::default(),
             countersigner,
             registry,
@@ -243,6 +246,20 @@ impl App {
         self.log.event(Level::Info, "stopped", &[]);
         let log = self.log;
         let _ = tokio::task::spawn_blocking(move || log.flush(LOG_FLUSH)).await;
+    }
+}
+
+/// Until when what we show of ourselves is good: files are read at a start only.
+fn tell_certificates(config: &Config, metrics: &Metrics) {
+    let end = |path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
+    if let Some(ends) = end(&config.server.tls.certificate) {
+        metrics.certificate_ends(None, ends);
+    }
+    for merchant in config.registry.merchants() {
+        let shown = merchant.endpoint.client_certificate.as_ref();
+        if let Some(ends) = shown.and_then(|(path, _)| end(path)) {
+            metrics.certificate_ends(Some(&merchant.id), ends);
+        }
     }
 }
 

@@ -32,7 +32,13 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 12] = [
     ("prometheus", &[("src/telemetry/", "the library behind the metrics")]),
     ("std::env", &[("src/config/", "`env:` references"), ("src/main.rs", "the process's own arguments")]),
     ("SystemTime", &[("src/domain/clock.rs", "every other place is given a clock")]),
-    ("jiff", &[("src/domain/clock.rs", "it too can read the clock")]),
+    (
+        "jiff",
+        &[
+            ("src/domain/clock.rs", "it too can read the clock"),
+            ("src/domain/clock/rfc3339.rs", "the calendar's days, for the same module"),
+        ],
+    ),
     (
         "redis",
         &[

@@ -36,14 +36,15 @@ fn every_file_it_links_to_exists() {
 
 #[test]
 fn every_error_and_event_it_names_is_in_the_code() {
-    let code: String = ["src/gateway", "src/fraud/rules", "src/server", "src/acp", "src/operator"]
-        .into_iter()
-        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .chain(["src/app.rs", "src/storage/measured.rs"].map(std::path::PathBuf::from))
-        .map(|path| std::fs::read_to_string(path).unwrap())
-        .collect();
+    let code: String =
+        ["src/gateway", "src/gateway/refusal", "src/fraud/rules", "src/server", "src/acp", "src/operator"]
+            .into_iter()
+            .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+            .chain(["src/app.rs", "src/storage/measured.rs"].map(std::path::PathBuf::from))
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect();
     let is_error_row = |line: &&str| line.starts_with("| 4") || line.starts_with("| 5");
     let errors = README.lines().filter(is_error_row).filter_map(|line| line.split('|').nth(1));
     let paragraph = |start: &str| README.lines().find(|line| line.starts_with(start)).expect("the paragraph");

@@ -37,9 +37,14 @@ impl Authority {
         }
     }
 
-    /// Reads and normalises `host` or `host:port`; `None` for user information, an empty host or
-    /// port, and anything outside a registered name or an IP literal.
+    /// Reads and normalises `host` or `host:port`; `None` for user information, an empty host, and
+    /// anything outside a registered name or an IP literal.
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_for(text, 443)
+    }
+
+    /// The same where another port than 443 goes without saying.
+    pub fn parse_for(text: &str, default_port: u16) -> Option<Self> {
         let (host, port) = split_port(text)?;
         let in_brackets = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let host_is_valid = match in_brackets {
@@ -54,8 +59,8 @@ impl Authority {
         }
         let host = host.to_ascii_lowercase();
         match port {
-            None | Some(443) => Some(Self(host)),
-            Some(port) => Some(Self(format!("{host}:{port}"))),
+            Some(port) if port != default_port => Some(Self(format!("{host}:{port}"))),
+            _ => Some(Self(host)),
         }
     }
 
@@ -71,7 +76,8 @@ impl fmt::Display for Authority {
     }
 }
 
-/// Host and port; the host keeps its brackets. A port is 1 to 5 digits within `u16`, not zero.
+/// Host and port; the host keeps its brackets. A port is digits that make 1 to 65535; none at all is the
+/// default's too (RFC 3986 §3.2.3).
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     let after_host = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = text.get(after_host..)?.find(':') else {
@@ -79,7 +85,10 @@ fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     };
     let (host, port) = text.split_at_checked(after_host + colon)?;
     let digits = port.strip_prefix(':')?;
-    let all_digits = (1..=5).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    if digits.is_empty() {
+        return Some((host, None));
+    }
+    let all_digits = digits.bytes().all(|b| b.is_ascii_digit());
     let port: u16 = digits.parse().ok().filter(|port| all_digits && *port != 0)?;
     Some((host, Some(port)))
 }
@@ -116,6 +125,10 @@ mod tests {
         assert_eq!(of("/", &["a.example:8443"]), Some("a.example:8443".into()));
         assert_eq!(of("/", &["[::1]:8443"]), Some("[::1]:8443".into()));
         assert_eq!(of("/", &["127.0.0.1:08443"]), Some("127.0.0.1:8443".into()));
+        assert_eq!(of("/", &["127.0.0.1:0000008443"]), Some("127.0.0.1:8443".into()));
+        assert_eq!(of("/", &["a.example:"]), Some("a.example".into()));
+        assert_eq!(Authority::parse_for("a.example:080", 80).unwrap().as_str(), "a.example");
+        assert_eq!(Authority::parse_for("a.example:443", 80).unwrap().as_str(), "a.example:443");
     }
 
     #[test]
@@ -123,7 +136,7 @@ mod tests {
         for text in [
             "",
             ":443",
-            "a.example:",
+            "a.example:+80",
             "a.example:0",
             "a.example:65536",
             "u@a.example",
@@ -138,7 +151,32 @@ mod tests {
         }
     }
 
+    /// Host and port as an independent reader has them.
+    fn oracle(text: &str) -> Option<(String, u16)> {
+        let url = url::Url::parse(&format!("https://{text}")).ok()?;
+        let named = url.host_str().map(str::to_owned)?;
+        let plain = url.username().is_empty() && url.password().is_none() && url.path() == "/";
+        url.port_or_known_default().filter(|port| plain && *port != 0).map(|port| (named, port))
+    }
+
     proptest! {
+        #[test]
+        fn an_authority_is_read_as_an_independent_reader_reads_it(
+            host in "([a-zA-Z][a-z0-9]{0,3}(-[a-z]{1,2})?(\\.[a-z]{2,3}){0,2}|10\\.0\\.0\\.[1-9]|\\[[0-9a-f:]{0,6}\\])",
+            port in "(:[0-9]{0,6}|:[+-]?[0-9]{1,4}|)",
+        ) {
+            let text = format!("{host}{port}");
+            let ours = Authority::parse(&text).map(|authority| {
+                let (host, port) = split_port(authority.as_str()).unwrap();
+                let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+                    Some(address) => format!("[{}]", address.parse::<std::net::Ipv6Addr>().unwrap()),
+                    None => host.to_owned(),
+                };
+                (host, port.unwrap_or(443))
+            });
+            prop_assert_eq!(ours, oracle(&text), "{}", text);
+        }
+
         #[test]
         fn any_text_is_refused_or_normalised_for_good(text in "\\PC{0,64}") {
             if let Some(authority) = Authority::parse(&text) {

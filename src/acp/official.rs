@@ -84,7 +84,7 @@ fn problems() -> Vec<Problem> {
         HeaderError::UnsupportedMediaType,
         HeaderError::UnsupportedEncoding,
     ];
-    let body = WireError { fault: Fault::Semantic, message: "m", param: "$.a[0].b".into() };
+    let body = WireError { fault: Fault::Semantic, message: "m".into(), param: "$.a[0].b".into() };
     let mut problems = vec![
         Problem::of_body(body),
         Problem::not_found(),
@@ -214,7 +214,7 @@ fn delegate_payment_is_read_as_strictly_as_the_schema() {
                 }
                 let read =
                     DelegatePayment::read(broken.to_string().as_bytes(), version, now, &Settings::default());
-                let structural = read.err().is_some_and(|error| error.fault == Fault::Structural);
+                let structural = read.err().is_some_and(|error| error.first.fault == Fault::Structural);
                 assert_eq!(structural, !validator.is_valid(&broken), "{version} {pointer} {value:?}");
             }
         }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::header::HeaderError;
 use super::version::Version;
-use super::wire::{Fault, WireError};
+use super::wire::{Fault, Mistakes, WireError};
 
 /// A refusal on its way to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +123,20 @@ impl Problem {
             Fault::Semantic => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::invalid_request(status, "invalid_body", error.message).with_param(error.param)
+    }
+
+    /// All that is wrong with a body. ACP's error has no member for more than one mistake and allows no
+    /// others, so what the first leaves to say stands behind its message.
+    pub fn of_mistakes(mistakes: Mistakes) -> Self {
+        let Mistakes { first, more, cut } = mistakes;
+        let mut problem = Self::of_body(first);
+        for WireError { param, message, .. } in &more {
+            problem.message.to_mut().push_str(&format!(" Also {param}: {message}"));
+        }
+        if cut {
+            problem.message.to_mut().push_str(" There are more.");
+        }
+        problem
     }
 
     /// 401: nobody we know. One code and one message whatever was wrong.

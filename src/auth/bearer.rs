@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::replay::ReplayCheck;
-use super::signature::{Coverage, Proof, SignatureError, SignedRequest, verify_rfc9421};
+use super::signature::{Coverage, Proof, SignatureRefusal, SignedRequest, verify_rfc9421};
 use crate::acp::header::credential;
 use crate::crypto::digest::Sha256;
 use crate::domain::clock::Timestamp;
@@ -99,22 +99,22 @@ impl<'a> AuthenticatedRedeemer<'a> {
 }
 
 /// A credential is known, and nothing proves that its owner presents it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedeemerError {
     /// Another address, or no or another client certificate.
     #[error("the credential is not accepted from here")]
     NotProven,
     /// The signature that proves it is missing or refused.
     #[error(transparent)]
-    Signature(#[from] SignatureError),
+    Signature(#[from] SignatureRefusal),
 }
 
 impl RedeemerError {
     /// The stable code.
-    pub const fn code(self) -> &'static str {
+    pub const fn code(&self) -> &'static str {
         match self {
             Self::NotProven => "redeemer_not_proven",
-            Self::Signature(error) => error.code(),
+            Self::Signature(refusal) => refusal.code(),
         }
     }
 }

@@ -8,14 +8,16 @@ use super::agents::rate;
 use super::document::Section;
 use super::keys::mac_key;
 use super::parties::Parties;
-use super::pem::{certificates, private_key};
+use super::pem::{Whose, certificates, judge_terms, private_key};
 use super::redeemers::redeemer;
 use super::secrets::{SecretEncoding, is_credential};
+use super::settings::warn_of_names;
 use super::urls::{address_problem, authority, base_url};
 use super::values::{allowance_id, choice, duration, flag, id, money_by_currency, version};
 use crate::acp::version::Version;
 use crate::domain::id::MerchantId;
 use crate::domain::secret::SecretString;
+use crate::merchant::{AddresseeError, Merchants, SetupReason, TlsSetupError};
 use crate::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
     SHORTEST_SIGNATURE_LIFE,
@@ -52,6 +54,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         parties.take_host(&host, value.line)?;
         Ok(host)
     });
+    warn_of_names(section, hosts.as_deref().unwrap_or_default(), parties.certificate.as_ref());
     let credential = credential(section, parties);
     let mut credentials = HashMap::new();
     let redeemers = section.tables("redeemers", |entry| redeemer(entry, parties, &mut credentials));
@@ -90,7 +93,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
             );
         }
     }
-    Some(Merchant {
+    let merchant = Merchant {
         allowance_ids: known_as.into_iter().collect(),
         id,
         endpoint: endpoint?,
@@ -111,7 +114,34 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         concurrency,
         requests_per_second,
         request_burst,
-    })
+    };
+    try_out(section, &merchant, parties);
+    Some(merchant)
+}
+
+/// Refuses what a start would refuse.
+fn try_out(section: &Section<'_>, merchant: &Merchant, parties: &mut Parties<'_>) {
+    let Err(reason) = Merchants::try_out(merchant) else { return };
+    let key = match reason {
+        SetupReason::Addressee(AddresseeError::BaseUrl) => "base_url",
+        SetupReason::Addressee(AddresseeError::PublicBaseUrl) => "public_base_url",
+        SetupReason::Addressee(AddresseeError::Credential) => "credential",
+        SetupReason::Tls(TlsSetupError::Authorities) => "ca_file",
+        SetupReason::Tls(TlsSetupError::ClientCertificate) => "client_certificate_file",
+        SetupReason::Tls(TlsSetupError::SystemAuthorities) => {
+            // All merchants miss the same ones.
+            if !std::mem::replace(&mut parties.authorities_missed, true) {
+                section.wrong(
+                    "base_url",
+                    "this machine has no certificate authorities to verify a merchant by: install them \
+                     (ca-certificates), or name the merchant's in `ca_file`",
+                );
+            }
+            return;
+        }
+        SetupReason::Tls(TlsSetupError::Protocol) => "allow_tls12",
+    };
+    section.wrong(key, reason.to_string());
 }
 
 fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<MerchantEndpoint> {
@@ -133,6 +163,9 @@ fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<Merchant
         section.warn("allow_tls12", "ACP asks for TLS 1.3");
     }
     let ca_file = section.optional("ca_file", certificates(base));
+    if let Some(path) = &ca_file {
+        judge_terms(section, "ca_file", path, Whose::Authorities);
+    }
     let certificate = client_certificate(section, parties);
     let pool_idle = section.or("pool_idle", POOL_IDLE, duration(SECOND, 10 * MINUTE));
     let base_url = base_url_read?;
@@ -156,6 +189,9 @@ fn client_certificate(section: &mut Section<'_>, parties: &Parties<'_>) -> Optio
             section.wrong("client_certificate_file", "missing: `client_key_file` needs its certificate")
         }
         (true, true) | (false, false) => {}
+    }
+    if let Some(path) = &certificate {
+        judge_terms(section, "client_certificate_file", path, Whose::Client);
     }
     Some((certificate?, key?))
 }

@@ -130,7 +130,7 @@ fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> (Result<Config, Conf
 }
 
 fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources<'_>) -> Option<Config> {
-    let mut sockets = root.required_table("server", |section| settings::sockets(section, sources.base));
+    let mut sockets = root.required_table("server", |section| settings::sockets(section, sources));
     let mut absent = server::Settings::default();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
     let store = root.required_table("store", |section| store::store(section, sources));
@@ -141,8 +141,9 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
     let upstream = root.table("upstream", settings::upstream);
     let client_certificates = server.tls.client_ca.is_some();
     let shared_hosts = sockets.as_ref().map_or(Vec::new(), |sockets| sockets.hosts.clone());
+    let certificate = sockets.as_mut().and_then(|sockets| sockets.certificate.take());
 
-    let mut parties = Parties::of(document, sources, &shared_hosts, client_certificates);
+    let mut parties = Parties::of(document, sources, &shared_hosts, client_certificates, certificate);
     let agents = root.tables("agents", |section| agents::agent(section, &mut parties));
     let merchants = root.tables("merchants", |section| merchants::merchant(section, &mut parties));
     if !root.has("agents") {
@@ -160,9 +161,13 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
         .copied()
         .collect();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
-    let operators = root.table("admin", |section| settings::admin(section, server, &others));
+    let operators = root.table("admin", |section| {
+        let operators = settings::admin(section, server, &others);
+        settings::warn_of_newline(section, &operators, sources);
+        operators
+    });
 
-    let Sockets { settings: server, hosts } = sockets?;
+    let Sockets { settings: server, hosts, .. } = sockets?;
     let public_base_url = format!("https://{}", hosts.first()?);
     let registry = Registry::new(agents, merchants, hosts);
     Some(Config {

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use rustls::pki_types::CertificateDer;
+
 use super::document::{Value, ids_in};
 use super::keys::first_use;
 use super::report::Problem;
@@ -19,6 +21,10 @@ pub(super) struct Parties<'a> {
     pub shared_hosts: &'a [String],
     /// Whether the listener asks for client certificates.
     pub client_certificates: bool,
+    /// The listener's own.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// Whether a merchant was found to need authorities that the system does not have.
+    pub authorities_missed: bool,
     agents: Vec<&'a str>,
     merchants: Vec<&'a str>,
     taken_ids: HashMap<(&'static str, String), usize>,
@@ -34,11 +40,14 @@ impl<'a> Parties<'a> {
         sources: &'a Sources<'a>,
         shared_hosts: &'a [String],
         client_certificates: bool,
+        certificate: Option<CertificateDer<'static>>,
     ) -> Self {
         Self {
             sources,
             shared_hosts,
             client_certificates,
+            certificate,
+            authorities_missed: false,
             agents: ids_in(document, "agents"),
             merchants: ids_in(document, "merchants"),
             taken_ids: HashMap::new(),

@@ -3,6 +3,7 @@
 //! a file.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,12 +12,64 @@ use super::document::{Section, Value};
 use super::report::Problem;
 use super::secrets::{READABLE_BY_ALL, is_readable_by_all};
 use super::values::{file, unreadable};
+use crate::crypto::certificate::{Term, of_pem_file, term};
+use crate::domain::clock::{Clock, SystemClock};
 use crate::server::TlsFiles;
 use crate::server::tls::{TlsError, load};
 
 const NO_CERTIFICATE: &str = "no certificate found: expected PEM with \"BEGIN CERTIFICATE\"";
 const NO_KEY: &str = "no private key found: expected unencrypted PEM with \"BEGIN PRIVATE KEY\" (PKCS#8), \
                       \"BEGIN EC PRIVATE KEY\" (SEC1) or \"BEGIN RSA PRIVATE KEY\" (PKCS#1)";
+
+/// From this long before its end on a certificate is warned of: authorities that renew by themselves do so
+/// earlier.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Whose certificates stand in a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// The listener's.
+    Listener,
+    /// Ours towards a merchant.
+    Client,
+    /// Of those whose signature is believed.
+    Authorities,
+}
+
+/// Says which certificates of a file are not good now, or not for long; answers them. A listener with one
+/// that has expired serves nobody who verifies it; any other costs less than a gateway that does not start.
+pub(super) fn judge_terms(
+    section: &Section<'_>,
+    key: &str,
+    path: &Path,
+    whose: Whose,
+) -> Vec<CertificateDer<'static>> {
+    let now = SystemClock.now();
+    let found = of_pem_file(path);
+    for (position, certificate) in found.iter().enumerate() {
+        let Some(Term { begins, ends }) = term(certificate) else { continue };
+        let is_own = position == 0 && whose != Whose::Authorities;
+        let which = match whose {
+            Whose::Authorities => "an authority of this file",
+            Whose::Listener | Whose::Client if is_own => "this certificate",
+            Whose::Listener | Whose::Client => "a certificate behind the first",
+        };
+        if now > ends {
+            let message = format!("{which} has expired: it was good until {}", ends.to_rfc3339());
+            match whose {
+                Whose::Listener if is_own => section.wrong(key, message),
+                Whose::Listener | Whose::Client | Whose::Authorities => section.warn(key, message),
+            }
+        } else if now < begins {
+            section.warn(key, format!("{which} is not good before {}", begins.to_rfc3339()));
+        } else if ends.since(now) < SOON && whose != Whose::Authorities {
+            let days = ends.since(now).as_secs() / (24 * 3600);
+            let end = ends.to_rfc3339();
+            section.warn(key, format!("{which} expires in {days} days, on {end}: renew it and restart"));
+        }
+    }
+    found
+}
 
 /// A file of one or more certificates.
 pub(super) fn certificates(base: &Path) -> impl Fn(&Value<'_>) -> Result<PathBuf, Problem> {
@@ -51,8 +104,14 @@ pub(super) fn private_key(section: &mut Section<'_>, key: &'static str, base: &P
     Some(path)
 }
 
+/// What `[server.tls]` says.
+pub(super) struct Listener {
+    pub files: TlsFiles,
+    pub certificate: Option<CertificateDer<'static>>,
+}
+
 /// Reads `[server.tls]`; sets TLS up once to see whether the files fit together.
-pub(super) fn listener_files(section: &mut Section<'_>, base: &Path) -> Option<TlsFiles> {
+pub(super) fn listener_files(section: &mut Section<'_>, base: &Path) -> Option<Listener> {
     let certificate = section.required("certificate_file", certificates(base));
     let key = private_key(section, "key_file", base);
     if !section.has("key_file") {
@@ -71,7 +130,12 @@ pub(super) fn listener_files(section: &mut Section<'_>, base: &Path) -> Option<T
         };
         section.wrong(key, problem);
     }
-    Some(files)
+    let own =
+        judge_terms(section, "certificate_file", &files.certificate, Whose::Listener).into_iter().next();
+    if let Some(path) = &files.client_ca {
+        judge_terms(section, "client_ca_file", path, Whose::Authorities);
+    }
+    Some(Listener { files, certificate: own })
 }
 
 fn in_other_words(error: TlsError) -> (PathBuf, Problem) {

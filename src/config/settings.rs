@@ -4,16 +4,20 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use zeroize::Zeroizing;
 
 use super::agents::rate;
 use super::document::Section;
 use super::keys::first_use;
 use super::pem::listener_files;
 use super::report::Problem;
+use super::secrets::Sources;
 use super::urls::{authority, network};
 use super::values::{bytes, count, credential_digest, duration, flag, id, socket_address};
+use crate::crypto::certificate::names;
 use crate::crypto::digest::Sha256;
 use crate::domain::id::is_path_id;
 use crate::registry::{Operator, Operators};
@@ -27,25 +31,27 @@ const MIB: u64 = 1 << 20;
 /// 16 TiB: surely a slip beyond.
 pub(super) const MOST_KEPT: u64 = 1 << 44;
 
-/// What `[server]` says: the sockets' settings, but for the admin's, and the shared authorities.
+/// What `[server]` says: the sockets' settings, but for the admin's, the shared authorities, and what the
+/// listener shows of itself.
 pub(super) struct Sockets {
     pub settings: server::Settings,
     pub hosts: Vec<String>,
+    pub certificate: Option<CertificateDer<'static>>,
 }
 
 /// Reads `[server]`.
-pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets> {
+pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<Sockets> {
     let default = server::Settings::default();
     let hosts = section.list("hosts", authority);
     if section.lacks("hosts") {
         section
             .wrong("hosts", "at least one is needed: the gateway's own name, such as [\"pay.example.com\"]");
     }
-    let tls = section.required_table("tls", |section| listener_files(section, base));
+    let tls = section.required_table("tls", |section| listener_files(section, sources.base));
     let settings = server::Settings {
         listen: section.or("listen", default.listen, socket_address),
         admin_listen: default.admin_listen,
-        tls: tls.unwrap_or(default.tls),
+        tls: tls.as_ref().map_or(default.tls, |tls| tls.files.clone()),
         connections: section.or("connections", default.connections, count(1, 1_000_000)),
         connections_per_address: section.or(
             "connections_per_address",
@@ -96,7 +102,9 @@ pub(super) fn sockets(section: &mut Section<'_>, base: &Path) -> Option<Sockets>
     if settings.connections_per_address > settings.connections {
         section.wrong("connections_per_address", "must not be above `connections`");
     }
-    Some(Sockets { settings, hosts: hosts? })
+    let certificate = tls.and_then(|tls| tls.certificate);
+    warn_of_names(section, hosts.as_deref().unwrap_or_default(), certificate.as_ref());
+    Some(Sockets { settings, hosts: hosts?, certificate })
 }
 
 /// A host of this machine is called where it listens: without that port in `hosts` every request is
@@ -116,6 +124,41 @@ fn warn_of_port(section: &Section<'_>, hosts: &[String], listen: SocketAddr) {
                 "none has the port listened on, {port}: a request that names it is answered 421 \
                  (add \"HOST:{port}\", unless all come through something on port 443)"
             ),
+        );
+    }
+}
+
+/// Warns of hosts of a section that the listener's certificate does not name.
+pub(super) fn warn_of_names(
+    section: &Section<'_>,
+    hosts: &[String],
+    certificate: Option<&CertificateDer<'_>>,
+) {
+    let Some(certificate) = certificate else { return };
+    let unnamed = hosts.iter().filter(|host| names(certificate, host) == Some(false)).count();
+    if unnamed > 0 {
+        let message = format!(
+            "{unnamed} of {} are not named by the certificate of `server.tls`: whoever verifies it does not \
+             connect there",
+            hosts.len()
+        );
+        section.warn("hosts", message);
+    }
+}
+
+/// Where the operator's commands look for a credential.
+const OPERATOR_CREDENTIAL: &str = "COUNTERSIGN_OPERATOR_CREDENTIAL";
+
+/// A digest made with `echo` is that of the credential and a line end, which nobody can present. Only where
+/// the credential is at hand can that be told before somebody is refused.
+pub(super) fn warn_of_newline(section: &Section<'_>, operators: &Operators, sources: &Sources<'_>) {
+    let at_hand = (sources.environment)(OPERATOR_CREDENTIAL).map(Zeroizing::new);
+    let Some(credential) = at_hand.as_ref().map(|text| text.trim_end_matches(['\r', '\n'])) else { return };
+    if operators.by_credential(credential).is_none() && operators.with_line_end(credential).is_some() {
+        section.warn(
+            "operators",
+            "a digest here is that of the credential in COUNTERSIGN_OPERATOR_CREDENTIAL and a line end: hash it \
+             with `printf %s`, not with `echo`",
         );
     }
 }

@@ -34,7 +34,9 @@ fn workspace() -> tempfile::TempDir {
     write(root.path(), "agents/old-shopper.key", "an old client's secret of 32 bytes or more\n");
     write(root.path(), "merchants/books.credential", "books-credential\r\n");
     write(root.path(), "merchants/books-signature.key", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
-    let certificate = rcgen::generate_simple_self_signed(["pay.example.com".to_owned()]).unwrap();
+    // What the configurations here call the gateway.
+    let names = ["pay.example.com", "*.pay.example.com", "localhost", "::1"].map(str::to_owned);
+    let certificate = rcgen::generate_simple_self_signed(names).unwrap();
     for path in ["tls/server.pem", "tls/clients.pem", "merchants/shoes-ca.pem", "merchants/shoes-client.pem"]
     {
         write(root.path(), path, &certificate.cert.pem());

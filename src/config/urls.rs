@@ -22,12 +22,8 @@ pub(super) fn authority(value: &Value<'_>) -> Result<String, Problem> {
 /// As [`Authority`], which is what a request's authority is compared with; but 80 and not 443 is the
 /// default port of http.
 fn normal_authority(text: &str, scheme: &str) -> Option<String> {
-    let authority = Authority::parse(text)?.as_str().to_owned();
-    if scheme == "https" {
-        return Some(authority);
-    }
-    let dropped = if text.ends_with(":443") { ":443" } else { "" };
-    Some(authority.strip_suffix(":80").unwrap_or(&format!("{authority}{dropped}")).to_owned())
+    let default_port = if scheme == "https" { 443 } else { 80 };
+    Some(Authority::parse_for(text, default_port)?.as_str().to_owned())
 }
 
 /// The base of somebody's URLs: `https` (or `http`), an authority and perhaps a path prefix,

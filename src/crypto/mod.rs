@@ -1,6 +1,7 @@
 //! The only doorway to `ring` and `jsonwebtoken`. Stages call verbs here and never see a cipher.
 
 pub mod aead;
+pub mod certificate;
 pub mod digest;
 pub mod jwks;
 pub mod jwt;

@@ -2,6 +2,7 @@
 //! [`Deadline`]s. The only place that reads the system's clocks.
 
 mod kept;
+mod rfc3339;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -66,20 +67,14 @@ impl Timestamp {
 
     /// Reads an RFC 3339 date-time; `None` when it is not one.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        // jiff reads Temporal's superset; RFC 3339 wants date, `T`, time with seconds and an offset.
-        let bytes = text.as_bytes();
-        let separator = bytes.get(10)?;
-        let seconds_follow = bytes.get(16) == Some(&b':');
-        if !matches!(separator, b'T' | b't' | b' ') || !seconds_follow || text.contains('[') {
-            return None;
-        }
-        let instant: jiff::Timestamp = text.parse().ok()?;
-        Some(Self(instant.as_millisecond()))
+        rfc3339::read(text).map(Self)
     }
 
-    /// Writes RFC 3339 in UTC, to the second when the instant is a whole second.
+    /// Writes RFC 3339 in UTC, to the second when the instant is a whole second; the nearest that can be
+    /// written for an instant beyond them.
     pub fn to_rfc3339(self) -> String {
-        jiff::Timestamp::from_millisecond(self.0).unwrap_or_default().to_string()
+        let nearest = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest).to_string()
     }
 }
 

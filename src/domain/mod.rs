@@ -8,4 +8,5 @@ pub mod id;
 pub mod money;
 pub mod secret;
 pub mod session;
+pub mod told;
 pub mod token;

@@ -1,6 +1,7 @@
 //! From a request's head to an admitted [`Call`]: the steps every agent request goes through, in
 //! the order in which they refuse.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
+use parking_lot::Mutex;
 
 use super::body::{BodyError, Content, collect};
 use super::call::{Call, Upstream};
@@ -28,6 +30,7 @@ use crate::limit::Limited;
 use crate::merchant::Passing;
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::access::Observation;
+use crate::telemetry::log::{Identifier, Level, Value};
 use crate::telemetry::trace::TraceParent;
 
 impl Echo {
@@ -41,6 +44,12 @@ impl Echo {
             dialect: ErrorDialect::Checkout,
         }
     }
+}
+
+/// Whose digest of a credential and a line end was told: once each.
+#[derive(Default)]
+pub struct LineEnds {
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Gateway {
@@ -147,16 +156,35 @@ impl Gateway {
             .ok()
             .flatten()
             .and_then(|credential| self.registry.agent_by_credential(credential.expose()));
-        let agent = agent.cloned().ok_or_else(|| self.unauthenticated(caller))?;
+        let agent = agent.cloned().ok_or_else(|| self.unauthenticated(headers, caller))?;
         caller.standing.recognise();
         Ok(agent)
     }
 
     /// The refusal of who presents no credential that is known here.
-    pub(super) fn unauthenticated(&self, caller: &Caller) -> Refusal {
+    pub(super) fn unauthenticated(&self, headers: &HeaderMap, caller: &Caller) -> Refusal {
+        self.tell_line_end(headers);
         match self.limits.failed_authentication(caller.address) {
             Ok(()) => Refusal::Unauthenticated,
             Err(limited) => Refusal::Limited(limited),
+        }
+    }
+
+    /// A credential is refused because its configured digest is of it and a line end: nobody else sees that.
+    fn tell_line_end(&self, headers: &HeaderMap) {
+        let credential = header::credential(headers).ok().flatten();
+        let Some(of) = credential.and_then(|credential| self.registry.with_line_end(credential.expose()))
+        else {
+            return;
+        };
+        if self.line_ends.told.lock().insert(of.to_owned())
+            && let Some(id) = Identifier::parse(of)
+        {
+            self.observer.log().event(
+                Level::Warn,
+                "credential_digest_with_line_end",
+                &[("id", Value::Id(id))],
+            );
         }
     }
 

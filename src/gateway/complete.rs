@@ -265,7 +265,7 @@ impl Gateway {
         reading: &CompleteReading,
     ) -> Result<Reply, Refusal> {
         let Completion { merchant, operation, claim, address, .. } = completion;
-        let reply = complete_reply(exchange, reading.outcome);
+        let reply = complete_reply(exchange, reading.outcome, &completion.session);
         let kept = match (&reply, reading.outcome) {
             (Ok(reply), Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }) => {
                 operation.seal_answer(reply).unwrap_or(None)
@@ -341,12 +341,12 @@ impl Gateway {
 }
 
 /// What the agent is told about an exchange, apart from what became of the claim.
-fn complete_reply(exchange: &Exchange, outcome: Outcome) -> Result<Reply, Refusal> {
+fn complete_reply(exchange: &Exchange, outcome: Outcome, session: &SessionId) -> Result<Reply, Refusal> {
     match exchange.answer() {
         Some(answer) if answer.status.is_success() && outcome == Outcome::InDoubt => {
-            Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession))
+            Err(Refusal::MerchantAnswer(InvalidAnswer::of_session(answer, Some(session))))
         }
-        _ => Reply::relayed(exchange, decision(outcome)),
+        _ => Ok(Reply::relayed(exchange)?.decided(decision(outcome))),
     }
 }
 

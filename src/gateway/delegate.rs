@@ -4,6 +4,7 @@
 //! that id is absent: every point at which the process can die may be run again and leads to the
 //! same token (ACP RFC delegate_payment §5.3).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -71,7 +72,7 @@ impl Gateway {
             return Ok(reply);
         }
         let request = DelegatePayment::read(&call.body, call.version, self.clock.latest(), &self.delegate)
-            .map_err(|error| Refusal::of_body(&error))?;
+            .map_err(|mistakes| Refusal::Malformed(Box::new(Problem::of_mistakes(mistakes))))?;
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
         refuse_beyond_policy(&call, &request, now)?;
@@ -316,11 +317,12 @@ fn cap(request: &DelegatePayment) -> Money {
 fn refuse_beyond_policy(call: &Call, request: &DelegatePayment, now: Timestamp) -> Result<(), Refusal> {
     let longest = call.agent.token_life.min(LONGEST_LIFE);
     if request.allowance.expires_at > now.plus(longest) {
-        return Err(unprocessable(
-            "expiry_too_late",
-            "The allowance lives longer than this agent's tokens may.",
-            "$.allowance.expires_at",
-        ));
+        let message = format!(
+            "The allowance lives longer than this agent's tokens may, which is {} s: until {} now.",
+            longest.as_secs(),
+            now.plus(longest).to_rfc3339()
+        );
+        return Err(unprocessable("expiry_too_late", message, "$.allowance.expires_at"));
     }
     Ok(())
 }
@@ -333,7 +335,7 @@ fn no_such_session() -> Refusal {
     )
 }
 
-fn unprocessable(code: &'static str, message: &'static str, param: &'static str) -> Refusal {
+fn unprocessable(code: &'static str, message: impl Into<Cow<'static, str>>, param: &'static str) -> Refusal {
     let problem = Problem::invalid_request(StatusCode::UNPROCESSABLE_ENTITY, code, message).with_param(param);
     Refusal::Malformed(Box::new(problem))
 }

@@ -172,7 +172,7 @@ impl Gateway {
         completion: &Completion,
         read: &SessionRead,
     ) -> Result<Reply, Refusal> {
-        let mut reply = Reply::relayed(&read.exchange, "charged")?;
+        let mut reply = Reply::relayed(&read.exchange)?.decided("charged");
         reply.status = StatusCode::OK;
         let kept = completion.operation.seal_answer(&reply)?;
         let second_order = self

@@ -95,10 +95,13 @@ pub struct Gateway {
     pub body_bytes: usize,
     /// The time for a whole body.
     pub body_timeout: Duration,
+    /// Digests that were told to be of a credential and a line end.
+    pub line_ends: LineEnds,
     /// Reads of sessions: one a session at a time, and how often.
     pub reads: SessionReads,
 }
 
+pub use self::admit::LineEnds;
 pub use self::reading::SessionReads;
 
 /// Who is at the other end of the connection.
@@ -128,6 +131,7 @@ impl Gateway {
             Ok(reply) => reply,
             Err(refusal) => {
                 self.note_refusal(&refusal, &mut echo);
+                observation.merchant_fault(refusal.merchant_fault());
                 Reply::refusal(&refusal, echo.dialect)
             }
         };

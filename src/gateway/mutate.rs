@@ -119,12 +119,11 @@ impl Gateway {
         exchange: &Exchange,
         asked_at: crate::domain::clock::Timestamp,
     ) -> Result<Reply, Refusal> {
-        let reply = Reply::relayed(exchange, "relayed")?;
+        let reply = Reply::relayed(exchange)?;
         if reply.status.is_success() {
             let shown = exchange.answer().and_then(|answer| SessionView::of(answer.json()?).ok());
-            let (id, shown) = shown
-                .and_then(|shown| Some((shown.id.clone()?, shown)))
-                .ok_or(Refusal::MerchantAnswer(InvalidAnswer::NoSession))?;
+            let invalid = || Refusal::MerchantAnswer(InvalidAnswer::of_exchange(exchange, None));
+            let (id, shown) = shown.and_then(|shown| Some((shown.id.clone()?, shown))).ok_or_else(invalid)?;
             self.note_faults(&merchant.id, &id, &shown);
             let observation = observation(&shown, asked_at);
             self.own_session(call, merchant, kind, &id, &observation).await.map_err(
@@ -189,7 +188,7 @@ impl Gateway {
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
         let (exchange, asked_at) =
             self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
-        let reply = Reply::relayed(&exchange, "relayed");
+        let reply = Reply::relayed(&exchange);
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
         let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);

@@ -135,7 +135,7 @@ impl Gateway {
                 self.note_observation(&address, session.sequence, &observation, merchant, id).await?;
             }
         }
-        Reply::relayed(&exchange, "relayed")
+        Reply::relayed(&exchange)
     }
 
     /// Reads a session for ourselves.
@@ -188,8 +188,7 @@ impl Gateway {
                     }
                     let read = reader.done(read);
                     return match &read.reading {
-                        SessionReading::Unreadable => Reply::relayed(&read.exchange, "total_unread")
-                            .and(Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession))),
+                        SessionReading::Unreadable => Err(unreadable(&read.exchange, id)),
                         SessionReading::Shown(_) | SessionReading::Missing => shows_total(&read, mistrusted),
                     };
                 }
@@ -273,8 +272,7 @@ impl Gateway {
         drop(permit);
         // Only the merchant itself can say that it has no such session.
         if read.reading == SessionReading::Unreadable {
-            Reply::relayed(&read.exchange, "adoption_unread")?;
-            return Err(Refusal::MerchantAnswer(InvalidAnswer::NoSession));
+            return Err(unreadable(&read.exchange, id));
         }
         let alive = |shown: &Observation| matches!(shown.lifecycle, Lifecycle::Open | Lifecycle::Working);
         let observation = read.observation().filter(alive).ok_or(Refusal::SessionUnknown)?;
@@ -362,6 +360,12 @@ fn shows_total(read: &SessionRead, mistrusted: bool) -> Result<(), Refusal> {
         (SessionReading::Missing, _) => Err(Refusal::SessionUnknown),
         (SessionReading::Unreadable, _) => Err(Refusal::SessionBusy),
     }
+}
+
+/// Why a session was not shown: what reached nobody, or did not come back, says so itself.
+fn unreadable(exchange: &Exchange, id: &SessionId) -> Refusal {
+    let invalid = Refusal::MerchantAnswer(InvalidAnswer::of_exchange(exchange, Some(id)));
+    Reply::relayed(exchange).err().unwrap_or(invalid)
 }
 
 /// What a session answer proves.

@@ -44,7 +44,7 @@ impl Gateway {
         header::refuse_encoding(&head.headers).map_err(Refusal::Header)?;
         // Nobody without a credential has a body read.
         let candidates = bearer::redeemer_candidates(&self.registry, &head.headers)
-            .map_err(|_| self.unauthenticated(&caller))?;
+            .map_err(|_| self.unauthenticated(&head.headers, &caller))?;
         self.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
         // So short that nothing else bounds what is held of it.
         let body = self.read_body(body, route, |_| Ok(()), observation).await?;

@@ -2,6 +2,8 @@
 //! error, metric reason. Inner stages know no HTTP; this match is exhaustive, so a new refusal is a
 //! question from the compiler.
 
+mod merchants;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::acp::header::HeaderError;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
 use crate::acp::wire::WireError;
-use crate::auth::signature::SignatureError;
+use crate::auth::signature::SignatureRefusal;
 use crate::domain::session::{ClaimRefusal, RedeemRefusal, RevokeRefusal};
 use crate::fraud::Denied;
 use crate::limit::Limited;
@@ -40,7 +42,7 @@ pub enum Refusal {
     /// No credential, or an unknown one.
     Unauthenticated,
     /// The signature policy was not met.
-    Signature(SignatureError),
+    Signature(SignatureRefusal),
     /// A redeemer's credential without the proof configured for it.
     RedeemerNotProven,
     /// The same signature was used for another request.
@@ -125,7 +127,7 @@ impl Refusal {
                 invalid(S::MISDIRECTED_REQUEST, "unknown_host", "This host is not served here.")
             }
             Self::Unauthenticated => Problem::unauthorized(),
-            // Which rule was broken helps the owner of the key and nobody else: it names no byte of it.
+            // Which rule was broken, and by what, helps the owner of the key and nobody else.
             Self::Signature(error) => Problem::invalid_request(
                 S::UNAUTHORIZED,
                 error.code(),
@@ -207,44 +209,23 @@ impl Refusal {
                 "The gateway cannot record this safely now; nothing was done.",
                 SHORT_WAIT,
             ),
-            Self::NotSent(NotSent::ConnectTimeout) => processing(
-                S::GATEWAY_TIMEOUT,
-                "merchant_unreachable",
-                "The merchant could not be connected to in time; nothing was sent.",
-            ),
-            Self::NotSent(_) => processing(
-                S::BAD_GATEWAY,
-                "merchant_unreachable",
-                "The merchant could not be reached; nothing was sent.",
-            ),
-            Self::Lost(Lost::Timeout | Lost::SlowBody) => processing(
-                S::GATEWAY_TIMEOUT,
-                "merchant_timeout",
-                "The merchant did not answer in time; repeat the request with the same Idempotency-Key.",
-            ),
-            Self::Lost(Lost::Misplaced) => processing(
-                S::BAD_GATEWAY,
-                "merchant_answer_invalid",
-                "The merchant's answer is about another session; repeat the request with the same Idempotency-Key.",
-            ),
-            Self::Lost(_) => processing(
-                S::BAD_GATEWAY,
-                "merchant_answer_lost",
-                "The merchant's answer did not arrive whole; repeat the request with the same Idempotency-Key.",
-            ),
-            Self::MerchantAnswer(invalid) => {
-                processing(S::BAD_GATEWAY, "merchant_answer_invalid", invalid.message())
-            }
-            Self::OwnershipConflict => processing(
-                S::BAD_GATEWAY,
-                "merchant_answer_invalid",
-                "The merchant answered with an id it must not use.",
-            ),
+            Self::NotSent(reason) => merchants::not_sent(*reason),
+            Self::Lost(reason) => merchants::lost(*reason),
+            Self::MerchantAnswer(invalid) => merchants::invalid_answer(*invalid),
+            Self::OwnershipConflict => merchants::ownership_conflict(),
             Self::Internal => processing(
                 S::INTERNAL_SERVER_ERROR,
                 "processing_error",
                 "The gateway could not process this request.",
             ),
+        }
+    }
+
+    /// What of a merchant's answer is no use: a word for the log.
+    pub const fn merchant_fault(&self) -> Option<&'static str> {
+        match self {
+            Self::MerchantAnswer(invalid) => Some(invalid.as_str()),
+            _ => None,
         }
     }
 
@@ -366,7 +347,7 @@ fn invalid(status: StatusCode, code: &'static str, message: &'static str) -> Pro
     Problem::new(status, ProblemKind::InvalidRequest, code, message)
 }
 
-fn processing(status: StatusCode, code: &'static str, message: &'static str) -> Problem {
+fn processing(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Problem {
     Problem::new(status, ProblemKind::ProcessingError, code, message)
 }
 

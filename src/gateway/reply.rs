@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use crate::acp::header::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, IdempotencyKey, REQUEST_ID};
 use crate::acp::problem::{ErrorDialect, Problem};
 use crate::limit::Quota;
-use crate::merchant::{self, Exchange, InvalidAnswer};
+use crate::merchant::{self, Exchange, InvalidAnswer, NotPassed};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -64,7 +64,7 @@ impl Reply {
     /// # Errors
     /// [`Refusal::NotSent`], [`Refusal::Lost`] or [`Refusal::MerchantAnswer`] when the merchant gave no
     /// answer: nothing of it can be kept.
-    pub fn relayed(exchange: &Exchange, decision: &'static str) -> Result<Self, Refusal> {
+    pub fn relayed(exchange: &Exchange) -> Result<Self, Refusal> {
         match exchange {
             Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
             Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
@@ -75,13 +75,21 @@ impl Reply {
         }
         Ok(match merchant::relay(exchange) {
             Ok(passed) => {
-                let mut reply = Self::bytes(passed.status, JSON, passed.body, decision);
+                let mut reply = Self::bytes(passed.status, JSON, passed.body, "relayed");
                 reply.headers.extend(passed.headers);
                 reply
             }
             // Only checkout and carts are forwarded.
-            Err(problem) => Self::problem(&problem.in_dialect(ErrorDialect::Checkout), decision),
+            Err(NotPassed { problem, ours }) => {
+                Self::problem(&problem.in_dialect(ErrorDialect::Checkout), ours.unwrap_or("relayed"))
+            }
         })
+    }
+
+    /// The same, where more was decided than to pass an answer on.
+    #[must_use]
+    pub fn decided(self, decision: &'static str) -> Self {
+        Self { decision, ..self }
     }
 
     /// Adds a header.

@@ -34,26 +34,48 @@ impl fmt::Debug for Passed {
     }
 }
 
+/// The flat error in place of what is not passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotPassed {
+    /// The error.
+    pub problem: Box<Problem>,
+    /// The word for the log where the error is ours and not the merchant's.
+    pub ours: Option<&'static str>,
+}
+
+impl NotPassed {
+    fn ours(problem: Problem, word: &'static str) -> Self {
+        Self { problem: Box::new(problem), ours: Some(word) }
+    }
+}
+
 /// What the agent is told of an exchange. A complete that is in doubt is for the gateway to word.
 ///
 /// # Errors
 /// The flat error in place of everything that is not a JSON success.
-pub fn relay(exchange: &Exchange) -> Result<Passed, Problem> {
+pub fn relay(exchange: &Exchange) -> Result<Passed, NotPassed> {
     let answer = match exchange {
         Exchange::Answered(answer) => answer,
-        Exchange::NotSent(reason) => return Err(not_sent(*reason)),
-        Exchange::Lost(reason) => return Err(lost(*reason)),
+        Exchange::NotSent(reason) => return Err(NotPassed::ours(not_sent(*reason), reason.as_str())),
+        Exchange::Lost(reason) => return Err(NotPassed::ours(lost(*reason), reason.as_str())),
     };
+    let ours = |message: Cow<'static, str>, word| Err(NotPassed::ours(bad_gateway(message), word));
     match answer.status.as_u16() {
         200..=299 if answer.json().is_some() => {
-            let body = strip_write_only(answer.body.clone()).ok_or_else(|| lost(Lost::Malformed))?;
+            let body = strip_write_only(answer.body.clone())
+                .ok_or_else(|| NotPassed::ours(lost(Lost::Malformed), Lost::Malformed.as_str()))?;
             Ok(Passed { status: answer.status, headers: answer.headers.clone(), body })
         }
         // It is our credential that was refused, not the agent's.
-        401 | 403 | 407 => Err(bad_gateway("The merchant refused the gateway's own credential.")),
-        400..=599 => Err(described(answer)),
-        200..=299 => Err(bad_gateway("The merchant's answer is not JSON.")),
-        _ => Err(bad_gateway("The merchant's answer is not one that can be passed on.")),
+        401 | 403 | 407 => {
+            ours("The merchant refused the gateway's own credential.".into(), "merchant_refused_gateway")
+        }
+        400..=599 => Err(NotPassed { problem: Box::new(described(answer)), ours: None }),
+        200..=299 => ours("The merchant's answer is not JSON.".into(), "merchant_answer_not_json"),
+        status => {
+            let message = format!("The merchant answered with status {status}, which is not passed on.");
+            ours(message.into(), "merchant_status_unusable")
+        }
     }
 }
 
@@ -88,7 +110,7 @@ fn gateway_timeout() -> Problem {
     Problem::processing_error(StatusCode::GATEWAY_TIMEOUT, "The merchant did not answer in time.")
 }
 
-fn bad_gateway(message: &'static str) -> Problem {
+fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Problem {
     Problem::processing_error(StatusCode::BAD_GATEWAY, message)
 }
 
@@ -176,7 +198,7 @@ mod tests {
     }
 
     fn refused(status: u16, body: &str) -> Problem {
-        relay(&answered(status, body.as_bytes())).unwrap_err()
+        *relay(&answered(status, body.as_bytes())).unwrap_err().problem
     }
 
     #[test]
@@ -202,7 +224,7 @@ mod tests {
     #[test]
     fn a_success_that_is_not_json_is_502() {
         for body in [&b""[..], b"<html>", b"{", b"{}{}", b"\xff", b"\"\xff\""] {
-            let problem = relay(&answered(200, body)).unwrap_err();
+            let problem = relay(&answered(200, body)).unwrap_err().problem;
             assert_eq!(
                 (problem.status, problem.kind),
                 (StatusCode::BAD_GATEWAY, ProblemKind::ProcessingError)
@@ -291,14 +313,14 @@ mod tests {
             (Exchange::Lost(Lost::Timeout), StatusCode::GATEWAY_TIMEOUT),
             (Exchange::Lost(Lost::Truncated), StatusCode::BAD_GATEWAY),
         ] {
-            assert_eq!(relay(&exchange).unwrap_err().status, status, "{exchange:?}");
+            assert_eq!(relay(&exchange).unwrap_err().problem.status, status, "{exchange:?}");
         }
     }
 
     proptest! {
         #[test]
         fn any_error_body_becomes_a_flat_error(status in 400u16..600, body in any::<Vec<u8>>()) {
-            let problem = relay(&answered(status, &body)).unwrap_err();
+            let problem = relay(&answered(status, &body)).unwrap_err().problem;
             let flat: serde_json::Value = serde_json::from_slice(&problem.body()).unwrap();
             prop_assert!(flat["type"].is_string() && flat["code"].is_string() && flat["message"].is_string());
         }

@@ -59,19 +59,21 @@ async fn read(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Result<B
 /// # Errors
 /// [`Lost::Undecodable`] for another coding or broken gzip, [`Lost::TooLarge`] above the bound.
 pub fn decode(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Lost> {
-    let mut codings = headers.get_all(CONTENT_ENCODING).into_iter();
-    let coding = match (codings.next(), codings.next()) {
-        (None, _) => return Ok(body),
-        (Some(coding), None) => coding.as_bytes().trim_ascii(),
-        (Some(_), Some(_)) => return Err(Lost::Undecodable),
-    };
-    if coding.eq_ignore_ascii_case(b"identity") || body.is_empty() {
-        return Ok(body);
+    // A list, on one line or several, in which elements may be empty (RFC 9110 §5.6.1).
+    let lines = headers.get_all(CONTENT_ENCODING).into_iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let mut codings =
+        elements.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(body),
+        (Some(_), _) if body.is_empty() => Ok(body),
+        (Some(coding), None) if is_gzip(coding) => inflate(&body, max),
+        (Some(_), _) => Err(Lost::Undecodable),
     }
-    if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") {
-        return inflate(&body, max);
-    }
-    Err(Lost::Undecodable)
+}
+
+fn is_gzip(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 
 fn inflate(compressed: &[u8], max: usize) -> Result<Bytes, Lost> {

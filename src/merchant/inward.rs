@@ -1,17 +1,28 @@
 //! Which of a merchant's headers may reach an agent: an allow-list, of values that can carry
 //! nothing else. `Content-Type` is not among them, because only JSON goes back, and says so itself.
 
-use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
 use crate::acp::header::IDEMPOTENT_REPLAYED;
+use crate::acp::header::media_type::MediaType;
+use crate::domain::clock::Timestamp;
 
 /// Longest value that is passed on, in bytes.
 const MAX_VALUE_BYTES: usize = 64;
 
-/// The headers that travel back, each at most once.
+/// The longest wait that is told: the largest number of six digits.
+const LONGEST_WAIT: u32 = 999_999;
+/// The wait where an instant is named by a server that does not say what time it has.
+const UNDATED_WAIT: u32 = 30;
+
+/// The headers that travel back, each at most once. `Retry-After` becomes seconds, the only form ACP
+/// knows (rfc.agentic_checkout §6.4).
 pub fn allowed(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(3);
+    if let Some(seconds) = retry_after(headers) {
+        passed.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     for (name, is_plain) in ALLOWED {
         if let Some(value) = headers.get(&name).filter(|value| passes(value, is_plain)) {
             passed.insert(name, value.clone());
@@ -23,8 +34,26 @@ pub fn allowed(headers: &HeaderMap) -> HeaderMap {
 /// Whether a header's value carries what its name says and no more.
 type IsPlain = fn(&str) -> bool;
 
-const ALLOWED: [(HeaderName, IsPlain); 3] =
-    [(CACHE_CONTROL, is_cache_control), (CONTENT_LANGUAGE, is_language_list), (RETRY_AFTER, is_seconds)];
+const ALLOWED: [(HeaderName, IsPlain); 2] =
+    [(CACHE_CONTROL, is_cache_control), (CONTENT_LANGUAGE, is_language_list)];
+
+/// Seconds to wait, in both forms of RFC 9110 §10.2.3. An instant is counted from the answer's own
+/// `Date`: a merchant's clock need not be right for that.
+fn retry_after(headers: &HeaderMap) -> Option<u32> {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = text(RETRY_AFTER)?;
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(value.parse().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
+    }
+    let until = instant(value)?;
+    let Some(now) = text(DATE).and_then(instant) else { return Some(UNDATED_WAIT) };
+    Some(u32::try_from(until.since(now).as_secs()).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT))
+}
+
+/// RFC 9110 §5.6.7, the obsolete forms too.
+fn instant(text: &str) -> Option<Timestamp> {
+    httpdate::parse_http_date(text).ok().map(Timestamp::of_system)
+}
 
 fn passes(value: &HeaderValue, is_plain: IsPlain) -> bool {
     value.len() <= MAX_VALUE_BYTES && value.to_str().is_ok_and(is_plain)
@@ -37,11 +66,8 @@ pub fn is_replay(headers: &HeaderMap) -> bool {
 
 /// `Content-Type` without its parameters, lower-case, where it is one: it is logged.
 pub fn media_type(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = text.split(';').next()?.trim().to_ascii_lowercase();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'+' | b'-');
-    let shaped = (1..=MAX_VALUE_BYTES).contains(&essence.len()) && essence.bytes().all(plain);
-    (shaped && few_digits(&essence)).then_some(essence)
+    let essence = MediaType::parse(headers.get(CONTENT_TYPE)?.as_bytes())?.essence.to_ascii_lowercase();
+    (essence.len() <= MAX_VALUE_BYTES && few_digits(&essence)).then_some(essence)
 }
 
 /// Directives with plain arguments.
@@ -53,11 +79,6 @@ fn is_cache_control(text: &str) -> bool {
 /// Language tags.
 fn is_language_list(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b',' | b' ')) && few_digits(text)
-}
-
-/// Whole seconds, at most six digits; ACP knows no other form (rfc.agentic_checkout §6.4).
-fn is_seconds(text: &str) -> bool {
-    (1..=6).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Fewer digits in all than the shortest card number has.
@@ -115,10 +136,58 @@ mod tests {
         }
     }
 
+    fn told(retry_after: &str, date: Option<&str>) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_str(retry_after).unwrap());
+        if let Some(date) = date {
+            headers.insert(DATE, HeaderValue::from_str(date).unwrap());
+        }
+        allowed(&headers).get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_whichever_form_it_comes_in() {
+        let date = Some("Wed, 21 Oct 2026 07:28:00 GMT");
+        for (value, seconds) in [
+            ("0", "0"),
+            ("0030", "30"),
+            ("999999", "999999"),
+            ("1000000", "999999"),
+            ("4242424242424242", "999999"),
+            ("99999999999999999999999", "999999"),
+            ("Wed, 21 Oct 2026 07:28:45 GMT", "45"),
+            ("Wednesday, 21-Oct-26 07:29:00 GMT", "60"),
+            ("Wed Oct 21 07:28:01 2026", "1"),
+            ("Wed, 21 Oct 2026 07:27:00 GMT", "0"),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", "999999"),
+        ] {
+            assert_eq!(told(value, date).as_deref(), Some(seconds), "{value}");
+        }
+        assert_eq!(told("Wed, 21 Oct 2026 07:28:45 GMT", None).as_deref(), Some("30"));
+        for value in
+            ["", "-1", "+7", "1.5", "7s", "soon", "Wed, 21 Oct 2026 07:28:45", "2026-10-21T07:28:45Z"]
+        {
+            assert_eq!(told(value, date), None, "{value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_instant_is_read_as_an_independent_writer_writes_it(
+            seconds in 0i64..253_402_300_000, wait in 0i64..2_000_000
+        ) {
+            let written = |seconds| {
+                let instant = jiff::Timestamp::from_second(seconds).unwrap();
+                jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&instant).unwrap()
+            };
+            let latest = seconds.min(253_402_207_200 - 2_000_000);
+            let expected = wait.min(999_999).to_string();
+            proptest::prop_assert_eq!(told(&written(latest + wait), Some(&written(latest))), Some(expected));
+        }
+    }
+
     #[test]
     fn a_value_that_could_carry_more_is_dropped() {
-        assert!(!passed("retry-after", "4242424242424242"));
-        assert!(!passed("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"));
         assert!(!passed("cache-control", "a=424242424,b=2424242"));
         assert!(!passed("cache-control", "private=\"x\""));
         assert!(!passed("content-language", "4242 4242 4242 4242"));

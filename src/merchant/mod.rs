@@ -16,6 +16,7 @@ mod frames;
 mod gate;
 pub mod grant;
 mod http2;
+mod invalid;
 mod inward;
 mod names;
 mod outbound;
@@ -30,21 +31,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use address::is_public;
-pub use answer::{Passed, relay};
+pub use answer::{NotPassed, Passed, relay};
 pub use countersign::{Countersigner, LABEL};
 pub use exchange::{Answer, Exchange, Lost, NotSent};
 pub use forward::AddresseeError;
+pub use invalid::InvalidAnswer;
 pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
 pub use outcome::{
-    CompleteReading, InvalidAnswer, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants,
-    read_complete, read_session, read_shown, told_code,
+    CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, read_complete,
+    read_session, read_shown, told_code,
 };
 pub use tls::TlsSetupError;
 
 use client::MerchantClient;
 use dial::Connector;
 use forward::Addressee;
-use tls::TlsSetup;
 
 use crate::domain::clock::Deadline;
 use crate::domain::id::MerchantId;
@@ -104,6 +105,16 @@ pub enum SetupReason {
 }
 
 impl Merchants {
+    /// Whether an entry can be used: what [`Self::new`] would refuse.
+    ///
+    /// # Errors
+    /// What about it cannot.
+    pub fn try_out(merchant: &Merchant) -> Result<(), SetupReason> {
+        Addressee::new(merchant)?;
+        tls::client_config(&merchant.endpoint)?;
+        Ok(())
+    }
+
     /// Makes a pool a merchant. Reads the certificate files their entries name; connects nowhere.
     ///
     /// # Errors
@@ -113,11 +124,10 @@ impl Merchants {
         countersigner: Arc<Countersigner>,
         settings: &Settings,
     ) -> Result<Self, Vec<SetupError>> {
-        let mut tls = TlsSetup::default();
         let mut pools = HashMap::new();
         let mut errors = Vec::new();
         for merchant in registry.merchants() {
-            match Pool::new(merchant, &mut tls, settings) {
+            match Pool::new(merchant, settings) {
                 Ok(pool) => {
                     pools.insert(merchant.id.clone(), pool);
                 }
@@ -146,10 +156,10 @@ impl Merchants {
 }
 
 impl Pool {
-    fn new(merchant: &Merchant, tls: &mut TlsSetup, settings: &Settings) -> Result<Self, SetupReason> {
+    fn new(merchant: &Merchant, settings: &Settings) -> Result<Self, SetupReason> {
         let endpoint = &merchant.endpoint;
         let addressee = Addressee::new(merchant)?;
-        let config = tls.client_config(endpoint)?;
+        let config = tls::client_config(endpoint)?;
         let connector = Connector::new(config, endpoint.allow_private_addresses, merchant.deadlines.connect);
         let client =
             MerchantClient::new(connector, endpoint, merchant.deadlines, merchant.idempotency, settings);

@@ -23,32 +23,6 @@ pub struct CompleteReading {
     pub session: Option<SessionView>,
 }
 
-/// What of a merchant's answer cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvalidAnswer {
-    /// Its status is one that what stands in front of a merchant answers by itself, and its body is no
-    /// error of a merchant's.
-    NotTheMerchants,
-    /// It shows no session, or not the one that was asked for.
-    NoSession,
-}
-
-impl InvalidAnswer {
-    /// What the agent is told.
-    pub const fn message(self) -> &'static str {
-        match self {
-            Self::NotTheMerchants => {
-                "What stands in front of the merchant answered in its place; repeat the request with the \
-                 same Idempotency-Key."
-            }
-            Self::NoSession => {
-                "The merchant's answer shows no such session; repeat the request with the same \
-                 Idempotency-Key."
-            }
-        }
-    }
-}
-
 /// Whether somebody may have answered in the merchant's place: 421 says so (RFC 9110 §15.5.20), and
 /// proxies and servers answer some statuses by themselves, with a page of theirs for a body.
 pub fn is_not_the_merchants(answer: &Answer) -> bool {

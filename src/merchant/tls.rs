@@ -2,7 +2,7 @@
 //! files, once, at start.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -31,55 +31,45 @@ pub enum TlsSetupError {
     Protocol,
 }
 
-/// Makes TLS configurations; the system's authorities are read once, and only when needed.
-#[derive(Default)]
-pub struct TlsSetup {
-    system: Option<Arc<RootCertStore>>,
+/// The system's authorities: read once, and only when needed.
+static SYSTEM: OnceLock<Option<Arc<RootCertStore>>> = OnceLock::new();
+
+/// The configuration of one merchant: certificates verified, TLS 1.3, 1.2 only where its entry
+/// allows it.
+///
+/// # Errors
+/// [`TlsSetupError`] names which file.
+pub fn client_config(endpoint: &MerchantEndpoint) -> Result<ClientConfig, TlsSetupError> {
+    let roots = match &endpoint.ca_file {
+        Some(path) => Arc::new(read_authorities(path)?),
+        // A plain http endpoint never meets a certificate.
+        None if endpoint.base_url.scheme() == Some(&http::uri::Scheme::HTTP) => {
+            Arc::new(RootCertStore::empty())
+        }
+        None => system_authorities()?,
+    };
+    let versions = if endpoint.allow_tls12 { TLS12_TOO } else { TLS13_ONLY };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|_| TlsSetupError::Protocol)?
+        .with_root_certificates(roots);
+    let Some((chain, key)) = &endpoint.client_certificate else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain = read_certificates(chain).ok_or(TlsSetupError::ClientCertificate)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|_| TlsSetupError::ClientCertificate)?;
+    builder.with_client_auth_cert(chain, key).map_err(|_| TlsSetupError::ClientCertificate)
 }
 
-impl TlsSetup {
-    /// The configuration of one merchant: certificates verified, TLS 1.3, 1.2 only where its entry
-    /// allows it.
-    ///
-    /// # Errors
-    /// [`TlsSetupError`] names which file.
-    pub fn client_config(&mut self, endpoint: &MerchantEndpoint) -> Result<ClientConfig, TlsSetupError> {
-        let roots = match &endpoint.ca_file {
-            Some(path) => Arc::new(read_authorities(path)?),
-            // A plain http endpoint never meets a certificate.
-            None if endpoint.base_url.scheme() == Some(&http::uri::Scheme::HTTP) => {
-                Arc::new(RootCertStore::empty())
-            }
-            None => self.system_authorities()?,
-        };
-        let versions = if endpoint.allow_tls12 { TLS12_TOO } else { TLS13_ONLY };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .map_err(|_| TlsSetupError::Protocol)?
-            .with_root_certificates(roots);
-        let Some((chain, key)) = &endpoint.client_certificate else {
-            return Ok(builder.with_no_client_auth());
-        };
-        let chain = read_certificates(chain).ok_or(TlsSetupError::ClientCertificate)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|_| TlsSetupError::ClientCertificate)?;
-        builder.with_client_auth_cert(chain, key).map_err(|_| TlsSetupError::ClientCertificate)
-    }
-
-    fn system_authorities(&mut self) -> Result<Arc<RootCertStore>, TlsSetupError> {
-        if let Some(roots) = &self.system {
-            return Ok(Arc::clone(roots));
-        }
+fn system_authorities() -> Result<Arc<RootCertStore>, TlsSetupError> {
+    let read = || {
         let mut roots = RootCertStore::empty();
         // One unreadable certificate among the system's does not spoil the others.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(TlsSetupError::SystemAuthorities);
-        }
-        let roots = Arc::new(roots);
-        self.system = Some(Arc::clone(&roots));
-        Ok(roots)
-    }
+        (!roots.is_empty()).then(|| Arc::new(roots))
+    };
+    SYSTEM.get_or_init(read).clone().ok_or(TlsSetupError::SystemAuthorities)
 }
 
 fn read_authorities(path: &Path) -> Result<RootCertStore, TlsSetupError> {

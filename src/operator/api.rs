@@ -97,7 +97,13 @@ impl Api {
         presented.and_then(|credential| self.operators.by_credential(credential.expose())).ok_or_else(|| {
             let observer = &self.gateway.observer;
             observer.metrics().refused("operator_unauthorized");
-            observer.log().event(Level::Warn, "operator_refused", &[("peer", Value::Address(peer.ip()))]);
+            let mut fields = vec![("peer", Value::Address(peer.ip()))];
+            if presented.is_some_and(|credential| self.operators.with_line_end(credential.expose()).is_some())
+            {
+                // The digest that is configured is not of the credential alone.
+                fields.push(("line_end", Value::Flag(true)));
+            }
+            observer.log().event(Level::Warn, "operator_refused", &fields);
             Refused { allow: None, problem: Box::new(Problem::unauthorized()) }
         })
     }
@@ -273,13 +279,14 @@ fn route(head: &http::request::Parts) -> Result<Route, Refused> {
 fn claim_query(text: &str) -> Result<ClaimQuery, Refused> {
     let [default, most] = CLAIMS;
     let mut query = ClaimQuery { merchant: None, under_way: false, limit: default };
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let read = match name {
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        let read = match name.as_ref() {
             "limit" => {
-                value.parse().ok().filter(|limit| (1..=most).contains(limit)).map(|limit| query.limit = limit)
+                let limit = Some(&value).filter(|value| !value.starts_with('+'));
+                let limit = limit.and_then(|value| value.parse().ok());
+                limit.filter(|limit| (1..=most).contains(limit)).map(|limit| query.limit = limit)
             }
-            "merchant" => MerchantId::parse(value).map(|merchant| query.merchant = Some(merchant)),
+            "merchant" => MerchantId::parse(&value).map(|merchant| query.merchant = Some(merchant)),
             "all" => value.parse().ok().map(|all| query.under_way = all),
             _ => None,
         };

@@ -22,6 +22,10 @@ pub use operator::{Operator, Operators};
 use crate::crypto::digest::{Sha256, sha256};
 use crate::domain::id::{AgentId, MerchantId};
 
+fn digests_with_line_end(credential: &str) -> [Sha256; 2] {
+    ["\n", "\r\n"].map(|end| sha256(&[credential.as_bytes(), end.as_bytes()]))
+}
+
 /// The agents and merchants of one configuration.
 pub struct Registry {
     agents: HashMap<AgentId, Arc<Agent>>,
@@ -118,6 +122,16 @@ impl Registry {
         self.merchants().flat_map(|merchant| &merchant.redeemers).flat_map(|redeemer| match &redeemer.proof {
             RedeemerProof::Networks(networks) => networks.clone(),
             RedeemerProof::Keys(_) | RedeemerProof::Certificates(_) => Vec::new(),
+        })
+    }
+
+    /// Whose configured digest is that of this credential and a line end, as `echo` makes it: what nobody can
+    /// present.
+    pub fn with_line_end(&self, credential: &str) -> Option<&str> {
+        digests_with_line_end(credential).into_iter().find_map(|digest| {
+            let agent = self.agent_of_credential.get(&digest).map(AgentId::as_str);
+            let redeemer = || self.redeemer_of_credential.get(&digest)?.first().map(|(id, _)| id.as_str());
+            agent.or_else(redeemer)
         })
     }
 

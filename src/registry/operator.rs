@@ -2,6 +2,7 @@
 
 use subtle::ConstantTimeEq;
 
+use super::digests_with_line_end;
 use crate::crypto::digest::{Sha256, sha256};
 
 /// An operator and the digests of its credentials.
@@ -31,7 +32,15 @@ impl Operators {
     /// The operator that presents this bearer credential. Only digests are compared, each whole and
     /// all of them, so that the time taken tells nothing.
     pub fn by_credential(&self, credential: &str) -> Option<&Operator> {
-        let presented = sha256(&[credential.as_bytes()]);
+        self.by_digest(sha256(&[credential.as_bytes()]))
+    }
+
+    /// The operator whose configured digest is that of this credential and a line end.
+    pub fn with_line_end(&self, credential: &str) -> Option<&Operator> {
+        digests_with_line_end(credential).into_iter().find_map(|digest| self.by_digest(digest))
+    }
+
+    fn by_digest(&self, presented: Sha256) -> Option<&Operator> {
         let mut found = None;
         for operator in &self.0 {
             for known in &operator.credentials {

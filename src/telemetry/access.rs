@@ -55,6 +55,7 @@ impl Observer {
             client: Duration::ZERO,
             upstream: None,
             merchant_refusal: None,
+            merchant_fault: None,
             bytes_in: 0,
             bytes_out: 0,
             _under_way: self.0.metrics.request_under_way(),
@@ -98,6 +99,7 @@ pub struct Observation {
     client: Duration,
     upstream: Option<Duration>,
     merchant_refusal: Option<MerchantRefusal>,
+    merchant_fault: Option<&'static str>,
     bytes_in: u64,
     bytes_out: u64,
     _under_way: Gauged,
@@ -145,6 +147,11 @@ impl Observation {
         self.merchant_refusal = Some(refusal);
     }
 
+    /// What of the merchant's answer was no use: in a word of our own.
+    pub fn merchant_fault(&mut self, fault: Option<&'static str>) {
+        self.merchant_fault = fault;
+    }
+
     /// What was decided, in a word of our own.
     pub fn decision(&mut self, decision: &'static str) {
         self.decision = Some(decision);
@@ -182,6 +189,7 @@ impl Drop for Observation {
             merchant_status: self.merchant_refusal.as_ref().and_then(|refusal| refusal.status),
             merchant_cause: self.merchant_refusal.as_ref().and_then(|refusal| refusal.cause),
             merchant_code: self.merchant_refusal.take().and_then(|refusal| refusal.code),
+            merchant_fault: self.merchant_fault,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
         });

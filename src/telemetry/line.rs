@@ -167,6 +167,9 @@ pub struct AccessRecord {
     /// The code in it, if it may be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_code: Option<Identifier>,
+    /// What of the merchant's answer is no use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merchant_fault: Option<&'static str>,
     /// Length of the request's body.
     pub bytes_in: u64,
     /// Length of the answer's body.

@@ -13,6 +13,7 @@ use prometheus::{Histogram, IntCounter};
 
 use super::instrument::{Ages, Counters, Durations, Gauges, Workshop};
 pub use super::instrument::{Definition, MetricKind, MetricsError};
+use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 
 /// Merchants are told apart by label while at most this many are configured.
@@ -61,6 +62,7 @@ pub struct Metrics {
     proxy_errors: Counters<1>,
     requests_under_way: prometheus::IntGauge,
     log_lines_dropped: IntCounter,
+    certificate_expiry: Gauges<2>,
     // Handles resolved once, so that a request looks up no label: see `request`.
     routes: ArcSwap<HashMap<&'static str, Arc<RouteHandles>>>,
     merchants: ArcSwap<HashMap<MerchantId, Arc<MerchantHandles>>>,
@@ -114,6 +116,7 @@ impl Metrics {
         let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
         let log_lines_dropped = w.counters("log_lines_dropped_total", [], "Log lines lost because the log could not be written fast enough.")?.at([]);
+        let certificate_expiry = w.gauges("certificate_expiry_timestamp_seconds", ["use", "merchant"], "When the certificate that a `listener`, or a `client` towards a merchant, shows ends, in Unix seconds; the first to end where merchants are not told apart.")?;
         let build_info = w.gauges("build_info", ["version"], "Always 1; the version is the label.")?;
         build_info.set([env!("CARGO_PKG_VERSION")], 1);
         let any_merchant = ArcSwap::from_pointee(merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT));
@@ -124,7 +127,7 @@ impl Metrics {
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
-            requests_under_way, log_lines_dropped,
+            requests_under_way, log_lines_dropped, certificate_expiry,
             routes: ArcSwap::default(),
             merchants: ArcSwap::default(),
             any_merchant,
@@ -144,6 +147,19 @@ impl Metrics {
         let map = told_apart.iter().map(|id| ((*id).clone(), Arc::new(handles(id.as_str())))).collect();
         self.any_merchant.store(Arc::new(handles(ANY_MERCHANT)));
         self.merchants.store(Arc::new(map));
+    }
+
+    /// Until when a certificate of ours is good: the listener's, or what is shown to a merchant.
+    pub fn certificate_ends(&self, merchant: Option<&MerchantId>, ends: Timestamp) {
+        let told_apart = |id: &&MerchantId| self.merchants.load().contains_key(*id);
+        let labels = match merchant {
+            None => ["listener", ""],
+            Some(id) => ["client", Some(id).filter(told_apart).map_or(ANY_MERCHANT, MerchantId::as_str)],
+        };
+        let gauge = self.certificate_expiry.at(labels);
+        let ends = ends.unix_seconds();
+        let first = if gauge.get() == 0 { ends } else { gauge.get().min(ends) };
+        gauge.set(first);
     }
 
     /// A request was answered with `status`, or the client left before (`None`). `gateway` is our

@@ -7,6 +7,8 @@ mod alarms;
 mod at_work;
 /// Answers of others, or about something else.
 mod elsewhere;
+/// What is told of answers that are no use.
+mod faults;
 /// At a merchant that ignores keys and charges whatever is sent.
 mod keyless;
 /// At a merchant that honours keys.

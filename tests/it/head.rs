@@ -17,6 +17,8 @@ mod limits;
 mod operators;
 /// What anyone may read.
 mod published;
+/// Values that other standards define.
+mod standards;
 /// `API-Version`, and a purchase in each of them.
 mod versions;
 

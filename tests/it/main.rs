@@ -26,6 +26,8 @@ mod wire;
 
 /// Malformed, oversized and hostile requests.
 mod bad_requests;
+/// What `check` finds, and `serve` refuses.
+mod checks;
 /// Clocks that are set while money moves.
 mod clocks;
 /// `kill -9` and what is found afterwards.

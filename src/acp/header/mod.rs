@@ -1,6 +1,7 @@
 //! The request head as typed values. A header that means two things to two readers is an attack,
 //! so those that decide who, what and how often may stand only once.
 
+pub mod media_type;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,8 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
+
+use media_type::MediaType;
 
 use super::version::Version;
 
@@ -215,7 +218,8 @@ pub fn accept_language(headers: &HeaderMap) -> Option<HeaderValue> {
     if joined.is_empty() { None } else { HeaderValue::from_str(&joined).ok() }
 }
 
-/// What the body is declared as: `application/json`, at most with `charset=utf-8`.
+/// What the body is declared as: `application/json`, in UTF-8 if it says in what. JSON has no parameters
+/// of its own (RFC 8259 §11), so others say nothing.
 ///
 /// # Errors
 /// [`HeaderError::UnsupportedMediaType`] for anything else.
@@ -223,15 +227,9 @@ pub fn content_type(headers: &HeaderMap) -> Result<ContentType, HeaderError> {
     let value =
         single(headers, &CONTENT_TYPE, "Content-Type").map_err(|_| HeaderError::UnsupportedMediaType)?;
     let Some(value) = value else { return Ok(ContentType::Absent) };
-    let text = value.to_str().map_err(|_| HeaderError::UnsupportedMediaType)?;
-    let mut parts = text.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
-    let is_utf8 = |parameter: &str| {
-        parameter.split_once('=').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        })
-    };
-    if is_json && parts.next().is_none_or(is_utf8) && parts.next().is_none() {
+    let media_type = MediaType::parse(value.as_bytes()).ok_or(HeaderError::UnsupportedMediaType)?;
+    let in_utf8 = media_type.values("charset").all(|charset| charset.eq_ignore_ascii_case(b"utf-8"));
+    if media_type.is("application/json") && in_utf8 {
         Ok(ContentType::Json)
     } else {
         Err(HeaderError::UnsupportedMediaType)

@@ -69,15 +69,27 @@ fn an_unusable_request_id_is_as_good_as_absent() {
 #[test]
 fn only_plain_utf8_json_is_a_body() {
     let of = |value: &str| content_type(&head(&[("content-type", value)]));
-    for good in ["application/json", "Application/JSON;charset=\"utf-8\"", "application/json ; charset=utf-8"]
-    {
+    for good in [
+        "application/json",
+        "Application/JSON;charset=\"utf-8\"",
+        "application/json ; charset=utf-8",
+        "application/json; q=1",
+        "application/json; profile=\"https://a.example/;charset=latin1\"",
+        "application/json; charset=\"UTF\\-8\"; q=1",
+        "application/json;",
+    ] {
         assert_eq!(of(good), Ok(ContentType::Json), "{good}");
     }
     for bad in [
         "text/json",
         "application/json; charset=latin1",
-        "application/json; q=1",
-        "application/json;",
+        "application/json; charset=\"utf-8",
+        "application/json; charset=utf-8\"",
+        "application/json; charset",
+        "application/json; charset=",
+        "application/json; q=1; charset=utf-16",
+        "application/json; charset=utf-8; charset=latin1",
+        "application/json, application/json",
         "application/jsonx",
         "",
     ] {

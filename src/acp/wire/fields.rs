@@ -1,11 +1,12 @@
 //! Members of an object as the schema wants them, each refusal naming its place. Unknown members are
-//! refused and never named: a member's name is the caller's bytes too.
+//! refused, and named where the name may be told: a member's name is the caller's bytes too.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::WireError;
 use super::json::{Object, Text, Value};
+use super::{Found, WireError};
+use crate::domain::told::tellable;
 
 /// The longest text for which the schema sets no bound, in characters: what is kept is bounded.
 pub const LONGEST_TEXT: usize = 512;
@@ -29,14 +30,42 @@ impl<'a> Fields<'a> {
         path: impl Into<Cow<'static, str>>,
         known: &[&str],
     ) -> Result<Self, WireError> {
+        let fields = Self::open_any(value, path)?;
+        let unknown = fields.unknown(known).next();
+        unknown.map_or(Ok(fields), Err)
+    }
+
+    /// As [`Self::open`], to go on when members are unknown.
+    pub(super) fn open_finding(
+        value: Value<'a>,
+        path: impl Into<Cow<'static, str>>,
+        known: &[&str],
+        found: &mut Found,
+    ) -> Option<Self> {
+        let fields = found.take(Self::open_any(value, path))?;
+        fields.unknown(known).for_each(|error| found.add(error));
+        Some(fields)
+    }
+
+    fn open_any(value: Value<'a>, path: impl Into<Cow<'static, str>>) -> Result<Self, WireError> {
         let path = path.into();
-        let Some(object) = value.object() else {
-            return Err(WireError::structural("This must be an object without repeated members.", path));
-        };
-        if object.members().any(|(name, _)| !known.contains(&name)) {
-            return Err(WireError::structural("This object has a member that is not defined for it.", path));
+        match value.object() {
+            Some(object) => Ok(Self { object, path }),
+            None => Err(WireError::structural("This must be an object without repeated members.", path)),
         }
-        Ok(Self { object, path })
+    }
+
+    fn unknown(&self, known: &[&str]) -> impl Iterator<Item = WireError> {
+        let unknown = self.object.members().filter(|(name, _)| !known.contains(name));
+        unknown.map(|(name, _)| {
+            let message = match tellable(name) {
+                Some(name) => {
+                    Cow::Owned(format!("This object has a member that is not defined for it: {name}."))
+                }
+                None => Cow::Borrowed("This object has a member that is not defined for it."),
+            };
+            WireError::structural(message, self.path.clone())
+        })
     }
 
     /// The JSONPath of a member.
@@ -68,15 +97,25 @@ impl<'a> Fields<'a> {
             return Err(WireError::structural("This must be a string.", self.at(name)));
         };
         if text.as_str().chars().count() > longest {
-            return Err(WireError::structural("This is too long.", self.at(name)));
+            let message = format!("This is too long: at most {longest} characters.");
+            return Err(WireError::structural(message, self.at(name)));
         }
         Ok(Some(text))
     }
 
+    /// An integer that must be there.
+    pub fn integer(&self, name: &'static str) -> Result<i64, WireError> {
+        let integer = self.required(name)?.integer();
+        integer.ok_or_else(|| WireError::structural("This must be an integer.", self.at(name)))
+    }
+
     /// One of a closed list of words that must be there.
     pub fn word<T: Copy>(&self, name: &'static str, words: &[(&str, T)]) -> Result<T, WireError> {
-        word(self.required(name)?, words)
-            .ok_or_else(|| WireError::structural("This is not one of the defined values.", self.at(name)))
+        word(self.required(name)?, words).ok_or_else(|| {
+            let defined: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let message = format!("This is not one of the defined values: {}.", defined.join(", "));
+            WireError::structural(message, self.at(name))
+        })
     }
 
     /// A map from strings to strings that must be there, of at most [`MOST_PAIRS`] and

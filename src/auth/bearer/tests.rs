@@ -167,7 +167,10 @@ fn a_signature_proves_a_provider_at_each_merchant_that_names_its_key() {
     headers.insert(CONTENT_DIGEST, content_digest::make(b"{}"));
     headers.insert("idempotency-key", HeaderValue::from_static("k"));
     let unsigned = proven(&registry, &evidence("192.0.2.7", None, &headers));
-    assert_eq!(unsigned, Err(RedeemerError::Signature(SignatureError::Required)));
+    assert_eq!(
+        unsigned,
+        Err(RedeemerError::Signature(crate::auth::signature::SignatureError::Required.into()))
+    );
     let components = ["@method", "@authority", "@path", "content-digest", "idempotency-key"]
         .map(|name| Component::parse(name).unwrap());
     let signed = Signing {

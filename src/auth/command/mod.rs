@@ -20,7 +20,7 @@ pub use sign::{SignArgs, sign};
 pub use verify::{VerifyArgs, verify};
 
 use super::http_signature::HttpSignatureError;
-use super::signature::{Scheme, SignatureError};
+use super::signature::{Scheme, SignatureRefusal};
 use crate::crypto::random::RandomUnavailable;
 use crate::registry::{AcpVariant, BodyForm, Encoding, SignedParts, TimestampForm};
 
@@ -48,7 +48,7 @@ pub enum CommandError {
     Request(&'static str),
     /// A request that cannot be signed so.
     #[error(transparent)]
-    Signature(#[from] SignatureError),
+    Signature(#[from] SignatureRefusal),
     /// A request that cannot be signed so.
     #[error(transparent)]
     HttpSignature(#[from] HttpSignatureError),

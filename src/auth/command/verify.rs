@@ -70,7 +70,7 @@ pub fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<
     };
     let material = read_checking_key(&args.key, args.secret_encoding)?;
     let verdict = match Presented::by(request.message.headers) {
-        Presented::Nothing => Err(SignatureError::Required),
+        Presented::Nothing => Err(SignatureError::Required.into()),
         Presented::Rfc9421 => {
             let key = AgentKey { id: explain_rfc9421(&request, out)?, material };
             let coverage = if args.not_money { Coverage::Request } else { Coverage::Money };

@@ -48,7 +48,7 @@ impl Component {
             "@request-target" => Ok(Self::RequestTarget),
             "@path" => Ok(Self::Path),
             "@query" => Ok(Self::Query),
-            derived if derived.starts_with('@') => Err(Error::UnsupportedComponent),
+            derived if derived.starts_with('@') => Err(Error::UnsupportedComponent(unsupported(derived))),
             field => {
                 HeaderName::from_lowercase(field.as_bytes()).map(Self::Field).map_err(|_| Error::Malformed)
             }
@@ -63,7 +63,13 @@ impl Component {
             (Self::Field(field), [("key", Bare::String(key))]) => {
                 Ok(Self::Member { field, key: key.clone().into_owned() })
             }
-            _ => Err(Error::UnsupportedComponent),
+            (_, parameters) => {
+                let other = parameters.iter().find(|(name, _)| *name != "key").or(parameters.first());
+                let name = other.map(|(name, _)| *name);
+                let known = [";sf", ";bs", ";key", ";req", ";tr", ";name"];
+                let known = known.into_iter().find(|known| known.strip_prefix(';') == name);
+                Err(Error::UnsupportedComponent(known.unwrap_or("a parameter of a component")))
+            }
         }
     }
 
@@ -89,6 +95,12 @@ impl Component {
             write_string(key, out);
         }
     }
+}
+
+/// What may be said of a derived component that is not supported: a name that a standard gives it.
+fn unsupported(derived: &str) -> &'static str {
+    let known = ["@query-param", "@status", "@signature-params"];
+    known.into_iter().find(|known| *known == derived).unwrap_or("a derived component")
 }
 
 /// Appends a structured-field string (RFC 8941 §4.1.6); the text is visible ASCII.

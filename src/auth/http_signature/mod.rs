@@ -50,9 +50,9 @@ pub enum HttpSignatureError {
     /// A label, component or parameter stands twice (RFC 9421 §2.5).
     #[error("a label, component or parameter is repeated")]
     Repeated,
-    /// A component, or a parameter of one, that is not supported.
-    #[error("a covered component is not supported")]
-    UnsupportedComponent,
+    /// A component, or a parameter of one, that is not supported: which, in words of our own.
+    #[error("{0} is not supported")]
+    UnsupportedComponent(&'static str),
     /// A covered component that the message does not have (RFC 9421 §2.5).
     #[error("a covered component is not in the message")]
     MissingComponent,

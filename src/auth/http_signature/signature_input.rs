@@ -170,20 +170,23 @@ mod tests {
 
     #[test]
     fn components_that_are_not_supported_are_refused_by_name() {
-        for component in [
-            r#""date";sf"#,
-            r#""date";bs"#,
-            r#""date";req"#,
-            r#""date";tr"#,
-            r#""date";key=x"#,
-            r#""date";key="x";req"#,
-            r#""@method";req"#,
-            r#""@query-param";name="q""#,
-            r#""@status""#,
-            r#""@signature-params""#,
+        for (component, named) in [
+            (r#""date";sf"#, ";sf"),
+            (r#""date";bs"#, ";bs"),
+            (r#""date";req"#, ";req"),
+            (r#""date";tr"#, ";tr"),
+            (r#""date";key=x"#, ";key"),
+            (r#""date";key="x";req"#, ";req"),
+            (r#""date";x4242"#, "a parameter of a component"),
+            (r#""@method";req"#, ";req"),
+            (r#""@query-param";name="q""#, "@query-param"),
+            (r#""@status""#, "@status"),
+            (r#""@signature-params""#, "@signature-params"),
+            (r#""@4242""#, "a derived component"),
         ] {
             let input = format!("a=({component})");
-            assert_eq!(received(&headers(&input, "a=:AQI=:")), Err(Error::UnsupportedComponent), "{input}");
+            let refused = received(&headers(&input, "a=:AQI=:"));
+            assert_eq!(refused, Err(Error::UnsupportedComponent(named)), "{input}");
         }
     }
 

@@ -14,7 +14,8 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE_NO_PAD};
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
-use super::{Proof, SignatureError, SignedRequest, WINDOW};
+use super::rfc9421::not_verified;
+use super::{Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
 use crate::acp::canonical::canonicalize;
 use crate::acp::header::{SIGNATURE, TIMESTAMP};
 use crate::auth::replay::ReplayCheck;
@@ -41,10 +42,10 @@ pub(super) fn verify_allowed(
     agent: &Agent,
     request: &SignedRequest<'_>,
     now: Timestamp,
-) -> Result<Option<Proof>, SignatureError> {
+) -> Result<Option<Proof>, SignatureRefusal> {
     let allowed = |profile| agent.signature.profiles.contains(&profile);
     let verify = |scheme| verify(scheme, agent.id.as_str(), &agent.keys, request, now);
-    let mut refusal = SignatureError::ProfileNotAllowed;
+    let mut refusal = not_allowed(agent);
     if allowed(Profile::AcpBound) {
         match verify(Scheme::Bound) {
             Ok(proof) => return Ok(Some(proof)),
@@ -58,6 +59,12 @@ pub(super) fn verify_allowed(
     Ok(Some(proof).filter(|_| !request.body.is_empty()))
 }
 
+/// The signature is of another profile than the agent's.
+pub(super) fn not_allowed(agent: &Agent) -> SignatureRefusal {
+    let names: Vec<_> = agent.signature.profiles.iter().map(|profile| profile.as_str()).collect();
+    SignatureRefusal::by(SignatureError::ProfileNotAllowed, format!("accepted are {}", names.join(", ")))
+}
+
 /// Verifies the request's signature by one of `owner`'s keys.
 pub(in crate::auth) fn verify(
     scheme: Scheme,
@@ -65,18 +72,30 @@ pub(in crate::auth) fn verify(
     keys: &[AgentKey],
     request: &SignedRequest<'_>,
     now: Timestamp,
-) -> Result<Proof, SignatureError> {
+) -> Result<Proof, SignatureRefusal> {
     let variant = scheme.variant();
     let signature = header(request, &SIGNATURE)?.ok_or(SignatureError::Required)?;
-    let timestamp = header(request, &TIMESTAMP)?.ok_or(SignatureError::ParameterMissing)?;
-    let signature = decode(variant.encoding, signature).ok_or(SignatureError::Malformed)?;
-    let made = instant(variant.timestamp, timestamp).ok_or(SignatureError::Malformed)?;
+    let timestamp = header(request, &TIMESTAMP)?
+        .ok_or_else(|| SignatureRefusal::by(SignatureError::ParameterMissing, "the Timestamp header"))?;
+    let signature =
+        decode(variant.encoding, signature).ok_or_else(|| malformed(not_encoded(variant.encoding)))?;
+    let made =
+        instant(variant.timestamp, timestamp).ok_or_else(|| malformed(not_an_instant(variant.timestamp)))?;
     if now.distance(made) > WINDOW {
-        return Err(SignatureError::OutsideWindow);
+        return Err(SignatureRefusal::outside_window(made, now, WINDOW));
     }
     let bytes = scheme.signed_bytes(request, timestamp)?;
     let key = keys.iter().take(MAX_KEYS_TRIED).find(|key| holds(key, &bytes, &signature));
-    let key = key.ok_or(SignatureError::Invalid)?;
+    let public = keys.iter().filter_map(|key| match &key.material {
+        KeyMaterial::Public(public) => Some(public),
+        KeyMaterial::Shared(_) => None,
+    });
+    let key =
+        key.ok_or_else(|| match keys.iter().any(|key| matches!(key.material, KeyMaterial::Shared(_))) {
+            // The length tells nothing where a shared secret might have made it.
+            true => SignatureError::Invalid.into(),
+            false => not_verified(public, &signature),
+        })?;
     // Neither scheme covers the authority, and `acp` not even the path.
     let replay = request.money_route.then(|| ReplayCheck::new(owner, &key.id, &bytes, made, WINDOW));
     Ok(Proof::Signed { key: key.id.clone(), profile: scheme.profile(), replay })
@@ -124,13 +143,14 @@ impl Scheme {
         self,
         request: &SignedRequest<'_>,
         timestamp: &str,
-    ) -> Result<Vec<u8>, SignatureError> {
+    ) -> Result<Vec<u8>, SignatureRefusal> {
         let timestamp = timestamp.as_bytes();
         let (method, path) = (request.message.method.as_bytes(), request.message.path.as_bytes());
         let Self::Acp(variant) = self else {
             let key = request.idempotency_key.unwrap_or("");
             if key.contains('.') {
-                return Err(SignatureError::Ambiguous);
+                let culprit = "it has a full stop";
+                return Err(SignatureRefusal::by(SignatureError::Ambiguous, culprit));
             }
             let body = body(BodyForm::Canonical, request.body)?;
             return Ok([timestamp, method, path, key.as_bytes(), &body].join(&b'.'));
@@ -153,24 +173,49 @@ pub(in crate::auth) fn encode(encoding: Encoding, signature: &[u8]) -> String {
     }
 }
 
-fn body(form: BodyForm, body: &[u8]) -> Result<Cow<'_, [u8]>, SignatureError> {
+fn body(form: BodyForm, body: &[u8]) -> Result<Cow<'_, [u8]>, SignatureRefusal> {
     if form == BodyForm::Raw || body.is_empty() {
         return Ok(Cow::Borrowed(body));
     }
     let mut canonical = Vec::with_capacity(body.len());
-    canonicalize(body, &mut canonical).map_err(|_| SignatureError::BodyNotCanonical)?;
+    canonicalize(body, &mut canonical)
+        .map_err(|error| SignatureRefusal::by(SignatureError::BodyNotCanonical, error.to_string()))?;
     Ok(Cow::Owned(canonical))
 }
 
 fn header<'a>(
     request: &SignedRequest<'a>,
     name: &http::HeaderName,
-) -> Result<Option<&'a str>, SignatureError> {
+) -> Result<Option<&'a str>, SignatureRefusal> {
     let mut lines = request.message.headers.get_all(name).iter();
     let (first, second) = (lines.next(), lines.next());
-    let text = first.map(|line| line.to_str().map_err(|_| SignatureError::Malformed)).transpose()?;
+    let not_text = || malformed("Signature or Timestamp is not visible ASCII");
+    let text = first.map(|line| line.to_str().map_err(|_| not_text())).transpose()?;
     let too_long = text.is_some_and(|text| text.len() > MAX_HEADER_BYTES);
-    if second.is_some() || too_long { Err(SignatureError::Malformed) } else { Ok(text) }
+    match (second.is_some(), too_long) {
+        (true, _) => Err(malformed("Signature and Timestamp may each stand only once")),
+        (false, true) => Err(malformed("Signature or Timestamp is too long")),
+        (false, false) => Ok(text),
+    }
+}
+
+fn malformed(culprit: &'static str) -> SignatureRefusal {
+    SignatureRefusal::by(SignatureError::Malformed, culprit)
+}
+
+const fn not_encoded(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Base64 => "Signature is not base64 with padding",
+        Encoding::Base64Url => "Signature is not base64url",
+        Encoding::Hex => "Signature is not lower-case hexadecimal",
+    }
+}
+
+const fn not_an_instant(form: TimestampForm) -> &'static str {
+    match form {
+        TimestampForm::Rfc3339 => "Timestamp is no RFC 3339 date and time",
+        TimestampForm::UnixSeconds => "Timestamp is no number of Unix seconds",
+    }
 }
 
 /// One spelling a value: no stray bits, no upper-case hexadecimal. Padding of base64url is the

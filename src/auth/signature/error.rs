@@ -1,7 +1,13 @@
-//! Why a signature is refused, as stable codes: senders' developers and dashboards rely on them.
+//! Why a signature is refused, as stable codes: senders' developers and dashboards rely on them. Beside
+//! the rule that was broken stands what broke it, for people.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
 
 use crate::auth::http_signature::HttpSignatureError;
 use crate::auth::http_signature::content_digest::ContentDigestError;
+use crate::domain::clock::Timestamp;
 
 /// What became of a signature, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +31,7 @@ impl Outcome {
     }
 }
 
-/// Why a request's signature is refused. Holds no byte of the request.
+/// The rule a request's signature breaks. Holds no byte of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// There is none, or none that counts, where one is demanded.
@@ -110,10 +116,111 @@ impl SignatureError {
     }
 }
 
+/// Why a request's signature is refused: the rule, and what of the signature broke it. Holds no byte of
+/// the request but names of components that may be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureRefusal {
+    /// The rule.
+    pub rule: SignatureError,
+    culprit: Option<Cow<'static, str>>,
+}
+
+impl SignatureRefusal {
+    /// The rule was broken by this.
+    pub(super) fn by(rule: SignatureError, culprit: impl Into<Cow<'static, str>>) -> Self {
+        Self { rule, culprit: Some(culprit.into()) }
+    }
+
+    /// The signature was made at another time than is accepted. Both clocks are told: only one of them
+    /// is wrong, and its owner must see which.
+    pub(super) fn outside_window(made: Timestamp, now: Timestamp, window: Duration) -> Self {
+        let side = if made > now { "ahead of" } else { "behind" };
+        let (apart, accepted) = (told_seconds(now.distance(made)), window.as_secs());
+        let culprit = format!(
+            "its time is {apart} s {side} ours, which is {}; at most {accepted} s are accepted",
+            now.to_rfc3339()
+        );
+        Self::by(SignatureError::OutsideWindow, culprit)
+    }
+
+    /// It has expired.
+    pub(super) fn expired(expires: Timestamp, now: Timestamp) -> Self {
+        let ago = told_seconds(now.since(expires));
+        let culprit = format!("expires is {ago} s behind our time, which is {}", now.to_rfc3339());
+        Self::by(SignatureError::Expired, culprit)
+    }
+
+    /// It lives for another time than is accepted; `longest` where that is bounded.
+    pub(super) fn lifetime(created: Timestamp, expires: Timestamp, longest: Duration) -> Self {
+        let longest = longest.as_secs();
+        let lives = if expires < created {
+            format!("expires is {} s before created", told_seconds(created.since(expires)))
+        } else {
+            format!("expires is {} s after created", told_seconds(expires.since(created)))
+        };
+        let culprit = format!("{lives}; where money moves at most {longest} s after it are accepted");
+        Self::by(SignatureError::LifetimeNotAccepted, culprit)
+    }
+
+    /// The stable code.
+    pub const fn code(&self) -> &'static str {
+        self.rule.code()
+    }
+
+    /// The outcome, for metrics.
+    pub const fn outcome(&self) -> Outcome {
+        self.rule.outcome()
+    }
+}
+
+/// Whole seconds, rounded up: 300.2 s must not read as the 300 that are accepted.
+fn told_seconds(span: Duration) -> u128 {
+    span.as_millis().div_ceil(1000)
+}
+
+impl fmt::Display for SignatureRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rule.fmt(f)?;
+        match &self.culprit {
+            Some(culprit) => write!(f, ": {culprit}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for SignatureRefusal {}
+
+impl From<SignatureError> for SignatureRefusal {
+    fn from(rule: SignatureError) -> Self {
+        Self { rule, culprit: None }
+    }
+}
+
+impl From<HttpSignatureError> for SignatureRefusal {
+    fn from(error: HttpSignatureError) -> Self {
+        let culprit = match error {
+            HttpSignatureError::UnsupportedComponent(name) => Cow::Borrowed(name),
+            other => other.to_string().into(),
+        };
+        Self::by(error.into(), culprit)
+    }
+}
+
+impl From<ContentDigestError> for SignatureRefusal {
+    fn from(error: ContentDigestError) -> Self {
+        match error {
+            ContentDigestError::Mismatch => SignatureError::DigestMismatch.into(),
+            ContentDigestError::Missing | ContentDigestError::Malformed | ContentDigestError::Unsupported => {
+                Self::by(SignatureError::DigestUnusable, error.to_string())
+            }
+        }
+    }
+}
+
 impl From<HttpSignatureError> for SignatureError {
     fn from(error: HttpSignatureError) -> Self {
         match error {
-            HttpSignatureError::UnsupportedComponent => Self::UnsupportedComponent,
+            HttpSignatureError::UnsupportedComponent(_) => Self::UnsupportedComponent,
             // A covered header that is gone is a changed request.
             HttpSignatureError::MissingComponent
             | HttpSignatureError::NotAscii
@@ -122,17 +229,6 @@ impl From<HttpSignatureError> for SignatureError {
             | HttpSignatureError::LabelsDiffer
             | HttpSignatureError::TooLarge
             | HttpSignatureError::Repeated => Self::Malformed,
-        }
-    }
-}
-
-impl From<ContentDigestError> for SignatureError {
-    fn from(error: ContentDigestError) -> Self {
-        match error {
-            ContentDigestError::Mismatch => Self::DigestMismatch,
-            ContentDigestError::Missing | ContentDigestError::Malformed | ContentDigestError::Unsupported => {
-                Self::DigestUnusable
-            }
         }
     }
 }

@@ -16,7 +16,7 @@ use http::HeaderMap;
 
 pub use acp_header::Scheme;
 pub(super) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
-pub use error::{Outcome, SignatureError};
+pub use error::{Outcome, SignatureError, SignatureRefusal};
 pub(super) use rfc9421::{Coverage, verify as verify_rfc9421};
 
 use super::http_signature::{MessageView, SIGNATURE, SIGNATURE_INPUT};
@@ -123,24 +123,26 @@ impl Presented {
 /// Checks a request against the signature policy of the agent whose credential it carries.
 ///
 /// # Errors
-/// [`SignatureError`]: the request must be answered 401.
+/// [`SignatureRefusal`]: the request must be answered 401.
 pub fn verify(
     agent: &Agent,
     request: &SignedRequest<'_>,
     now: Timestamp,
-) -> Result<Verified, SignatureError> {
+) -> Result<Verified, SignatureRefusal> {
     let is_demanded = demands(agent.signature.required, request.money_route);
     let proof = match Presented::by(request.message.headers) {
         Presented::Rfc9421 => {
             if !agent.signature.profiles.contains(&Profile::Rfc9421) {
-                return Err(SignatureError::ProfileNotAllowed);
+                return Err(acp_header::not_allowed(agent));
             }
             let verify = |coverage| verify_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now);
             let proof = match request.money_route {
                 true => verify(Coverage::Money),
                 false => match verify(Coverage::Request) {
                     // Such as one that identifies a crawler: it must verify and proves no request.
-                    Err(SignatureError::CoverageInsufficient) if !is_demanded => verify(Coverage::Any),
+                    Err(refusal) if refusal.rule == SignatureError::CoverageInsufficient && !is_demanded => {
+                        verify(Coverage::Any)
+                    }
                     proof => proof,
                 },
             };
@@ -151,7 +153,7 @@ pub fn verify(
     };
     match proof {
         Some(proof) => Ok(Verified { proof }),
-        None if is_demanded => Err(SignatureError::Required),
+        None if is_demanded => Err(SignatureError::Required.into()),
         None => Ok(Verified { proof: Proof::BearerOnly { replay: None } }),
     }
 }

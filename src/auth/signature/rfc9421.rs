@@ -5,15 +5,19 @@
 //! all that the route demands. A signature that names no key of the sender is nobody's word: beside
 //! one of the sender's it is ignored, alone it is refused.
 
-use super::{Proof, SignatureError, SignedRequest, WINDOW};
+use super::{Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
 use crate::acp::header::IDEMPOTENCY_KEY;
 use crate::auth::http_signature::{
-    CONTENT_DIGEST, Component, Parameters, ReceivedSignature, content_digest, received,
+    CONTENT_DIGEST, Component, HttpSignatureError, Parameters, ReceivedSignature, content_digest, received,
 };
 use crate::auth::replay::ReplayCheck;
-use crate::crypto::sign::VerifyingKey;
+use crate::crypto::sign::{Algorithm, VerifyingKey};
 use crate::domain::clock::Timestamp;
+use crate::domain::told::tellable;
 use crate::registry::{AgentKey, KeyMaterial, Profile};
+
+/// Bytes of a signature by any public key (RFC 8032 §5.1.6, RFC 9421 §3.3.4).
+const SIGNATURE_BYTES: usize = 64;
 
 /// What a signature must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +44,10 @@ pub(in crate::auth) fn verify(
     request: &SignedRequest<'_>,
     coverage: Coverage,
     now: Timestamp,
-) -> Result<Proof, SignatureError> {
+) -> Result<Proof, SignatureRefusal> {
     let signatures = received(request.message.headers)?;
     if signatures.is_empty() {
-        return Err(SignatureError::Required);
+        return Err(SignatureError::Required.into());
     }
     let own = own(&signatures, keys)?;
     // Cheap refusals first: hashing the body and the curve come last.
@@ -52,9 +56,9 @@ pub(in crate::auth) fn verify(
         content_digest::verify(request.message.headers, request.body)?;
     }
     for own in &own {
-        let base = own.signature.base(&request.message)?;
+        let base = own.signature.base(&request.message).map_err(|error| unbuilt(own, request, error))?;
         if !own.public.verifies(&base, &own.signature.signature) {
-            return Err(SignatureError::Invalid);
+            return Err(not_verified([own.public], &own.signature.signature));
         }
     }
     // The path and the key are covered where money moves, so a signature without a nonce can only
@@ -77,16 +81,21 @@ pub(in crate::auth) fn verify(
 fn own<'a>(
     signatures: &'a [ReceivedSignature],
     keys: &'a [AgentKey],
-) -> Result<Vec<Own<'a>>, SignatureError> {
+) -> Result<Vec<Own<'a>>, SignatureRefusal> {
     let mut own = Vec::with_capacity(signatures.len());
     for signature in signatures {
         let Some(keyid) = signature.parameters.keyid.as_deref() else { continue };
         let Some(key) = find(keys, keyid) else { continue };
         // Who verifies an HMAC could have made it: no proof towards anyone else.
-        let KeyMaterial::Public(public) = &key.material else { return Err(SignatureError::WrongAlgorithm) };
+        let KeyMaterial::Public(public) = &key.material else {
+            let culprit = "keyid names a shared secret, which is only for ACP's own header";
+            return Err(SignatureRefusal::by(SignatureError::WrongAlgorithm, culprit));
+        };
         let named = signature.parameters.alg.as_deref();
-        if named.is_some_and(|name| name != public.algorithm().http_name()) {
-            return Err(SignatureError::WrongAlgorithm);
+        let algorithm = public.algorithm().http_name();
+        if named.is_some_and(|name| name != algorithm) {
+            let culprit = format!("alg must be {algorithm}, or absent");
+            return Err(SignatureRefusal::by(SignatureError::WrongAlgorithm, culprit));
         }
         own.push(Own { signature, key, public });
     }
@@ -94,7 +103,51 @@ fn own<'a>(
         return Ok(own);
     }
     let anonymous = signatures.iter().any(|signature| signature.parameters.keyid.is_none());
-    Err(if anonymous { SignatureError::ParameterMissing } else { SignatureError::UnknownKey })
+    Err(if anonymous { missing("keyid") } else { SignatureError::UnknownKey.into() })
+}
+
+fn missing(parameter: &'static str) -> SignatureRefusal {
+    SignatureRefusal::by(SignatureError::ParameterMissing, parameter)
+}
+
+/// Why the bytes that were signed cannot be rebuilt: mostly a covered header that did not arrive.
+fn unbuilt(own: &Own<'_>, request: &SignedRequest<'_>, error: HttpSignatureError) -> SignatureRefusal {
+    let absent = own.signature.components.iter().find_map(|component| match component {
+        Component::Field(name) | Component::Member { field: name, .. } => {
+            (!request.message.headers.contains_key(name)).then(|| name.as_str())
+        }
+        _ => None,
+    });
+    match absent.and_then(tellable) {
+        Some(name) => {
+            let culprit = format!("the covered header {name} is not in the request");
+            SignatureRefusal::by(error.into(), culprit)
+        }
+        None => error.into(),
+    }
+}
+
+/// A signature that none of the keys made. What ECDSA libraries give by default is another form of it.
+pub(super) fn not_verified<'a>(
+    keys: impl IntoIterator<Item = &'a VerifyingKey>,
+    signature: &[u8],
+) -> SignatureRefusal {
+    const DER_SEQUENCE: u8 = 0x30;
+    let mut algorithms = keys.into_iter().map(VerifyingKey::algorithm);
+    let length = signature.len();
+    if length == SIGNATURE_BYTES {
+        return SignatureError::Invalid.into();
+    }
+    let is_der = signature.first() == Some(&DER_SEQUENCE);
+    let culprit = match (is_der, algorithms.any(|algorithm| algorithm == Algorithm::EcdsaP256Sha256)) {
+        (true, true) => {
+            format!(
+                "it has {length} bytes and looks like DER; ECDSA P-256 is sent as the 64 bytes of r and s"
+            )
+        }
+        (_, _) => format!("it has {length} bytes, where a signature by this key has 64"),
+    };
+    SignatureRefusal::by(SignatureError::Invalid, culprit)
 }
 
 /// The key that `keyid` names: by its configured id, or by its JWK thumbprint (RFC 7638).
@@ -113,8 +166,8 @@ fn choose<'a>(
     request: &SignedRequest<'_>,
     coverage: Coverage,
     now: Timestamp,
-) -> Result<(&'a Own<'a>, Timestamp), SignatureError> {
-    let mut first_refusal = SignatureError::UnknownKey;
+) -> Result<(&'a Own<'a>, Timestamp), SignatureRefusal> {
+    let mut first_refusal = SignatureError::UnknownKey.into();
     for (position, candidate) in own.iter().enumerate() {
         match judge(candidate.signature, request, coverage, now) {
             Ok(created) => return Ok((candidate, created)),
@@ -130,44 +183,57 @@ fn judge(
     request: &SignedRequest<'_>,
     coverage: Coverage,
     now: Timestamp,
-) -> Result<Timestamp, SignatureError> {
-    let covers = |component| signature.covers(&component);
-    let place = covers(Component::TargetUri)
-        || (covers(Component::Authority)
-            && covers(Component::Path)
-            && (request.message.query.is_none() || covers(Component::Query)));
-    let digest = covers(Component::Field(CONTENT_DIGEST));
-    let sufficient = match coverage {
-        Coverage::Any => true,
-        Coverage::Request => covers(Component::Method) && place && (digest || request.body.is_empty()),
-        Coverage::Money => {
-            covers(Component::Method) && place && digest && covers(Component::Field(IDEMPOTENCY_KEY))
-        }
-    };
-    if !sufficient {
-        return Err(SignatureError::CoverageInsufficient);
+) -> Result<Timestamp, SignatureRefusal> {
+    let left_out: Vec<_> = demanded(request, coverage)
+        .filter(|component| !signature.covers(component))
+        // `@target-uri` is all of a request's place.
+        .filter(|component| !(is_place(component) && signature.covers(&Component::TargetUri)))
+        .collect();
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.iter().map(Component::name).collect();
+        return Err(SignatureRefusal::by(SignatureError::CoverageInsufficient, names.join(", ")));
     }
     judge_times(&signature.parameters, coverage, now)
+}
+
+/// What must be covered.
+fn demanded(request: &SignedRequest<'_>, coverage: Coverage) -> impl Iterator<Item = Component> {
+    let (some, money) = (coverage != Coverage::Any, coverage == Coverage::Money);
+    let digest = money || !request.body.is_empty();
+    let query = request.message.query.is_some();
+    let parts = [
+        (some, Component::Method),
+        (some, Component::Authority),
+        (some, Component::Path),
+        (some && query, Component::Query),
+        (some && digest, Component::Field(CONTENT_DIGEST)),
+        (money, Component::Field(IDEMPOTENCY_KEY)),
+    ];
+    parts.into_iter().filter_map(|(wanted, component)| wanted.then_some(component))
+}
+
+const fn is_place(component: &Component) -> bool {
+    matches!(component, Component::Authority | Component::Path | Component::Query)
 }
 
 fn judge_times(
     parameters: &Parameters,
     coverage: Coverage,
     now: Timestamp,
-) -> Result<Timestamp, SignatureError> {
-    let created = parameters.created.ok_or(SignatureError::ParameterMissing)?;
+) -> Result<Timestamp, SignatureRefusal> {
+    let created = parameters.created.ok_or_else(|| missing("created"))?;
     let created = Timestamp::from_unix_seconds(created);
     if now.distance(created) > WINDOW {
-        return Err(SignatureError::OutsideWindow);
+        return Err(SignatureRefusal::outside_window(created, now, WINDOW));
     }
     match parameters.expires.map(Timestamp::from_unix_seconds) {
-        None if coverage == Coverage::Money => Err(SignatureError::ParameterMissing),
+        None if coverage == Coverage::Money => Err(missing("expires")),
         None => Ok(created),
-        Some(expires) if expires < created => Err(SignatureError::LifetimeNotAccepted),
+        Some(expires) if expires < created => Err(SignatureRefusal::lifetime(created, expires, WINDOW)),
         Some(expires) if coverage == Coverage::Money && expires > created.plus(WINDOW) => {
-            Err(SignatureError::LifetimeNotAccepted)
+            Err(SignatureRefusal::lifetime(created, expires, WINDOW))
         }
-        Some(expires) if expires <= now => Err(SignatureError::Expired),
+        Some(expires) if expires <= now => Err(SignatureRefusal::expired(expires, now)),
         Some(_) => Ok(created),
     }
 }

@@ -29,6 +29,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.connection_evicted("quiet");
     metrics.handshake_failed("timeout");
     metrics.proxy_error("missing");
+    metrics.certificate_ends(None, Timestamp::from_unix_seconds(1));
 }
 
 #[test]

@@ -216,3 +216,49 @@ async fn a_card_or_allowance_of_the_wrong_meaning_is_422() {
     ));
     bench.run(table).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_with_a_mint_is_told_at_once_in_the_schemas_order() {
+    let bench = Bench::start("").await;
+    let mut body = bench.mint();
+    body["payment_method"]["cvv"] = json!("737");
+    body["payment_method"]["4242424242424242"] = json!("x");
+    body["payment_method"]["number"] = json!("4242424242424241");
+    body["payment_method"]["exp_month"] = json!("13");
+    body["allowance"]["currency"] = json!("USD");
+    body["allowance"]["expires_at"] = json!("2020-01-01T00:00:00Z");
+    body.as_object_mut().unwrap().remove("metadata");
+    let answer = bench.alpha.post("/agentic_commerce/delegate_payment", &body).send().await.unwrap();
+    let error = answer.json();
+    // The first decides, as if it were alone.
+    assert_eq!((answer.status.as_u16(), answer.code().as_deref()), (400, Some("invalid_card")));
+    assert_eq!(error["param"], "$.payment_method");
+    let message = error["message"].as_str().unwrap();
+    let told: Vec<&str> = message.split(" Also ").collect();
+    assert_eq!(told[0], "This object has a member that is not defined for it.");
+    assert_eq!(told[1], "$.payment_method: This object has a member that is not defined for it: cvv.");
+    assert_eq!(told[2], "$.allowance.currency: This must be three lower-case letters.");
+    assert_eq!(told[3], "$.metadata: This is required.");
+    assert_eq!(told[4], "$.payment_method.number: The card number is not valid.");
+    assert_eq!(told[5], "$.payment_method.exp_month: This must be 01 to 12.");
+    assert!(told[6].starts_with("$.allowance.expires_at: This must lie in the future: it is "), "{message}");
+    assert_eq!(told.len(), 7);
+    assert!(!message.contains("4242") && !message.contains("737"), "{message}");
+    // ACP's error allows no other members.
+    let members: Vec<_> = error.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(members.len(), 4, "{members:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allowance_that_lives_too_long_is_told_how_long_it_may() {
+    let bench = Bench::start("").await;
+    let body = changed(&bench, "/allowance/expires_at", Some(json!("2099-01-01T00:00:00Z")));
+    let call = bench.alpha.post("/agentic_commerce/delegate_payment", &bench.mint()).body(body);
+    let answer = call.send().await.unwrap();
+    let message = answer.text("/message").unwrap();
+    assert_eq!(answer.text("/param").as_deref(), Some("$.allowance.expires_at"));
+    let until = message.split("which is 86400 s: until ").nth(1).and_then(|rest| rest.strip_suffix(" now."));
+    let until = until.and_then(countersign::domain::clock::Timestamp::parse_rfc3339).unwrap();
+    let day = std::time::Duration::from_secs(86_400);
+    assert!(until.distance(bench.world.clock.now().plus(day)).as_secs() < 60, "{message}");
+}

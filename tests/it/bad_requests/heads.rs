@@ -148,7 +148,7 @@ async fn a_request_names_one_authority_and_it_is_ours() {
         ("a host with an escape", Some("gateway%2etest")),
         ("port zero", Some("gateway.test:0")),
         ("a port that is none", Some("gateway.test:https")),
-        ("an empty port", Some("gateway.test:")),
+        ("a port with a sign", Some("gateway.test:+443")),
         ("a port too large", Some("gateway.test:65979")),
         ("a host in brackets", Some("[gateway.test]")),
         ("a host that is not ASCII", Some("gäteway.test")),

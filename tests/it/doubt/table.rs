@@ -177,6 +177,9 @@ fn uncertain(session: &str, done: bool) -> Vec<(&'static str, u16, Behaviour)> {
     let mut all: Vec<_> = [
         ("408", 408, Canned::status(408)),
         ("409 in flight", 409, in_flight),
+        // A page with a wait is ACP's answer to a repeat in flight, in whichever form the wait is told.
+        ("409 until", 409, Canned::html(409).with_header("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")),
+        ("409 for long", 409, Canned::html(409).with_header("retry-after", "86400000")),
         ("301", 502, Canned::redirect(301)),
         ("302", 502, Canned::redirect(302)),
         ("303", 502, Canned::redirect(303)),

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use crate::acp::Settings;
 use crate::acp::version::Version;
-use crate::acp::wire::WireError;
 use crate::acp::wire::fields::{BY_MEANING, Fields, LONGEST_TEXT, word};
 use crate::acp::wire::json::{Text, Value};
+use crate::acp::wire::{Found, WireError};
 use crate::domain::card::{Cvc, Pan};
 use crate::domain::clock::Timestamp;
 use crate::domain::secret::SecretString;
@@ -122,81 +122,95 @@ const MOST_BYTES: usize = 16 << 10;
 const MOST_CHECKS: usize = 16;
 
 impl CardData {
-    /// Reads `payment_method`. The shape of every member is judged before the meaning of any, so
-    /// that a request of the wrong shape is 400 whatever else is wrong with it.
-    pub(super) fn read(
+    /// Reads `payment_method`, all of it whatever is wrong with a part.
+    pub(super) fn find(
         value: Value<'_>,
         version: Version,
         now: Timestamp,
         settings: &Settings,
-    ) -> Result<Self, WireError> {
-        let fields = Fields::open(value, "$.payment_method", &KNOWN)?;
-        fields.word("type", &[("card", ())])?;
-        let number_kind = fields.word("card_number_type", &NumberKind::WORDS)?;
-        let number = fields.text("number", BY_MEANING)?;
-        let exp_month = fields.optional_text("exp_month", 2)?;
-        let exp_year = fields.optional_text("exp_year", 4)?;
-        let holder_name = fields.optional_text("name", LONGEST_TEXT)?;
-        let cvc = fields.optional_text("cvc", 4)?;
-        let cryptogram = fields.optional_text("cryptogram", LONGEST_TEXT)?;
-        let eci_value = fields.optional_text("eci_value", 2)?;
-        let checks_performed = checks_performed(&fields)?;
+        found: &mut Found,
+    ) -> Option<Self> {
+        let fields = Fields::open_finding(value, "$.payment_method", &KNOWN, found)?;
+        let card_type = found.take(fields.word("type", &[("card", ())]));
+        let number_kind = found.take(fields.word("card_number_type", &NumberKind::WORDS));
+        let number = found.take(fields.text("number", BY_MEANING));
+        let number = number.zip(number_kind).and_then(|(number, kind)| {
+            let number = match kind {
+                NumberKind::Fpan => Pan::parse_fpan(number.as_str()),
+                NumberKind::NetworkToken => Pan::parse_network_token(number.as_str()),
+            };
+            found.take(
+                number
+                    .ok_or_else(|| WireError::semantic("The card number is not valid.", fields.at("number"))),
+            )
+        });
+        let exp_month = found.take(meaning(&fields, "exp_month", 2, "This must be 01 to 12.", month));
+        let exp_year = found.take(meaning(&fields, "exp_year", 4, "This must be four digits.", year));
+        if has_expired(exp_month.flatten(), exp_year.flatten(), now) {
+            found.add(WireError::semantic("The card has expired.", fields.at("exp_year")));
+        }
+        let holder_name = found.take(fields.optional_text("name", LONGEST_TEXT));
+        let cvc = found.take(meaning(&fields, "cvc", 4, "This must be 3 or 4 digits.", Cvc::parse));
+        let cryptogram = found.take(fields.optional_text("cryptogram", LONGEST_TEXT));
+        let eci_value = found.take(fields.optional_text("eci_value", 2));
+        let checks_performed = found.take(checks_performed(&fields));
         // 6 or 8 by version and file; the wider one everywhere (`acp/protocol.md` C7).
-        let iin = fields.optional_text("iin", 8)?;
-        let funding = fields.word("display_card_funding_type", &Funding::WORDS)?;
-        let display_wallet_type = fields.optional_text("display_wallet_type", LONGEST_TEXT)?;
-        let display_brand = fields.optional_text("display_brand", LONGEST_TEXT)?;
-        let display_last4 = fields.optional_text("display_last4", 4)?;
-        let four_digits = |text: &str| text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
-        if version.exact_last4() && display_last4.as_ref().is_some_and(|text| !four_digits(text.as_str())) {
-            return Err(WireError::structural("This must be four digits.", fields.at("display_last4")));
-        }
-        let is_virtual = is_virtual(&fields, settings)?;
-        let metadata = fields.map("metadata")?;
+        let iin = found.take(fields.optional_text("iin", 8));
+        let funding = found.take(fields.word("display_card_funding_type", &Funding::WORDS));
+        let display_wallet_type = found.take(fields.optional_text("display_wallet_type", LONGEST_TEXT));
+        let display_brand = found.take(fields.optional_text("display_brand", LONGEST_TEXT));
+        let display_last4 = found.take(display_last4(&fields, version));
+        let metadata = found.take(fields.map("metadata"));
+        let is_virtual = found.take(is_virtual(&fields, settings));
         if value.raw().len() > MOST_BYTES {
-            return Err(WireError::structural("This is longer than 16 KiB.", "$.payment_method"));
+            found.add(WireError::structural("This is longer than 16 KiB.", "$.payment_method"));
         }
-
-        let number = match number_kind {
-            NumberKind::Fpan => Pan::parse_fpan(number.as_str()),
-            NumberKind::NetworkToken => Pan::parse_network_token(number.as_str()),
-        };
-        let invalid = |message, name| WireError::semantic(message, fields.at(name));
-        let number = number.ok_or_else(|| invalid("The card number is not valid.", "number"))?;
-        let exp_month = exp_month
-            .map(|text| month(text.as_str()).ok_or_else(|| invalid("This must be 01 to 12.", "exp_month")))
-            .transpose()?;
-        let exp_year = exp_year
-            .map(|text| year(text.as_str()).ok_or_else(|| invalid("This must be four digits.", "exp_year")))
-            .transpose()?;
-        if has_expired(exp_month, exp_year, now) {
-            return Err(invalid("The card has expired.", "exp_year"));
-        }
-        let cvc = cvc
-            .map(|text| {
-                Cvc::parse(text.as_str()).ok_or_else(|| invalid("This must be 3 or 4 digits.", "cvc"))
-            })
-            .transpose()?;
+        card_type?;
         let secret = |text: Text<'_>| SecretString::new(text.to_owned());
-        Ok(Self {
-            number,
-            number_kind,
-            exp_month,
-            exp_year,
-            holder_name: holder_name.map(secret),
-            cvc,
-            cryptogram: cryptogram.map(secret),
-            eci_value: eci_value.map(secret),
-            checks_performed,
-            iin: iin.map(|text| text.to_owned()),
-            funding,
-            display_wallet_type: display_wallet_type.map(|text| text.to_owned()),
-            display_brand: display_brand.map(|text| text.to_owned()),
-            display_last4: display_last4.map(|text| text.to_owned()),
-            is_virtual,
-            metadata,
+        let shown = |text: Text<'_>| text.to_owned();
+        Some(Self {
+            number: number?,
+            number_kind: number_kind?,
+            exp_month: exp_month?,
+            exp_year: exp_year?,
+            holder_name: holder_name?.map(secret),
+            cvc: cvc?,
+            cryptogram: cryptogram?.map(secret),
+            eci_value: eci_value?.map(secret),
+            checks_performed: checks_performed?,
+            iin: iin?.map(shown),
+            funding: funding?,
+            display_wallet_type: display_wallet_type?.map(shown),
+            display_brand: display_brand?.map(shown),
+            display_last4: display_last4?.map(shown),
+            is_virtual: is_virtual?,
+            metadata: metadata?,
         })
     }
+}
+
+/// An optional text of at most `longest` characters that must mean something.
+fn meaning<T>(
+    fields: &Fields<'_>,
+    name: &'static str,
+    longest: usize,
+    message: &'static str,
+    read: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, WireError> {
+    let Some(text) = fields.optional_text(name, longest)? else { return Ok(None) };
+    read(text.as_str()).map(Some).ok_or_else(|| WireError::semantic(message, fields.at(name)))
+}
+
+fn display_last4<'a>(fields: &Fields<'a>, version: Version) -> Result<Option<Text<'a>>, WireError> {
+    let text = fields.optional_text("display_last4", 4)?;
+    let four_digits = |text: &Text<'_>| {
+        let text = text.as_str();
+        text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    if version.exact_last4() && text.as_ref().is_some_and(|text| !four_digits(text)) {
+        return Err(WireError::structural("This must be four digits.", fields.at("display_last4")));
+    }
+    Ok(text)
 }
 
 fn checks_performed(fields: &Fields<'_>) -> Result<Vec<&'static str>, WireError> {

@@ -15,9 +15,9 @@ pub use answer::minted;
 pub use card::{CardData, Funding, NumberKind};
 pub use vault::{VaultJson, VaultJsonError, merge_vault_json};
 
-use super::WireError;
 use super::fields::{BY_MEANING, Fields, LONGEST_TEXT};
-use super::json::{Document, Value};
+use super::json::{Document, Text, Value};
+use super::{Found, Mistakes, WireError};
 use crate::acp::Settings;
 use crate::acp::version::Version;
 use crate::domain::clock::Timestamp;
@@ -104,123 +104,158 @@ impl DelegatePayment {
     /// Reads a request of any version. `now` decides what has expired.
     ///
     /// # Errors
-    /// [`WireError`]: structural where the schema is not met, semantic where a card or an
-    /// allowance of the right shape is not valid (`acp/protocol.md` §4.3). A structural fault
-    /// anywhere comes before a semantic one.
+    /// [`Mistakes`]: structural where the schema is not met, semantic where a card or an allowance of the
+    /// right shape is not valid (`acp/protocol.md` §4.3). A structural one anywhere comes before any
+    /// semantic one.
     pub fn read(
         body: &[u8],
         version: Version,
         now: Timestamp,
         settings: &Settings,
-    ) -> Result<Self, WireError> {
+    ) -> Result<Self, Mistakes> {
         let document = Document::of_body(body)
             .ok_or_else(|| WireError::structural("The body must be one JSON object.", "$"))?;
-        let fields = Fields::open(
-            document.value(),
-            "$",
-            &["payment_method", "allowance", "billing_address", "risk_signals", "metadata"],
-        )?;
-        let payment_method = fields.required("payment_method")?;
-        let allowance = fields.required("allowance")?;
-        let risk_signals = risk_signals(fields.required("risk_signals")?, version)?;
-        let metadata = fields.map("metadata")?;
-        let billing_address = fields.get("billing_address").map(BillingAddress::read).transpose()?;
-        // Both are read before either's meaning counts, so that a fault of shape comes first.
-        let card = CardData::read(payment_method, version, now, settings);
-        let allowance = RequestedAllowance::read(allowance, now);
-        let (card, allowance) = match (card, allowance) {
-            (Ok(card), Ok(allowance)) => (card, allowance),
-            (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
-            (Err(card), Err(allowance)) => {
-                return Err(
-                    if allowance.fault == super::Fault::Structural && card.fault != allowance.fault {
-                        allowance
-                    } else {
-                        card
-                    },
-                );
-            }
+        let mut found = Found::default();
+        let read = Self::find(document.value(), version, now, settings, &mut found);
+        match (read, found.mistakes()) {
+            (_, Some(mistakes)) => Err(mistakes),
+            (Some(read), None) => Ok(read),
+            (None, None) => Err(WireError::structural("The body must be one JSON object.", "$").into()),
+        }
+    }
+
+    /// Everything is read before anything counts, so that all mistakes are found. `None` only beside one.
+    fn find(
+        value: Value<'_>,
+        version: Version,
+        now: Timestamp,
+        settings: &Settings,
+        found: &mut Found,
+    ) -> Option<Self> {
+        let known = ["payment_method", "allowance", "billing_address", "risk_signals", "metadata"];
+        let fields = Fields::open_finding(value, "$", &known, found)?;
+        let card = found.take(fields.required("payment_method"));
+        let card = card.and_then(|card| CardData::find(card, version, now, settings, found));
+        let allowance = found.take(fields.required("allowance"));
+        let allowance = allowance.and_then(|allowance| RequestedAllowance::find(allowance, now, found));
+        let billing_address = match fields.get("billing_address") {
+            Some(address) => BillingAddress::find(address, found).map(Some),
+            None => Some(None),
         };
-        Ok(Self { card, allowance, billing_address, risk_signals, metadata })
+        let risk_signals = found.take(fields.required("risk_signals"));
+        let risk_signals = risk_signals.and_then(|signals| find_risk_signals(signals, version, found));
+        let metadata = found.take(fields.map("metadata"));
+        Some(Self {
+            card: card?,
+            allowance: allowance?,
+            billing_address: billing_address?,
+            risk_signals: risk_signals?,
+            metadata: metadata?,
+        })
     }
 }
 
 impl RequestedAllowance {
-    fn read(value: Value<'_>, now: Timestamp) -> Result<Self, WireError> {
+    fn find(value: Value<'_>, now: Timestamp, found: &mut Found) -> Option<Self> {
         let known = ["reason", "max_amount", "currency", "checkout_session_id", "merchant_id", "expires_at"];
-        let fields = Fields::open(value, "$.allowance", &known)?;
-        let structural = |message, name| WireError::structural(message, fields.at(name));
-        fields.word("reason", &[("one_time", ())])?;
-        let max_amount = fields.required("max_amount")?.integer();
-        let max_amount = max_amount.ok_or_else(|| structural("This must be an integer.", "max_amount"))?;
-        let currency = fields.text("currency", BY_MEANING)?;
-        let is_lower_case = currency.as_str().bytes().all(|b| b.is_ascii_lowercase());
-        let currency = Currency::parse(currency.as_str())
-            .filter(|_| is_lower_case)
-            .ok_or_else(|| structural("This must be three lower-case letters.", "currency"))?;
-        let checkout_session_id = fields.text("checkout_session_id", BY_MEANING)?.to_owned();
-        let merchant_id = fields.text("merchant_id", 256)?.to_owned();
-        let expires_at = Timestamp::parse_rfc3339(fields.text("expires_at", 64)?.as_str())
-            .ok_or_else(|| structural("This must be an RFC 3339 date and time.", "expires_at"))?;
-
-        let semantic = |message, name| WireError::semantic(message, fields.at(name));
-        let max_amount = u64::try_from(max_amount)
-            .ok()
-            .and_then(MinorUnits::new)
-            .filter(|amount| *amount > MinorUnits::ZERO)
-            .ok_or_else(|| semantic("This must be from 1 to 2^53 - 1 minor units.", "max_amount"))?;
-        // Invalid at and after expiry (DP §2.5).
-        if now >= expires_at {
-            return Err(semantic("This must lie in the future.", "expires_at"));
-        }
-        Ok(Self { max_amount, currency, checkout_session_id, merchant_id, expires_at })
+        let fields = Fields::open_finding(value, "$.allowance", &known, found)?;
+        let reason = found.take(fields.word("reason", &[("one_time", ())]));
+        let max_amount = found.take(fields.integer("max_amount").and_then(|amount| {
+            let amount = u64::try_from(amount).ok().and_then(MinorUnits::new);
+            amount.filter(|amount| *amount > MinorUnits::ZERO).ok_or_else(|| {
+                WireError::semantic("This must be from 1 to 2^53 - 1 minor units.", fields.at("max_amount"))
+            })
+        }));
+        let currency = found.take(fields.text("currency", BY_MEANING).and_then(|text| {
+            let is_lower_case = text.as_str().bytes().all(|b| b.is_ascii_lowercase());
+            Currency::parse(text.as_str()).filter(|_| is_lower_case).ok_or_else(|| {
+                WireError::structural("This must be three lower-case letters.", fields.at("currency"))
+            })
+        }));
+        let checkout_session_id = found.take(fields.text("checkout_session_id", BY_MEANING));
+        let merchant_id = found.take(fields.text("merchant_id", 256));
+        let expires_at = found.take(fields.text("expires_at", 64).and_then(|text| {
+            let expires_at = Timestamp::parse_rfc3339(text.as_str()).ok_or_else(|| {
+                WireError::structural("This must be an RFC 3339 date and time.", fields.at("expires_at"))
+            })?;
+            // Invalid at and after expiry (DP §2.5).
+            if now < expires_at { Ok(expires_at) } else { Err(expired(expires_at, now, &fields)) }
+        }));
+        reason?;
+        Some(Self {
+            max_amount: max_amount?,
+            currency: currency?,
+            checkout_session_id: checkout_session_id?.to_owned(),
+            merchant_id: merchant_id?.to_owned(),
+            expires_at: expires_at?,
+        })
     }
+}
+
+/// Both clocks are told: only one of them is wrong.
+fn expired(expires_at: Timestamp, now: Timestamp, fields: &Fields<'_>) -> WireError {
+    let message = format!(
+        "This must lie in the future: it is {} s behind our time, which is {}.",
+        now.since(expires_at).as_millis().div_ceil(1000),
+        now.to_rfc3339()
+    );
+    WireError::semantic(message, fields.at("expires_at"))
 }
 
 impl BillingAddress {
-    fn read(value: Value<'_>) -> Result<Self, WireError> {
+    fn find(value: Value<'_>, found: &mut Found) -> Option<Self> {
         let known = ["name", "line_one", "line_two", "city", "state", "country", "postal_code"];
-        let fields = Fields::open(value, "$.billing_address", &known)?;
-        let text = |name, longest| Ok(Zeroizing::new(fields.text(name, longest)?.to_owned()));
-        let country = fields.text("country", 2)?.to_owned();
-        if country.chars().count() != 2 {
-            return Err(WireError::structural("This must be two characters.", fields.at("country")));
-        }
-        Ok(Self {
-            name: text("name", 256)?,
-            line_one: text("line_one", 60)?,
-            line_two: fields.optional_text("line_two", 60)?.map(|line| Zeroizing::new(line.to_owned())),
-            city: text("city", 60)?,
-            state: text("state", LONGEST_TEXT)?,
-            country,
-            postal_code: text("postal_code", 20)?,
+        let fields = Fields::open_finding(value, "$.billing_address", &known, found)?;
+        let name = found.take(fields.text("name", 256));
+        let line_one = found.take(fields.text("line_one", 60));
+        let line_two = found.take(fields.optional_text("line_two", 60));
+        let city = found.take(fields.text("city", 60));
+        let state = found.take(fields.text("state", LONGEST_TEXT));
+        let country = found.take(fields.text("country", 2).and_then(|text| {
+            let fits = text.as_str().chars().count() == 2;
+            let wrong = || WireError::structural("This must be two characters.", fields.at("country"));
+            if fits { Ok(text) } else { Err(wrong()) }
+        }));
+        let postal_code = found.take(fields.text("postal_code", 20));
+        let wiped = |text: Text<'_>| Zeroizing::new(text.to_owned());
+        Some(Self {
+            name: wiped(name?),
+            line_one: wiped(line_one?),
+            line_two: line_two?.map(wiped),
+            city: wiped(city?),
+            state: wiped(state?),
+            country: country?.to_owned(),
+            postal_code: wiped(postal_code?),
         })
     }
 }
 
-fn risk_signals(value: Value<'_>, version: Version) -> Result<Vec<RiskSignal>, WireError> {
+fn find_risk_signals(value: Value<'_>, version: Version, found: &mut Found) -> Option<Vec<RiskSignal>> {
     let path = "$.risk_signals";
-    let elements = value.array().ok_or_else(|| WireError::structural("This must be an array.", path))?;
+    let elements = value.array().ok_or_else(|| WireError::structural("This must be an array.", path));
+    let elements = found.take(elements)?;
     if elements.is_empty() && version.requires_risk_signals() {
-        return Err(WireError::structural("At least one risk signal is required.", path));
+        found.add(WireError::structural("At least one risk signal is required.", path));
     }
-    let signals = elements.into_iter().enumerate().map(|(index, element)| {
-        let fields = Fields::open(element, format!("{path}[{index}]"), &["type", "score", "action"])?;
-        Ok(RiskSignal {
-            kind: fields.word("type", &[("card_testing", RiskKind::CardTesting)])?,
-            score: fields
-                .required("score")?
-                .integer()
-                .ok_or_else(|| WireError::structural("This must be an integer.", fields.at("score")))?,
-            action: fields.word(
-                "action",
-                &[
-                    ("blocked", RiskAction::Blocked),
-                    ("manual_review", RiskAction::ManualReview),
-                    ("authorized", RiskAction::Authorized),
-                ],
-            )?,
-        })
-    });
-    signals.collect()
+    let mut signals = Vec::with_capacity(elements.len());
+    for (index, element) in elements.into_iter().enumerate() {
+        let known = ["type", "score", "action"];
+        let Some(fields) = Fields::open_finding(element, format!("{path}[{index}]"), &known, found) else {
+            continue;
+        };
+        let kind = found.take(fields.word("type", &[("card_testing", RiskKind::CardTesting)]));
+        let score = found.take(fields.integer("score"));
+        let action = found.take(fields.word(
+            "action",
+            &[
+                ("blocked", RiskAction::Blocked),
+                ("manual_review", RiskAction::ManualReview),
+                ("authorized", RiskAction::Authorized),
+            ],
+        ));
+        if let (Some(kind), Some(score), Some(action)) = (kind, score, action) {
+            signals.push(RiskSignal { kind, score, action });
+        }
+    }
+    Some(signals)
 }

@@ -36,6 +36,7 @@ fn example() -> Json {
 
 fn read_in(body: &Json, version: Version) -> Result<DelegatePayment, WireError> {
     DelegatePayment::read(body.to_string().as_bytes(), version, now(), &Settings::default())
+        .map_err(|mistakes| mistakes.first)
 }
 
 /// Status kind and place of the refusal of the example with one change.
@@ -218,7 +219,7 @@ fn a_fault_of_shape_comes_before_any_of_meaning() {
 }
 
 #[test]
-fn members_that_are_not_defined_are_refused_and_never_named() {
+fn members_that_are_not_defined_are_refused_at_their_object() {
     for (pointer, place) in [
         ("/handler_id", "$"),
         ("/payment_method/fields", "$.payment_method"),
@@ -230,7 +231,62 @@ fn members_that_are_not_defined_are_refused_and_never_named() {
     }
     let twice = br#"{"metadata":{},"metadata":{}}"#;
     let refused = DelegatePayment::read(twice, Version::LATEST, now(), &Settings::default());
-    assert_eq!(refused.err().map(|error| error.param).as_deref(), Some("$"));
+    assert_eq!(refused.err().map(|mistakes| mistakes.first.param).as_deref(), Some("$"));
+}
+
+#[test]
+fn a_member_that_is_not_defined_is_named_where_its_name_can_be_no_secret() {
+    for (name, told) in [("company", true), ("line_3", true), ("4242424242424242", false), ("737", false)] {
+        let mut body = example();
+        body["billing_address"][name] = json!("x");
+        let message = read_in(&body, Version::LATEST).err().unwrap().message;
+        assert_eq!(message.ends_with(&format!(": {name}.")), told, "{message}");
+        assert_eq!(message.contains(name), told, "{message}");
+    }
+}
+
+/// Where the mistakes of the example with these changes stand.
+fn mistakes(change: impl Fn(&mut Json)) -> (Vec<String>, bool) {
+    let mut body = example();
+    change(&mut body);
+    let read =
+        DelegatePayment::read(body.to_string().as_bytes(), Version::LATEST, now(), &Settings::default());
+    let Mistakes { first, more, cut } = read.err().unwrap();
+    (std::iter::once(first).chain(more).map(|mistake| mistake.param).collect(), cut)
+}
+
+#[test]
+fn all_mistakes_are_found_those_of_shape_first_and_each_kind_in_the_schemas_order() {
+    let (found, cut) = mistakes(|body| {
+        body["metadata"] = json!(["a"]);
+        body["risk_signals"][0]["score"] = json!(1.5);
+        without("/billing_address/city")(body);
+        body["allowance"]["expires_at"] = json!("2020-01-01T00:00:00Z");
+        body["allowance"]["currency"] = json!("USD");
+        body["payment_method"]["cvc"] = json!("12a");
+        body["payment_method"]["number"] = json!("4242424242424241");
+        body["payment_method"]["surprise"] = json!(1);
+    });
+    let expected = [
+        "$.payment_method",
+        "$.allowance.currency",
+        "$.billing_address.city",
+        "$.risk_signals[0].score",
+        "$.metadata",
+        "$.payment_method.number",
+        "$.payment_method.cvc",
+        "$.allowance.expires_at",
+    ];
+    assert_eq!((found.iter().map(String::as_str).collect::<Vec<_>>(), cut), (expected.to_vec(), false));
+}
+
+#[test]
+fn no_more_than_ten_mistakes_are_told_and_that_there_are_more() {
+    let signals = |count: usize| move |body: &mut Json| body["risk_signals"] = json!(vec![1; count]);
+    for (count, told, cut) in [(1, 1, false), (10, 10, false), (11, 10, true), (9_000, 10, true)] {
+        let (found, was_cut) = mistakes(signals(count));
+        assert_eq!((found.len(), was_cut), (told, cut), "{count}");
+    }
 }
 
 #[test]
@@ -259,7 +315,8 @@ fn virtual_can_be_demanded() {
     let mut body = example();
     without("/payment_method/virtual")(&mut body);
     let refused = DelegatePayment::read(body.to_string().as_bytes(), Version::LATEST, now(), &settings);
-    assert_eq!(refused.err().map(|error| error.param).as_deref(), Some("$.payment_method.virtual"));
+    let at = refused.err().map(|mistakes| mistakes.first.param);
+    assert_eq!(at.as_deref(), Some("$.payment_method.virtual"));
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Sender {
     }
 
     fn verify(&self) -> Result<Verified, SignatureError> {
-        verify(&self.agent, &self.request(), NOW)
+        verify(&self.agent, &self.request(), NOW).map_err(|refusal| refusal.rule)
     }
 
     fn set(&mut self, name: &'static str, value: &str) {

@@ -1,0 +1,49 @@
+//! What an agent is told where the merchant was not reached, did not answer, or answered what is no use:
+//! what of it is at fault, and never a byte of it.
+
+use http::StatusCode;
+
+use super::processing;
+use crate::acp::problem::Problem;
+use crate::merchant::{InvalidAnswer, Lost, NotSent};
+
+const REPEAT: &str = "repeat the request with the same Idempotency-Key.";
+
+pub(super) fn not_sent(reason: NotSent) -> Problem {
+    if reason == NotSent::ConnectTimeout {
+        return processing(
+            StatusCode::GATEWAY_TIMEOUT,
+            "merchant_unreachable",
+            "The merchant could not be connected to in time; nothing was sent.",
+        );
+    }
+    let message = "The merchant could not be reached; nothing was sent.";
+    processing(StatusCode::BAD_GATEWAY, "merchant_unreachable", message)
+}
+
+pub(super) fn lost(reason: Lost) -> Problem {
+    match reason {
+        Lost::Timeout | Lost::SlowBody => {
+            let message = format!("The merchant did not answer in time; {REPEAT}");
+            processing(StatusCode::GATEWAY_TIMEOUT, "merchant_timeout", message)
+        }
+        Lost::Misplaced => {
+            let message = format!("The merchant's answer is about another session; {REPEAT}");
+            processing(StatusCode::BAD_GATEWAY, "merchant_answer_invalid", message)
+        }
+        Lost::Reset | Lost::Malformed | Lost::Truncated | Lost::TooLarge | Lost::Undecodable => {
+            let message = format!("There is no whole answer: {reason}; {REPEAT}");
+            processing(StatusCode::BAD_GATEWAY, "merchant_answer_lost", message)
+        }
+    }
+}
+
+pub(super) fn invalid_answer(invalid: InvalidAnswer) -> Problem {
+    let message = format!("{}; {REPEAT}", invalid.told());
+    processing(StatusCode::BAD_GATEWAY, "merchant_answer_invalid", message)
+}
+
+pub(super) fn ownership_conflict() -> Problem {
+    let message = "The merchant answered with an id it must not use.";
+    processing(StatusCode::BAD_GATEWAY, "merchant_answer_invalid", message)
+}
