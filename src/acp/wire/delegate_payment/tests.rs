@@ -347,6 +347,8 @@ fn a_network_token_needs_no_checksum_and_an_amount_may_be_written_as_a_float() {
 fn what_is_sealed_is_put_together_again_for_redeem() {
     let pieces = read_in(&example(), Version::LATEST).unwrap().to_vault_json();
     let perishable = pieces.perishable.unwrap();
+    let are_full = [&pieces.card, &perishable].map(|piece| piece.expose().len() % 16 == 0);
+    assert_eq!(are_full, [true, true], "no block of a cipher is left half full");
     let kept = std::str::from_utf8(pieces.card.expose()).unwrap();
     for secret in ["\"cvc\"", "223", "gXc5UCLnM6ckD7pjM1TdPA", "eci_value"] {
         assert!(!kept.contains(secret), "{secret} outlives its epoch");

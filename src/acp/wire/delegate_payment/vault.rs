@@ -134,7 +134,7 @@ pub fn merge_vault_json(card: &[u8], perishable: Option<&[u8]>) -> Result<Secret
     let Some(perishable) = perishable else {
         let kept = Document::of_body(card).ok_or(VaultJsonError)?;
         kept.value().object().and_then(|kept| kept.get("payment_method")).ok_or(VaultJsonError)?;
-        return Ok(SecretBytes::new(card.to_vec()));
+        return Ok(SecretBytes::new(card.trim_ascii_end().to_vec()));
     };
     merged(card, perishable).ok_or(VaultJsonError)
 }
@@ -160,13 +160,20 @@ fn merged(card: &[u8], perishable: &[u8]) -> Option<SecretBytes> {
     Some(SecretBytes::new(out))
 }
 
-/// Serialises into a buffer of exactly the right size.
+/// Bytes of a block of AES.
+const BLOCK: usize = 16;
+
+/// Serialises into a buffer of exactly the right size, with spaces behind up to the end of a block of the
+/// cipher: what stands in a block that is not full passes through the stack when it is sealed or opened,
+/// and stays there. So does nobody learn how long a security code is.
 fn write(view: &impl Serialize) -> SecretBytes {
     let mut counter = Counter(0);
     // Neither strings nor maps of strings fail to serialise, nor do these writers fail.
     let _ = serde_json::to_writer(&mut counter, view);
-    let mut out = Vec::with_capacity(counter.0);
+    let full = counter.0.next_multiple_of(BLOCK);
+    let mut out = Vec::with_capacity(full);
     let _ = serde_json::to_writer(&mut out, view);
+    out.resize(full, b' ');
     SecretBytes::new(out)
 }
 
