@@ -10,7 +10,7 @@
 //!
 //! The directory may be on a network file system, which can stall for minutes. So nobody but a thread
 //! of its own touches files once the keys are open: what is in memory is answered at once, everything
-//! else within [`PATIENCE`], and each hour's key is made an hour ahead.
+//! else within two seconds, and each hour's key is made an hour ahead.
 
 mod errand;
 mod file;
