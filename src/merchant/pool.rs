@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::client::legacy::connect::Connection as _;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tower_service::Service as _;
 
 use super::dial::Connector;
@@ -212,11 +212,21 @@ impl Pool {
         Opening { pool: Arc::clone(&self.0), came: None }
     }
 
-    async fn open(&self, mut opening: Opening, until: Deadline) -> Result<Taken, NotSent> {
-        let opened = tokio::time::timeout_at(until.instant().into(), self.connect()).await;
-        let opened = opened.unwrap_or(Err(NotSent::ConnectTimeout));
-        opening.came = Some(opened.is_ok());
-        opened
+    /// Opens a connection for a request that waits for it until then. What comes later is kept for the
+    /// next: to a merchant that is slow to take connections, one after the other would be half made.
+    async fn open(&self, opening: Opening, until: Deadline) -> Result<Taken, NotSent> {
+        let (tell, told) = oneshot::channel();
+        let pool = self.clone();
+        tokio::spawn(async move {
+            let opened = tokio::time::timeout(pool.0.keeping.connect, pool.connect()).await;
+            let opened = opened.unwrap_or(Err(NotSent::ConnectTimeout));
+            opening.ended(opened.is_ok());
+            if let Err(Ok(Taken::Http1(connection))) = tell.send(opened) {
+                pool.give_back(connection);
+            }
+        });
+        let opened = tokio::time::timeout_at(until.instant().into(), told).await;
+        opened.unwrap_or(Ok(Err(NotSent::ConnectTimeout))).unwrap_or(Err(NotSent::ConnectTimeout))
     }
 
     async fn connect(&self) -> Result<Taken, NotSent> {
@@ -277,8 +287,15 @@ async fn reap(pool: Weak<Shared>, idle_for: Duration) {
 /// A connection being opened.
 struct Opening {
     pool: Arc<Shared>,
-    /// Whether it came; `None`: nobody waited for it any more.
+    /// Whether it came; `None`: it is not known.
     came: Option<bool>,
+}
+
+impl Opening {
+    /// It came, or did not: another may be opened.
+    fn ended(mut self, came: bool) {
+        self.came = Some(came);
+    }
 }
 
 impl Drop for Opening {

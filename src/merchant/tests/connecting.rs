@@ -180,6 +180,38 @@ async fn a_handshake_that_never_ends_is_never_sent() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_that_comes_too_late_for_its_request_is_kept_for_the_next() {
+    let files = Files::new();
+    let authority = Authority::new();
+    let trusted = files.write("ca.pem", &authority.pem());
+    let acceptor =
+        tokio_rustls::TlsAcceptor::from(Arc::new(authority.server("localhost", &[], &[&TLS13], None)));
+    // Taking a connection takes it longer than a request is waited for.
+    let (address, seen) = tcp(move |stream, _, seen| {
+        let acceptor = acceptor.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve_completed(stream, seen).await;
+            }
+        }
+    })
+    .await;
+    let shop = Shop::with(&format!("https://localhost:{}", address.port()), |merchant| {
+        merchant.endpoint.ca_file = Some(trusted);
+        merchant.deadlines.connect = Duration::from_secs(20);
+        merchant.deadlines.total = Duration::from_millis(250);
+    });
+    assert_eq!(not_sent(&shop.complete().await), Some(NotSent::ConnectTimeout));
+    let mut tries = 0;
+    while shop.complete().await.answer().is_none() {
+        tries += 1;
+        assert!(tries < 40, "none ever came in time");
+    }
+    assert_eq!(seen.requests().len(), 1);
+}
+
 #[test]
 fn an_entry_that_cannot_be_used_is_named_at_start() {
     let files = Files::new();
