@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::Gateway;
 use super::call::Call;
 use super::operation::Operation;
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
@@ -59,7 +59,7 @@ impl Gateway {
                 }
                 return Ok(Some(reply));
             }
-            (Peek::Replay, _) => return Err(Refusal::Internal),
+            (Peek::Replay, _) => return Err(Refusal::Internal(Internal::AnswerMissing)),
         }
         Ok(None)
     }
@@ -81,7 +81,8 @@ impl Gateway {
 
     /// A lease for work that is over by the merchant's total deadline.
     pub(super) fn lease(&self, total: Duration) -> Result<LeaseMark, Refusal> {
-        let number = u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal)?);
+        let number =
+            u64::from_be_bytes(random::bytes().map_err(|_| Refusal::Internal(Internal::NoRandomness))?);
         let present = self.ledger.present();
         let until = present.now.plus(total.saturating_add(LEASE_MARGIN));
         Ok(LeaseMark { number, incarnation: present.incarnation, until })

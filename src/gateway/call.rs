@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::drain::WorkGuard;
 use super::operation::Operation;
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use crate::acp::header::IdempotencyKey;
 use crate::acp::route::Route;
 use crate::acp::version::Version;
@@ -79,7 +79,10 @@ impl Call {
             Some(key) => key.as_str(),
             None => {
                 // A space cannot stand in a key that an agent sends.
-                drawn = format!("none {}", random::base62(22).map_err(|_| Refusal::Internal)?);
+                drawn = format!(
+                    "none {}",
+                    random::base62(22).map_err(|_| Refusal::Internal(Internal::NoRandomness))?
+                );
                 &drawn
             }
         };

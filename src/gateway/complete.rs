@@ -13,7 +13,7 @@ use super::call::Call;
 use super::notes::{Contradiction, keep_answer};
 use super::operation::Operation;
 use super::reading::Doubtful;
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use crate::acp::wire::complete::CompleteView;
 use crate::acp::wire::session::SessionView;
@@ -106,7 +106,8 @@ impl Gateway {
         {
             return Ok(reply);
         }
-        let claim = ClaimId::parse(&operation.upstream_key(seen.key())).ok_or(Refusal::Internal)?;
+        let claim = ClaimId::parse(&operation.upstream_key(seen.key()))
+            .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         if let Some(session) = seen.session()
             && !is_charged_by(session, &claim)
         {
@@ -139,8 +140,8 @@ impl Gateway {
         place: Option<Permit>,
     ) -> Result<Reply, Refusal> {
         if completion.merchant.idempotency == MerchantIdempotency::None {
-            let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal)?;
-            completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal)?;
+            let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal(Internal::NoRandomness))?;
+            completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal(Internal::IdUnusable))?;
         }
         let seen = self.ledger.look(&completion.address).await?;
         self.attempt(&completion, seen, place).await
@@ -273,7 +274,9 @@ impl Gateway {
             _ => None,
         };
         let decide = |view: &mut View, present: Present| {
-            let Some(session) = view.session.as_mut() else { return Err(Refusal::Internal) };
+            let Some(session) = view.session.as_mut() else {
+                return Err(Refusal::Internal(Internal::SessionGone));
+            };
             let holds =
                 view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(started.lease));
             let outcome = match reading.outcome {

@@ -13,7 +13,7 @@ use super::Gateway;
 use super::bracket::{owned, unrecorded};
 use super::call::Call;
 use super::operation::Operation;
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use crate::acp::problem::Problem;
 use crate::acp::wire::delegate_payment::{self, DelegatePayment};
@@ -139,8 +139,9 @@ impl Gateway {
     async fn draw(&self, mint: &Mint, seen: &mut Loaded<KeyRecord>) -> Result<Drawn, Refusal> {
         let lease = self.lease(MINT_LEASE)?;
         let tag = self.ledger.partitions().tag(&mint.merchant.id, &mint.session);
-        let random = random::base62(TOKEN_RANDOM_CHARS).map_err(|_| Refusal::Internal)?;
-        let drawn = TokenId::assemble(&tag, &random).ok_or(Refusal::Internal)?;
+        let random =
+            random::base62(TOKEN_RANDOM_CHARS).map_err(|_| Refusal::Internal(Internal::NoRandomness))?;
+        let drawn = TokenId::assemble(&tag, &random).ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let conflict = mint.call.version.delegate_conflict_status();
         self.ledger
             // The id must outlive whoever drew it: a repeat that drew another would mint twice.
@@ -223,10 +224,10 @@ impl Gateway {
             .await
             .map_err(|error| match error {
                 UnsealedError::Key(error) => Refusal::Store(error),
-                UnsealedError::Cipher(_) => Refusal::Internal,
+                UnsealedError::Cipher(error) => Refusal::Internal(Internal::CardNotSealed(error)),
             })?;
         let grant = grant::mint(&self.countersigner, id, &allowance, self.clock.now())
-            .map_err(|_| Refusal::Internal)?;
+            .map_err(|_| Refusal::Internal(Internal::GrantNotSigned))?;
         Ok(Token {
             id: id.clone(),
             allowance,

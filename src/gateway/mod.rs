@@ -39,7 +39,7 @@ use hyper::body::Incoming;
 use self::body::Content;
 use self::call::Call;
 use self::drain::Drain;
-use self::refusal::Refusal;
+use self::refusal::{Internal, Refusal};
 use self::reply::{Echo, Reply};
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::auth::Standing;
@@ -132,6 +132,7 @@ impl Gateway {
             Err(refusal) => {
                 self.note_refusal(&refusal, &mut echo);
                 observation.merchant_fault(refusal.merchant_fault());
+                observation.cause(refusal.cause());
                 Reply::refusal(&refusal, echo.dialect)
             }
         };
@@ -253,6 +254,6 @@ impl Gateway {
             let _guard = guard;
             work.await
         });
-        task.await.unwrap_or(Err(Refusal::Internal))
+        task.await.unwrap_or(Err(Refusal::Internal(Internal::Unfinished)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use crate::acp::canonical;
 use crate::acp::problem::Problem;
@@ -109,14 +109,18 @@ impl Operation {
     /// Seals the request, to be re-sent from the record.
     pub fn seal_request(&self, request: &StoredRequest) -> Result<Sealed, Refusal> {
         let bytes = Zeroizing::new(codec::encode_plain(request)?);
-        self.sealing().seal(&self.associated("request"), &bytes).map_err(|_| Refusal::Internal)
+        self.sealing()
+            .seal(&self.associated("request"), &bytes)
+            .map_err(|error| Refusal::Internal(Internal::NotSealed(error)))
     }
 
     /// Opens the request of the first use, where one is kept.
     pub fn open_request(&self, sealed: Option<&Sealed>) -> Result<Option<StoredRequest>, Refusal> {
         let Some(sealed) = sealed else { return Ok(None) };
-        let opened =
-            self.sealing().open(&self.associated("request"), sealed).map_err(|_| Refusal::Internal)?;
+        let opened = self
+            .sealing()
+            .open(&self.associated("request"), sealed)
+            .map_err(|error| Refusal::Internal(Internal::RequestUnopened(error)))?;
         Ok(Some(codec::decode_plain(opened.expose())?))
     }
 
@@ -125,16 +129,21 @@ impl Operation {
         if reply.status.is_server_error() {
             return Ok(None);
         }
-        let body =
-            self.sealing().seal(&self.associated("answer"), &reply.body).map_err(|_| Refusal::Internal)?;
+        let body = self
+            .sealing()
+            .seal(&self.associated("answer"), &reply.body)
+            .map_err(|error| Refusal::Internal(Internal::NotSealed(error)))?;
         Ok(Some(StoredAnswer { status: reply.status.as_u16(), content_type: reply.content_type(), body }))
     }
 
     /// Opens a kept answer: the same status and bytes, marked as a replay.
     pub fn open_answer(&self, answer: &StoredAnswer) -> Result<Reply, Refusal> {
-        let body =
-            self.sealing().open(&self.associated("answer"), &answer.body).map_err(|_| Refusal::Internal)?;
-        let status = http::StatusCode::from_u16(answer.status).map_err(|_| Refusal::Internal)?;
+        let body = self
+            .sealing()
+            .open(&self.associated("answer"), &answer.body)
+            .map_err(|error| Refusal::Internal(Internal::AnswerUnopened(error)))?;
+        let status = http::StatusCode::from_u16(answer.status)
+            .map_err(|_| Refusal::Internal(Internal::AnswerUnusable))?;
         let media_type = answer
             .content_type
             .as_deref()

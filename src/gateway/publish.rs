@@ -5,7 +5,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 
 use super::Gateway;
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use crate::acp::authority::Authority;
 use crate::acp::discovery::{self, Service};
@@ -49,8 +49,8 @@ impl Gateway {
     }
 
     fn keys(&self, media_type: &'static str) -> Result<Reply, Refusal> {
-        let document =
-            serde_json::to_vec(&jwks::document(&self.rings.signing)).map_err(|_| Refusal::Internal)?;
+        let document = serde_json::to_vec(&jwks::document(&self.rings.signing))
+            .map_err(|_| Refusal::Internal(Internal::NotWritten))?;
         let media_type = HeaderValue::from_static(media_type);
         Ok(Reply::bytes(StatusCode::OK, media_type, Bytes::from(document), "published")
             .with(CACHE_CONTROL, KEYS_CACHE))

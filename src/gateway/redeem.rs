@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::admit::message;
 use super::body::Content;
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use super::{Caller, Gateway};
 use crate::acp::authority::Authority;
@@ -217,11 +217,12 @@ impl Gateway {
     fn card_of(&self, token: &PaymentToken, fetched: &Fetched) -> Result<Reply, Undone> {
         let opened = self.vault.open(token, fetched).map_err(|error| match error {
             OpenError::NotAtHand(key) => Undone::NeedsKey(key),
-            OpenError::NotHeld | OpenError::Seal(_) => Undone::Refused(Refusal::Internal),
+            OpenError::NotHeld => Undone::Refused(Refusal::Internal(Internal::CardNotHeld)),
+            OpenError::Seal(error) => Undone::Refused(Refusal::Internal(Internal::CardUnopened(error))),
         })?;
         let perishable = opened.perishable.as_ref().map(|values| values.expose());
         let merged = merge_vault_json(opened.card.expose(), perishable)
-            .map_err(|_| Undone::Refused(Refusal::Internal))?;
+            .map_err(|_| Undone::Refused(Refusal::Internal(Internal::CardUnreadable)))?;
         let json = HeaderValue::from_static("application/json");
         Ok(Reply::bytes(StatusCode::OK, json, Bytes::from_owner(WipedBody(merged)), "redeemed"))
     }

@@ -2,13 +2,16 @@
 //! error, metric reason. Inner stages know no HTTP; this match is exhaustive, so a new refusal is a
 //! question from the compiler.
 
+mod internal;
 mod merchants;
+mod reason;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
 
+pub use self::internal::Internal;
 use crate::acp::header::HeaderError;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
@@ -98,8 +101,8 @@ pub enum Refusal {
     MerchantAnswer(InvalidAnswer),
     /// The merchant answered with an id that belongs to another agent.
     OwnershipConflict,
-    /// A cipher or the operating system's randomness failed.
-    Internal,
+    /// Something of ours failed.
+    Internal(Internal),
 }
 
 /// Seconds an agent should wait where only time helps.
@@ -111,113 +114,86 @@ impl Refusal {
     /// The ACP error, before the route's dialect ([`Problem::in_dialect`]).
     pub fn problem(&self) -> Problem {
         use StatusCode as S;
+        let code = self.reason();
         match self {
             Self::Malformed(problem) => (**problem).clone(),
-            Self::MerchantUnknown => {
-                invalid(S::NOT_FOUND, "merchant_not_found", "There is no such merchant for this agent.")
-            }
+            Self::MerchantUnknown => invalid(S::NOT_FOUND, code, "There is no such merchant for this agent."),
             Self::Version(accepted) => Problem::unsupported_version(accepted.iter().copied()),
             Self::MissingVersion(accepted) => Problem::missing_version(accepted.iter().copied()),
             Self::Header(error) => Problem::of_header(*error, Version::NEWEST_FIRST),
             Self::NotFound => Problem::not_found(),
             Self::MethodNotAllowed(_) => {
-                invalid(S::METHOD_NOT_ALLOWED, "method_not_allowed", "This path does not take this method.")
+                invalid(S::METHOD_NOT_ALLOWED, code, "This path does not take this method.")
             }
-            Self::Misdirected => {
-                invalid(S::MISDIRECTED_REQUEST, "unknown_host", "This host is not served here.")
-            }
+            Self::Misdirected => invalid(S::MISDIRECTED_REQUEST, code, "This host is not served here."),
             Self::Unauthenticated => Problem::unauthorized(),
             // Which rule was broken, and by what, helps the owner of the key and nobody else.
             Self::Signature(error) => Problem::invalid_request(
                 S::UNAUTHORIZED,
-                error.code(),
+                code,
                 format!("The request signature was not accepted: {error}."),
             ),
             Self::RedeemerNotProven => invalid(
                 S::UNAUTHORIZED,
-                "redeemer_not_proven",
+                code,
                 "The credential is not accepted from here: see the redeemer's configured proof.",
             ),
-            Self::Replayed => invalid(
-                S::UNAUTHORIZED,
-                "signature_replayed",
-                "This signature was already used for another request.",
-            ),
+            Self::Replayed => {
+                invalid(S::UNAUTHORIZED, code, "This signature was already used for another request.")
+            }
             Self::Limited(limited) => limited_problem(limited),
-            Self::Draining => {
-                unavailable("shutting_down", "The gateway is shutting down; try again.", SHORT_WAIT)
+            Self::Draining => unavailable(code, "The gateway is shutting down; try again.", SHORT_WAIT),
+            Self::TooLarge => invalid(S::PAYLOAD_TOO_LARGE, code, "The request body is too large."),
+            Self::TooSlow => invalid(S::REQUEST_TIMEOUT, code, "The request body did not arrive in time."),
+            Self::Broken => invalid(S::BAD_REQUEST, code, "The request body did not arrive whole."),
+            Self::SessionUnknown => invalid(S::NOT_FOUND, code, "There is no such checkout session."),
+            Self::CartUnknown => invalid(S::NOT_FOUND, code, "There is no such cart."),
+            Self::SessionBusy => {
+                invalid(S::CONFLICT, code, "Another operation on this checkout session is under way.")
+                    .with_retry_after(SHORT_WAIT)
             }
-            Self::TooLarge => {
-                invalid(S::PAYLOAD_TOO_LARGE, "body_too_large", "The request body is too large.")
+            Self::TokenUnknown => {
+                invalid(S::UNPROCESSABLE_ENTITY, code, "There is no such token for this checkout session.")
             }
-            Self::TooSlow => {
-                invalid(S::REQUEST_TIMEOUT, "body_too_slow", "The request body did not arrive in time.")
+            Self::TokenMissing => {
+                invalid(S::UNPROCESSABLE_ENTITY, code, "A payment token minted here is required to complete.")
             }
-            Self::Broken => {
-                invalid(S::BAD_REQUEST, "body_incomplete", "The request body did not arrive whole.")
-            }
-            Self::SessionUnknown => {
-                invalid(S::NOT_FOUND, "checkout_session_not_found", "There is no such checkout session.")
-            }
-            Self::CartUnknown => invalid(S::NOT_FOUND, "cart_not_found", "There is no such cart."),
-            Self::SessionBusy => invalid(
-                S::CONFLICT,
-                "checkout_session_busy",
-                "Another operation on this checkout session is under way.",
-            )
-            .with_retry_after(SHORT_WAIT),
-            Self::TokenUnknown => invalid(
-                S::UNPROCESSABLE_ENTITY,
-                "token_unknown",
-                "There is no such token for this checkout session.",
-            ),
-            Self::TokenMissing => invalid(
-                S::UNPROCESSABLE_ENTITY,
-                "token_required",
-                "A payment token minted here is required to complete.",
-            ),
-            Self::Claim(refusal) => claim_problem(*refusal),
-            Self::Redeem(refusal) => redeem_problem(*refusal),
-            Self::Revoke(refusal) => revoke_problem(*refusal),
+            Self::Claim(refusal) => claim_problem(*refusal, code),
+            Self::Redeem(refusal) => redeem_problem(*refusal, code),
+            Self::Revoke(refusal) => revoke_problem(*refusal, code),
             Self::KeyRequired => Problem::idempotency_key_required(),
             Self::KeyConflict { status } => Problem::idempotency_conflict(*status),
             Self::KeyInFlight => Problem::idempotency_in_flight(SHORT_WAIT),
             Self::OutcomeUnknown(wait) => unavailable(
-                "outcome_unknown",
+                code,
                 "The merchant has not confirmed the outcome of this request; repeat it with the same Idempotency-Key.",
                 u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(SHORT_WAIT),
             ),
-            Self::Fraud(denied) => {
-                invalid(S::FORBIDDEN, denied.by.code, "The request was declined by risk rules.")
-            }
+            Self::Fraud(_) => invalid(S::FORBIDDEN, code, "The request was declined by risk rules."),
             Self::TooManyTokens => Problem::new(
                 S::TOO_MANY_REQUESTS,
                 ProblemKind::RateLimitExceeded,
-                "too_many_tokens",
+                code,
                 "There are as many unspent tokens as allowed; spend, revoke or let one expire.",
             )
             .with_retry_after(TOKEN_WAIT),
             Self::Store(StoreError::Unacknowledged) => unavailable(
-                "outcome_unknown",
+                code,
                 "The gateway could not confirm that this was recorded; repeat it with the same Idempotency-Key.",
                 SHORT_WAIT,
             ),
             Self::Store(
                 StoreError::Unavailable | StoreError::NoSpace | StoreError::Corrupt | StoreError::Changed,
-            ) => unavailable(
-                "service_unavailable",
-                "The gateway cannot record this safely now; nothing was done.",
-                SHORT_WAIT,
-            ),
-            Self::NotSent(reason) => merchants::not_sent(*reason),
-            Self::Lost(reason) => merchants::lost(*reason),
-            Self::MerchantAnswer(invalid) => merchants::invalid_answer(*invalid),
-            Self::OwnershipConflict => merchants::ownership_conflict(),
-            Self::Internal => processing(
-                S::INTERNAL_SERVER_ERROR,
-                "processing_error",
-                "The gateway could not process this request.",
-            ),
+            ) => {
+                unavailable(code, "The gateway cannot record this safely now; nothing was done.", SHORT_WAIT)
+            }
+            Self::NotSent(reason) => merchants::not_sent(*reason, code),
+            Self::Lost(reason) => merchants::lost(*reason, code),
+            Self::MerchantAnswer(invalid) => merchants::invalid_answer(*invalid, code),
+            Self::OwnershipConflict => merchants::ownership_conflict(code),
+            Self::Internal(_) => {
+                processing(S::INTERNAL_SERVER_ERROR, code, "The gateway could not process this request.")
+            }
         }
     }
 
@@ -229,110 +205,95 @@ impl Refusal {
         }
     }
 
-    /// The reason in logs and metrics: the error's own code.
-    pub fn reason(&self) -> &'static str {
-        match self.problem().code {
-            Cow::Borrowed(code) => code,
-            Cow::Owned(_) => "refused",
+    /// What of ours failed: a word for the log alone.
+    pub const fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Internal(internal) => Some(internal.as_str()),
+            _ => None,
         }
     }
 }
 
-fn claim_problem(refusal: ClaimRefusal) -> Problem {
+fn claim_problem(refusal: ClaimRefusal, code: &'static str) -> Problem {
     use StatusCode as S;
     const TOKEN: &str = "$.payment_data";
     match refusal {
         ClaimRefusal::SessionBusy => Refusal::SessionBusy.problem(),
         ClaimRefusal::AlreadyCharged => {
-            invalid(S::CONFLICT, "checkout_session_completed", "This checkout session is already completed.")
+            invalid(S::CONFLICT, code, "This checkout session is already completed.")
         }
-        ClaimRefusal::SessionClosed => invalid(
-            S::CONFLICT,
-            "checkout_session_closed",
-            "This checkout session was canceled or has expired.",
-        ),
+        ClaimRefusal::SessionClosed => {
+            invalid(S::CONFLICT, code, "This checkout session was canceled or has expired.")
+        }
         ClaimRefusal::AtWork { wait } => Refusal::OutcomeUnknown(wait).problem(),
         ClaimRefusal::TotalUnknown => invalid(
             S::UNPROCESSABLE_ENTITY,
-            "total_unavailable",
+            code,
             "The merchant states no single total for this checkout session.",
         ),
         ClaimRefusal::TokenElsewhere => Refusal::TokenUnknown.problem().with_param(TOKEN),
         ClaimRefusal::TokenExpired => {
-            invalid(S::UNPROCESSABLE_ENTITY, "token_expired", "The token has expired.").with_param(TOKEN)
+            invalid(S::UNPROCESSABLE_ENTITY, code, "The token has expired.").with_param(TOKEN)
         }
         ClaimRefusal::TokenRevoked => {
-            invalid(S::UNPROCESSABLE_ENTITY, "token_revoked", "The token was revoked.").with_param(TOKEN)
+            invalid(S::UNPROCESSABLE_ENTITY, code, "The token was revoked.").with_param(TOKEN)
         }
         ClaimRefusal::TokenWornOut => {
-            invalid(S::UNPROCESSABLE_ENTITY, "token_attempts_exceeded", "The token has no attempts left.")
-                .with_param(TOKEN)
+            invalid(S::UNPROCESSABLE_ENTITY, code, "The token has no attempts left.").with_param(TOKEN)
         }
         ClaimRefusal::TokenConsumed => {
-            invalid(S::CONFLICT, "token_consumed", "The token was already used.").with_param(TOKEN)
+            invalid(S::CONFLICT, code, "The token was already used.").with_param(TOKEN)
         }
-        ClaimRefusal::TokenClaimed => {
-            invalid(S::CONFLICT, "token_in_use", "The token is held by another operation.")
-                .with_param(TOKEN)
-                .with_retry_after(SHORT_WAIT)
-        }
+        ClaimRefusal::TokenClaimed => invalid(S::CONFLICT, code, "The token is held by another operation.")
+            .with_param(TOKEN)
+            .with_retry_after(SHORT_WAIT),
         ClaimRefusal::OverCap => invalid(
             S::UNPROCESSABLE_ENTITY,
-            "amount_exceeds_allowance",
+            code,
             "The total of this checkout session is above the token's maximum amount; mint a new token.",
         ),
         ClaimRefusal::CurrencyMismatch => invalid(
             S::UNPROCESSABLE_ENTITY,
-            "currency_mismatch",
+            code,
             "The total of this checkout session is in another currency than the token.",
         ),
-        ClaimRefusal::PurchaseOrderRefused => invalid(
-            S::FORBIDDEN,
-            "purchase_order_not_allowed",
-            "Completing with a purchase order and no token is not allowed here.",
-        ),
+        ClaimRefusal::PurchaseOrderRefused => {
+            invalid(S::FORBIDDEN, code, "Completing with a purchase order and no token is not allowed here.")
+        }
     }
 }
 
-fn redeem_problem(refusal: RedeemRefusal) -> Problem {
+fn redeem_problem(refusal: RedeemRefusal, code: &'static str) -> Problem {
     use StatusCode as S;
     match refusal {
         RedeemRefusal::NoSuchClaim => {
-            invalid(S::CONFLICT, "claim_unknown", "No complete with this claim is under way for the token.")
+            invalid(S::CONFLICT, code, "No complete with this claim is under way for the token.")
                 .with_param("$.claim")
         }
-        RedeemRefusal::Gone => {
-            invalid(S::GONE, "already_redeemed", "The token was already redeemed for this claim.")
+        RedeemRefusal::Gone => invalid(S::GONE, code, "The token was already redeemed for this claim."),
+        RedeemRefusal::AlreadyExposed => {
+            invalid(S::GONE, code, "The card was handed out in an earlier claim of this checkout session.")
         }
-        RedeemRefusal::AlreadyExposed => invalid(
-            S::GONE,
-            "already_redeemed",
-            "The card was handed out in an earlier claim of this checkout session.",
-        ),
-        RedeemRefusal::Revoking => invalid(S::CONFLICT, "token_revoked", "The agent has revoked the token."),
-        RedeemRefusal::Expired => invalid(S::CONFLICT, "token_expired", "The token has expired."),
-        RedeemRefusal::OverChecked => invalid(
-            S::UNPROCESSABLE_ENTITY,
-            "amount_exceeds_claim",
-            "The amount is above what was approved for this claim.",
-        )
-        .with_param("$.amount"),
+        RedeemRefusal::Revoking => invalid(S::CONFLICT, code, "The agent has revoked the token."),
+        RedeemRefusal::Expired => invalid(S::CONFLICT, code, "The token has expired."),
+        RedeemRefusal::OverChecked => {
+            invalid(S::UNPROCESSABLE_ENTITY, code, "The amount is above what was approved for this claim.")
+                .with_param("$.amount")
+        }
         RedeemRefusal::CurrencyMismatch => invalid(
             S::UNPROCESSABLE_ENTITY,
-            "currency_mismatch",
+            code,
             "The currency differs from what was approved for this claim.",
         )
         .with_param("$.currency"),
     }
 }
 
-fn revoke_problem(refusal: RevokeRefusal) -> Problem {
+fn revoke_problem(refusal: RevokeRefusal, code: &'static str) -> Problem {
     match refusal {
-        RevokeRefusal::Consumed => {
-            invalid(StatusCode::CONFLICT, "token_consumed", "The token was already used.")
-        }
+        RevokeRefusal::Consumed => invalid(StatusCode::CONFLICT, code, "The token was already used."),
         RevokeRefusal::InUse => {
-            invalid(StatusCode::CONFLICT, "token_in_use", "The token's card is in use by the merchant.")
+            invalid(StatusCode::CONFLICT, code, "The token's card is in use by the merchant.")
         }
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::refusal::Refusal;
+use super::refusal::{Internal, Refusal};
 use crate::acp::header::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, IdempotencyKey, REQUEST_ID};
 use crate::acp::problem::{ErrorDialect, Problem};
 use crate::limit::Quota;
@@ -27,7 +27,7 @@ pub(super) struct Reply {
 impl Reply {
     /// A JSON answer of ours.
     pub fn json(status: StatusCode, body: &impl Serialize, decision: &'static str) -> Result<Self, Refusal> {
-        let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal)?;
+        let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal(Internal::NotWritten))?;
         Ok(Self::bytes(status, JSON, body.into(), decision))
     }
 

@@ -56,6 +56,7 @@ impl Observer {
             upstream: None,
             merchant_refusal: None,
             merchant_fault: None,
+            cause: None,
             bytes_in: 0,
             bytes_out: 0,
             _under_way: self.0.metrics.request_under_way(),
@@ -100,6 +101,7 @@ pub struct Observation {
     upstream: Option<Duration>,
     merchant_refusal: Option<MerchantRefusal>,
     merchant_fault: Option<&'static str>,
+    cause: Option<&'static str>,
     bytes_in: u64,
     bytes_out: u64,
     _under_way: Gauged,
@@ -152,6 +154,11 @@ impl Observation {
         self.merchant_fault = fault;
     }
 
+    /// Why it failed, in a word of our own.
+    pub fn cause(&mut self, cause: Option<&'static str>) {
+        self.cause = cause;
+    }
+
     /// What was decided, in a word of our own.
     pub fn decision(&mut self, decision: &'static str) {
         self.decision = Some(decision);
@@ -180,6 +187,7 @@ impl Drop for Observation {
             route: self.route,
             status: self.status,
             decision: self.decision.unwrap_or(outcome),
+            cause: self.cause,
             agent: self.agent.as_ref().map(|id| Identifier::known(id.as_str())),
             merchant: self.merchant.as_ref().map(|id| Identifier::known(id.as_str())),
             request_id: self.request_id.take(),

@@ -141,6 +141,9 @@ pub struct AccessRecord {
     pub status: Option<u16>,
     /// What was decided, in a word: the reason of a refusal, or how it went.
     pub decision: &'static str,
+    /// Why it failed, where that is not the caller's doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
     /// The authenticated agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<Identifier>,

@@ -26,6 +26,8 @@ mod wire;
 
 /// Malformed, oversized and hostile requests.
 mod bad_requests;
+/// Why requests fail: in the log, not in the answer.
+mod causes;
 /// What `check` finds, and `serve` refuses.
 mod checks;
 /// Clocks that are set while money moves.

@@ -9,41 +9,41 @@ use crate::merchant::{InvalidAnswer, Lost, NotSent};
 
 const REPEAT: &str = "repeat the request with the same Idempotency-Key.";
 
-pub(super) fn not_sent(reason: NotSent) -> Problem {
+pub(super) fn not_sent(reason: NotSent, code: &'static str) -> Problem {
     if reason == NotSent::ConnectTimeout {
         return processing(
             StatusCode::GATEWAY_TIMEOUT,
-            "merchant_unreachable",
+            code,
             "The merchant could not be connected to in time; nothing was sent.",
         );
     }
     let message = "The merchant could not be reached; nothing was sent.";
-    processing(StatusCode::BAD_GATEWAY, "merchant_unreachable", message)
+    processing(StatusCode::BAD_GATEWAY, code, message)
 }
 
-pub(super) fn lost(reason: Lost) -> Problem {
+pub(super) fn lost(reason: Lost, code: &'static str) -> Problem {
     match reason {
         Lost::Timeout | Lost::SlowBody => {
             let message = format!("The merchant did not answer in time; {REPEAT}");
-            processing(StatusCode::GATEWAY_TIMEOUT, "merchant_timeout", message)
+            processing(StatusCode::GATEWAY_TIMEOUT, code, message)
         }
         Lost::Misplaced => {
             let message = format!("The merchant's answer is about another session; {REPEAT}");
-            processing(StatusCode::BAD_GATEWAY, "merchant_answer_invalid", message)
+            processing(StatusCode::BAD_GATEWAY, code, message)
         }
         Lost::Reset | Lost::Malformed | Lost::Truncated | Lost::TooLarge | Lost::Undecodable => {
             let message = format!("There is no whole answer: {reason}; {REPEAT}");
-            processing(StatusCode::BAD_GATEWAY, "merchant_answer_lost", message)
+            processing(StatusCode::BAD_GATEWAY, code, message)
         }
     }
 }
 
-pub(super) fn invalid_answer(invalid: InvalidAnswer) -> Problem {
+pub(super) fn invalid_answer(invalid: InvalidAnswer, code: &'static str) -> Problem {
     let message = format!("{}; {REPEAT}", invalid.told());
-    processing(StatusCode::BAD_GATEWAY, "merchant_answer_invalid", message)
+    processing(StatusCode::BAD_GATEWAY, code, message)
 }
 
-pub(super) fn ownership_conflict() -> Problem {
+pub(super) fn ownership_conflict(code: &'static str) -> Problem {
     let message = "The merchant answered with an id it must not use.";
-    processing(StatusCode::BAD_GATEWAY, "merchant_answer_invalid", message)
+    processing(StatusCode::BAD_GATEWAY, code, message)
 }
