@@ -1,13 +1,73 @@
-//! The README is true where a machine can tell.
+//! The README and the guides are true where a machine can tell.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use countersign::telemetry::metrics::table;
 
-const README: &str = include_str!("../README.md");
+/// A text for people.
+struct Document {
+    /// Relative to the repository.
+    path: PathBuf,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn document(path: &str) -> Document {
+    Document { path: path.into(), text: fs::read_to_string(root().join(path)).expect(path) }
+}
+
+/// Every text of the repository.
+fn documents() -> Vec<Document> {
+    let mut documents = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = folder.join(entry.file_name());
+            let name = path.to_str().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                if ![".git", "target", "certs/dev"].contains(&name) {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".md") {
+                documents.push(document(name));
+            }
+        }
+    }
+    for guide in ["README.md", "deploy/agents.md", "deploy/merchants.md", "deploy/operating.md"] {
+        assert!(documents.iter().any(|document| document.path == Path::new(guide)), "{guide}");
+    }
+    documents
+}
+
+/// The text without what stands in fences.
+fn prose(text: &str) -> String {
+    let parts = text.split("\n```").enumerate().filter(|(number, _)| number % 2 == 0);
+    parts.map(|(_, part)| part).collect::<Vec<_>>().join("\n")
+}
+
+/// What a link to each heading is called.
+fn anchors(text: &str) -> Vec<String> {
+    let prose = prose(text);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
 
 #[test]
 fn the_metrics_table_is_the_metrics() {
+    let text = document("deploy/operating.md").text;
     let definitions = table().unwrap();
     let rows: Vec<String> = definitions
         .iter()
@@ -17,20 +77,41 @@ fn the_metrics_table_is_the_metrics() {
             format!("| `{}` | {kind} | {} | {} |", metric.name, labels.join(" "), metric.help)
         })
         .collect();
-    let missing: Vec<&String> = rows.iter().filter(|row| !README.contains(row.as_str())).collect();
-    assert!(missing.is_empty(), "the README lacks these rows:\n{}", rows.join("\n"));
+    let missing: Vec<&String> = rows.iter().filter(|row| !text.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "deploy/operating.md lacks these rows:\n{missing:#?}");
     let kinds = ["| counter |", "| gauge |", "| histogram |"];
     let is_row =
         |line: &&str| line.starts_with("| `countersign_") && kinds.iter().any(|kind| line.contains(kind));
-    let documented = README.lines().filter(is_row).count();
-    assert_eq!(documented, rows.len(), "the README documents metrics that do not exist");
+    let documented = text.lines().filter(is_row).count();
+    assert_eq!(documented, rows.len(), "deploy/operating.md documents metrics that do not exist");
 }
 
 #[test]
-fn every_file_it_links_to_exists() {
-    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    for link in links.filter(|link| !link.starts_with("http")) {
-        assert!(std::path::Path::new(link).exists(), "{link}");
+fn every_metric_that_is_named_exists() {
+    let metrics = table().unwrap();
+    for Document { path, text } in documents() {
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            // A family is named by its beginning, `countersign_unresolved_…`.
+            let is_one = |name: &str| name == word || word.ends_with('_') && name.starts_with(word);
+            let is_metric = word.starts_with("countersign_") && !word.starts_with("countersign_operator_");
+            assert!(!is_metric || metrics.iter().any(|metric| is_one(&metric.name)), "{path:?}: {word}");
+        }
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for Document { path, text } in documents() {
+        let links = prose(&text);
+        let links = links.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("http")) {
+            let (file, anchor) = link.split_once('#').map_or((link, None), |(file, at)| (file, Some(at)));
+            let target = if file.is_empty() { path.clone() } else { path.with_file_name("").join(file) };
+            assert!(root().join(&target).exists(), "{path:?}: {link}");
+            let Some(anchor) = anchor else { continue };
+            let text = fs::read_to_string(root().join(&target)).unwrap();
+            assert!(anchors(&text).iter().any(|one| one == anchor), "{path:?}: {link}");
+        }
     }
 }
 
@@ -39,22 +120,27 @@ fn every_error_and_event_it_names_is_in_the_code() {
     let code: String =
         ["src/gateway", "src/gateway/refusal", "src/fraud/rules", "src/server", "src/acp", "src/operator"]
             .into_iter()
-            .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+            .flat_map(|folder| fs::read_dir(folder).unwrap())
             .map(|entry| entry.unwrap().path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-            .chain(["src/app.rs", "src/storage/measured.rs"].map(std::path::PathBuf::from))
-            .map(|path| std::fs::read_to_string(path).unwrap())
+            .chain(["src/app.rs", "src/storage/measured.rs"].map(PathBuf::from))
+            .map(|path| fs::read_to_string(path).unwrap())
             .collect();
+    let [agents, merchants, operating] =
+        ["deploy/agents.md", "deploy/merchants.md", "deploy/operating.md"].map(|path| document(path).text);
     let is_error_row = |line: &&str| line.starts_with("| 4") || line.starts_with("| 5");
-    let errors = README.lines().filter(is_error_row).filter_map(|line| line.split('|').nth(1));
-    let paragraph = |start: &str| README.lines().find(|line| line.starts_with(start)).expect("the paragraph");
+    let errors = agents.lines().filter(is_error_row).filter_map(|line| line.split('|').nth(1));
+    let redeem = merchants.lines().filter(|line| line.starts_with("Without a card there is nothing"));
+    let events = operating.lines().filter(|line| line.starts_with("- **Logs**"));
+    assert!(redeem.clone().count() == 1 && events.clone().count() == 1, "a paragraph is gone");
     let named: Vec<&str> = errors
-        .chain([paragraph("Without a card there is nothing"), paragraph("- **Logs**")])
+        .chain(redeem)
+        .chain(events)
         .flat_map(|text| text.split('`').skip(1).step_by(2))
         .filter(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         .collect();
     assert!(named.len() > 50, "{named:?}");
     let unknown: Vec<&str> =
         named.into_iter().filter(|word| !code.contains(&format!("\"{word}\""))).collect();
-    assert!(unknown.is_empty(), "named in the README and nowhere in the code: {unknown:?}");
+    assert!(unknown.is_empty(), "named in a guide and nowhere in the code: {unknown:?}");
 }

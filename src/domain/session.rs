@@ -2,8 +2,8 @@
 //! session, claim and token. Pure: records in, records out, no clock and no store.
 //!
 //! Each transition first finds every reason to refuse and changes nothing; after the comment "From
-//! here on nothing is refused" it only changes. The table it implements is in the README, "The life
-//! of a token".
+//! here on nothing is refused" it only changes. The table it implements is in deploy/operating.md,
+//! "The life of a token".
 
 mod claim;
 mod evidence;
