@@ -66,6 +66,26 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_readme_is_read_in_a_few_minutes() {
+    const MOST_BYTES: usize = 8_000;
+    let length = document("README.md").text.len();
+    assert!(length <= MOST_BYTES, "{length} bytes: what only some readers need belongs in a guide");
+}
+
+#[test]
+fn the_tests_that_the_readme_shows_exist() {
+    let readme = document("README.md").text;
+    let shown = readme.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... ok"));
+    let shown: Vec<&str> = shown.collect();
+    assert!(!shown.is_empty(), "none is shown");
+    for test in shown {
+        let (module, name) = test.rsplit_once("::").expect("a module and a name");
+        let file = format!("tests/it/{}.rs", module.replace("::", "/"));
+        assert!(document(&file).text.contains(&format!("fn {name}()")), "{test}");
+    }
+}
+
+#[test]
 fn the_metrics_table_is_the_metrics() {
     let text = document("deploy/operating.md").text;
     let definitions = table().unwrap();
