@@ -13,16 +13,18 @@ pub mod records;
 pub mod registry;
 // Stages, in the order a request meets them.
 pub mod limit;
+pub mod drain;
+pub mod body;
 pub mod auth;
 pub mod idempotency;
 pub mod fraud;
 pub mod session;
 pub mod token;
 pub mod merchant;
-// Adapters, then flow, then shell.
+// Adapters (the server knows nothing of payments), then flow, then shell.
 pub mod storage;
-pub mod gateway;
 pub mod server;
+pub mod gateway;
 pub mod config;
 pub mod operator;
 pub mod app;

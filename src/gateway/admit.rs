@@ -11,7 +11,6 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use parking_lot::Mutex;
 
-use super::body::{BodyError, Content, collect};
 use super::call::{Call, Upstream};
 use super::refusal::Refusal;
 use super::reply::Echo;
@@ -23,6 +22,7 @@ use crate::acp::route::{Route, RouteError};
 use crate::acp::version::Version;
 use crate::auth::http_signature::MessageView;
 use crate::auth::signature::{self, Presented, Proof, SignedRequest, Verified};
+use crate::body::{BodyError, Content, collect};
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::domain::id::MerchantId;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::drain::WorkGuard;
 use super::operation::Operation;
 use super::refusal::{Internal, Refusal};
 use crate::acp::header::IdempotencyKey;
@@ -17,6 +16,7 @@ use crate::auth::signature::{Proof as Proven, Verified};
 use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
+use crate::drain::WorkGuard;
 use crate::idempotency::StoredRequest;
 use crate::merchant::{CompleteContext, Context, Exchange, Outbound, Passing, Proof, told_code};
 use crate::registry::{Agent, Merchant};

@@ -5,14 +5,12 @@
 //! a security property, so it is straight-line code, not a stack of layers.
 
 mod admit;
-pub mod body;
 pub mod bracket;
 mod call;
 pub mod claims;
 mod complete;
 mod delegate;
 mod doubt;
-pub mod drain;
 mod mutate;
 mod notes;
 mod operation;
@@ -36,17 +34,17 @@ use http::Response;
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use self::body::Content;
 use self::call::Call;
-use self::drain::Drain;
 use self::refusal::{Internal, Refusal};
 use self::reply::{Echo, Reply};
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
+use crate::body::Content;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Clock;
 use crate::domain::session::SessionKind;
+use crate::drain::Drain;
 use crate::fraud::Velocity;
 use crate::idempotency::KeptBytes;
 use crate::limit::{Concurrency, Limits};

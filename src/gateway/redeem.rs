@@ -6,7 +6,6 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
 use super::admit::message;
-use super::body::Content;
 use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use super::{Caller, Gateway};
@@ -18,6 +17,7 @@ use crate::acp::wire::redeem::RedeemRequest;
 use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, RedeemerError, RedeemerEvidence};
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
+use crate::body::Content;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
 use crate::records::{Durability, Purpose, StoreError};

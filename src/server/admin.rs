@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::linger::Lingering;
 use super::seats::{Kind, Seat, Seats, Unread};
 use super::{Peer, Service};
-use crate::gateway::body::Content;
-use crate::gateway::drain::Drain;
+use crate::body::Content;
+use crate::drain::Drain;
 use crate::telemetry::metrics::Metrics;
 
 /// Connections open at once: scrapers, probes and a few operators. One more, and the quietest gives way.

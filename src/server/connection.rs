@@ -29,7 +29,7 @@ use super::seats::{Kind, Seat};
 use super::shared::Shared;
 use super::{Peer, Service, Settings, proxy, tls};
 use crate::auth::client_certificate::ClientCertificate;
-use crate::gateway::body::Content;
+use crate::body::Content;
 
 /// An idle connection that was told so has this long to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -17,7 +17,7 @@ use super::seats::{Kind, Seats, Unread};
 use super::shared::Shared;
 use super::tls::Tls;
 use super::{Service, Settings};
-use crate::gateway::drain::Drain;
+use crate::drain::Drain;
 use crate::limit::Arrivals;
 use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::metrics::Metrics;

@@ -34,7 +34,7 @@ use tokio_rustls::client::TlsStream;
 use super::{Peer, Server, Service, Settings, TlsFiles, tls};
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
-use crate::gateway::drain::Drain;
+use crate::drain::Drain;
 use crate::limit::{self, Arrivals};
 use crate::records::BoxFuture;
 use crate::telemetry::log::Log;
