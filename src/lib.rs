@@ -8,6 +8,7 @@
 pub mod domain;
 pub mod telemetry;
 pub mod crypto;
+pub mod http_signature;
 pub mod acp;
 pub mod records;
 pub mod registry;

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use countersign::acp::canonical::canonicalize;
 use countersign::acp::version::Version;
-use countersign::auth::http_signature::{Component, MessageView, Signing, content_digest};
 use countersign::crypto::mac::MacKey;
 use countersign::crypto::random;
 use countersign::crypto::sign::SigningKey;
 use countersign::domain::clock::{Clock as _, SystemClock, Timestamp};
+use countersign::http_signature::{Component, MessageView, Signing, content_digest};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
@@ -237,7 +237,7 @@ fn text(text: String) -> Result<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use countersign::auth::http_signature::received;
+    use countersign::http_signature::received;
 
     use super::*;
     use crate::population::{Keys, Population};

@@ -3,7 +3,6 @@
 pub mod bearer;
 pub mod client_certificate;
 pub mod command;
-pub mod http_signature;
 pub mod replay;
 pub mod signature;
 

@@ -12,11 +12,11 @@ use http::header::{CONTENT_TYPE, FORWARDED, HeaderName};
 use super::exchange::NotSent;
 use super::names;
 use crate::acp::canonical::canonicalize;
-use crate::auth::http_signature::{CONTENT_DIGEST, Component, MessageView, SignatureHeaders, Signing};
 use crate::crypto::mac::MacKey;
 use crate::crypto::rings::KeyRings;
 use crate::crypto::sign::SigningKey;
 use crate::domain::clock::Timestamp;
+use crate::http_signature::{CONTENT_DIGEST, Component, MessageView, SignatureHeaders, Signing};
 
 /// The label of our signature (RFC 9421 §4.1), and its `tag` (§2.3).
 pub const LABEL: &str = "countersign";

@@ -16,9 +16,9 @@ use super::dictionary::{Dictionary, Unwritable};
 use super::exchange::NotSent;
 use super::names;
 use super::outbound::Outbound;
-use crate::auth::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, SIGNATURE_INPUT, content_digest};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
+use crate::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, SIGNATURE_INPUT, content_digest};
 use crate::registry::{Merchant, OutwardSignature};
 
 /// Our name in `User-Agent`.

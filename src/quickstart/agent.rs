@@ -14,11 +14,11 @@ use serde_json::Value;
 
 use super::client::{Client, ClientError, Http};
 use crate::acp::version::Version;
-use crate::auth::http_signature::HttpSignatureError;
 use crate::crypto::random::RandomUnavailable;
 use crate::crypto::sign::SigningKey;
 use crate::domain::clock::Clock;
 use crate::domain::secret::SecretString;
+use crate::http_signature::HttpSignatureError;
 
 pub use call::{Call, Signed};
 pub use prepared::Prepared;
@@ -110,9 +110,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, content_digest, received};
     use crate::crypto::sign::Algorithm;
     use crate::domain::clock::{ManualClock, Timestamp};
+    use crate::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, content_digest, received};
 
     fn agent() -> Agent {
         let directory = tempfile::tempdir().unwrap();

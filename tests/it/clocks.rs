@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use countersign::auth::http_signature::SIGNATURE_INPUT;
 use countersign::domain::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use countersign::http_signature::SIGNATURE_INPUT;
 use countersign::quickstart::agent::Agent;
 use countersign::quickstart::client::Answer;
 use countersign::quickstart::shop::{Behaviour, CallKind};

@@ -9,7 +9,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use countersign::auth::http_signature::{Component, MessageView, Signing};
 use countersign::crypto::aead::SealingKey;
 use countersign::crypto::jwks;
 use countersign::crypto::keyset::Ring;
@@ -21,6 +20,7 @@ use countersign::domain::clock::{Deadline, Timestamp};
 use countersign::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId, TokenId};
 use countersign::domain::money::{Currency, MinorUnits, Money};
 use countersign::domain::secret::SecretString;
+use countersign::http_signature::{Component, MessageView, Signing};
 use countersign::merchant::{
     CompleteContext, Context, Countersigner, LABEL, Merchants, Outbound, Passing, Proof, Settings, grant,
 };

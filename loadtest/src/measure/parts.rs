@@ -14,7 +14,6 @@ use bytes::Bytes;
 use countersign::acp::canonical::canonicalize;
 use countersign::acp::wire::complete::CompleteView;
 use countersign::acp::wire::session::SessionView;
-use countersign::auth::http_signature::{MessageView, received};
 use countersign::auth::signature::{SignedRequest, verify};
 use countersign::config::Config;
 use countersign::crypto::aead::SealingKey;
@@ -24,6 +23,7 @@ use countersign::crypto::mac::MacKey;
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 use countersign::domain::clock::{Clock as _, KeptClock, SystemClock};
+use countersign::http_signature::{MessageView, received};
 use countersign::limit::Limits;
 use countersign::records::{
     Batch, Committed, Durability, Kind, Purpose, RecordKey, RecordStore, Revision, Write,

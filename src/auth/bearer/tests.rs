@@ -7,13 +7,13 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::*;
-use crate::auth::http_signature::{
-    CONTENT_DIGEST, Component, MessageView, SIGNATURE, SIGNATURE_INPUT, Signing, content_digest,
-};
 use crate::crypto::digest::sha256;
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::id::{AgentId, KeyId};
 use crate::domain::secret::SecretString;
+use crate::http_signature::{
+    CONTENT_DIGEST, Component, MessageView, SIGNATURE, SIGNATURE_INPUT, Signing, content_digest,
+};
 use crate::registry::{
     AcpVariant, Deadlines, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
     SignaturePolicy, SignatureRequired,

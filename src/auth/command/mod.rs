@@ -19,9 +19,9 @@ pub use keygen::{KeyKind, KeygenArgs, keygen};
 pub use sign::{SignArgs, sign};
 pub use verify::{VerifyArgs, verify};
 
-use super::http_signature::HttpSignatureError;
 use super::signature::{Scheme, SignatureRefusal};
 use crate::crypto::random::RandomUnavailable;
+use crate::http_signature::HttpSignatureError;
 use crate::registry::{AcpVariant, BodyForm, Encoding, SignedParts, TimestampForm};
 
 /// Why a verb could not do its work. Never carries a byte of a key.

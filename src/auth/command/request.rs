@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use super::CommandError;
 use crate::acp::authority::Authority;
 use crate::acp::header::IDEMPOTENCY_KEY;
-use crate::auth::http_signature::MessageView;
 use crate::auth::signature::SignedRequest;
+use crate::http_signature::MessageView;
 
 /// Largest file read: well above any request the gateway takes.
 const MAX_FILE_BYTES: u64 = 16 << 20;

@@ -10,9 +10,9 @@ use super::keys::{PrivateKey, SecretEncoding};
 use super::request::GivenRequest;
 use super::{CommandError, ProfileChoice, VariantArgs};
 use crate::acp::header::IDEMPOTENCY_KEY;
-use crate::auth::http_signature::{CONTENT_DIGEST, Component, Signing, content_digest};
 use crate::auth::signature::{Scheme, WINDOW, encode_acp};
 use crate::domain::clock::Timestamp;
+use crate::http_signature::{CONTENT_DIGEST, Component, Signing, content_digest};
 use crate::registry::TimestampForm;
 
 /// Arguments of `sign`.

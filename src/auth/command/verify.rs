@@ -9,12 +9,12 @@ use super::keys::{SecretEncoding, read_checking_key};
 use super::request::{GivenRequest, add_header, read_file};
 use super::{CommandError, ProfileChoice, VariantArgs};
 use crate::acp::header::TIMESTAMP;
-use crate::auth::http_signature::received;
 use crate::auth::signature::{
     Coverage, Presented, Proof, Scheme, SignatureError, SignedRequest, verify_acp, verify_rfc9421,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
+use crate::http_signature::received;
 use crate::registry::AgentKey;
 
 /// Arguments of `verify`.

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::auth::http_signature::HttpSignatureError;
-use crate::auth::http_signature::content_digest::ContentDigestError;
 use crate::domain::clock::Timestamp;
+use crate::http_signature::HttpSignatureError;
+use crate::http_signature::content_digest::ContentDigestError;
 
 /// What became of a signature, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,10 +19,10 @@ pub(super) use acp_header::{decode as decode_acp, encode as encode_acp, verify a
 pub use error::{Outcome, SignatureError, SignatureRefusal};
 pub(super) use rfc9421::{Coverage, verify as verify_rfc9421};
 
-use super::http_signature::{MessageView, SIGNATURE, SIGNATURE_INPUT};
 use super::replay::ReplayCheck;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
+use crate::http_signature::{MessageView, SIGNATURE, SIGNATURE_INPUT};
 use crate::registry::{Agent, Profile, SignatureRequired};
 
 /// How far a signature's time may be from ours, either way.

@@ -7,13 +7,13 @@
 
 use super::{Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
 use crate::acp::header::IDEMPOTENCY_KEY;
-use crate::auth::http_signature::{
-    CONTENT_DIGEST, Component, HttpSignatureError, Parameters, ReceivedSignature, content_digest, received,
-};
 use crate::auth::replay::ReplayCheck;
 use crate::crypto::sign::{Algorithm, VerifyingKey};
 use crate::domain::clock::Timestamp;
 use crate::domain::told::tellable;
+use crate::http_signature::{
+    CONTENT_DIGEST, Component, HttpSignatureError, Parameters, ReceivedSignature, content_digest, received,
+};
 use crate::registry::{AgentKey, KeyMaterial, Profile};
 
 /// Bytes of a signature by any public key (RFC 8032 §5.1.6, RFC 9421 §3.3.4).

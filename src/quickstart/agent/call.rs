@@ -12,11 +12,11 @@ use serde_json::Value;
 use super::{Agent, AgentError, Prepared, SIGNATURE_LIFE};
 use crate::acp::canonical::canonicalize;
 use crate::acp::header::{API_VERSION, IDEMPOTENCY_KEY, TIMESTAMP};
-use crate::auth::http_signature::{
-    CONTENT_DIGEST, Component, MessageView, SIGNATURE, SIGNATURE_INPUT, Signing, content_digest,
-};
 use crate::crypto::random;
 use crate::domain::clock::Timestamp;
+use crate::http_signature::{
+    CONTENT_DIGEST, Component, MessageView, SIGNATURE, SIGNATURE_INPUT, Signing, content_digest,
+};
 use crate::quickstart::client::Answer;
 
 /// Length of the keys and nonces an agent makes: 131 bits in base62.

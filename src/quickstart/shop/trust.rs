@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::context::Context;
 use super::gateway::GatewayLink;
 use crate::acp::header::IDEMPOTENCY_KEY;
-use crate::auth::http_signature::{Component, MessageView, ReceivedSignature, content_digest, received};
 use crate::crypto::digest::sha256;
 use crate::crypto::jwt;
 use crate::crypto::sign::VerifyingKey;
 use crate::domain::clock::Timestamp;
+use crate::http_signature::{Component, MessageView, ReceivedSignature, content_digest, received};
 
 /// The label and tag of the gateway's signature.
 const LABEL: &str = "countersign";

@@ -13,10 +13,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 
 use super::*;
-use crate::auth::http_signature::{CONTENT_DIGEST, Component, Signing, content_digest};
 use crate::crypto::mac::MacKey;
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::id::AgentId;
+use crate::http_signature::{CONTENT_DIGEST, Component, Signing, content_digest};
 use crate::registry::{
     AcpVariant, AgentKey, BodyForm, Encoding, KeyMaterial, SignaturePolicy, SignedParts, TimestampForm,
 };

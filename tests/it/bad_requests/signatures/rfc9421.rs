@@ -1,7 +1,7 @@
 //! The `rfc9421` profile on complete, a money route.
 
-use countersign::auth::http_signature::content_digest;
 use countersign::crypto::sign::{Algorithm, SigningKey};
+use countersign::http_signature::content_digest;
 
 use super::super::bench::{Base, Bench, Row, row};
 use super::{COVERED, Forged, changed, refusal, with_stray_bit};
