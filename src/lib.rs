@@ -8,6 +8,7 @@
 pub mod domain;
 pub mod telemetry;
 pub mod crypto;
+pub mod structured_fields;
 pub mod http_signature;
 pub mod acp;
 pub mod records;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName};
 
-use super::structured::dictionary;
 use super::{Component, HttpSignatureError as Error};
+use crate::structured_fields::dictionary;
 
 /// A request as a signature sees it. All parts are what the two ends agree on, not what stands in
 /// the local socket: behind TLS termination they are rebuilt from the public URL.

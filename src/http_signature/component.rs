@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::HttpSignatureError as Error;
-use super::structured::{Bare, Item};
+use crate::structured_fields::{Bare, Item};
 
 /// A part of a request that a signature covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

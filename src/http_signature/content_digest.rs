@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::CONTENT_DIGEST;
 use super::base::field_value;
-use super::structured::{Bare, Value, dictionary};
 use crate::crypto::digest::{sha256, sha512};
+use crate::structured_fields::{Bare, Value, dictionary};
 
 /// A `Content-Digest` that says nothing usable about the body, or something false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

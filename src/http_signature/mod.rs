@@ -11,7 +11,6 @@ mod component;
 pub mod content_digest;
 mod sign;
 mod signature_input;
-mod structured;
 
 #[cfg(test)]
 mod vectors;
@@ -21,12 +20,10 @@ pub use component::Component;
 pub use sign::{SignatureHeaders, Signing};
 pub use signature_input::{Parameters, ReceivedSignature, received};
 
+use crate::structured_fields::FieldError;
+
 /// Signatures in one message.
 pub const MAX_SIGNATURES: usize = 8;
-/// Components covered by one signature.
-pub const MAX_COMPONENTS: usize = 32;
-/// Bytes of a field that is parsed as a structured field.
-pub const MAX_FIELD_BYTES: usize = 16 * 1024;
 
 /// `Signature-Input`.
 pub const SIGNATURE_INPUT: http::HeaderName = http::HeaderName::from_static("signature-input");
@@ -62,4 +59,14 @@ pub enum HttpSignatureError {
     /// No randomness to sign with.
     #[error("no randomness to sign with")]
     NotSigned,
+}
+
+impl From<FieldError> for HttpSignatureError {
+    fn from(error: FieldError) -> Self {
+        match error {
+            FieldError::Malformed => Self::Malformed,
+            FieldError::TooLarge => Self::TooLarge,
+            FieldError::Repeated => Self::Repeated,
+        }
+    }
 }

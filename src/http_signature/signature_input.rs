@@ -3,8 +3,8 @@
 use http::HeaderMap;
 
 use super::base::{MessageView, field_value, signature_base};
-use super::structured::{Bare, Member, Value, dictionary};
 use super::{Component, HttpSignatureError as Error, MAX_SIGNATURES, SIGNATURE, SIGNATURE_INPUT};
+use crate::structured_fields::{Bare, Member, Value, dictionary};
 
 /// A signature as received; nothing about it has been verified.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use super::client::Sendable;
 use super::countersign::{Countersigner, acp_signature};
-use super::dictionary::{Dictionary, Unwritable};
 use super::exchange::NotSent;
 use super::names;
 use super::outbound::Outbound;
@@ -20,6 +19,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 use crate::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, SIGNATURE_INPUT, content_digest};
 use crate::registry::{Merchant, OutwardSignature};
+use crate::structured_fields::{Dictionary, Unwritable};
 
 /// Our name in `User-Agent`.
 const PRODUCT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));

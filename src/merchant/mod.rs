@@ -7,7 +7,6 @@ mod body;
 mod client;
 mod countersign;
 mod dial;
-mod dictionary;
 mod echo;
 mod envelope;
 mod exchange;

@@ -1,5 +1,5 @@
-//! Structured fields (RFC 8941, RFC 9651): dictionaries of items and inner lists, read strictly and
-//! with the received bytes of each member kept, because signatures are over bytes.
+//! Reading a dictionary of items and inner lists strictly, with the received bytes of each member
+//! kept, because signatures are over bytes.
 //!
 //! Stricter than the RFC in one point: a key that stands twice is refused instead of overwritten.
 
@@ -10,7 +10,7 @@ use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
-use super::{HttpSignatureError as Error, MAX_COMPONENTS, MAX_FIELD_BYTES};
+use super::{FieldError as Error, MAX_FIELD_BYTES, MAX_ITEMS};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
@@ -26,7 +26,7 @@ const MAX_MEMBERS: usize = 32;
 
 /// A bare item (RFC 8941 §3.3). Types that no signature header needs are checked and not kept.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Bare<'a> {
+pub(crate) enum Bare<'a> {
     Integer(i64),
     String(Cow<'a, str>),
     Bytes(Vec<u8>),
@@ -36,32 +36,32 @@ pub(super) enum Bare<'a> {
 }
 
 /// Parameters in the order in which they stand; keys are unique.
-pub(super) type Parameters<'a> = Vec<(&'a str, Bare<'a>)>;
+pub(crate) type Parameters<'a> = Vec<(&'a str, Bare<'a>)>;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Item<'a> {
-    pub(super) bare: Bare<'a>,
-    pub(super) parameters: Parameters<'a>,
+pub(crate) struct Item<'a> {
+    pub(crate) bare: Bare<'a>,
+    pub(crate) parameters: Parameters<'a>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Bare(Bare<'a>),
     InnerList(Vec<Item<'a>>),
 }
 
 /// A member of a dictionary.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Member<'a> {
-    pub(super) key: &'a str,
-    pub(super) value: Value<'a>,
-    pub(super) parameters: Parameters<'a>,
+pub(crate) struct Member<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: Value<'a>,
+    pub(crate) parameters: Parameters<'a>,
     /// Value and parameters as received; empty for a bare `key`, which stands for true.
-    pub(super) raw: &'a str,
+    pub(crate) raw: &'a str,
 }
 
 /// Reads a dictionary (RFC 8941 §4.2.2).
-pub(super) fn dictionary(text: &str) -> Result<Vec<Member<'_>>, Error> {
+pub(crate) fn dictionary(text: &str) -> Result<Vec<Member<'_>>, Error> {
     if text.len() > MAX_FIELD_BYTES {
         return Err(Error::TooLarge);
     }
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
             if self.eat(b')') {
                 return Ok(items);
             }
-            if items.len() == MAX_COMPONENTS {
+            if items.len() == MAX_ITEMS {
                 return Err(Error::TooLarge);
             }
             items.push(Item { bare: self.bare()?, parameters: self.parameters()? });
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(dictionary(&many(MAX_MEMBERS)).unwrap().len(), MAX_MEMBERS);
         for text in [
             many(MAX_MEMBERS + 1),
-            format!("a=({})", "1 ".repeat(MAX_COMPONENTS + 1)),
+            format!("a=({})", "1 ".repeat(MAX_ITEMS + 1)),
             format!("a=1{}", (0..=MAX_PARAMETERS).map(|n| format!(";p{n}")).collect::<String>()),
             "a".repeat(MAX_KEY_BYTES + 1),
             " ".repeat(MAX_FIELD_BYTES + 1),
