@@ -37,7 +37,7 @@ pub fn signature_base(
 ) -> Result<Vec<u8>, Error> {
     let mut base = String::with_capacity(512 + parameters.len());
     for component in components {
-        component.write(&mut base);
+        component.write(&mut base)?;
         base.push_str(": ");
         message.write_value(component, &mut base)?;
         base.push('\n');

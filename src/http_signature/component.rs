@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::HttpSignatureError as Error;
-use crate::structured_fields::{Bare, Item};
+use crate::structured_fields::{Bare, Item, Unwritable, write};
 
 /// A part of a request that a signature covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,12 +88,13 @@ impl Component {
     }
 
     /// Appends the serialised identifier (RFC 9421 §2, step 1 of §2.5).
-    pub(super) fn write(&self, out: &mut String) {
-        write_string(self.name(), out);
+    pub(super) fn write(&self, out: &mut String) -> Result<(), Unwritable> {
+        write::string(self.name(), out)?;
         if let Self::Member { key, .. } = self {
-            out.push_str(";key=");
-            write_string(key, out);
+            write::parameter("key", out);
+            write::string(key, out)?;
         }
+        Ok(())
     }
 }
 
@@ -101,16 +102,4 @@ impl Component {
 fn unsupported(derived: &str) -> &'static str {
     let known = ["@query-param", "@status", "@signature-params"];
     known.into_iter().find(|known| *known == derived).unwrap_or("a derived component")
-}
-
-/// Appends a structured-field string (RFC 8941 §4.1.6); the text is visible ASCII.
-pub(super) fn write_string(text: &str, out: &mut String) {
-    out.push('"');
-    for character in text.chars() {
-        if matches!(character, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(character);
-    }
-    out.push('"');
 }

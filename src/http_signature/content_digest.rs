@@ -1,13 +1,11 @@
 //! `Content-Digest` (RFC 9530): what binds a body to a signature over headers.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue};
 
 use super::CONTENT_DIGEST;
 use super::base::field_value;
 use crate::crypto::digest::{sha256, sha512};
-use crate::structured_fields::{Bare, Value, dictionary};
+use crate::structured_fields::{Bare, Value, dictionary, write};
 
 /// A `Content-Digest` that says nothing usable about the body, or something false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,9 +26,11 @@ pub enum ContentDigestError {
 
 /// The header's value for a body: `sha-256=:…:`.
 pub fn make(body: &[u8]) -> HeaderValue {
-    let value = format!("sha-256=:{}:", STANDARD.encode(sha256(&[body])));
+    let mut value = String::with_capacity(64);
+    value.push_str("sha-256=");
+    write::bytes(&sha256(&[body]), &mut value);
     // Base64 between colons is always a header value.
-    HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static("sha-256=::"))
+    HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("sha-256=::"))
 }
 
 /// Checks a body against the header: at least one of `sha-256` and `sha-512` must stand in it, and

@@ -20,7 +20,7 @@ pub use component::Component;
 pub use sign::{SignatureHeaders, Signing};
 pub use signature_input::{Parameters, ReceivedSignature, received};
 
-use crate::structured_fields::FieldError;
+use crate::structured_fields::{FieldError, Unwritable};
 
 /// Signatures in one message.
 pub const MAX_SIGNATURES: usize = 8;
@@ -59,6 +59,12 @@ pub enum HttpSignatureError {
     /// No randomness to sign with.
     #[error("no randomness to sign with")]
     NotSigned,
+}
+
+impl From<Unwritable> for HttpSignatureError {
+    fn from(Unwritable: Unwritable) -> Self {
+        Self::NotAscii
+    }
 }
 
 impl From<FieldError> for HttpSignatureError {

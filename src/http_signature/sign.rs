@@ -1,13 +1,11 @@
 //! Making signatures: the values of `Signature-Input` and `Signature` for a message of ours.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use super::component::write_string;
 use super::{Component, HttpSignatureError as Error, MessageView, signature_base};
 use crate::crypto::sign::SigningKey;
 use crate::domain::clock::Timestamp;
+use crate::structured_fields::write;
 
 /// What a signature is to say.
 #[derive(Clone, Copy)]
@@ -46,19 +44,21 @@ impl Signing<'_> {
     /// [`Error::MissingComponent`] and [`Error::NotAscii`] as [`signature_base`], the latter for the
     /// parameters too; [`Error::Malformed`] for a label that is no key; [`Error::NotSigned`].
     pub fn sign(&self, message: &MessageView<'_>, key: &SigningKey) -> Result<SignatureHeaders, Error> {
-        let starts_well = self.label.starts_with(|c: char| c.is_ascii_lowercase() || c == '*');
-        let is_key = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.*".contains(&b);
-        if !starts_well || !self.label.bytes().all(is_key) {
+        if !write::is_key(self.label) {
             return Err(Error::Malformed);
         }
         let parameters = self.parameters()?;
         let base = signature_base(message, self.components, &parameters)?;
         let signature = key.sign(&base).map_err(|_| Error::NotSigned)?;
         let label = self.label;
-        let header = |text: String| HeaderValue::from_str(&text).map_err(|_| Error::NotAscii);
+        let mut value = String::with_capacity(label.len() + 96);
+        value.push_str(label);
+        value.push('=');
+        write::bytes(&signature, &mut value);
+        let header = |text: String| HeaderValue::try_from(text).map_err(|_| Error::NotAscii);
         Ok(SignatureHeaders {
             input: header(format!("{label}={parameters}"))?,
-            signature: header(format!("{label}=:{}:", STANDARD.encode(signature)))?,
+            signature: header(value)?,
             base,
         })
     }
@@ -71,21 +71,18 @@ impl Signing<'_> {
             if position > 0 {
                 out.push(' ');
             }
-            component.write(&mut out);
+            component.write(&mut out)?;
         }
-        out.push_str(");created=");
-        out.push_str(&self.created.unix_seconds().to_string());
-        if let Some(expires) = self.expires {
-            out.push_str(";expires=");
-            out.push_str(&expires.unix_seconds().to_string());
+        out.push(')');
+        for (key, time) in [("created", Some(self.created)), ("expires", self.expires)] {
+            let Some(time) = time else { continue };
+            write::parameter(key, &mut out);
+            write::integer(time.unix_seconds(), &mut out)?;
         }
-        let texts = [(";keyid=", Some(self.keyid)), (";nonce=", self.nonce), (";tag=", self.tag)];
-        for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-            if !text.bytes().all(|b| matches!(b, b' '..=b'~')) {
-                return Err(Error::NotAscii);
-            }
-            out.push_str(name);
-            write_string(text, &mut out);
+        for (key, text) in [("keyid", Some(self.keyid)), ("nonce", self.nonce), ("tag", self.tag)] {
+            let Some(text) = text else { continue };
+            write::parameter(key, &mut out);
+            write::string(text, &mut out)?;
         }
         Ok(out)
     }

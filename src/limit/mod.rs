@@ -33,6 +33,8 @@ use std::num::NonZeroU32;
 
 use http::HeaderValue;
 
+use crate::structured_fields::write;
+
 pub use arrivals::Arrivals;
 pub use concurrency::{Concurrency, Permit};
 pub use limits::Limits;
@@ -211,20 +213,25 @@ pub struct Quota {
 impl Quota {
     /// The value of `RateLimit`, such as `"agent";r=50;t=1`.
     pub fn rate_limit(&self) -> HeaderValue {
-        let Self { scope, remaining, reset_seconds, .. } = self;
-        header(format!("\"{}\";r={remaining};t={reset_seconds}", scope.as_str()))
+        self.header([("r", self.remaining), ("t", self.reset_seconds)])
     }
 
     /// The value of `RateLimit-Policy`, such as `"agent";q=100;w=60`.
     pub fn rate_limit_policy(&self) -> HeaderValue {
-        let Self { scope, limit, window_seconds, .. } = self;
-        header(format!("\"{}\";q={limit};w={window_seconds}", scope.as_str()))
+        self.header([("q", self.limit), ("w", self.window_seconds)])
     }
-}
 
-fn header(text: String) -> HeaderValue {
-    // Names of ours and digits are always a header value.
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    fn header(&self, parameters: [(&'static str, u32); 2]) -> HeaderValue {
+        let mut out = String::with_capacity(48);
+        let mut written = write::string(self.scope.as_str(), &mut out);
+        for (key, value) in parameters {
+            write::parameter(key, &mut out);
+            written = written.and_then(|()| write::integer(value.into(), &mut out));
+        }
+        // Names of ours and digits are always a header value.
+        let header = written.ok().and_then(|()| HeaderValue::try_from(out).ok());
+        header.unwrap_or_else(|| HeaderValue::from_static(""))
+    }
 }
 
 /// Refused: the limit named by `scope` has nothing left.

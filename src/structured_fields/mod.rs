@@ -1,10 +1,10 @@
 //! Structured fields (RFC 8941, RFC 9651): the one place that reads and writes them.
 
 mod read;
-mod write;
+pub(crate) mod write;
 
 pub(crate) use read::{Bare, Item, Member, Value, dictionary};
-pub use write::{Dictionary, Unwritable};
+pub(crate) use write::{Dictionary, Unwritable};
 
 /// Bytes of a field that is read.
 pub(crate) const MAX_FIELD_BYTES: usize = 16 * 1024;

@@ -10,6 +10,7 @@ use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
+use super::write::is_in_key;
 use super::{FieldError as Error, MAX_FIELD_BYTES, MAX_ITEMS};
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -146,8 +147,7 @@ impl<'a> Reader<'a> {
         if !self.peek().is_some_and(|b| b.is_ascii_lowercase() || b == b'*') {
             return Err(Error::Malformed);
         }
-        let key = self
-            .take(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'*'));
+        let key = self.take(is_in_key);
         if key.len() > MAX_KEY_BYTES { Err(Error::TooLarge) } else { Ok(key) }
     }
 

@@ -1,53 +1,99 @@
-//! Writing an RFC 8941 dictionary: the form of `Countersign-Context`.
+//! Writing: bare items and parameters appended to a text, and whole dictionaries.
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// The largest integer of RFC 8941 §3.3.1: fifteen digits.
-const MAX_INTEGER: u64 = 999_999_999_999_999;
+const MAX_INTEGER: i64 = 999_999_999_999_999;
 
 /// A value cannot be written as a structured field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unwritable;
+pub(crate) struct Unwritable;
 
-/// A dictionary under construction.
+/// Appends a string (RFC 8941 §4.1.6).
+///
+/// # Errors
+/// [`Unwritable`] when it is not printable ASCII.
+pub(crate) fn string(text: &str, out: &mut String) -> Result<(), Unwritable> {
+    if !text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Err(Unwritable);
+    }
+    out.push('"');
+    if text.bytes().any(|b| matches!(b, b'"' | b'\\')) {
+        for character in text.chars() {
+            if matches!(character, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(character);
+        }
+    } else {
+        out.push_str(text);
+    }
+    out.push('"');
+    Ok(())
+}
+
+/// Appends an integer (RFC 8941 §4.1.4).
+///
+/// # Errors
+/// [`Unwritable`] above fifteen digits.
+pub(crate) fn integer(value: i64, out: &mut String) -> Result<(), Unwritable> {
+    if !(-MAX_INTEGER..=MAX_INTEGER).contains(&value) {
+        return Err(Unwritable);
+    }
+    write!(out, "{value}").map_err(|_| Unwritable)
+}
+
+/// Appends a byte sequence (RFC 8941 §4.1.8).
+pub(crate) fn bytes(value: &[u8], out: &mut String) {
+    out.push(':');
+    STANDARD.encode_string(value, out);
+    out.push(':');
+}
+
+/// Appends the key of a parameter whose value follows (RFC 8941 §4.1.1.2).
+pub(crate) fn parameter(key: &'static str, out: &mut String) {
+    out.push(';');
+    out.push_str(key);
+    out.push('=');
+}
+
+/// Whether a text is a key (RFC 8941 §3.1.2).
+pub(crate) fn is_key(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_lowercase() || c == '*') && text.bytes().all(is_in_key)
+}
+
+/// Whether a byte may stand in a key behind its first.
+pub(super) fn is_in_key(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.' | b'*')
+}
+
+/// A dictionary under construction. Its keys are constants of ours.
 #[derive(Default)]
-pub struct Dictionary(String);
+pub(crate) struct Dictionary(String);
 
 impl Dictionary {
-    /// Appends a string (§3.3.3).
+    /// Appends a string.
     ///
     /// # Errors
-    /// [`Unwritable`] when it is not printable ASCII.
-    pub fn string(&mut self, key: &str, value: &str) -> Result<(), Unwritable> {
-        if !value.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
-            return Err(Unwritable);
-        }
-        self.key(key);
-        self.0.push_str("=\"");
-        for character in value.chars() {
-            if matches!(character, '"' | '\\') {
-                self.0.push('\\');
-            }
-            self.0.push(character);
-        }
-        self.0.push('"');
-        Ok(())
+    /// [`Unwritable`] when it is not printable ASCII; nothing is appended.
+    pub(crate) fn string(&mut self, key: &'static str, value: &str) -> Result<(), Unwritable> {
+        self.member(key, |out| string(value, out))
     }
 
     /// Appends an integer.
     ///
     /// # Errors
-    /// [`Unwritable`] above fifteen digits.
-    pub fn integer(&mut self, key: &str, value: u64) -> Result<(), Unwritable> {
-        if value > MAX_INTEGER {
-            return Err(Unwritable);
-        }
-        self.key(key);
-        write!(self.0, "={value}").map_err(|_| Unwritable)
+    /// [`Unwritable`] above fifteen digits; nothing is appended.
+    pub(crate) fn integer(&mut self, key: &'static str, value: u64) -> Result<(), Unwritable> {
+        let value = i64::try_from(value).map_err(|_| Unwritable)?;
+        self.member(key, |out| integer(value, out))
     }
 
-    /// Appends a boolean (§3.3.6); true is the bare key (§4.1.2).
-    pub fn boolean(&mut self, key: &str, value: bool) {
+    /// Appends a boolean (RFC 8941 §4.1.9); true is the bare key (§4.1.2).
+    pub(crate) fn boolean(&mut self, key: &'static str, value: bool) {
         self.key(key);
         if !value {
             self.0.push_str("=?0");
@@ -55,11 +101,26 @@ impl Dictionary {
     }
 
     /// The dictionary as a header's value.
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 
-    fn key(&mut self, key: &str) {
+    fn member(
+        &mut self,
+        key: &'static str,
+        write: impl FnOnce(&mut String) -> Result<(), Unwritable>,
+    ) -> Result<(), Unwritable> {
+        let before = self.0.len();
+        self.key(key);
+        self.0.push('=');
+        let written = write(&mut self.0);
+        if written.is_err() {
+            self.0.truncate(before);
+        }
+        written
+    }
+
+    fn key(&mut self, key: &'static str) {
         if !self.0.is_empty() {
             self.0.push_str(", ");
         }
@@ -69,13 +130,16 @@ impl Dictionary {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Bare, Value};
     use super::*;
 
     #[test]
     fn members_are_written_in_order_and_strings_escaped() {
         let mut dictionary = Dictionary::default();
         dictionary.string("a", r#"x"y\z"#).unwrap();
-        dictionary.integer("b", MAX_INTEGER).unwrap();
+        dictionary.integer("b", 999_999_999_999_999).unwrap();
         dictionary.boolean("c", false);
         dictionary.boolean("d", true);
         assert_eq!(dictionary.finish(), r#"a="x\"y\\z", b=999999999999999, c=?0, d"#);
@@ -86,7 +150,46 @@ mod tests {
         let mut dictionary = Dictionary::default();
         assert!(dictionary.string("a", "é").is_err());
         assert!(dictionary.string("a", "x\r\ny").is_err());
-        assert!(dictionary.integer("a", MAX_INTEGER + 1).is_err());
+        assert!(dictionary.integer("a", 1_000_000_000_000_000).is_err());
         assert_eq!(dictionary.finish(), "");
+    }
+
+    #[test]
+    fn bytes_stand_between_colons_and_parameters_behind_a_semicolon() {
+        let mut out = String::from("a=");
+        bytes(&[1, 2], &mut out);
+        parameter("q", &mut out);
+        integer(-7, &mut out).unwrap();
+        assert_eq!(out, "a=:AQI=:;q=-7");
+        assert_eq!(integer(-MAX_INTEGER - 1, &mut out), Err(Unwritable));
+    }
+
+    #[test]
+    fn a_key_begins_with_a_lower_case_letter_or_a_star() {
+        for key in ["a", "*", "a1_-.*", "sig1"] {
+            assert!(is_key(key), "{key}");
+        }
+        for text in ["", "1a", "A", "aB", "a=", "a b", "é"] {
+            assert!(!is_key(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(text in "[ -~]{0,40}", number in 0..1_000_000_000_000_000_u64, octets: Vec<u8>) {
+            let mut dictionary = Dictionary::default();
+            dictionary.string("a", &text).unwrap();
+            dictionary.integer("b", number).unwrap();
+            let mut written = dictionary.finish();
+            written.push_str(", c=");
+            bytes(&octets, &mut written);
+            let read = super::super::dictionary(&written).unwrap();
+            let values: Vec<_> = read.into_iter().map(|member| member.value).collect();
+            prop_assert_eq!(values, [
+                Value::Bare(Bare::String(text.into())),
+                Value::Bare(Bare::Integer(i64::try_from(number).unwrap())),
+                Value::Bare(Bare::Bytes(octets)),
+            ]);
+        }
     }
 }
