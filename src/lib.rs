@@ -31,3 +31,4 @@ pub mod config;
 pub mod operator;
 pub mod app;
 pub mod quickstart;
+pub mod cli;

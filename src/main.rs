@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use countersign::app::App;
-use countersign::auth::command::{CommandError, KeygenArgs, SignArgs, VerifyArgs, keygen, sign, verify};
-use countersign::config::{self, Config};
+use countersign::cli::check::check;
+use countersign::cli::profile::CommandError;
+use countersign::cli::reach::{self, ClaimsVerb, StoreVerb};
+use countersign::cli::{KeygenArgs, SignArgs, VerifyArgs, claims, keygen, sign, store, verify};
+use countersign::config::Config;
 use countersign::domain::clock::{Clock, SystemClock};
-use countersign::operator::command::{self as operator, ClaimsVerb, StoreVerb};
 use countersign::quickstart::{self, QuickstartArgs};
 use countersign::server::process;
 use countersign::server::signals::Signals;
@@ -69,10 +71,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ran = match arguments.verb {
         Verb::Quickstart(arguments) => tell(&arguments),
-        Verb::Check { config } => config::command::check(&config, &mut io::stdout().lock()),
+        Verb::Check { config } => check(&config, &mut io::stdout().lock()),
         Verb::Serve { config } => serve(&config),
-        Verb::Claims(verb) => command_line(operator::claims(&verb, &mut io::stdout())),
-        Verb::Store(verb) => command_line(operator::store(&verb, SystemClock.now(), &mut io::stdout())),
+        Verb::Claims(verb) => command_line(claims(&verb, &mut io::stdout())),
+        Verb::Store(verb) => command_line(store(&verb, SystemClock.now(), &mut io::stdout())),
         Verb::Keygen(arguments) => done(keygen(&arguments, &mut io::stdout().lock())),
         Verb::Sign(arguments) => done(sign(&arguments, SystemClock.now(), &mut io::stdout().lock())),
         Verb::Verify(arguments) => {
@@ -109,7 +111,7 @@ fn tell(arguments: &QuickstartArgs) -> io::Result<bool> {
 fn serve(path: &std::path::Path) -> io::Result<bool> {
     let config = match Config::load(path) {
         Ok(config) => config,
-        Err(_) => return config::command::check(path, &mut io::stderr().lock()),
+        Err(_) => return check(path, &mut io::stderr().lock()),
     };
     runtime()?.block_on(async {
         let signals = Signals::listen()?;
@@ -120,7 +122,7 @@ fn serve(path: &std::path::Path) -> io::Result<bool> {
     })
 }
 
-fn command_line(work: impl Future<Output = Result<bool, operator::CommandError>>) -> io::Result<bool> {
+fn command_line(work: impl Future<Output = Result<bool, reach::CommandError>>) -> io::Result<bool> {
     Ok(runtime()?.block_on(work)?)
 }
 

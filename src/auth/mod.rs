@@ -2,7 +2,6 @@
 
 pub mod bearer;
 pub mod client_certificate;
-pub mod command;
 pub mod replay;
 pub mod signature;
 

@@ -6,7 +6,6 @@
 //! only as digests.
 
 mod agents;
-pub mod command;
 mod document;
 mod fraud;
 mod keys;

@@ -66,7 +66,7 @@ pub(super) fn not_allowed(agent: &Agent) -> SignatureRefusal {
 }
 
 /// Verifies the request's signature by one of `owner`'s keys.
-pub(in crate::auth) fn verify(
+pub(crate) fn verify(
     scheme: Scheme,
     owner: &str,
     keys: &[AgentKey],
@@ -165,7 +165,7 @@ impl Scheme {
 }
 
 /// Writes a signature as a header value.
-pub(in crate::auth) fn encode(encoding: Encoding, signature: &[u8]) -> String {
+pub(crate) fn encode(encoding: Encoding, signature: &[u8]) -> String {
     match encoding {
         Encoding::Base64 => STANDARD.encode(signature),
         Encoding::Base64Url => URL_SAFE_NO_PAD.encode(signature),
@@ -220,7 +220,7 @@ const fn not_an_instant(form: TimestampForm) -> &'static str {
 
 /// One spelling a value: no stray bits, no upper-case hexadecimal. Padding of base64url is the
 /// exception, because clients differ and replay records do not look at it.
-pub(in crate::auth) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(encoding: Encoding, text: &str) -> Option<Vec<u8>> {
     match encoding {
         Encoding::Base64 => STANDARD.decode(text).ok(),
         Encoding::Base64Url => BASE64URL.decode(text).ok(),

@@ -15,9 +15,9 @@ use std::time::Duration;
 use http::HeaderMap;
 
 pub use acp_header::Scheme;
-pub(super) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
+pub(crate) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
 pub use error::{Outcome, SignatureError, SignatureRefusal};
-pub(super) use rfc9421::{Coverage, verify as verify_rfc9421};
+pub(crate) use rfc9421::{Coverage, verify as verify_rfc9421};
 
 use super::replay::ReplayCheck;
 use crate::domain::clock::Timestamp;

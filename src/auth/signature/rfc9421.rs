@@ -21,7 +21,7 @@ const SIGNATURE_BYTES: usize = 64;
 
 /// What a signature must cover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::auth) enum Coverage {
+pub(crate) enum Coverage {
     /// Anything: it says who, not what, and so proves no request.
     Any,
     /// Method, authority, path, a query where there is one, and a body by its digest: this request.
@@ -38,7 +38,7 @@ struct Own<'a> {
 }
 
 /// Verifies the request's signatures by `owner`'s keys.
-pub(in crate::auth) fn verify(
+pub(crate) fn verify(
     owner: &str,
     keys: &[AgentKey],
     request: &SignedRequest<'_>,

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::command::check;
 use super::{EXAMPLE, LEAST, parse, workspace, write};
+use crate::cli::check::check;
 
 /// Looks like a credential, and would be a valid id.
 const SECRET: &str = "sk_live_51NeverPrintThisAnywhere0123456789";

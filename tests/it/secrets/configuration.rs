@@ -1,7 +1,7 @@
 //! Secrets in a configuration, in and out of their place: `countersign check` names the line and the
 //! key, and repeats nothing that stands there.
 
-use countersign::config::command::check;
+use countersign::cli::check::check;
 use countersign::crypto::random;
 
 use super::needles::Needles;

@@ -1,19 +1,13 @@
 //! The verbs `claims` and `store`: they take arguments and a writer, so that `main` only dispatches
 //! and tests see what operators see.
 
-mod claims;
-mod store;
-
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-pub use claims::claims;
-pub use store::store;
-
-use super::client::{Admin, AdminError};
+use super::admin_client::{Admin, AdminError};
 use crate::config::ConfigErrors;
 use crate::config::overview::{self, Overview};
 use crate::storage::backup::BackupError;
@@ -177,11 +171,11 @@ impl From<CommandError> for io::Error {
 }
 
 impl Reach {
-    fn overview(&self) -> Result<Overview, CommandError> {
+    pub(super) fn overview(&self) -> Result<Overview, CommandError> {
         overview_of(&self.config)
     }
 
-    fn admin(&self) -> Result<Admin, CommandError> {
+    pub(super) fn admin(&self) -> Result<Admin, CommandError> {
         let address = match self.admin {
             Some(address) => address,
             None => self.overview()?.admin_listen,
@@ -191,6 +185,6 @@ impl Reach {
     }
 }
 
-fn overview_of(file: &std::path::Path) -> Result<Overview, CommandError> {
+pub(super) fn overview_of(file: &std::path::Path) -> Result<Overview, CommandError> {
     Overview::load(file).map_err(|errors| CommandError::Config { file: file.to_owned(), errors })
 }

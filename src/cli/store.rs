@@ -4,7 +4,7 @@ use std::io::Write;
 
 use http::Method;
 
-use super::{BackupArgs, CheckArgs, CommandError, StoreVerb, overview_of};
+use super::reach::{BackupArgs, CheckArgs, CommandError, StoreVerb, overview_of};
 use crate::domain::clock::Timestamp;
 use crate::operator::check;
 use crate::operator::wire::{AcceptAnswer, BackupAnswer, BackupRequest};

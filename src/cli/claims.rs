@@ -4,7 +4,7 @@ use std::io::Write;
 
 use http::Method;
 
-use super::{ClaimsVerb, CommandError, ListArgs, ResolveArgs};
+use super::reach::{ClaimsVerb, CommandError, ListArgs, ResolveArgs};
 use crate::operator::wire::{ClaimItem, ClaimList, EvidenceWord, ResolveAnswer, ResolveRequest};
 
 /// Runs `claims`. Whether there was nothing wrong.

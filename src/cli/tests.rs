@@ -7,7 +7,8 @@ use std::path::Path;
 use clap::{Args as _, Command, FromArgMatches};
 use proptest::prelude::*;
 
-use super::request::GivenRequest;
+use super::given_request::GivenRequest;
+use super::profile::CommandError;
 use super::*;
 use crate::domain::clock::Timestamp;
 

@@ -1,25 +1,12 @@
 //! The verbs `keygen`, `sign` and `verify`: what a developer needs to get a signature right. They take
 //! arguments and a writer, so that `main` only dispatches and tests see what users see.
 
-mod keygen;
-mod keys;
-mod request;
-mod sign;
-mod verify;
-
-#[cfg(test)]
-mod tests;
-
 use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-pub use keygen::{KeyKind, KeygenArgs, keygen};
-pub use sign::{SignArgs, sign};
-pub use verify::{VerifyArgs, verify};
-
-use super::signature::{Scheme, SignatureRefusal};
+use crate::auth::signature::{Scheme, SignatureRefusal};
 use crate::crypto::random::RandomUnavailable;
 use crate::http_signature::HttpSignatureError;
 use crate::registry::{AcpVariant, BodyForm, Encoding, SignedParts, TimestampForm};
@@ -125,7 +112,7 @@ pub enum TimestampChoice {
 
 impl VariantArgs {
     /// The scheme of ACP's header for this profile; `None` for RFC 9421.
-    fn scheme(self, profile: ProfileChoice) -> Option<Scheme> {
+    pub(super) fn scheme(self, profile: ProfileChoice) -> Option<Scheme> {
         match profile {
             ProfileChoice::Rfc9421 => None,
             ProfileChoice::AcpBound => Some(Scheme::Bound),

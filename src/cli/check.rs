@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Config, Warning};
+use crate::config::{Config, Warning};
 use crate::crypto::keyset::Ring;
 use crate::registry::MerchantIdempotency;
 use crate::server::process;

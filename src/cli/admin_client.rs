@@ -12,8 +12,8 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use super::wire::ErrorAnswer;
 use crate::domain::secret::SecretString;
+use crate::operator::wire::ErrorAnswer;
 
 /// For a connection to a listener that is most likely on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
