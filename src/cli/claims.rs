@@ -2,10 +2,76 @@
 
 use std::io::Write;
 
+use clap::{Args, Subcommand};
 use http::Method;
 
-use super::reach::{ClaimsVerb, CommandError, ListArgs, ResolveArgs};
+use super::error::CommandError;
+use super::reach::Reach;
 use crate::operator::wire::{ClaimItem, ClaimList, EvidenceWord, ResolveAnswer, ResolveRequest};
+
+/// What can be done about open claims.
+#[derive(Subcommand, Clone, Debug)]
+pub enum ClaimsVerb {
+    /// List the claims that are in doubt or pending.
+    List(ListArgs),
+    /// End one by hand, after asking the merchant whether it charged.
+    Resolve(ResolveArgs),
+}
+
+/// Arguments of `claims list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// How the gateway is reached.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Of this merchant only.
+    #[arg(long, allow_hyphen_values = true)]
+    pub merchant: Option<String>,
+    /// Also claims that only wait for the merchant's first answer.
+    #[arg(long)]
+    pub all: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// As the gateway answers it.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `claims resolve`.
+#[derive(Args, Clone, Debug)]
+pub struct ResolveArgs {
+    /// How the gateway is reached.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// The merchant.
+    #[arg(long, allow_hyphen_values = true)]
+    pub merchant: String,
+    /// Its checkout session.
+    #[arg(long, allow_hyphen_values = true)]
+    pub session: String,
+    /// The claim, as listed.
+    #[arg(long, allow_hyphen_values = true)]
+    pub claim: String,
+    /// What the merchant says.
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
+    /// As the gateway answers it.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What an operator knows of a claim: exactly one.
+#[derive(Args, Clone, Copy, Debug)]
+#[group(required = true, multiple = false)]
+pub struct EvidenceArgs {
+    /// It charged: the token is consumed, the session completed.
+    #[arg(long)]
+    pub charged: bool,
+    /// It did not and will not: the token is free again.
+    #[arg(long)]
+    pub not_charged: bool,
+}
 
 /// Runs `claims`. Whether there was nothing wrong.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::profile::CommandError;
+use super::error::CommandError;
 use crate::acp::authority::Authority;
 use crate::acp::header::IDEMPOTENCY_KEY;
 use crate::auth::signature::SignedRequest;

@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::ValueEnum;
 use zeroize::Zeroizing;
 
+use super::error::CommandError;
 use super::given_request::read_file;
-use super::profile::CommandError;
 use crate::auth::signature::decode_acp;
 use crate::crypto::mac::MacKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};

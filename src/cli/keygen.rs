@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
-use super::profile::CommandError;
+use super::error::CommandError;
 use crate::crypto::random;
 use crate::crypto::sign::{Algorithm, SigningKey, VerifyingKey};
 

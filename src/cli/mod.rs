@@ -4,11 +4,13 @@
 mod admin_client;
 pub mod check;
 mod claims;
+mod error;
 mod given_request;
 mod key_file;
 mod keygen;
-pub mod profile;
-pub mod reach;
+mod profile;
+mod reach;
+mod serve;
 mod sign;
 mod store;
 mod verify;
@@ -16,8 +18,77 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use claims::claims;
-pub use keygen::{KeyKind, KeygenArgs, keygen};
-pub use sign::{SignArgs, sign};
-pub use store::store;
-pub use verify::{VerifyArgs, verify};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CommandError;
+
+use crate::domain::clock::{Clock, SystemClock};
+use crate::quickstart::{self, QuickstartArgs};
+use claims::ClaimsVerb;
+use keygen::KeygenArgs;
+use sign::SignArgs;
+use store::StoreVerb;
+use verify::VerifyArgs;
+
+/// A payment gateway proxy for the Agentic Commerce Protocol.
+#[derive(Parser)]
+#[command(version, about)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a gateway, two shops and two agents on this machine, and tell what they do.
+    Quickstart(QuickstartArgs),
+    /// Serve agents and merchants until SIGTERM, SIGINT, SIGQUIT or SIGUSR1.
+    Serve {
+        /// The TOML file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Read a configuration and list every mistake in it.
+    Check {
+        /// The TOML file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// List the claims of a running gateway that are in doubt or pending, or end one by hand.
+    #[command(subcommand)]
+    Claims(ClaimsVerb),
+    /// Look through a store, or copy it.
+    #[command(subcommand)]
+    Store(StoreVerb),
+    /// Make a key; its private part goes to a new file only.
+    Keygen(KeygenArgs),
+    /// Sign a request and print its headers, ready for `curl -H @FILE`.
+    Sign(SignArgs),
+    /// Verify a signed request and print the exact bytes that were signed.
+    Verify(VerifyArgs),
+}
+
+/// Runs the verb. Whether there was nothing wrong.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -> Result<bool, CommandError> {
+    let now = SystemClock.now();
+    match &arguments.verb {
+        Verb::Quickstart(arguments) => Ok(runtime()?.block_on(quickstart::run(arguments, out))?),
+        Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
+        Verb::Check { config } => Ok(check::check(config, out)?),
+        Verb::Claims(verb) => runtime()?.block_on(claims::claims(verb, out)),
+        Verb::Store(verb) => runtime()?.block_on(store::store(verb, now, out)),
+        Verb::Keygen(arguments) => keygen::keygen(arguments, out).map(|()| true),
+        Verb::Sign(arguments) => sign::sign(arguments, now, out).map(|()| true),
+        Verb::Verify(arguments) => verify::verify(arguments, now, out),
+    }
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

@@ -1,51 +1,9 @@
-//! The verbs `keygen`, `sign` and `verify`: what a developer needs to get a signature right. They take
-//! arguments and a writer, so that `main` only dispatches and tests see what users see.
-
-use std::io;
-use std::path::PathBuf;
+//! Which profile `sign` and `verify` speak, as their arguments choose it.
 
 use clap::{Args, ValueEnum};
 
-use crate::auth::signature::{Scheme, SignatureRefusal};
-use crate::crypto::random::RandomUnavailable;
-use crate::http_signature::HttpSignatureError;
+use crate::auth::signature::Scheme;
 use crate::registry::{AcpVariant, BodyForm, Encoding, SignedParts, TimestampForm};
-
-/// Why a verb could not do its work. Never carries a byte of a key.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// A file that cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file that holds no key of the kind that is needed.
-    #[error("{path}: {expected}", path = path.display())]
-    Key {
-        /// Which file.
-        path: PathBuf,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// A request that cannot be read.
-    #[error("{0}")]
-    Request(&'static str),
-    /// A request that cannot be signed so.
-    #[error(transparent)]
-    Signature(#[from] SignatureRefusal),
-    /// A request that cannot be signed so.
-    #[error(transparent)]
-    HttpSignature(#[from] HttpSignatureError),
-    /// No randomness for a key or a signature.
-    #[error(transparent)]
-    Random(#[from] RandomUnavailable),
-    /// Output that cannot be written.
-    #[error("cannot write the output: {0}")]
-    Output(#[from] io::Error),
-}
 
 /// Which profile to sign with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

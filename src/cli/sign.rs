@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use http::HeaderValue;
 
+use super::error::CommandError;
 use super::given_request::GivenRequest;
 use super::key_file::{PrivateKey, SecretEncoding};
-use super::profile::{CommandError, ProfileChoice, VariantArgs};
+use super::profile::{ProfileChoice, VariantArgs};
 use crate::acp::header::IDEMPOTENCY_KEY;
 use crate::auth::signature::{Scheme, WINDOW, encode_acp};
 use crate::domain::clock::Timestamp;

@@ -1,10 +1,13 @@
 //! `countersign store`: whether a store is whole, and copies of it.
 
 use std::io::Write;
+use std::path::PathBuf;
 
+use clap::{Args, Subcommand};
 use http::Method;
 
-use super::reach::{BackupArgs, CheckArgs, CommandError, StoreVerb, overview_of};
+use super::error::CommandError;
+use super::reach::{Reach, overview_of};
 use crate::domain::clock::Timestamp;
 use crate::operator::check;
 use crate::operator::wire::{AcceptAnswer, BackupAnswer, BackupRequest};
@@ -15,6 +18,40 @@ use crate::storage::{Engine, Settings};
 
 /// Faults named one by one; of more only the number is told.
 const NAMED: usize = 1_000;
+
+/// What can be done about a store.
+#[derive(Subcommand, Clone, Debug)]
+pub enum StoreVerb {
+    /// Read every record of a store that no gateway has open, and name each fault.
+    Check(CheckArgs),
+    /// Copy a store, also while a gateway serves from it.
+    Backup(BackupArgs),
+    /// Take a shared store that has lost records, or is another one, as it is now.
+    Accept(Reach),
+}
+
+/// Arguments of `store check`: exactly one.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub struct CheckArgs {
+    /// The gateway's TOML file; of it `[admin]` and `[store]` are read.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// The store's own directory, a backup's for example.
+    #[arg(long)]
+    pub directory: Option<PathBuf>,
+}
+
+/// Arguments of `store backup`.
+#[derive(Args, Clone, Debug)]
+pub struct BackupArgs {
+    /// How the gateway is reached, if it runs.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// A directory that does not exist yet.
+    #[arg(long)]
+    pub to: PathBuf,
+}
 
 /// Runs `store`. Whether there was nothing wrong. `now` says what has expired.
 ///

@@ -7,9 +7,11 @@ use std::path::Path;
 use clap::{Args as _, Command, FromArgMatches};
 use proptest::prelude::*;
 
+use super::error::CommandError;
 use super::given_request::GivenRequest;
-use super::profile::CommandError;
-use super::*;
+use super::keygen::{KeygenArgs, keygen};
+use super::sign::{SignArgs, sign};
+use super::verify::{VerifyArgs, verify};
 use crate::domain::clock::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_780_000_000_900);

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::error::CommandError;
 use super::given_request::{GivenRequest, add_header, read_file};
 use super::key_file::{SecretEncoding, read_checking_key};
-use super::profile::{CommandError, ProfileChoice, VariantArgs};
+use super::profile::{ProfileChoice, VariantArgs};
 use crate::acp::header::TIMESTAMP;
 use crate::auth::signature::{
     Coverage, Presented, Proof, Scheme, SignatureError, SignedRequest, verify_acp, verify_rfc9421,

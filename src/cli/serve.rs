@@ -1,0 +1,25 @@
+//! `countersign serve`: the gateway, from its configuration to the end of its drain.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::check::check;
+use super::error::CommandError;
+use crate::app::App;
+use crate::config::Config;
+use crate::domain::clock::SystemClock;
+use crate::server::signals::Signals;
+
+/// Serves until a signal says to drain. Not when the configuration has mistakes: they go to `errors`.
+///
+/// # Errors
+/// [`CommandError`] when it cannot start.
+pub(super) async fn serve(config: &Path, errors: &mut dyn Write) -> Result<bool, CommandError> {
+    let Ok(loaded) = Config::load(config) else { return Ok(check(config, errors)?) };
+    let signals = Signals::listen()?;
+    let app = App::start(loaded, Arc::new(SystemClock)).await?;
+    signals.told_to_drain(app.log()).await;
+    app.shutdown().await;
+    Ok(true)
+}
