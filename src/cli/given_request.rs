@@ -14,9 +14,12 @@ use crate::http_signature::MessageView;
 /// Largest file read: well above any request the gateway takes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
+const UNREADABLE_URL: CommandError = CommandError::Request("the URL cannot be read");
+
 /// A request, whole.
 pub(super) struct GivenRequest {
     pub(super) method: String,
+    scheme: &'static str,
     pub(super) authority: Authority,
     pub(super) path: String,
     pub(super) query: Option<String>,
@@ -25,9 +28,9 @@ pub(super) struct GivenRequest {
 }
 
 impl GivenRequest {
-    /// A request to a URL.
+    /// A request to a URL of the gateway.
     pub(super) fn to(method: &str, url: &str, body: Option<&Path>) -> Result<Self, CommandError> {
-        let uri: Uri = url.parse().map_err(|_| CommandError::Request("the URL cannot be read"))?;
+        let uri: Uri = url.parse().map_err(|_| UNREADABLE_URL)?;
         if uri.scheme_str() != Some("https") {
             return Err(CommandError::Request(
                 "the URL must start with https://, as agents reach the gateway",
@@ -35,6 +38,23 @@ impl GivenRequest {
         }
         let body = body.map(read_file).transpose()?.unwrap_or_default();
         Self::assemble(method, &uri, HeaderMap::new(), body)
+    }
+
+    /// The same request at the URL its sender meant. What stands in a socket is another where a proxy
+    /// or no TLS is in between.
+    pub(super) fn meant_for(mut self, url: &str) -> Result<Self, CommandError> {
+        let uri: Uri = url.parse().map_err(|_| UNREADABLE_URL)?;
+        let (scheme, default_port) = match uri.scheme_str() {
+            Some("https") => ("https", 443),
+            Some("http") => ("http", 80),
+            _ => return Err(CommandError::Request("the URL must start with https:// or http://")),
+        };
+        let authority = uri.authority().and_then(|text| Authority::parse_for(text.as_str(), default_port));
+        self.scheme = scheme;
+        self.authority = authority.ok_or(UNREADABLE_URL)?;
+        self.path = uri.path().to_owned();
+        self.query = uri.query().map(str::to_owned);
+        Ok(self)
     }
 
     /// A request as it went over the wire in HTTP/1.1: request line, headers, empty line, body. A
@@ -70,6 +90,7 @@ impl GivenRequest {
             .map_err(|_| CommandError::Request("the request must name one valid authority"))?;
         Ok(Self {
             method: method.to_owned(),
+            scheme: "https",
             authority,
             path: uri.path().to_owned(),
             query: uri.query().map(str::to_owned),
@@ -82,7 +103,7 @@ impl GivenRequest {
         SignedRequest {
             message: MessageView {
                 method: &self.method,
-                scheme: "https",
+                scheme: self.scheme,
                 authority: self.authority.as_str(),
                 path: &self.path,
                 query: self.query.as_deref(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::ValueEnum;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::error::CommandError;
@@ -10,6 +11,7 @@ use super::given_request::read_file;
 use crate::auth::signature::decode_acp;
 use crate::crypto::mac::MacKey;
 use crate::crypto::sign::{SigningKey, VerifyingKey};
+use crate::domain::id::KeyId;
 use crate::registry::{Encoding, KeyMaterial};
 
 /// How a shared secret is written in its file; a line end after it is not part of it.
@@ -50,21 +52,41 @@ impl PrivateKey {
     }
 }
 
-/// Reads a public key as PEM or JWK, the public half of a private key in PEM, or a shared secret
-/// from any other file.
-pub(super) fn read_checking_key(path: &Path, encoding: SecretEncoding) -> Result<KeyMaterial, CommandError> {
+/// Reads a public key as PEM or JWK, the public half of a private key in PEM, a set of JWKs (RFC 7517
+/// §5) as the gateway publishes it, or a shared secret from any other file. Keys of a set come with
+/// their names.
+pub(super) fn read_checking_keys(
+    path: &Path,
+    encoding: SecretEncoding,
+) -> Result<Vec<(Option<KeyId>, KeyMaterial)>, CommandError> {
     let text = read_text(path)?;
     let public = if text.contains("-----BEGIN PUBLIC KEY-----") {
         VerifyingKey::from_spki_pem(&text)
     } else if text.contains("-----BEGIN PRIVATE KEY-----") {
         SigningKey::from_pkcs8_pem(&text).map(|key| key.public().clone())
     } else if text.trim_start().starts_with('{') {
+        if let Some(keys) = key_set(&text) {
+            return Ok(keys);
+        }
         VerifyingKey::from_jwk(&text)
     } else {
-        return shared(path, &text, encoding).map(KeyMaterial::Shared);
+        return shared(path, &text, encoding).map(|key| vec![(None, KeyMaterial::Shared(key))]);
     };
-    let expected = "expected an Ed25519 or P-256 key: public PEM, JWK or PKCS#8 PEM";
-    public.map(KeyMaterial::Public).map_err(|_| CommandError::Key { path: path.to_owned(), expected })
+    let expected = "expected an Ed25519 or P-256 key: public PEM, JWK, JWK set or PKCS#8 PEM";
+    public
+        .map(|key| vec![(None, KeyMaterial::Public(key))])
+        .map_err(|_| CommandError::Key { path: path.to_owned(), expected })
+}
+
+/// The keys of a set that can be used; `None` when it is no set, or holds none.
+fn key_set(text: &str) -> Option<Vec<(Option<KeyId>, KeyMaterial)>> {
+    let set: Value = serde_json::from_str(text).ok()?;
+    let read = |jwk: &Value| {
+        let key = VerifyingKey::from_jwk(&jwk.to_string()).ok()?;
+        Some((jwk.get("kid").and_then(Value::as_str).and_then(KeyId::parse), KeyMaterial::Public(key)))
+    };
+    let keys: Vec<_> = set.get("keys")?.as_array()?.iter().filter_map(read).collect();
+    (!keys.is_empty()).then_some(keys)
 }
 
 fn shared(path: &Path, text: &str, encoding: SecretEncoding) -> Result<MacKey, CommandError> {

@@ -3,8 +3,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use clap::{Args as _, Command, FromArgMatches};
+use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::error::CommandError;
@@ -12,7 +14,12 @@ use super::given_request::GivenRequest;
 use super::keygen::{KeygenArgs, keygen};
 use super::sign::{SignArgs, sign};
 use super::verify::{VerifyArgs, verify};
+use crate::acp::header::IDEMPOTENCY_KEY;
+use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::clock::Timestamp;
+use crate::http_signature::{
+    CONTENT_DIGEST, Component, MessageView, SIGNATURE, SIGNATURE_INPUT, Signing, content_digest,
+};
 
 const NOW: Timestamp = Timestamp::from_unix_millis(1_780_000_000_900);
 const URL: &str = "https://pay.example/m/shop/checkout_sessions/cs_1/complete";
@@ -167,6 +174,79 @@ fn a_request_as_it_went_over_the_wire_is_judged_whole() {
             assert!(passes || text.contains("refused: content_digest_mismatch: "), "{text}");
         }
     }
+}
+
+/// A request as the gateway sends it, at a shop that is reached by http and perhaps through a proxy.
+#[test]
+fn a_shop_without_tls_judges_what_it_received_at_its_own_url_with_the_published_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let (key, _) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+    let (older, _) = SigningKey::generate(Algorithm::EcdsaP256Sha256).unwrap();
+    let named = |key: &SigningKey| {
+        let mut jwk = key.public().to_jwk();
+        jwk["kid"] = key.public().thumbprint().into();
+        jwk
+    };
+    let file = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let set = serde_json::json!({ "keys": [named(&older), { "kty": "other" }, named(&key)] });
+    let set = file("jwks.json", set.to_string());
+    let only_older = serde_json::json!({ "keys": [named(&older)] }).to_string();
+    let only_older = file("older.json", only_older);
+
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_DIGEST, content_digest::make(b"{}"));
+    headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("claim"));
+    let covered = ["@method", "@target-uri", "content-digest", "idempotency-key"];
+    let signing = Signing {
+        label: "countersign",
+        components: &covered.map(|name| Component::parse(name).unwrap()),
+        created: NOW,
+        expires: Some(NOW.plus(Duration::from_secs(300))),
+        keyid: &key.public().thumbprint(),
+        nonce: None,
+        tag: Some("countersign"),
+    };
+    let message = MessageView {
+        method: "POST",
+        scheme: "http",
+        authority: "shop.example",
+        path: "/acp/checkout_sessions/cs_1/complete",
+        query: None,
+        headers: &headers,
+    };
+    let signed = signing.sign(&message, &key).unwrap();
+    headers.insert(SIGNATURE_INPUT, signed.input);
+    headers.insert(SIGNATURE, signed.signature);
+    let lines = headers.iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
+    let lines: String = lines.collect();
+    let at_the_socket = "POST /checkout_sessions/cs_1/complete HTTP/1.1\r\nHost: 10.0.0.7:8080\r\n";
+    let request = file("request.http", format!("{at_the_socket}{lines}\r\n{{}}"));
+
+    let url = "http://shop.example:80/acp/checkout_sessions/cs_1/complete";
+    let given = ["--request", &request, "--url", url, "--key", &set];
+    let (verdict, text) = verified(&given);
+    assert!(
+        verdict && text.contains("\"@target-uri\": http://shop.example/acp/checkout_sessions/"),
+        "{text}"
+    );
+    for (place, keys, code) in [
+        ("https://shop.example/acp/checkout_sessions/cs_1/complete", &set, "signature_invalid"),
+        ("http://shop.example/acp/checkout_sessions/cs_2/complete", &set, "signature_invalid"),
+        (url, &only_older, "signature_key_unknown"),
+    ] {
+        let (verdict, text) = verified(&["--request", &request, "--url", place, "--key", keys]);
+        assert!(!verdict && text.contains(&format!("refused: {code}: ")), "{place}: {text}");
+    }
+    let other: VerifyArgs =
+        parse(&["--request", &request, "--url", "ftp://shop.example/", "--key", &set]).unwrap();
+    assert!(matches!(verify(&other, NOW, &mut Vec::new()), Err(CommandError::Request(_))));
+    let none = file("none.json", r#"{"keys": []}"#.to_owned());
+    let other: VerifyArgs = parse(&["--request", &request, "--url", url, "--key", &none]).unwrap();
+    assert!(matches!(verify(&other, NOW, &mut Vec::new()), Err(CommandError::Key { .. })));
 }
 
 #[test]

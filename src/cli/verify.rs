@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::error::CommandError;
 use super::given_request::{GivenRequest, add_header, read_file};
-use super::key_file::{SecretEncoding, read_checking_key};
+use super::key_file::{SecretEncoding, read_checking_keys};
 use super::profile::{ProfileChoice, VariantArgs};
 use crate::acp::header::TIMESTAMP;
 use crate::auth::signature::{
@@ -16,18 +16,19 @@ use crate::auth::signature::{
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
 use crate::http_signature::received;
-use crate::registry::AgentKey;
+use crate::registry::{AgentKey, KeyMaterial};
 
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
     /// A file with the request as it went over the wire: request line, headers, empty line, body.
-    #[arg(long, conflicts_with_all = ["url", "body", "header"], required_unless_present = "url")]
+    #[arg(long, conflicts_with_all = ["body", "header"], required_unless_present = "url")]
     pub request: Option<PathBuf>,
     /// The request's method.
     #[arg(long, default_value = "POST")]
     pub method: String,
-    /// The request's URL, as agents reach the gateway.
+    /// The request's URL, as its sender meant it. With --request only where that is not https://, Host
+    /// and target: at a shop without TLS, or behind a proxy.
     #[arg(long)]
     pub url: Option<String>,
     /// The file with the request's body, byte for byte.
@@ -36,7 +37,7 @@ pub struct VerifyArgs {
     /// A header of the request, such as 'Signature: …'; repeatable.
     #[arg(long, short = 'H')]
     pub header: Vec<String>,
-    /// The file with the public key (PEM or JWK) or the shared secret.
+    /// The file with the public key (PEM or JWK), the gateway's published key set, or the shared secret.
     #[arg(long)]
     pub key: PathBuf,
     /// How the shared secret is written in its file.
@@ -69,18 +70,18 @@ pub fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<
             .ok_or(CommandError::Request("--at must be an RFC 3339 time, such as 2026-01-02T03:04:05Z"))?,
         None => now,
     };
-    let material = read_checking_key(&args.key, args.secret_encoding)?;
+    let keys = read_checking_keys(&args.key, args.secret_encoding)?;
     let verdict = match Presented::by(request.message.headers) {
         Presented::Nothing => Err(SignatureError::Required.into()),
         Presented::Rfc9421 => {
-            let key = AgentKey { id: explain_rfc9421(&request, out)?, material };
+            let keys = named(keys, &explain_rfc9421(&request, out)?);
             let coverage = if args.not_money { Coverage::Request } else { Coverage::Money };
-            verify_rfc9421("", &[key], &request, coverage, now)
+            verify_rfc9421("", &keys, &request, coverage, now)
         }
         Presented::AcpHeader => {
             let scheme = args.variant.scheme(args.profile).unwrap_or(Scheme::Bound);
             explain_acp(scheme, &request, out)?;
-            verify_acp(scheme, "", &[AgentKey { id: given_key()?, material }], &request, now)
+            verify_acp(scheme, "", &named(keys, &given_key()?), &request, now)
         }
     };
     match verdict {
@@ -96,9 +97,17 @@ pub fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<
     }
 }
 
+/// The keys under their own names, or else this one.
+fn named(keys: Vec<(Option<KeyId>, KeyMaterial)>, other: &KeyId) -> Vec<AgentKey> {
+    let key =
+        |(id, material): (Option<KeyId>, _)| AgentKey { id: id.unwrap_or_else(|| other.clone()), material };
+    keys.into_iter().map(key).collect()
+}
+
 fn read_request(args: &VerifyArgs) -> Result<GivenRequest, CommandError> {
     match (&args.request, &args.url) {
-        (Some(file), _) => GivenRequest::from_wire(&read_file(file)?),
+        (Some(file), None) => GivenRequest::from_wire(&read_file(file)?),
+        (Some(file), Some(url)) => GivenRequest::from_wire(&read_file(file)?)?.meant_for(url),
         (None, Some(url)) => {
             let mut request = GivenRequest::to(&args.method, url, args.body.as_deref())?;
             for line in &args.header {
