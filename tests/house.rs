@@ -30,7 +30,7 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 12] = [
     ("sfa", &[("src/storage/embedded/", "the container of the engine's files")]),
     ("governor", &[("src/limit/", "the algorithm behind the limits")]),
     ("prometheus", &[("src/telemetry/", "the library behind the metrics")]),
-    ("std::env", &[("src/config/", "`env:` references"), ("src/main.rs", "the process's own arguments")]),
+    ("std::env", &[("src/config/", "`env:` references"), ("src/cli/mod.rs", "this program's own path")]),
     ("SystemTime", &[("src/domain/clock.rs", "every other place is given a clock")]),
     (
         "jiff",

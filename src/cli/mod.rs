@@ -78,7 +78,10 @@ enum Verb {
 pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -> Result<bool, CommandError> {
     let now = SystemClock.now();
     match &arguments.verb {
-        Verb::Quickstart(arguments) => Ok(runtime()?.block_on(quickstart::run(arguments, out))?),
+        Verb::Quickstart(arguments) => {
+            let program = std::env::current_exe()?;
+            Ok(runtime()?.block_on(quickstart::run(arguments, &program, out))?)
+        }
         Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
         Verb::Check { config } => Ok(check::check(config, out)?),
         Verb::Claims(verb) => runtime()?.block_on(claims::claims(verb, out)),

@@ -117,8 +117,19 @@ impl Workspace<'_> {
         Ok(text)
     }
 
-    /// Writes the configuration, [`Self::keys`] in it, and reads it as `serve` would. The file's path,
-    /// and the result.
+    /// Makes an operator: its credential, and the configuration's section about it.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`].
+    pub fn operator(&self) -> Result<(Arc<SecretString>, String), ConfigurationError> {
+        let credential = credential()?;
+        let digest = digest(&credential);
+        let text = format!("\n[[admin.operators]]\nname = \"you\"\ncredentials = [\"{digest}\"]\n");
+        Ok((credential, text))
+    }
+
+    /// Writes the configuration, with the gateway's `own` sections as they were made, and reads it as
+    /// `serve` would. The file's path, and the result.
     ///
     /// # Errors
     /// [`ConfigurationError`].
@@ -126,12 +137,12 @@ impl Workspace<'_> {
         &self,
         place: &Place,
         certificates: &Certificates,
-        keys: &str,
+        own: &str,
         agents: &[AgentIdentity],
         merchants: &[(&MerchantIdentity, &Shop)],
     ) -> Result<(PathBuf, Config), ConfigurationError> {
         let mut text = about_gateway(place, certificates);
-        text.push_str(keys);
+        text.push_str(own);
         for agent in agents {
             text.push_str(&about_agent(agent));
         }
@@ -144,7 +155,7 @@ impl Workspace<'_> {
     }
 
     /// Writes a file that its owner alone can read.
-    fn write(&self, name: &str, content: &str) -> Result<PathBuf, ConfigurationError> {
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf, ConfigurationError> {
         let path = self.0.join(name);
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         match file.and_then(|mut file| file.write_all(content.as_bytes())) {

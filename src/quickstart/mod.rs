@@ -10,6 +10,7 @@ pub mod order;
 pub mod shop;
 pub mod story;
 mod suggestions;
+mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::acp::version::Version;
 use crate::app::{App, StartError};
 use crate::domain::clock::{Clock, SystemClock};
+use crate::domain::secret::SecretString;
 use agent::{Agent, AgentSettings};
 use certificates::Certificates;
 use client::Http;
@@ -56,15 +58,21 @@ struct Town {
     cast: Cast,
     place: Place,
     agents: [AgentIdentity; 2],
+    merchants: [MerchantIdentity; 2],
+    operator: Arc<SecretString>,
+    certificates: Certificates,
+    /// Everything of this run.
+    directory: PathBuf,
     configuration: PathBuf,
     log: PathBuf,
 }
 
 /// Runs the quickstart, until interrupted unless told to end. Whether every step did what it says.
+/// `program` is what a shell calls this program.
 ///
 /// # Errors
 /// When something cannot be started, or `out` cannot be written.
-pub async fn run(arguments: &QuickstartArgs, out: &mut dyn Write) -> io::Result<bool> {
+pub async fn run(arguments: &QuickstartArgs, program: &Path, out: &mut dyn Write) -> io::Result<bool> {
     // Removed with everything in it when this ends.
     let directory = tempfile::Builder::new().prefix("countersign-quickstart-").tempdir()?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -72,7 +80,7 @@ pub async fn run(arguments: &QuickstartArgs, out: &mut dyn Write) -> io::Result<
     let town = Town::open(directory.path(), &arguments.certificates).await?;
     let mut narrator = Narrator::new(out);
     let told = tokio::select! {
-        told = town.present(&mut narrator, arguments) => told,
+        told = town.present(&mut narrator, arguments, program) => told,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -96,7 +104,8 @@ impl Town {
             open_shop(homegoods, &certificates, &clock).await?,
             open_shop(stationer, &certificates, &clock).await?,
         ];
-        let keys = workspace.keys().map_err(io::Error::other)?;
+        let (operator, about_operator) = workspace.operator().map_err(io::Error::other)?;
+        let own = workspace.keys().map_err(io::Error::other)? + &about_operator;
         let [first, second] = &merchants;
         let parties = [(first, &homegoods), (second, &stationer)];
         let log = directory.join("gateway.log");
@@ -104,7 +113,7 @@ impl Town {
         let (place, configuration, app) = loop {
             let place = choose_place()?;
             let (path, config) = workspace
-                .configure(&place, &certificates, &keys, &agents, &parties)
+                .configure(&place, &certificates, &own, &agents, &parties)
                 .map_err(io::Error::other)?;
             let sink = std::fs::File::create(&log)?;
             match App::start_logging_to(config, Arc::clone(&clock), sink).await {
@@ -121,10 +130,27 @@ impl Town {
         let call = |identity| open_agent(identity, &app, &place, &certificates, &clock);
         let (concierge, stranger) = (call(concierge)?, call(stranger)?);
         let cast = Cast { concierge, stranger, homegoods, stationer, clock };
-        Ok(Self { app, cast, place, agents, configuration, log })
+        let directory = directory.to_owned();
+        Ok(Self {
+            app,
+            cast,
+            place,
+            agents,
+            merchants,
+            operator,
+            certificates,
+            directory,
+            configuration,
+            log,
+        })
     }
 
-    async fn present(&self, narrator: &mut Narrator<'_>, arguments: &QuickstartArgs) -> io::Result<()> {
+    async fn present(
+        &self,
+        narrator: &mut Narrator<'_>,
+        arguments: &QuickstartArgs,
+        program: &Path,
+    ) -> io::Result<()> {
         self.introduce(narrator, &arguments.certificates)?;
         story::tell(&self.cast, narrator).await?;
         let failed = narrator.failed().len();
@@ -137,7 +163,7 @@ impl Town {
         if arguments.once {
             return Ok(());
         }
-        self.suggest(narrator, &arguments.certificates)?;
+        self.suggest(narrator, &arguments.certificates, program)?;
         std::future::pending().await
     }
 

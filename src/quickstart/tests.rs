@@ -7,7 +7,7 @@ async fn every_step_of_the_story_does_what_it_says() {
     let directory = tempfile::tempdir().unwrap();
     let arguments = QuickstartArgs { once: true, certificates: directory.path().join("dev") };
     let mut out = Vec::new();
-    let came_true = run(&arguments, &mut out).await.unwrap();
+    let came_true = run(&arguments, Path::new("countersign"), &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(came_true, "{text}");
     for said in ["= $100.32", "signature_replayed", "amount_exceeds_allowance", "All "] {
@@ -21,7 +21,7 @@ async fn the_commands_it_suggests_can_be_pasted() {
     let [certificates, workspace] = [(), ()].map(|()| tempfile::tempdir().unwrap());
     let town = Town::open(workspace.path(), certificates.path()).await.unwrap();
     let mut out = Vec::new();
-    town.suggest(&mut Narrator::new(&mut out), Path::new("certs/dev")).unwrap();
+    town.suggest(&mut Narrator::new(&mut out), Path::new("certs/dev"), Path::new("countersign")).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("--cacert certs/dev/ca.pem -X POST 'https://localhost:"), "{text}");
     assert!(text.contains("-H 'signature-input: sig1="), "{text}");
