@@ -5,7 +5,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use countersign::domain::clock::Timestamp;
+use countersign::quickstart::order::{Mandate, mandate, payment};
+use countersign::quickstart::shop::{DECLINED_CARD, GOOD_CARD, HESITANT_CARD, SECURE_CARD};
 use countersign::telemetry::metrics::table;
+use serde_json::Value;
 
 /// A text for people.
 struct Document {
@@ -82,6 +86,34 @@ fn the_tests_that_the_readme_shows_exist() {
         let (module, name) = test.rsplit_once("::").expect("a module and a name");
         let file = format!("tests/it/{}.rs", module.replace("::", "/"));
         assert!(document(&file).text.contains(&format!("fn {name}()")), "{test}");
+    }
+}
+
+#[test]
+fn the_agents_guide_buys_as_the_quickstart_does() {
+    let guide = document("deploy/agents.md").text;
+    let script = document("src/quickstart/purchase.sh").text;
+    assert!(guide.contains(&format!("\n```sh\n{script}```\n")), "another script than the quickstart prints");
+
+    let json = guide.split("\n```json\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let shown: Vec<Value> = json.map(|text| serde_json::from_str(text).expect(text)).collect();
+    let until = Timestamp::parse_rfc3339("2030-01-01T00:30:00Z").unwrap();
+    let mandated =
+        mandate(&Mandate { card: GOOD_CARD, merchant: "homegoods", session: "cs_1", most: 9_032, until });
+    assert_eq!(shown, [mandated, payment("vt_1")]);
+
+    let rows = guide.lines().filter_map(|line| line.strip_prefix("| `4")?.split('`').next());
+    let cards: Vec<String> = rows.map(|rest| format!("4{rest}")).collect();
+    assert_eq!(cards, [GOOD_CARD, DECLINED_CARD, SECURE_CARD, HESITANT_CARD]);
+}
+
+#[test]
+fn each_guide_begins_with_a_task_of_five_minutes() {
+    for path in ["deploy/agents.md", "deploy/merchants.md", "deploy/operating.md", "deploy/redis.md"] {
+        let text = document(path).text;
+        let first = text.lines().find_map(|line| line.strip_prefix("## "));
+        assert_eq!(first, Some("In five minutes"), "{path}");
+        assert!(text.contains("\n```sh\n"), "{path} has nothing to paste");
     }
 }
 

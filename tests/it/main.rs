@@ -38,6 +38,8 @@ mod crash;
 mod doubt;
 /// SIGTERM.
 mod drain;
+/// What people are given to paste.
+mod guides;
 /// Headers, versions, errors, discovery: H, D and B of the checklist.
 mod head;
 /// Idempotency: I of the checklist.

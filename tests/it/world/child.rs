@@ -152,7 +152,7 @@ impl Drop for Gateway {
 
 /// Two ports that nobody listens on now, and nobody is given while the process is down: below those
 /// that the system gives to whoever connects or asks for any port.
-fn free_ports() -> [SocketAddr; 2] {
+pub fn free_ports() -> [SocketAddr; 2] {
     const FIRST: u16 = 20_000;
     const COUNT: u32 = 12_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
