@@ -15,17 +15,18 @@
 mod errand;
 mod file;
 mod files;
+mod table;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use self::errand::{Errand, Errands, Found, PATIENCE};
 use self::files::Files;
+use self::table::{Table, end_of, hour_of, whole_hour_after};
 use super::directory::{DirectoryError, PrivateDirectory, replace_file_through};
 use super::{Notice, Notify};
 use crate::crypto::aead::{SealError, SealingKey};
@@ -37,11 +38,6 @@ use crate::token::{AtHand, LONGEST_LIFE, PerishableKeys};
 
 /// Names the store that the keys belong to.
 const STORE_MARK: &str = "STORE";
-const HOUR: Duration = Duration::from_secs(3600);
-/// How long after its hour a key is left alone: a value sealed in the hour's last moment may still
-/// be on its way into its record, where a scan does not see it yet.
-const GRACE: Duration = Duration::from_secs(300);
-
 /// An epoch key could not be made, used or destroyed.
 #[derive(Debug, thiserror::Error)]
 pub enum EpochError {
@@ -81,55 +77,6 @@ impl From<EpochError> for StoreError {
     /// Nothing was sealed or opened, and nothing was changed.
     fn from(_: EpochError) -> Self {
         Self::Unavailable
-    }
-}
-
-struct Epoch {
-    /// Hours since the Unix epoch.
-    hour: i64,
-    key: Arc<SealingKey>,
-    /// Nothing sealed under the key expires later: as its file says.
-    until: Timestamp,
-    /// When the last value that was sealed under it does expire, as far as this process knows.
-    used: Timestamp,
-    /// Whether this process seals under it.
-    ours: bool,
-}
-
-impl Epoch {
-    fn is_over(&self, now: Timestamp) -> bool {
-        now >= end_of(self.hour).plus(GRACE)
-    }
-}
-
-/// The keys in memory. Its locks are never held while a file is touched.
-struct Table {
-    clock: Arc<dyn Clock>,
-    is_shared: bool,
-    epochs: Mutex<BTreeMap<KeyId, Epoch>>,
-    /// Keys whose hour is over and that nothing live needs, as last told.
-    unneeded: Mutex<BTreeSet<KeyId>>,
-}
-
-impl Table {
-    fn new(clock: Arc<dyn Clock>, is_shared: bool) -> Arc<Self> {
-        Arc::new(Self { clock, is_shared, epochs: Mutex::default(), unneeded: Mutex::default() })
-    }
-
-    /// Takes the key of `hour` for a value that expires by `until`, if there is one fit for it.
-    fn take(&self, hour: i64, until: Timestamp) -> Option<(KeyId, Arc<SealingKey>)> {
-        let mut epochs = self.epochs.lock();
-        let (id, epoch) = epochs.iter_mut().find(|(_, epoch)| epoch.ours && epoch.hour == hour)?;
-        if epoch.until < until {
-            return None;
-        }
-        epoch.used = epoch.used.max(until);
-        Some((id.clone(), Arc::clone(&epoch.key)))
-    }
-
-    fn has(&self, hour: i64, until: Timestamp) -> bool {
-        let epochs = self.epochs.lock();
-        epochs.values().any(|epoch| epoch.ours && epoch.hour == hour && epoch.until >= until)
     }
 }
 
@@ -324,23 +271,6 @@ impl PerishableKeys for EpochKeys {
         // A key that cannot be destroyed now is tried again by the next survey.
         Box::pin(async move { drop(self.destroy_due(unneeded).await) })
     }
-}
-
-fn hour_of(instant: Timestamp) -> i64 {
-    instant.unix_seconds().div_euclid(3600)
-}
-
-fn end_of(hour: i64) -> Timestamp {
-    start_of(hour.saturating_add(1))
-}
-
-fn start_of(hour: i64) -> Timestamp {
-    Timestamp::from_unix_seconds(hour.saturating_mul(3600))
-}
-
-/// Rounded up so that one write serves most values of an hour.
-fn whole_hour_after(instant: Timestamp) -> Timestamp {
-    start_of(hour_of(instant.plus(HOUR.saturating_sub(Duration::from_millis(1)))))
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Came, Desk, Served};
+use super::desk::{Came, Desk};
 use super::reply::{Delivery, Reply};
+use super::serve::Served;
 
 /// How connections are served.
 #[derive(Clone)]

@@ -17,6 +17,7 @@ mod issuer;
 mod listener;
 mod reply;
 mod request;
+mod serve;
 mod session;
 mod trust;
 mod view;

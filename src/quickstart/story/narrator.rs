@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::Trouble;
+use super::cast::Trouble;
 
 /// Columns of a terminal that every terminal has.
 const WIDTH: usize = 100;

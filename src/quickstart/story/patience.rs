@@ -1,6 +1,7 @@
 //! One token survives a decline and 3-D Secure, and ends in an order.
 
-use super::{Cast, HOMEGOODS, Narrator, Trouble, dollars, ensure, ensure_status, expect, path};
+use super::Narrator;
+use super::cast::{Cast, HOMEGOODS, Trouble, dollars, ensure, ensure_status, expect, path};
 use crate::quickstart::order;
 use crate::quickstart::shop::HESITANT_CARD;
 

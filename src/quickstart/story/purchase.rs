@@ -1,8 +1,7 @@
 //! Create, update, mint, complete; and the same complete once more.
 
-use super::{
-    Cast, HOMEGOODS, MINT, Narrator, Trouble, amount, dollars, ensure, ensure_status, expect, id, path,
-};
+use super::Narrator;
+use super::cast::{Cast, HOMEGOODS, MINT, Trouble, amount, dollars, ensure, ensure_status, expect, id, path};
 use crate::quickstart::order::{self, Mandate};
 use crate::quickstart::shop::{CallKind, GOOD_CARD};
 

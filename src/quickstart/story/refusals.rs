@@ -2,8 +2,9 @@
 
 use std::io;
 
+use super::Narrator;
+use super::cast::{Basket, Cast, HOMEGOODS, STATIONER, Trouble, dollars, ensure, expect, path, summary};
 use super::purchase::Bought;
-use super::{Basket, Cast, HOMEGOODS, Narrator, STATIONER, Trouble, dollars, ensure, expect, path, summary};
 use crate::quickstart::agent::{AgentError, Prepared};
 use crate::quickstart::client::Answer;
 use crate::quickstart::order;

@@ -100,7 +100,7 @@ impl ClosedStore {
     /// # Errors
     /// [`StoreError`] for each that cannot be read.
     pub fn due(&self) -> impl Iterator<Item = Result<(Timestamp, RecordKey), StoreError>> + '_ {
-        self.live.due().iter().map(|entry| {
+        self.live.due_index().iter().map(|entry| {
             let entry = entry.key().map_err(unreadable)?;
             let entry = IndexEntry::decode(&entry).ok_or(StoreError::Corrupt)?;
             Ok((entry.at, entry.key.into_record_key()))
@@ -113,7 +113,7 @@ impl ClosedStore {
     /// [`StoreError`].
     pub fn is_due(&self, at: Timestamp, key: &RecordKey) -> Result<bool, StoreError> {
         let Some(key) = StoreKey::of(key) else { return Ok(false) };
-        self.live.due().contains_key(IndexEntry::encode(at, &key)).map_err(unreadable)
+        self.live.due_index().contains_key(IndexEntry::encode(at, &key)).map_err(unreadable)
     }
 }
 

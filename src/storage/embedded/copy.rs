@@ -66,7 +66,7 @@ pub(super) fn copy(
 fn keyspaces<'a>(live: &'a Live, target: &'a Live) -> Vec<(&'a Keyspace, &'a Keyspace, bool)> {
     fn own(live: &Live) -> impl Iterator<Item = (&Keyspace, bool)> {
         let records = Kind::ALL.into_iter().filter_map(|kind| Some((live.keyspace(kind)?, true)));
-        records.chain([(live.due(), false), (live.meta(), false)])
+        records.chain([(live.due_index(), false), (live.meta(), false)])
     }
     own(live).zip(own(target)).map(|((from, counts), (to, _))| (from, to, counts)).collect()
 }

@@ -166,7 +166,7 @@ impl<'a> Group<'a> {
                 }
             };
             let before = slot.before.and_then(|header| header.due);
-            plan.index(self.live.due(), &key, before, after.and_then(|header| header.due));
+            plan.index(self.live.due_index(), &key, before, after.and_then(|header| header.due));
             plan.expires_at.extend(after.and_then(|header| Some((key.kind(), header.expires_at?))));
             plan.records.push((key, value));
         }

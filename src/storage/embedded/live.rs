@@ -177,7 +177,7 @@ impl Live {
     }
 
     /// The index of what is due.
-    pub(super) fn due(&self) -> &Keyspace {
+    pub(super) fn due_index(&self) -> &Keyspace {
         &self.due
     }
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Epoch, EpochError};
+use super::EpochError;
+use super::table::Epoch;
 use crate::crypto::aead::SealingKey;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;

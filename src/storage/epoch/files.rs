@@ -10,7 +10,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::errand::{Errand, Found};
-use super::{Epoch, EpochError, GRACE, HOUR, Table, end_of, file};
+use super::table::{Epoch, GRACE, HOUR, Table, end_of};
+use super::{EpochError, file};
 use crate::crypto::aead::{SealError, SealingKey};
 use crate::crypto::random;
 use crate::domain::clock::Timestamp;

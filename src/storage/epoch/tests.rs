@@ -2,10 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode};
 
+use super::table::{GRACE, HOUR};
 use super::*;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::ManualClock;

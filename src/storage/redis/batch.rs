@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Shared;
 use super::encoding::{Bucket, Place, append};
 use super::script::Input;
+use super::shared::Shared;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{Batch, Kind, Revision, Write};
 
@@ -47,7 +47,7 @@ impl Shared {
         let parts = 7 + 6 * records.len();
         let mut input = Input::with_capacity(parts, bytes + ROOM_A_PART * parts);
         input.key(&bucket.generation());
-        input.key(&bucket.due());
+        input.key(&bucket.due_index());
         input.key(&bucket.index_of(Kind::Token));
         input.key(&bucket.index_of(Kind::Registry));
         records.iter().for_each(|record| input.key(&record.place.key));

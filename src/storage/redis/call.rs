@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, RedisResult, Value};
 
-use super::Shared;
 use super::encoding::Bucket;
 use super::failure::Failure;
 use super::link::jitter;
 use super::live::Live;
 use super::script::{Input, Script};
+use super::shared::Shared;
+use crate::records::StoreError;
 
 /// Between attempts of one call: the first pause, doubled each time up to the longest.
 const PAUSE: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(100)];
@@ -53,11 +54,29 @@ pub(super) enum CallError {
     Unknown,
 }
 
+/// What a read that has no answer is to who asked for it.
+pub(super) fn read_error(error: CallError) -> StoreError {
+    match error {
+        CallError::Changed => StoreError::Changed,
+        CallError::Unavailable | CallError::NoSpace | CallError::Unknown => StoreError::Unavailable,
+    }
+}
+
+/// What a commit that has no answer is to who asked for it.
+pub(super) fn commit_error(error: CallError) -> StoreError {
+    match error {
+        CallError::Changed => StoreError::Changed,
+        CallError::Unavailable => StoreError::Unavailable,
+        CallError::NoSpace => StoreError::NoSpace,
+        CallError::Unknown => StoreError::Unacknowledged,
+    }
+}
+
 impl Request<'_> {
     fn command(&self, whole: bool) -> Cmd {
         match self {
             Self::Plain(command) => (*command).clone(),
-            Self::Script { script, input, .. } => script.call(whole, input),
+            Self::Script { script, input, .. } => script.invocation(whole, input),
         }
     }
 }

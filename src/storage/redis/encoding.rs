@@ -95,7 +95,7 @@ impl Bucket {
     }
 
     /// The index of records that are due.
-    pub(super) fn due(self) -> String {
+    pub(super) fn due_index(self) -> String {
         self.key("due")
     }
 

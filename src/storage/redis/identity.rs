@@ -4,9 +4,9 @@
 
 use redis::Value;
 
-use super::Shared;
 use super::call::{CallError, Request};
 use super::encoding::{Bucket, identity_key};
+use super::shared::Shared;
 use crate::crypto::digest::hexadecimal;
 use crate::crypto::random;
 

@@ -4,11 +4,11 @@
 
 use std::collections::VecDeque;
 
-use super::call::Request;
+use super::call::{Request, read_error};
 use super::encoding::{Bucket, Place, Stored, name_of};
 use super::portion::{MOST_RECORDS, Part};
 use super::script::Input;
-use super::{Shared, read_error};
+use super::shared::Shared;
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, PAGE_BYTES, Record, RecordKey, StoreError};
 
@@ -82,7 +82,7 @@ impl Shared {
         let names = self
             .entries(&buckets, |bucket| {
                 let mut command = redis::cmd("ZRANGE");
-                command.arg(bucket.due()).arg("-inf").arg(now.unix_millis()).arg("BYSCORE");
+                command.arg(bucket.due_index()).arg("-inf").arg(now.unix_millis()).arg("BYSCORE");
                 command.arg("LIMIT").arg(0).arg(most);
                 command
             })
@@ -92,7 +92,7 @@ impl Shared {
             let mut left = names.as_slice();
             while !left.is_empty() {
                 // Of these only the instant matters.
-                let (found, count) = self.indexed(bucket, &bucket.due(), left, Part::Head).await?;
+                let (found, count) = self.indexed(bucket, &bucket.due_index(), left, Part::Head).await?;
                 left = left.get(count..).unwrap_or_default();
                 for (place, stored) in found {
                     if let Some(at) = stored.due.filter(|at| *at <= now) {

@@ -110,7 +110,7 @@ impl Link {
         if self.state.lock().not_before > Instant::now() {
             return Err(LinkError::TooSoon);
         }
-        let connected = self.connect().await;
+        let connected = self.establish().await;
         let mut state = self.state.lock();
         match &connected {
             Ok(live) => {
@@ -127,7 +127,7 @@ impl Link {
         connected
     }
 
-    async fn connect(&self) -> Result<Arc<Live>, LinkError> {
+    async fn establish(&self) -> Result<Arc<Live>, LinkError> {
         let refused = |error| LinkError::Refused { address: self.address.clone(), error };
         let settings = self.connector.settings();
         let mut connection =

@@ -21,36 +21,36 @@ mod live;
 mod portion;
 mod primaries;
 mod rate;
+mod read;
 mod script;
 mod server;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod topology;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use redis::Value;
 
 pub use self::settings::{NodeAddress, Settings};
 
-use self::call::{Answered, CallError, Request};
+use self::call::{Answered, Request, commit_error};
 use self::connector::Connector;
-use self::encoding::{Bucket, Place, Stored};
 use self::identity::IdentityError;
 use self::link::LinkError;
-use self::portion::{FEW, Part};
 use self::primaries::Primaries;
 use self::script::{Revisions, Scripts};
 use self::server::Unfit;
+use self::shared::{Known, Shared};
 use self::topology::{Topology, TopologyError};
-use super::{Notice, Notify};
+use super::Notify;
 use crate::crypto::random::RandomUnavailable;
-use crate::domain::clock::{Clock, KeptClock, Timestamp};
+use crate::domain::clock::{KeptClock, Timestamp};
 use crate::records::{
     Batch, BoxFuture, Committed, Durability, Identity, Kind, Purpose, Record, RecordKey, RecordStore,
     StoreError,
@@ -84,26 +84,6 @@ pub enum OpenError {
 /// A store shared by several replicas of the gateway.
 pub struct RedisStore {
     shared: Arc<Shared>,
-}
-
-/// What the store and its watch share.
-struct Shared {
-    settings: Settings,
-    topology: Topology,
-    primaries: Arc<Primaries>,
-    scripts: Scripts,
-    revisions: Revisions,
-    clock: Arc<KeptClock>,
-    notify: Notify,
-    identity: ArcSwap<Known>,
-    generation_lost: AtomicBool,
-    down: AtomicBool,
-}
-
-/// Which store it is.
-struct Known {
-    tag_key: [u8; 32],
-    generation: Vec<u8>,
 }
 
 impl RedisStore {
@@ -166,104 +146,6 @@ impl Shared {
         Ok(())
     }
 
-    fn tag_key(&self) -> [u8; 32] {
-        self.identity.load().tag_key
-    }
-
-    fn has_lost_generation(&self) -> bool {
-        self.generation_lost.load(Ordering::Relaxed)
-    }
-
-    /// The store is not the one it was: money stops.
-    fn lose_generation(&self) {
-        if !self.generation_lost.swap(true, Ordering::Relaxed) {
-            (self.notify)(Notice::Changed);
-        }
-    }
-
-    /// An operator took the store as it is.
-    fn adopt(&self, generation: &str) {
-        let known = Known { tag_key: self.tag_key(), generation: generation.as_bytes().to_vec() };
-        self.identity.store(Arc::new(known));
-        self.primaries.changed();
-        self.generation_lost.store(false, Ordering::Relaxed);
-    }
-
-    fn note_down(&self) {
-        if !self.down.swap(true, Ordering::Relaxed) {
-            (self.notify)(Notice::Unreachable);
-        }
-    }
-
-    fn note_up(&self) {
-        if self.down.swap(false, Ordering::Relaxed) {
-            (self.notify)(Notice::ReachableAgain);
-        }
-    }
-
-    fn health(&self) -> Result<(), StoreError> {
-        if self.has_lost_generation() {
-            return Err(StoreError::Changed);
-        }
-        if self.down.load(Ordering::Relaxed) { Err(StoreError::Unavailable) } else { Ok(()) }
-    }
-
-    /// Reads the values of places in one bucket, checking the generation with them.
-    async fn values(&self, bucket: Bucket, places: &[&Place]) -> Result<Vec<Option<Stored>>, StoreError> {
-        let mut command = redis::cmd("MGET");
-        command.arg(bucket.generation());
-        places.iter().for_each(|place| {
-            command.arg(&place.key);
-        });
-        let answered = self.call(bucket, &Request::Plain(&command)).await.map_err(read_error)?;
-        let Value::Array(values) = answered.value else { return Err(StoreError::Unavailable) };
-        let mut values = values.into_iter();
-        if !matches!(values.next(), Some(Value::BulkString(word)) if word == self.identity.load().generation)
-        {
-            self.lose_generation();
-            return Err(StoreError::Changed);
-        }
-        let now = self.clock.earliest();
-        values
-            .map(|value| match value {
-                Value::BulkString(bytes) => {
-                    let stored = Stored::parse(bytes).ok_or(StoreError::Corrupt)?;
-                    Ok(Some(stored).filter(|stored| !stored.is_expired(now)))
-                }
-                _ => Ok(None),
-            })
-            .collect()
-    }
-
-    async fn read(&self, keys: &[RecordKey]) -> Result<Vec<Option<Record>>, StoreError> {
-        let places: Vec<Place> =
-            keys.iter().map(Place::of).collect::<Option<_>>().ok_or(StoreError::Unavailable)?;
-        let mut by_bucket: BTreeMap<Bucket, Vec<usize>> = BTreeMap::new();
-        for (at, place) in places.iter().enumerate() {
-            by_bucket.entry(place.bucket).or_default().push(at);
-        }
-        let mut records: Vec<Option<Record>> = vec![None; keys.len()];
-        for (bucket, members) in by_bucket {
-            let places: Vec<&Place> = members.iter().filter_map(|at| places.get(*at)).collect();
-            let mut members = members.into_iter();
-            let mut left = places.as_slice();
-            while !left.is_empty() {
-                let values = if left.len() <= FEW {
-                    self.values(bucket, left).await?
-                } else {
-                    self.portion(bucket, left, Part::Whole).await?
-                };
-                left = left.get(values.len()..).unwrap_or_default();
-                for (stored, at) in values.into_iter().zip(members.by_ref()) {
-                    if let Some(record) = records.get_mut(at) {
-                        *record = stored.map(Stored::record);
-                    }
-                }
-            }
-        }
-        Ok(records)
-    }
-
     async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
         if self.has_lost_generation() {
             return Err(StoreError::Changed);
@@ -288,22 +170,6 @@ impl Shared {
             Value::Int(0) => Ok(Committed::Conflict),
             _ => Err(StoreError::Unacknowledged),
         }
-    }
-}
-
-fn read_error(error: CallError) -> StoreError {
-    match error {
-        CallError::Changed => StoreError::Changed,
-        CallError::Unavailable | CallError::NoSpace | CallError::Unknown => StoreError::Unavailable,
-    }
-}
-
-fn commit_error(error: CallError) -> StoreError {
-    match error {
-        CallError::Changed => StoreError::Changed,
-        CallError::Unavailable => StoreError::Unavailable,
-        CallError::NoSpace => StoreError::NoSpace,
-        CallError::Unknown => StoreError::Unacknowledged,
     }
 }
 

@@ -4,10 +4,10 @@
 
 use redis::Value;
 
-use super::call::Request;
+use super::call::{Request, read_error};
 use super::encoding::{Bucket, Place, Stored};
 use super::script::Input;
-use super::{Shared, read_error};
+use super::shared::Shared;
 use crate::domain::clock::Clock;
 use crate::records::StoreError;
 

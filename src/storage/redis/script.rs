@@ -44,7 +44,7 @@ impl Script {
     }
 
     /// The call with this input, by digest or with the source.
-    pub(super) fn call(&self, whole: bool, input: &Input) -> Cmd {
+    pub(super) fn invocation(&self, whole: bool, input: &Input) -> Cmd {
         let (name, script) = if whole { ("EVAL", &self.source) } else { ("EVALSHA", &self.sha1) };
         let mut command = Cmd::with_capacity(
             3 + input.ends.len(),

@@ -9,7 +9,8 @@ use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 use super::encoding::Bucket;
 use super::failure::Failure;
 use super::live::Live;
-use super::{Shared, server};
+use super::server;
+use super::shared::Shared;
 use crate::domain::clock::Timestamp;
 use crate::storage::Notice;
 

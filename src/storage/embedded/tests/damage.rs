@@ -27,7 +27,7 @@ async fn filled() -> (tempfile::TempDir, Arc<ManualClock>) {
             for keyspace in Kind::ALL.map(|kind| live.keyspace(kind).unwrap()) {
                 keyspace.rotate_memtable_and_wait().unwrap();
             }
-            live.due().rotate_memtable_and_wait().unwrap();
+            live.due_index().rotate_memtable_and_wait().unwrap();
             live.meta().rotate_memtable_and_wait().unwrap();
         }
         let kind = Kind::ALL[number % Kind::ALL.len()];

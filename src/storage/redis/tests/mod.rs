@@ -4,8 +4,10 @@
 mod redis_server;
 
 use self::redis_server::{Cluster, Options, Persistence, Server};
+use super::encoding::{Bucket, Place};
 use super::*;
-use crate::domain::clock::{ManualClock, SystemClock};
+use crate::domain::clock::{Clock, ManualClock, SystemClock};
+use crate::storage::Notice;
 use crate::storage::contract::{self, Fixture};
 
 storage_contract!(new_store);
