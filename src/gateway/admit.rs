@@ -11,7 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use parking_lot::Mutex;
 
-use super::call::{Call, Upstream};
+use super::call::Call;
 use super::refusal::Refusal;
 use super::reply::Echo;
 use super::{Caller, Gateway};
@@ -146,7 +146,7 @@ impl Gateway {
             body,
             key: read.idempotency_key,
             verified,
-            upstream: Upstream::default(),
+            trail: observation.trail().clone(),
             _work: work,
         })
     }

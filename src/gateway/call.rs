@@ -1,11 +1,8 @@
 //! One admitted request of an agent: authenticated, verified, within limits, its body read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::operation::Operation;
 use super::refusal::{Internal, Refusal};
@@ -18,9 +15,9 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::drain::WorkGuard;
 use crate::idempotency::StoredRequest;
-use crate::merchant::{CompleteContext, Context, Exchange, Outbound, Passing, Proof, told_code};
+use crate::merchant::{CompleteContext, Context, Outbound, Passing, Proof};
 use crate::registry::{Agent, Merchant};
-use crate::telemetry::access::MerchantRefusal;
+use crate::telemetry::trail::Trail;
 
 /// An admitted request.
 pub(super) struct Call {
@@ -33,37 +30,10 @@ pub(super) struct Call {
     pub body: Bytes,
     pub key: Option<IdempotencyKey>,
     pub verified: Verified,
-    pub upstream: Upstream,
+    /// What is learnt of it on the way.
+    pub trail: Trail,
     /// Shutdown waits until the call is dropped.
     pub _work: WorkGuard,
-}
-
-/// What is told of the merchant, shared with the observer of the request: the time spent waiting for
-/// it, and how it refused.
-#[derive(Clone, Default)]
-pub(super) struct Upstream(Arc<(AtomicU64, Mutex<Option<MerchantRefusal>>)>);
-
-impl Upstream {
-    /// Adds a wait and what came of it.
-    pub fn add(&self, waited: Duration, exchange: &Exchange) {
-        self.0.0.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let refusal = match exchange.answer() {
-            Some(answer) if answer.status.is_success() => return,
-            Some(answer) => Some(MerchantRefusal::new(answer.status.as_u16(), told_code(answer).as_deref())),
-            None => exchange.cause().map(MerchantRefusal::unanswered),
-        };
-        *self.0.1.lock() = refusal;
-    }
-
-    /// How the merchant refused last, if it did.
-    pub fn refusal(&self) -> Option<MerchantRefusal> {
-        self.0.1.lock().clone()
-    }
-
-    /// All waits so far; `None` when there was none.
-    pub fn total(&self) -> Option<Duration> {
-        Some(Duration::from_micros(self.0.0.load(Ordering::Relaxed))).filter(|waited| !waited.is_zero())
-    }
 }
 
 impl Call {

@@ -22,6 +22,7 @@ mod redeem;
 mod refusal;
 mod reply;
 mod risk;
+mod send;
 mod survey;
 mod token_view;
 
@@ -48,10 +49,11 @@ use crate::drain::Drain;
 use crate::fraud::Velocity;
 use crate::idempotency::KeptBytes;
 use crate::limit::{Concurrency, Limits};
-use crate::merchant::{Countersigner, Merchants};
+use crate::merchant::{Countersigner, Merchants, UpstreamFailure};
 use crate::records::BoxFuture;
 use crate::registry::Registry;
 use crate::telemetry::access::{Observation, Observer};
+use crate::telemetry::trail::Trail;
 use crate::token::{Allotments, Ledger, Vault};
 
 /// What the gateway is made of. One immutable snapshot: a new configuration is a new gateway over
@@ -128,9 +130,8 @@ impl Gateway {
         let reply = match self.serve(&head, &mut body, caller, &mut observation, &mut echo).await {
             Ok(reply) => reply,
             Err(refusal) => {
-                self.note_refusal(&refusal, &mut echo);
+                self.note_refusal(&refusal, &mut echo, observation.trail());
                 observation.merchant_fault(refusal.merchant_fault());
-                observation.cause(refusal.cause());
                 Reply::refusal(&refusal, echo.dialect)
             }
         };
@@ -141,9 +142,21 @@ impl Gateway {
         response
     }
 
-    fn note_refusal(&self, refusal: &Refusal, echo: &mut Echo) {
+    fn note_refusal(&self, refusal: &Refusal, echo: &mut Echo, trail: &Trail) {
         let metrics = self.observer.metrics();
         metrics.refused(refusal.reason());
+        if let Some(cause) = refusal.cause() {
+            trail.cause(cause);
+        }
+        // What of an answer only who asked can tell, and has not been counted with it.
+        if let Refusal::MerchantAnswer(invalid) = refusal
+            && invalid.is_unreadable()
+            && !trail.has_cause()
+        {
+            let failure = UpstreamFailure::Unreadable.as_str();
+            trail.cause(failure);
+            metrics.upstream_failed(failure);
+        }
         if let Refusal::Limited(limited) = refusal {
             metrics.limited(limited.scope.as_str());
             echo.quota = limited.quota.or(echo.quota);
@@ -180,15 +193,7 @@ impl Gateway {
             | Route::Checkout { .. }
             | Route::Cart { .. } => {
                 let call = self.admit(head, body, caller, authority, route, observation, echo).await?;
-                let upstream = call.upstream.clone();
-                let reply = self.dispatch(call).await;
-                if let Some(waited) = upstream.total() {
-                    observation.upstream(waited);
-                }
-                if let Some(refusal) = upstream.refusal() {
-                    observation.merchant_refusal(refusal);
-                }
-                reply
+                self.dispatch(call).await
             }
         }
     }

@@ -12,13 +12,11 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
 use crate::domain::allowance::Allowance;
-use crate::domain::clock::{Deadline, Timestamp};
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind};
 use crate::limit::Permit;
-use crate::merchant::{
-    Exchange, InvalidAnswer, Lost, Outbound, Passing, SessionReading, read_session, read_shown,
-};
+use crate::merchant::{Exchange, InvalidAnswer, Passing, SessionReading, read_session, read_shown};
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
 use crate::token::Address;
@@ -69,40 +67,6 @@ impl SessionRead {
 }
 
 impl Gateway {
-    /// Sends a request and counts the wait as the merchant's.
-    pub(super) async fn send(&self, call: &Call, merchant: &Arc<Merchant>, outbound: Outbound) -> Exchange {
-        self.send_by(call, merchant, outbound, deadline(merchant)).await
-    }
-
-    /// As [`Gateway::send`], by a deadline that was set earlier.
-    pub(super) async fn send_by(
-        &self,
-        call: &Call,
-        merchant: &Arc<Merchant>,
-        outbound: Outbound,
-        deadline: Deadline,
-    ) -> Exchange {
-        let started = std::time::Instant::now();
-        let resource = outbound.resource().and_then(SessionId::parse);
-        let exchange = self.merchants.send(merchant, outbound, deadline).await;
-        call.upstream.add(started.elapsed(), &exchange);
-        self.note_misplaced(&exchange, merchant, resource.as_ref());
-        exchange
-    }
-
-    /// An answer about another session than was asked for: somebody must look, at the merchant or at
-    /// what stands in front of it.
-    pub(super) fn note_misplaced(
-        &self,
-        exchange: &Exchange,
-        merchant: &Merchant,
-        session: Option<&SessionId>,
-    ) {
-        if let (Exchange::Lost(Lost::Misplaced), Some(session)) = (exchange, session) {
-            self.alarm("answer_of_another_session", &merchant.id, session);
-        }
-    }
-
     /// GET of a session or cart, relayed.
     pub(super) async fn read_through(
         &self,

@@ -174,8 +174,7 @@ impl Gateway {
         let Turn::Ours(reader) = turn else { return Ok(()) };
         let (asked_at, outbound) = (self.clock.steady(), self.own_read(session, self.clock.now()));
         let passing = outbound.headers.clone();
-        let exchange = self.merchants.send(merchant, outbound, super::bracket::deadline(merchant)).await;
-        self.note_misplaced(&exchange, merchant, Some(&session.id));
+        let exchange = self.ask_merchant(merchant, outbound, super::bracket::deadline(merchant)).await;
         let read = SessionRead { reading: read_session(&exchange, &session.id), exchange, asked_at, passing };
         let read = reader.done(read);
         let Some(observation) = read.observation() else {

@@ -205,10 +205,17 @@ impl Refusal {
         }
     }
 
-    /// What of ours failed: a word for the log alone.
+    /// Why it is not the caller's doing: a word for the log alone.
     pub const fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Internal(internal) => Some(internal.as_str()),
+            Self::NotSent(reason) => Some(reason.as_str()),
+            Self::Lost(reason) => Some(reason.as_str()),
+            Self::Store(StoreError::Unavailable) => Some("store_unavailable"),
+            Self::Store(StoreError::NoSpace) => Some("store_no_space"),
+            Self::Store(StoreError::Unacknowledged) => Some("store_unacknowledged"),
+            Self::Store(StoreError::Corrupt) => Some("store_corrupt"),
+            Self::Store(StoreError::Changed) => Some("store_changed"),
             _ => None,
         }
     }

@@ -65,15 +65,15 @@ impl Reply {
     /// [`Refusal::NotSent`], [`Refusal::Lost`] or [`Refusal::MerchantAnswer`] when the merchant gave no
     /// answer: nothing of it can be kept.
     pub fn relayed(exchange: &Exchange) -> Result<Self, Refusal> {
-        match exchange {
+        let answer = match exchange {
             Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
             Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
             Exchange::Answered(answer) if merchant::is_not_the_merchants(answer) => {
                 return Err(Refusal::MerchantAnswer(InvalidAnswer::NotTheMerchants));
             }
-            Exchange::Answered(_) => {}
-        }
-        Ok(match merchant::relay(exchange) {
+            Exchange::Answered(answer) => answer,
+        };
+        Ok(match merchant::relay(answer) {
             Ok(passed) => {
                 let mut reply = Self::bytes(passed.status, JSON, passed.body, "relayed");
                 reply.headers.extend(passed.headers);

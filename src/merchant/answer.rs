@@ -9,7 +9,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
 use super::envelope::{Described, read_error};
-use super::exchange::{Answer, Exchange, Lost, NotSent};
+use super::exchange::Answer;
 use super::scrub::scrub;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
@@ -49,21 +49,18 @@ impl NotPassed {
     }
 }
 
-/// What the agent is told of an exchange. A complete that is in doubt is for the gateway to word.
+/// What the agent is told of an answer. A complete that is in doubt, and that there is no answer, are
+/// for the gateway to word.
 ///
 /// # Errors
 /// The flat error in place of everything that is not a JSON success.
-pub fn relay(exchange: &Exchange) -> Result<Passed, NotPassed> {
-    let answer = match exchange {
-        Exchange::Answered(answer) => answer,
-        Exchange::NotSent(reason) => return Err(NotPassed::ours(not_sent(*reason), reason.as_str())),
-        Exchange::Lost(reason) => return Err(NotPassed::ours(lost(*reason), reason.as_str())),
-    };
+pub fn relay(answer: &Answer) -> Result<Passed, NotPassed> {
     let ours = |message: Cow<'static, str>, word| Err(NotPassed::ours(bad_gateway(message), word));
     match answer.status.as_u16() {
         200..=299 if answer.json().is_some() => {
-            let body = strip_write_only(answer.body.clone())
-                .ok_or_else(|| NotPassed::ours(lost(Lost::Malformed), Lost::Malformed.as_str()))?;
+            let Some(body) = strip_write_only(answer.body.clone()) else {
+                return ours("The merchant's answer could not be read.".into(), "merchant_answer_unreadable");
+            };
             Ok(Passed { status: answer.status, headers: answer.headers.clone(), body })
         }
         // It is our credential that was refused, not the agent's.
@@ -77,37 +74,6 @@ pub fn relay(exchange: &Exchange) -> Result<Passed, NotPassed> {
             ours(message.into(), "merchant_status_unusable")
         }
     }
-}
-
-fn not_sent(reason: NotSent) -> Problem {
-    match reason {
-        NotSent::NotConfigured => Problem::service_unavailable(1),
-        NotSent::ConnectTimeout => gateway_timeout(),
-        NotSent::Unresolved
-        | NotSent::AddressForbidden
-        | NotSent::Connect
-        | NotSent::Tls
-        | NotSent::Unwritten
-        | NotSent::StreamRefused
-        | NotSent::NoStream
-        | NotSent::Unwritable => bad_gateway("The merchant could not be reached."),
-    }
-}
-
-fn lost(reason: Lost) -> Problem {
-    match reason {
-        Lost::Timeout | Lost::SlowBody => gateway_timeout(),
-        Lost::Reset
-        | Lost::Malformed
-        | Lost::Truncated
-        | Lost::TooLarge
-        | Lost::Undecodable
-        | Lost::Misplaced => bad_gateway("The merchant's answer could not be read."),
-    }
-}
-
-fn gateway_timeout() -> Problem {
-    Problem::processing_error(StatusCode::GATEWAY_TIMEOUT, "The merchant did not answer in time.")
 }
 
 fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Problem {
@@ -190,11 +156,11 @@ mod tests {
 
     use super::*;
 
-    fn answered(status: u16, body: &[u8]) -> Exchange {
+    fn answered(status: u16, body: &[u8]) -> Answer {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
         let status = StatusCode::from_u16(status).unwrap();
-        Exchange::Answered(Answer::new(status, None, headers, Bytes::copy_from_slice(body), Duration::ZERO))
+        Answer::new(status, None, headers, Bytes::copy_from_slice(body), Duration::ZERO)
     }
 
     fn refused(status: u16, body: &str) -> Problem {
@@ -210,8 +176,8 @@ mod tests {
 
     #[test]
     fn no_printed_form_shows_a_body() {
-        let exchange = answered(200, b"\"4242424242424242\"");
-        let printed = format!("{exchange:?} {:?}", relay(&exchange));
+        let answer = answered(200, b"\"4242424242424242\"");
+        let printed = format!("{answer:?} {:?}", relay(&answer));
         assert!(!printed.contains("4242") && printed.contains("200"), "{printed}");
     }
 
@@ -302,19 +268,6 @@ mod tests {
             r#"{"code":"unsupported_api_version","supported_versions":["2025-09-29","9","2026-04-17"]}"#,
         );
         assert_eq!(problem.supported_versions, [Version::V2026_04_17, Version::V2025_09_29]);
-    }
-
-    #[test]
-    fn no_answer_is_502_or_504() {
-        for (exchange, status) in [
-            (Exchange::NotSent(NotSent::Connect), StatusCode::BAD_GATEWAY),
-            (Exchange::NotSent(NotSent::ConnectTimeout), StatusCode::GATEWAY_TIMEOUT),
-            (Exchange::NotSent(NotSent::NotConfigured), StatusCode::SERVICE_UNAVAILABLE),
-            (Exchange::Lost(Lost::Timeout), StatusCode::GATEWAY_TIMEOUT),
-            (Exchange::Lost(Lost::Truncated), StatusCode::BAD_GATEWAY),
-        ] {
-            assert_eq!(relay(&exchange).unwrap_err().problem.status, status, "{exchange:?}");
-        }
     }
 
     proptest! {

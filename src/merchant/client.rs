@@ -13,8 +13,9 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
 use super::dial::Connector;
-use super::exchange::{Answer, Carrier, Exchange, Lost, NotSent};
+use super::exchange::{Answer, Carrier, Exchange, Lost, NotSent, Stage};
 use super::gate::Ticket;
+use super::handshake::TlsFailure;
 use super::http2::Http2Body;
 use super::pool::{Http1, Keeping, Need, Pool, Taken};
 use super::{Settings, body, inward};
@@ -54,6 +55,20 @@ enum NoHead {
     /// HTTP/2: `REFUSED_STREAM`: not processed (RFC 9113 §8.7), as the peer says.
     Refused,
     Lost(Lost),
+}
+
+impl NoHead {
+    /// The same, for what a TLS alert says where the connection ended with one. A request that is tried
+    /// again is left alone.
+    fn alerted(self, alert: Option<TlsFailure>, need: Need) -> Self {
+        match (self, alert) {
+            (Self::Lost(Lost::Reset), Some(alert)) => Self::Lost(Lost::Alerted(alert)),
+            (Self::NotSent(NotSent::Unwritten), Some(alert)) if need == Need::New => {
+                Self::NotSent(NotSent::Tls(alert))
+            }
+            (same, _) => same,
+        }
+    }
 }
 
 impl MerchantClient {
@@ -139,14 +154,16 @@ impl MerchantClient {
             Taken::Http1(mut connection) => {
                 connection.turn.give(ticket.clone(), connection.reused);
                 let answered = connection.sender.send_request(self.for_http1(request));
-                let response = self.wait(&ticket, deadline, answered, of_http1).await?;
+                let response = self.wait(&ticket, deadline, answered, of_http1).await;
+                let response = response.map_err(|no| no.alerted(connection.turn.alert(), need))?;
                 let (response, carrier) = (response.map(Either::Left), connection.carrier.clone());
                 Ok(Head { response, carrier, connection: Some(connection) })
             }
             Taken::Http2(mut slot) => {
                 let (head, body) = for_http2(request);
                 let (answered, upload) = slot.send(head, body, &ticket).map_err(NoHead::NotSent)?;
-                let response = self.wait(&ticket, deadline, answered, of_http2).await?;
+                let response = self.wait(&ticket, deadline, answered, of_http2).await;
+                let response = response.map_err(|no| no.alerted(slot.connection().alert(), need))?;
                 slot.heard();
                 let carrier = slot.connection().carrier.clone();
                 let (head, incoming) = response.into_parts();
@@ -169,12 +186,12 @@ impl MerchantClient {
         match tokio::time::timeout_at(until.instant().into(), answered).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(_)) if ticket.withdraw() => Err(NoHead::NotSent(if deadline.has_passed() {
-                NotSent::ConnectTimeout
+                NotSent::Timeout(Stage::Write)
             } else {
                 NotSent::Unwritten
             })),
             Ok(Err(error)) => Err(read_failure(&error)),
-            Err(_) if ticket.withdraw() => Err(NoHead::NotSent(NotSent::ConnectTimeout)),
+            Err(_) if ticket.withdraw() => Err(NoHead::NotSent(NotSent::Timeout(Stage::Write))),
             Err(_) => Err(NoHead::Lost(Lost::Timeout)),
         }
     }

@@ -2,105 +2,103 @@
 //! checked is what is connected to, so a name that changes its mind in between (DNS rebinding)
 //! gains nothing.
 
-use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tower_service::Service;
+use tokio_rustls::TlsConnector;
 
 use super::address::is_public;
-use super::exchange::NotSent;
+use super::exchange::{NotSent, Stage};
+use super::gate::Stream;
+use super::handshake::TlsFailure;
 use super::resolve::Resolver;
 use crate::domain::clock::Deadline;
 
-type Pending<T> = Pin<Box<dyn Future<Output = Result<T, NotSent>> + Send>>;
+/// How far connecting has come. Shared, because who waits for it may give up before it ends.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<Mutex<Stage>>);
+
+impl Progress {
+    /// Where it is.
+    pub fn stage(&self) -> Stage {
+        *self.0.lock()
+    }
+
+    fn at(&self, stage: Stage) {
+        *self.0.lock() = stage;
+    }
+}
 
 /// Connects over TCP and, for `https`, TLS; HTTP/2 by ALPN. Reads no proxy from the environment.
 #[derive(Clone)]
 pub struct Connector {
-    https: HttpsConnector<Dialer>,
-    within: Duration,
-}
-
-impl Connector {
-    /// A connector that gives up after `within`, for everything up to a usable connection.
-    pub fn new(tls: ClientConfig, allow_private: bool, within: Duration) -> Self {
-        let dialer = Dialer { allow_private, within, resolver: Resolver::of_the_system() };
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        Self { https: builder.enable_http1().enable_http2().wrap_connector(dialer), within }
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = NotSent;
-    type Future = Pending<Self::Response>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NotSent>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.https.call(uri);
-        let within = self.within;
-        // The timeout lives here and not with the request: a connection that a request no longer
-        // waits for may be finished in the background, and must end too.
-        Box::pin(async move {
-            match tokio::time::timeout(within, connecting).await {
-                Ok(Ok(stream)) => Ok(stream),
-                // The dialer names its own reasons; the only other step is the handshake.
-                Ok(Err(error)) => Err(error.downcast_ref().copied().unwrap_or(NotSent::Tls)),
-                Err(_) => Err(NotSent::ConnectTimeout),
-            }
-        })
-    }
-}
-
-/// Connects over TCP to addresses it has checked.
-#[derive(Clone)]
-struct Dialer {
+    tls: Arc<ClientConfig>,
     allow_private: bool,
     within: Duration,
     resolver: Resolver,
 }
 
-impl Service<Uri> for Dialer {
-    type Response = TokioIo<TcpStream>;
-    type Error = NotSent;
-    type Future = Pending<Self::Response>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NotSent>> {
-        Poll::Ready(Ok(()))
+impl Connector {
+    /// A connector that gives up after `within`, for everything up to a usable connection.
+    pub fn new(mut tls: ClientConfig, allow_private: bool, within: Duration) -> Self {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self { tls: Arc::new(tls), allow_private, within, resolver: Resolver::of_the_system() }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let allow_private = self.allow_private;
+    /// Connects to the host of `uri`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn connect(&self, uri: &Uri, progress: &Progress) -> Result<Stream, NotSent> {
+        // The timeout lives here and not with the request: a connection that a request no longer
+        // waits for may be finished in the background, and must end too.
+        match tokio::time::timeout(self.within, self.open(uri, progress)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(NotSent::Timeout(progress.stage())),
+        }
+    }
+
+    async fn open(&self, uri: &Uri, progress: &Progress) -> Result<Stream, NotSent> {
         let deadline = Deadline::after(self.within);
-        let resolver = self.resolver.clone();
-        Box::pin(async move {
-            let resolved = resolve(&resolver, &uri).await?;
-            let allowed: Vec<_> =
-                resolved.into_iter().filter(|a| allow_private || is_public(a.ip())).collect();
-            if allowed.is_empty() {
-                return Err(NotSent::AddressForbidden);
-            }
-            connect(&allowed, deadline).await
-        })
+        progress.at(Stage::Dns);
+        let resolved = resolve(&self.resolver, uri).await?;
+        let allowed: Vec<_> =
+            resolved.into_iter().filter(|a| self.allow_private || is_public(a.ip())).collect();
+        if allowed.is_empty() {
+            return Err(NotSent::AddressForbidden);
+        }
+        progress.at(Stage::Connect);
+        let tcp = TokioIo::new(connect(&allowed, deadline).await?);
+        if uri.scheme() == Some(&Scheme::HTTP) {
+            return Ok(Stream::Http(tcp));
+        }
+        progress.at(Stage::Tls);
+        let name = ServerName::try_from(host(uri)?.to_owned());
+        let name = name.map_err(|_| NotSent::Tls(TlsFailure::WrongName))?;
+        let shaken = TlsConnector::from(Arc::clone(&self.tls)).connect(name, TokioIo::new(tcp)).await;
+        let tls = shaken.map_err(|error| NotSent::Tls(TlsFailure::of(&error)))?;
+        Ok(Stream::Https(TokioIo::new(tls)))
     }
+}
+
+/// The host of a URI, an IPv6 address without its brackets.
+fn host(uri: &Uri) -> Result<&str, NotSent> {
+    let host = uri.host().ok_or(NotSent::Unresolved)?;
+    Ok(host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host))
 }
 
 /// The addresses of a URI's host; an address literal is its own.
 async fn resolve(resolver: &Resolver, uri: &Uri) -> Result<Vec<SocketAddr>, NotSent> {
-    let host = uri.host().ok_or(NotSent::Unresolved)?;
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let host = host(uri)?;
     let default_port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
     let port = uri.port_u16().unwrap_or(default_port);
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -112,7 +110,7 @@ async fn resolve(resolver: &Resolver, uri: &Uri) -> Result<Vec<SocketAddr>, NotS
 
 /// The first connection that succeeds, one address after the other, each with an even share of the
 /// time that is left: one black hole does not hide the addresses after it.
-async fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<TokioIo<TcpStream>, NotSent> {
+async fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<TcpStream, NotSent> {
     let mut failure = NotSent::Connect;
     for (tried, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
@@ -121,11 +119,46 @@ async fn connect(addresses: &[SocketAddr], deadline: Deadline) -> Result<TokioIo
             Ok(Ok(stream)) => {
                 // Small requests leave at once; that it cannot be set harms nothing.
                 let _ = stream.set_nodelay(true);
-                return Ok(TokioIo::new(stream));
+                return Ok(stream);
             }
-            Ok(Err(_)) => failure = NotSent::Connect,
-            Err(_) => failure = NotSent::ConnectTimeout,
+            Ok(Err(error)) => failure = refused(&error),
+            Err(_) => failure = NotSent::Timeout(Stage::Connect),
         }
     }
     Err(failure)
+}
+
+/// Why there is no connection to an address.
+fn refused(error: &io::Error) -> NotSent {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => NotSent::Refused,
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => NotSent::Unreachable,
+        _ => NotSent::Connect,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_server_that_is_silent_is_told_as_the_stage_it_holds_up() {
+        let silent = Arc::new(std::sync::Barrier::new(2));
+        let waiting = Arc::clone(&silent);
+        let resolver = Resolver::new(move |_, _| {
+            waiting.wait();
+            Ok(Vec::new())
+        });
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        let within = Duration::from_millis(50);
+        let connector = Connector { resolver, ..Connector::new(tls, false, within) };
+        let connected = connector.connect(&"https://shop.test".parse().unwrap(), &Progress::default()).await;
+        assert_eq!(connected.err(), Some(NotSent::Timeout(Stage::Dns)));
+        silent.wait();
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
+use super::handshake::TlsFailure;
 use crate::acp::wire::json::{Document, Value};
 use crate::acp::wire::syntax::Outline;
 
@@ -159,15 +160,21 @@ pub enum NotSent {
     /// No address of it is one we may connect to.
     #[error("the merchant's address is private and its entry does not allow that")]
     AddressForbidden,
-    /// The connection was refused or broke before it was usable.
+    /// The connection was refused.
+    #[error("the merchant refuses connections")]
+    Refused,
+    /// There is no way to its network or host.
+    #[error("there is no way to the merchant")]
+    Unreachable,
+    /// The connection broke before it was usable, or could not be made for another reason.
     #[error("the merchant cannot be connected to")]
     Connect,
     /// No connection within the connect deadline, or before the request's own.
     #[error("connecting to the merchant took too long")]
-    ConnectTimeout,
+    Timeout(Stage),
     /// The TLS handshake failed.
     #[error("the TLS handshake with the merchant failed")]
-    Tls,
+    Tls(TlsFailure),
     /// The connection ended before the request was written, on a new connection too.
     #[error("the connection ended before the request was written")]
     Unwritten,
@@ -191,14 +198,45 @@ impl NotSent {
         match self {
             Self::Unresolved => "unresolved",
             Self::AddressForbidden => "address_forbidden",
-            Self::Connect => "connect",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Tls => "tls",
+            Self::Refused => "connection_refused",
+            Self::Unreachable => "unreachable",
+            Self::Connect => "connection_failed",
+            Self::Timeout(stage) => stage.as_str(),
+            Self::Tls(failure) => failure.as_str(),
             Self::Unwritten => "unwritten",
             Self::NoStream => "no_stream",
             Self::StreamRefused => "stream_refused",
             Self::Unwritable => "unwritable",
             Self::NotConfigured => "not_configured",
+        }
+    }
+}
+
+/// How far a request had come when its time was over, before anything of it had left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// It waited for a connection that others use or open.
+    #[default]
+    Pool,
+    /// The merchant's name was being looked up.
+    Dns,
+    /// It was being connected to.
+    Connect,
+    /// In the TLS handshake.
+    Tls,
+    /// There was a connection, and it was not written.
+    Write,
+}
+
+impl Stage {
+    /// The word in logs and metrics for the end of its time there.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pool => "pool_timeout",
+            Self::Dns => "dns_timeout",
+            Self::Connect => "connect_timeout",
+            Self::Tls => "tls_timeout",
+            Self::Write => "write_timeout",
         }
     }
 }
@@ -212,6 +250,10 @@ pub enum Lost {
     /// The connection or stream ended before the head of an answer.
     #[error("the connection ended before an answer")]
     Reset,
+    /// The same, with a TLS alert: TLS 1.3 tells only behind the handshake that a client's certificate is
+    /// not accepted (RFC 8446 §4.4.2.4).
+    #[error("the merchant ended the connection before an answer")]
+    Alerted(TlsFailure),
     /// What came is not HTTP.
     #[error("the merchant's answer is not HTTP")]
     Malformed,
@@ -236,11 +278,12 @@ impl Lost {
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Timeout => "timeout",
+            Self::Timeout => "head_timeout",
             Self::Reset => "reset",
+            Self::Alerted(failure) => failure.as_str(),
             Self::Malformed => "malformed",
             Self::Truncated => "truncated",
-            Self::SlowBody => "slow_body",
+            Self::SlowBody => "body_timeout",
             Self::TooLarge => "too_large",
             Self::Undecodable => "undecodable",
             Self::Misplaced => "misplaced",

@@ -3,8 +3,8 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -15,6 +15,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::net::TcpStream;
 
 use super::frames::Frames;
+use super::handshake::TlsFailure;
 use crate::domain::clock::Deadline;
 
 /// What a connector gives.
@@ -56,14 +57,37 @@ impl Ticket {
     }
 }
 
+/// The TLS alert that a connection ended with, which HTTP libraries do not hand on.
+#[derive(Default)]
+struct Alert(OnceLock<TlsFailure>);
+
+impl Alert {
+    /// Looks at what came of a read.
+    fn note(&self, read: &Poll<Result<()>>) {
+        if let Poll::Ready(Err(error)) = read
+            && let Some(alert) = TlsFailure::of_ending(error)
+        {
+            self.0.get_or_init(|| alert);
+        }
+    }
+}
+
 /// Which request an HTTP/1.1 connection carries.
 #[derive(Default)]
-pub struct Turn(Mutex<Option<(Arc<Ticket>, bool)>>);
+pub struct Turn {
+    request: Mutex<Option<(Arc<Ticket>, bool)>>,
+    alert: Alert,
+}
 
 impl Turn {
+    /// The TLS alert that its connection ended with.
+    pub fn alert(&self) -> Option<TlsFailure> {
+        self.alert.0.get().copied()
+    }
+
     /// The next request is this one; `reused`: others came before.
     pub fn give(&self, ticket: Arc<Ticket>, reused: bool) {
-        *self.0.lock() = Some((ticket, reused));
+        *self.request.lock() = Some((ticket, reused));
     }
 }
 
@@ -80,7 +104,7 @@ impl Http1Gate {
     }
 
     fn admit(&self) -> Result<()> {
-        let mut turn = self.turn.0.lock();
+        let mut turn = self.turn.request.lock();
         let Some((ticket, look)) = turn.as_mut() else {
             return Err(Error::other("no request has the turn"));
         };
@@ -113,7 +137,9 @@ impl Read for Http1Gate {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.turn.alert.note(&read);
+        read
     }
 }
 
@@ -147,22 +173,32 @@ impl Write for Http1Gate {
 
 /// The requests under way on an HTTP/2 connection, by stream.
 #[derive(Default)]
-pub struct Tickets(Mutex<Vec<(u32, Arc<Ticket>)>>);
+pub struct Tickets {
+    requests: Mutex<Vec<(u32, Arc<Ticket>)>>,
+    alert: Alert,
+}
 
 impl Tickets {
+    /// The TLS alert that the connection ended with.
+    pub fn alert(&self) -> Option<TlsFailure> {
+        self.alert.0.get().copied()
+    }
+
     /// Announces the request of a stream.
     pub fn announce(&self, stream: u32, ticket: Arc<Ticket>) {
-        self.0.lock().push((stream, ticket));
+        self.requests.lock().push((stream, ticket));
     }
 
     /// Forgets a stream, unless it is still to leave although nobody waits for it.
     pub fn forget(&self, stream: u32) {
-        self.0.lock().retain(|(id, ticket)| *id != stream || ticket.state.load(Ordering::SeqCst) == WAITING);
+        let is_kept =
+            |id: u32, ticket: &Ticket| id != stream || ticket.state.load(Ordering::SeqCst) == WAITING;
+        self.requests.lock().retain(|(id, ticket)| is_kept(*id, ticket));
     }
 
     /// The frames of these streams are about to leave.
     fn leave(&self, streams: &[u32]) -> Result<()> {
-        let tickets = self.0.lock();
+        let tickets = self.requests.lock();
         for stream in streams {
             let Some((_, ticket)) = tickets.iter().find(|(id, _)| id == stream) else {
                 return Err(Error::other("a request that was given up"));
@@ -203,7 +239,9 @@ impl tokio::io::AsyncRead for Http2Gate {
         cx: &mut Context<'_>,
         buffer: &mut tokio::io::ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.tickets.alert.note(&read);
+        read
     }
 }
 

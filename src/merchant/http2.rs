@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::exchange::{Carrier, NotSent};
 use super::gate::{Http2Gate, Stream, Ticket, Tickets};
+use super::handshake::TlsFailure;
 
 /// How long an HTTP/2 ping may go unanswered before its connection is given up.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -153,6 +154,11 @@ impl Http2 {
             }
         };
         tokio::time::timeout(ALIVE_FOR, wait).await.unwrap_or(false)
+    }
+
+    /// The TLS alert that it ended with.
+    pub fn alert(&self) -> Option<TlsFailure> {
+        self.tickets.alert()
     }
 
     /// Takes no more requests.

@@ -50,6 +50,11 @@ impl InvalidAnswer {
         exchange.answer().map_or(Self::NoSession, |answer| Self::of_session(answer, session))
     }
 
+    /// Whether the merchant answered, and it cannot be read what. Its refusal can.
+    pub fn is_unreadable(self) -> bool {
+        self != Self::ReadRefused
+    }
+
     /// The word in the log.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -146,8 +146,10 @@ mod tests {
 
     use super::*;
     use crate::merchant::exchange::NotSent;
+    use crate::merchant::handshake::TlsFailure;
 
     const RECORDED: Outcome = Outcome::NotCharged { recorded: true };
+    const TLS: NotSent = NotSent::Tls(TlsFailure::UnknownIssuer);
     const NOT_RECORDED: Outcome = Outcome::NotCharged { recorded: false };
 
     fn session() -> SessionId {
@@ -249,7 +251,7 @@ mod tests {
         for status in [401, 403, 425, 429, 307, 308] {
             assert_eq!(outcome(status, ""), NOT_RECORDED, "{status}");
         }
-        for reason in [NotSent::Connect, NotSent::StreamRefused, NotSent::Unwritten, NotSent::Tls] {
+        for reason in [NotSent::Refused, NotSent::StreamRefused, NotSent::Unwritten, TLS] {
             assert_eq!(at(&Exchange::NotSent(reason), MerchantIdempotency::None), NOT_RECORDED);
         }
     }
@@ -302,7 +304,7 @@ mod tests {
     fn what_brings_no_evidence_is_told_apart() {
         let unknown = r#"{"type":"invalid_request","code":"not_found"}"#;
         for (exchange, came) in [
-            (Exchange::NotSent(NotSent::Tls), Fruitless::NotSent),
+            (Exchange::NotSent(TLS), Fruitless::NotSent),
             (Exchange::Lost(Lost::Timeout), Fruitless::Lost),
             (Exchange::Lost(Lost::Misplaced), Fruitless::Misplaced),
             (answered(200, &[], "<html>"), Fruitless::Unreadable(200)),

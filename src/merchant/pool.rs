@@ -11,10 +11,9 @@ use hyper::client::conn::http1;
 use hyper_util::client::legacy::connect::Connection as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tower_service::Service as _;
 
-use super::dial::Connector;
-use super::exchange::{Carrier, NotSent};
+use super::dial::{Connector, Progress};
+use super::exchange::{Carrier, NotSent, Stage};
 use super::gate::{Http1Gate, Turn};
 use super::http2::{Http2, Slot};
 use crate::domain::clock::Deadline;
@@ -91,6 +90,8 @@ struct State {
     idle: Vec<(Http1, Instant)>,
     shared: Vec<Arc<Http2>>,
     opening: usize,
+    /// How far the last that was begun has come.
+    progress: Progress,
     most_opening: usize,
     /// Whether the last connection was HTTP/2.
     multiplexes: bool,
@@ -113,6 +114,7 @@ impl Pool {
             idle: Vec::new(),
             shared: Vec::new(),
             opening: 0,
+            progress: Progress::default(),
             most_opening,
             multiplexes: false,
             is_reaped: false,
@@ -127,7 +129,7 @@ impl Pool {
     /// There is none by `until`, or will be none.
     pub async fn take(&self, need: Need, until: Deadline) -> Result<Taken, NotSent> {
         if until.has_passed() {
-            return Err(NotSent::ConnectTimeout);
+            return Err(NotSent::Timeout(Stage::Pool));
         }
         if need == Need::New {
             return self.open(self.opening(), until).await;
@@ -147,11 +149,11 @@ impl Pool {
                 Next::Refuse => return Err(NotSent::NoStream),
                 Next::Wait => {
                     let waited = tokio::time::timeout_at(until.instant().into(), freed).await;
-                    waited.map_err(|_| NotSent::ConnectTimeout)?;
+                    waited.map_err(|_| NotSent::Timeout(self.stage()))?;
                 }
             }
             if until.has_passed() {
-                return Err(NotSent::ConnectTimeout);
+                return Err(NotSent::Timeout(self.stage()));
             }
         }
     }
@@ -203,34 +205,47 @@ impl Pool {
         if state.opening >= most {
             return Next::Wait;
         }
-        state.opening += 1;
-        Next::Open(Opening { pool: Arc::clone(&self.0), came: None })
+        Next::Open(self.opened(state))
     }
 
     fn opening(&self) -> Opening {
-        self.0.state.lock().opening += 1;
-        Opening { pool: Arc::clone(&self.0), came: None }
+        self.opened(&mut self.0.state.lock())
+    }
+
+    fn opened(&self, state: &mut State) -> Opening {
+        state.opening += 1;
+        state.progress = Progress::default();
+        Opening { pool: Arc::clone(&self.0), progress: state.progress.clone(), came: None }
+    }
+
+    /// What who waits for a connection waits for.
+    fn stage(&self) -> Stage {
+        let state = self.0.state.lock();
+        if state.opening > 0 { state.progress.stage() } else { Stage::Pool }
     }
 
     /// Opens a connection for a request that waits for it until then. What comes later is kept for the
     /// next: to a merchant that is slow to take connections, one after the other would be half made.
     async fn open(&self, opening: Opening, until: Deadline) -> Result<Taken, NotSent> {
         let (tell, told) = oneshot::channel();
-        let pool = self.clone();
+        let (pool, progress) = (self.clone(), opening.progress.clone());
+        let timeout = move || Err(NotSent::Timeout(progress.stage()));
+        let too_late = timeout.clone();
         tokio::spawn(async move {
-            let opened = tokio::time::timeout(pool.0.keeping.connect, pool.connect()).await;
-            let opened = opened.unwrap_or(Err(NotSent::ConnectTimeout));
+            let connecting = pool.connect(&opening.progress);
+            let opened = tokio::time::timeout(pool.0.keeping.connect, connecting).await;
+            let opened = opened.unwrap_or_else(|_| too_late());
             opening.ended(opened.is_ok());
             if let Err(Ok(Taken::Http1(connection))) = tell.send(opened) {
                 pool.give_back(connection);
             }
         });
         let opened = tokio::time::timeout_at(until.instant().into(), told).await;
-        opened.unwrap_or(Ok(Err(NotSent::ConnectTimeout))).unwrap_or(Err(NotSent::ConnectTimeout))
+        opened.map_or_else(|_| timeout(), |told| told.unwrap_or_else(|_| timeout()))
     }
 
-    async fn connect(&self) -> Result<Taken, NotSent> {
-        let stream = self.0.connector.clone().call(self.0.to.clone()).await?;
+    async fn connect(&self, progress: &Progress) -> Result<Taken, NotSent> {
+        let stream = self.0.connector.connect(&self.0.to, progress).await?;
         if stream.connected().is_negotiated_h2() {
             let opened = Http2::open(stream, self.0.keeping.ping_every, Arc::clone(&self.0.freed)).await?;
             let slot = opened.reserve().ok_or(NotSent::Connect)?;
@@ -287,6 +302,7 @@ async fn reap(pool: Weak<Shared>, idle_for: Duration) {
 /// A connection being opened.
 struct Opening {
     pool: Arc<Shared>,
+    progress: Progress,
     /// Whether it came; `None`: it is not known.
     came: Option<bool>,
 }

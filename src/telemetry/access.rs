@@ -10,6 +10,7 @@ use super::line::loggable;
 use super::log::{AccessRecord, Identifier, Log};
 use super::metrics::{Gauged, Metrics};
 use super::trace::TraceParent;
+use super::trail::Trail;
 use crate::domain::clock::Clock;
 use crate::domain::id::{AgentId, MerchantId};
 
@@ -53,34 +54,12 @@ impl Observer {
             request_id: None,
             trace: None,
             client: Duration::ZERO,
-            upstream: None,
-            merchant_refusal: None,
+            trail: Trail::default(),
             merchant_fault: None,
-            cause: None,
             bytes_in: 0,
             bytes_out: 0,
             _under_way: self.0.metrics.request_under_way(),
         }
-    }
-}
-
-/// A merchant's answer that was no success, or that there was none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MerchantRefusal {
-    status: Option<u16>,
-    code: Option<Identifier>,
-    cause: Option<&'static str>,
-}
-
-impl MerchantRefusal {
-    /// Of this status and code. A code that may not be logged is left out.
-    pub fn new(status: u16, code: Option<&str>) -> Self {
-        Self { status: Some(status), code: code.and_then(Identifier::parse), cause: None }
-    }
-
-    /// No answer, for this cause.
-    pub const fn unanswered(cause: &'static str) -> Self {
-        Self { status: None, code: None, cause: Some(cause) }
     }
 }
 
@@ -98,10 +77,8 @@ pub struct Observation {
     request_id: Option<Identifier>,
     trace: Option<TraceParent>,
     client: Duration,
-    upstream: Option<Duration>,
-    merchant_refusal: Option<MerchantRefusal>,
+    trail: Trail,
     merchant_fault: Option<&'static str>,
-    cause: Option<&'static str>,
     bytes_in: u64,
     bytes_out: u64,
     _under_way: Gauged,
@@ -139,24 +116,14 @@ impl Observation {
         self.client += waited;
     }
 
-    /// A merchant was waited for; attempts add up.
-    pub fn upstream(&mut self, waited: Duration) {
-        *self.upstream.get_or_insert_default() += waited;
-    }
-
-    /// The merchant refused.
-    pub fn merchant_refusal(&mut self, refusal: MerchantRefusal) {
-        self.merchant_refusal = Some(refusal);
+    /// Where what is learnt of it is noted.
+    pub const fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// What of the merchant's answer was no use: in a word of our own.
     pub fn merchant_fault(&mut self, fault: Option<&'static str>) {
         self.merchant_fault = fault;
-    }
-
-    /// Why it failed, in a word of our own.
-    pub fn cause(&mut self, cause: Option<&'static str>) {
-        self.cause = cause;
     }
 
     /// What was decided, in a word of our own.
@@ -173,12 +140,13 @@ impl Observation {
 
 impl Drop for Observation {
     fn drop(&mut self) {
-        let others = self.client + self.upstream.unwrap_or_default();
+        let learnt = self.trail.learnt();
+        let others = self.client + learnt.waited.unwrap_or_default();
         let gateway = self.started.elapsed().saturating_sub(others);
         let metrics = &self.reports.metrics;
-        metrics.request(self.route, self.status, gateway, self.upstream);
+        metrics.request(self.route, self.status, gateway, learnt.waited);
         if let Some(merchant) = &self.merchant {
-            metrics.merchant_request(merchant, self.status, self.upstream);
+            metrics.merchant_request(merchant, self.status, learnt.waited);
         }
         let outcome = if self.status.is_some() { "answered" } else { "hangup" };
         self.reports.log.access(AccessRecord {
@@ -187,16 +155,15 @@ impl Drop for Observation {
             route: self.route,
             status: self.status,
             decision: self.decision.unwrap_or(outcome),
-            cause: self.cause,
+            cause: learnt.cause,
             agent: self.agent.as_ref().map(|id| Identifier::known(id.as_str())),
             merchant: self.merchant.as_ref().map(|id| Identifier::known(id.as_str())),
             request_id: self.request_id.take(),
             trace_id: self.trace.and_then(|trace| loggable(trace.trace_id())),
             gateway_us: micros(gateway),
-            upstream_us: self.upstream.map(micros),
-            merchant_status: self.merchant_refusal.as_ref().and_then(|refusal| refusal.status),
-            merchant_cause: self.merchant_refusal.as_ref().and_then(|refusal| refusal.cause),
-            merchant_code: self.merchant_refusal.take().and_then(|refusal| refusal.code),
+            upstream_us: learnt.waited.map(micros),
+            merchant_status: learnt.merchant_status,
+            merchant_code: learnt.merchant_code,
             merchant_fault: self.merchant_fault,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
@@ -234,15 +201,15 @@ mod tests {
         seen.request_id("req-1");
         seen.trace(TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap());
         seen.body(1_500, Duration::from_secs(3_600));
-        seen.upstream(Duration::from_millis(2));
-        seen.upstream(Duration::from_millis(3));
-        seen.merchant_refusal(MerchantRefusal::new(401, Some("signature_invalid")));
+        seen.trail().waited(Duration::from_millis(2));
+        seen.trail().waited(Duration::from_millis(3));
+        seen.trail().heard(Some(401), Some("signature_invalid"), Some("credential_refused"));
         seen.decision("charged");
         seen.finish(200, 3_000);
         assert!(observer.log().flush(Duration::from_secs(20)));
         let expected = json!({
             "time": "1970-01-01T00:00:00Z", "event": "request", "peer": "192.0.2.1", "route": "complete",
-            "status": 200, "decision": "charged", "agent": "agent-1", "merchant": "shop", "request_id": "req-1",
+            "status": 200, "decision": "charged", "cause": "credential_refused", "agent": "agent-1", "merchant": "shop", "request_id": "req-1",
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             // The waits claimed above are longer than the test took: our own time is what is left.
             "gateway_us": 0, "upstream_us": 5_000, "merchant_status": 401, "merchant_code": "signature_invalid",

@@ -141,7 +141,8 @@ pub struct AccessRecord {
     pub status: Option<u16>,
     /// What was decided, in a word: the reason of a refusal, or how it went.
     pub decision: &'static str,
-    /// Why it failed, where that is not the caller's doing.
+    /// Why it failed, where that is not the caller's doing: what of ours, or of what was asked of a
+    /// merchant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
     /// The authenticated agent.
@@ -161,12 +162,9 @@ pub struct AccessRecord {
     /// The merchant's time, in microseconds; `None` when it was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_us: Option<u64>,
-    /// The status of a merchant's answer that was no success.
+    /// The status of the merchant's last answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_status: Option<u16>,
-    /// Why there was no answer of the merchant's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub merchant_cause: Option<&'static str>,
     /// The code in it, if it may be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant_code: Option<Identifier>,

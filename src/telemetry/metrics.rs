@@ -36,6 +36,7 @@ pub struct Metrics {
     upstream_seconds: Durations<1>,
     merchant_requests: Counters<2>,
     merchant_upstream_seconds: Durations<1>,
+    upstream_failures: Counters<1>,
     refusals: Counters<1>,
     signatures: Counters<2>,
     token_events: Counters<1>,
@@ -90,6 +91,7 @@ impl Metrics {
         let upstream_seconds = w.durations("upstream_seconds", ["route"], "Time a request spent waiting for its merchant, all attempts together.")?;
         let merchant_requests = w.counters("merchant_requests_total", ["merchant", "status"], "Requests to a merchant's routes, by class of status; merchants are told apart while they are few.")?;
         let merchant_upstream_seconds = w.durations("merchant_upstream_seconds", ["merchant"], "Time a request spent waiting for this merchant; merchants are told apart while they are few.")?;
+        let upstream_failures = w.counters("upstream_failures_total", ["reason"], "Requests to merchants that came to nothing, by why: the `cause` in the log.")?;
         let refusals = w.counters("refusals_total", ["reason"], "Requests the gateway itself refused, by reason.")?;
         let signatures = w.counters("signatures_total", ["profile", "outcome"], "Agents' signatures: verified, invalid or absent.")?;
         let token_events = w.counters("token_events_total", ["event"], "What happened to payment tokens.")?;
@@ -122,7 +124,7 @@ impl Metrics {
         let any_merchant = ArcSwap::from_pointee(merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT));
         Ok(Self {
             workshop: w,
-            requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds,
+            requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
             refusals, signatures, token_events, tokens, idempotency, kept_bytes, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
@@ -188,6 +190,11 @@ impl Metrics {
         if let Some(upstream) = upstream {
             handles.upstream.observe(upstream.as_secs_f64());
         }
+    }
+
+    /// What was asked of a merchant came to nothing.
+    pub fn upstream_failed(&self, reason: &'static str) {
+        self.upstream_failures.add_one([reason]);
     }
 
     /// A request began: it is under way until the guard is dropped.

@@ -2,6 +2,10 @@
 
 /// What of ours failed.
 mod ours;
+/// Merchants that break every rule.
+mod servers;
+/// What came to nothing at a merchant.
+mod upstream;
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use crate::merchant::{InvalidAnswer, Lost, NotSent};
 const REPEAT: &str = "repeat the request with the same Idempotency-Key.";
 
 pub(super) fn not_sent(reason: NotSent, code: &'static str) -> Problem {
-    if reason == NotSent::ConnectTimeout {
+    if matches!(reason, NotSent::Timeout(_)) {
         return processing(
             StatusCode::GATEWAY_TIMEOUT,
             code,
@@ -31,7 +31,12 @@ pub(super) fn lost(reason: Lost, code: &'static str) -> Problem {
             let message = format!("The merchant's answer is about another session; {REPEAT}");
             processing(StatusCode::BAD_GATEWAY, code, message)
         }
-        Lost::Reset | Lost::Malformed | Lost::Truncated | Lost::TooLarge | Lost::Undecodable => {
+        Lost::Reset
+        | Lost::Alerted(_)
+        | Lost::Malformed
+        | Lost::Truncated
+        | Lost::TooLarge
+        | Lost::Undecodable => {
             let message = format!("There is no whole answer: {reason}; {REPEAT}");
             processing(StatusCode::BAD_GATEWAY, code, message)
         }
@@ -46,4 +51,24 @@ pub(super) fn invalid_answer(invalid: InvalidAnswer, code: &'static str) -> Prob
 pub(super) fn ownership_conflict(code: &'static str) -> Problem {
     let message = "The merchant answered with an id it must not use.";
     processing(StatusCode::BAD_GATEWAY, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Refusal;
+    use super::*;
+    use crate::merchant::Stage;
+
+    #[test]
+    fn no_answer_is_502_or_504() {
+        for (refusal, status) in [
+            (Refusal::NotSent(NotSent::Refused), StatusCode::BAD_GATEWAY),
+            (Refusal::NotSent(NotSent::NotConfigured), StatusCode::BAD_GATEWAY),
+            (Refusal::NotSent(NotSent::Timeout(Stage::Connect)), StatusCode::GATEWAY_TIMEOUT),
+            (Refusal::Lost(Lost::Timeout), StatusCode::GATEWAY_TIMEOUT),
+            (Refusal::Lost(Lost::Truncated), StatusCode::BAD_GATEWAY),
+        ] {
+            assert_eq!(refusal.problem().status, status, "{refusal:?}");
+        }
+    }
 }

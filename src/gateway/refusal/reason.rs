@@ -57,7 +57,12 @@ impl Refusal {
                 "merchant_answer_invalid"
             }
             Self::Lost(
-                Lost::Reset | Lost::Malformed | Lost::Truncated | Lost::TooLarge | Lost::Undecodable,
+                Lost::Reset
+                | Lost::Alerted(_)
+                | Lost::Malformed
+                | Lost::Truncated
+                | Lost::TooLarge
+                | Lost::Undecodable,
             ) => "merchant_answer_lost",
             Self::Internal(_) => "processing_error",
         }

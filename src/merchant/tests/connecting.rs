@@ -83,9 +83,11 @@ async fn a_trusted_certificate_for_the_name_is_needed() {
     let files = Files::new();
     let (ours, theirs) = (Authority::new(), Authority::new());
     let trusted = files.write("ca.pem", &ours.pem());
-    for (authority, name, accepted) in
-        [(&ours, "localhost", true), (&ours, "shop.example", false), (&theirs, "localhost", false)]
-    {
+    for (authority, name, failure) in [
+        (&ours, "localhost", None),
+        (&ours, "shop.example", Some(TlsFailure::WrongName)),
+        (&theirs, "localhost", Some(TlsFailure::UnknownIssuer)),
+    ] {
         let (address, seen) =
             tls(authority.server(name, &["http/1.1"], &[&TLS13], None), |stream, _, seen| {
                 serve_completed(stream, seen)
@@ -95,11 +97,11 @@ async fn a_trusted_certificate_for_the_name_is_needed() {
             merchant.endpoint.ca_file = Some(trusted.clone());
         });
         let exchange = shop.complete().await;
-        if accepted {
-            assert!(exchange.answer().is_some(), "{exchange:?}");
-        } else {
-            assert_eq!(not_sent(&exchange), Some(NotSent::Tls));
+        if let Some(failure) = failure {
+            assert_eq!(not_sent(&exchange), Some(NotSent::Tls(failure)));
             assert!(seen.requests().is_empty());
+        } else {
+            assert!(exchange.answer().is_some(), "{exchange:?}");
         }
     }
 }
@@ -130,7 +132,7 @@ async fn tls_1_2_is_spoken_only_where_the_entry_allows_it() {
             merchant.endpoint.allow_tls12 = allowed;
         });
         let exchange = shop.complete().await;
-        let expected = if allowed { None } else { Some(NotSent::Tls) };
+        let expected = if allowed { None } else { Some(NotSent::Tls(TlsFailure::Incompatible)) };
         assert_eq!(not_sent(&exchange), expected, "{exchange:?}");
         assert_eq!(exchange.answer().is_some(), allowed);
     }
@@ -176,7 +178,7 @@ async fn a_handshake_that_never_ends_is_never_sent() {
             merchant.deadlines.connect = Duration::from_millis(connect);
             merchant.deadlines.total = Duration::from_millis(total);
         });
-        assert_eq!(not_sent(&shop.complete().await), Some(NotSent::ConnectTimeout));
+        assert_eq!(not_sent(&shop.complete().await), Some(NotSent::Timeout(Stage::Tls)));
     }
 }
 
@@ -203,7 +205,7 @@ async fn a_connection_that_comes_too_late_for_its_request_is_kept_for_the_next()
         merchant.deadlines.connect = Duration::from_secs(20);
         merchant.deadlines.total = Duration::from_millis(250);
     });
-    assert_eq!(not_sent(&shop.complete().await), Some(NotSent::ConnectTimeout));
+    assert_eq!(not_sent(&shop.complete().await), Some(NotSent::Timeout(Stage::Tls)));
     let mut tries = 0;
     while shop.complete().await.answer().is_none() {
         tries += 1;

@@ -43,7 +43,7 @@ async fn a_refused_connection_is_never_sent() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let exchange = Shop::at(&format!("http://{address}")).complete().await;
-    assert_eq!(not_sent(&exchange), Some(NotSent::Connect));
+    assert_eq!(not_sent(&exchange), Some(NotSent::Refused));
     assert_eq!(outcome(&exchange), Outcome::NotCharged { recorded: false });
 }
 
@@ -144,7 +144,7 @@ async fn nothing_is_sent_after_the_deadline() {
     let (address, seen) = answering(json("200 OK", COMPLETED)).await;
     let shop = Shop::at(&format!("http://{address}"));
     let exchange = shop.merchants.send(&shop.merchant, complete(), Deadline::after(Duration::ZERO)).await;
-    assert_eq!(not_sent(&exchange), Some(NotSent::ConnectTimeout));
+    assert_eq!(not_sent(&exchange), Some(NotSent::Timeout(Stage::Pool)));
     assert_eq!(seen.connections(), 0);
 }
 
@@ -262,7 +262,7 @@ async fn a_process_that_stood_still_while_it_connected_sends_nothing_when_it_wak
     // Connecting has begun when this is polled; nothing else runs meanwhile.
     let stall = async { std::thread::sleep(Duration::from_millis(600)) };
     let (exchange, ()) = tokio::join!(biased; exchange, stall);
-    assert_eq!(not_sent(&exchange), Some(NotSent::ConnectTimeout), "{exchange:?}");
+    assert_eq!(not_sent(&exchange), Some(NotSent::Timeout(Stage::Connect)), "{exchange:?}");
     assert_eq!(String::from_utf8_lossy(&server.await.unwrap()), "");
 }
 

@@ -12,6 +12,7 @@ fn merchant(name: &str) -> MerchantId {
 fn touch_everything(metrics: &Metrics) {
     metrics.request("complete", Some(200), SECOND, Some(SECOND));
     metrics.merchant_request(&merchant("m1"), Some(200), Some(SECOND));
+    metrics.upstream_failed("reason");
     metrics.refused("reason");
     metrics.signature("rfc9421", "verified");
     metrics.token_event("minted");

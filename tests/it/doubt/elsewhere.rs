@@ -111,7 +111,7 @@ async fn the_log_tells_how_a_merchant_refuses_the_gateway_itself() {
     assert!(!doubt.world.log.text().contains(GOOD_CARD));
     doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetAfter);
     assert_told(&purchase.complete().await, 502, "merchant_answer_lost");
-    doubt.until_logged(&[r#""decision":"merchant_answer_lost""#, r#""merchant_cause":"reset""#]).await;
+    doubt.until_logged(&[r#""decision":"merchant_answer_lost""#, r#""cause":"reset""#]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -164,7 +164,9 @@ async fn a_merchant_that_cannot_be_reached_costs_the_token_nothing() {
     for _ in 0..2 {
         let answer = purchase.complete().await;
         assert_told(&answer, 502, "merchant_unreachable");
-        doubt.until_logged(&[r#""decision":"merchant_unreachable""#, r#""merchant_cause":"connect""#]).await;
+        doubt
+            .until_logged(&[r#""decision":"merchant_unreachable""#, r#""cause":"connection_refused""#])
+            .await;
         assert_eq!(answer.header("idempotent-replayed"), None);
         assert_eq!(purchase.token_status().await, "active");
     }

@@ -1,0 +1,56 @@
+//! What is learnt of a request where it is worked on: shared with its observation, and kept by work
+//! that runs on when the client is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::line::Identifier;
+
+/// What is learnt of one request. Clones share it.
+#[derive(Clone, Default)]
+pub struct Trail(Arc<Mutex<Learnt>>);
+
+/// As much as is known now.
+#[derive(Clone, Default)]
+pub(super) struct Learnt {
+    /// The time that merchants were waited for; `None`: they were not.
+    pub waited: Option<Duration>,
+    /// The status of the merchant's last answer.
+    pub merchant_status: Option<u16>,
+    /// The code in it, where it was no success and has one that may be logged.
+    pub merchant_code: Option<Identifier>,
+    /// Why the last that was asked of it came to nothing.
+    pub cause: Option<&'static str>,
+}
+
+impl Trail {
+    /// A merchant was waited for; attempts add up.
+    pub fn waited(&self, waited: Duration) {
+        *self.0.lock().waited.get_or_insert_default() += waited;
+    }
+
+    /// A merchant answered, with this status and code, or did not; and why that came to nothing. A code
+    /// that may not be logged is left out.
+    pub fn heard(&self, status: Option<u16>, code: Option<&str>, cause: Option<&'static str>) {
+        let mut learnt = self.0.lock();
+        learnt.merchant_status = status;
+        learnt.merchant_code = code.and_then(Identifier::parse);
+        learnt.cause = cause;
+    }
+
+    /// Why it failed, in a word of our own.
+    pub fn cause(&self, cause: &'static str) {
+        self.0.lock().cause = Some(cause);
+    }
+
+    /// Whether it is known why it failed.
+    pub fn has_cause(&self) -> bool {
+        self.0.lock().cause.is_some()
+    }
+
+    pub(super) fn learnt(&self) -> Learnt {
+        self.0.lock().clone()
+    }
+}
