@@ -11,6 +11,8 @@ use std::process::Command;
 mod calls;
 #[path = "house/circles.rs"]
 mod circles;
+#[path = "house/citations.rs"]
+mod citations;
 #[path = "house/reading.rs"]
 mod reading;
 
@@ -30,7 +32,7 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 12] = [
     ),
     ("aws_lc_rs", &[("src/crypto/", "cryptography has one home")]),
     ("ed25519_dalek", &[("src/crypto/", "cryptography has one home")]),
-    ("jsonwebtoken", &[("src/crypto/", "signs through ring")]),
+    ("jsonwebtoken", &[("src/crypto/", "signs through it")]),
     ("fjall", &[("src/storage/embedded/", "the engine behind the storage contract")]),
     ("sfa", &[("src/storage/embedded/", "the container of the engine's files")]),
     ("governor", &[("src/limit/", "the algorithm behind the limits")]),

@@ -1,5 +1,7 @@
-//! `/.well-known/acp.json` (DI §4): what a host of ours serves. Apart from the routes because it
-//! must never say more than that: no merchant's name, no provider, no key.
+//! `/.well-known/acp.json` (rfc.discovery §4): what a host of ours serves.
+//!
+//! Apart from the routes because it must never say more than that: no merchant's name, no provider,
+//! no key.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -7,7 +9,7 @@ use serde::Serialize;
 use super::authority::Authority;
 use super::version::Version;
 
-/// `Cache-Control` of the document (DI §10).
+/// `Cache-Control` of the document (rfc.discovery §10).
 pub const CACHE_CONTROL: &str = "public, max-age=3600";
 
 /// A service a host offers.
@@ -24,7 +26,7 @@ pub enum Service {
 
 /// The document of a host. On a shared host `services` is delegate_payment alone, and `authority`
 /// is that host's; on a merchant's host both are the merchant's. `versions` come in any order and
-/// are listed oldest first (`acp/protocol.md` C3). `None` without a version: then nothing is
+/// are listed oldest first (`src/acp/README.md`, "Versions"). `None` without a version: then nothing is
 /// served, and 404 says so.
 pub fn document(
     authority: &Authority,

@@ -16,6 +16,6 @@ pub mod wire;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Refuse a card without `virtual`. Default false: the schemas make it optional, only the RFC
-    /// text requires it (`acp/protocol.md` C5).
+    /// text requires it (`src/acp/README.md`, "Cards").
     pub require_virtual: bool,
 }

@@ -40,7 +40,7 @@ fn examples(directory: &std::path::Path, version: Version, family: &str) -> Valu
 }
 
 /// A bundle's definitions. All versions share one `$id`, and 2025-09-29 has a boolean
-/// `exclusiveMinimum` (`acp/protocol.md`, "File defects"): the first is dropped, the second mended.
+/// `exclusiveMinimum` (`src/acp/README.md`, "Published files"): the first is dropped, the second mended.
 fn definitions(directory: &std::path::Path, version: Version, family: &str) -> Value {
     let mut bundle = load(directory.join(format!("spec/{version}/json-schema/schema.{family}.json")));
     mend(&mut bundle);
@@ -109,7 +109,7 @@ fn every_refusal_is_valid_in_both_dialects_of_every_version() {
         ] {
             let mut definitions = definitions(&directory, version, family);
             if dialect == ErrorDialect::DelegatePayment {
-                // The closed list with its documented extras (C9).
+                // The closed list with its extras (`src/acp/README.md`, "Errors").
                 definitions["Error"]["properties"]["code"]["enum"] = json!(DELEGATE_PAYMENT_CODES);
             }
             let validator = validator(&definitions, "Error");
@@ -117,7 +117,7 @@ fn every_refusal_is_valid_in_both_dialects_of_every_version() {
                 let problem = problem.in_dialect(dialect);
                 let mut body: Value = serde_json::from_slice(&problem.body()).unwrap();
                 if version < Version::V2026_04_17 {
-                    // Demanded by the RFC text in all versions, in the schema since 2026-04-17 (C15).
+                    // Demanded by the RFC text in all versions, in the schema since 2026-04-17.
                     body.as_object_mut().unwrap().remove("supported_versions");
                 }
                 assert_valid(&validator, &body, &format!("{version} {family}"));
@@ -208,7 +208,7 @@ fn delegate_payment_is_read_as_strictly_as_the_schema() {
                     (_, Some(value)) => *broken.pointer_mut(&pointer).unwrap() = value.clone(),
                     _ => panic!("pointers lead into objects and arrays"),
                 }
-                // `display_last4` is exact from 2025-12-12 on by our choice (C8).
+                // `display_last4` is exact from 2025-12-12 on by our choice.
                 if pointer.ends_with("display_last4") && version < Version::V2026_01_30 {
                     continue;
                 }

@@ -1,5 +1,7 @@
-//! A refusal as ACP writes it: one flat JSON object `{type, code, message, param?}` (DP §2.6,
-//! AC §3.1). The only place besides `gateway/rescue` that names HTTP statuses.
+//! A refusal as ACP writes it: one flat JSON object `{type, code, message, param?}`.
+//!
+//! rfc.agentic_checkout §3.1 and rfc.delegate_payment §2.6 say so; which of the two dialects of it is
+//! written depends on the route (`src/acp/README.md`, "Errors").
 
 use std::borrow::Cow;
 
@@ -54,7 +56,7 @@ pub enum ErrorDialect {
 }
 
 /// Codes the delegate_payment dialect may carry: its schema's in 2026-04-17, then the four extras
-/// that its closed list has no word for (`acp/protocol.md` C9).
+/// that its closed list has no word for (`src/acp/README.md`, "Errors").
 pub const DELEGATE_PAYMENT_CODES: [&str; 10] = [
     "invalid_card",
     "duplicate_request",
@@ -115,7 +117,7 @@ impl Problem {
     }
 
     /// What a refused body is answered with: 400 for its shape, 422 for its meaning
-    /// (`acp/protocol.md` C10). delegate_payment's schema has one code for all of it, which
+    /// (`src/acp/README.md`, "Errors"). delegate_payment's schema has one code for all of it, which
     /// [`Self::in_dialect`] sets.
     pub fn of_body(error: WireError) -> Self {
         let status = match error.fault {
@@ -173,7 +175,7 @@ impl Problem {
         .with_supported_versions(supported)
     }
 
-    /// 400: the key is missing or unusable (AC §6.1).
+    /// 400: the key is missing or unusable (rfc.agentic_checkout §6.1).
     pub fn idempotency_key_required() -> Self {
         Self::invalid_request(
             StatusCode::BAD_REQUEST,
@@ -191,7 +193,7 @@ impl Problem {
         )
     }
 
-    /// 409: the first request with this key is still under way (AC §6.4).
+    /// 409: the first request with this key is still under way (rfc.agentic_checkout §6.4).
     pub fn idempotency_in_flight(retry_after: u32) -> Self {
         Self::invalid_request(
             StatusCode::CONFLICT,
@@ -201,7 +203,7 @@ impl Problem {
         .with_retry_after(retry_after)
     }
 
-    /// 429, in whichever words the route's dialect has for it (`acp/protocol.md` C30, §4.3).
+    /// 429, in whichever words the route's dialect has for it.
     pub fn rate_limited(retry_after: u32) -> Self {
         Self::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -235,7 +237,7 @@ impl Problem {
         Self::new(status, ProblemKind::ProcessingError, "processing_error", message)
     }
 
-    /// Names the offending part. A bare path gets its `$.` (`acp/protocol.md` C16).
+    /// Names the offending part. A bare path gets its `$.`.
     #[must_use]
     pub fn with_param(mut self, path: impl Into<String>) -> Self {
         let path = path.into();
@@ -264,8 +266,7 @@ impl Problem {
     ///
     /// delegate_payment's list of codes is closed and has no general one, so a code outside
     /// [`DELEGATE_PAYMENT_CODES`] becomes the nearest inside: `unauthorized` for a 401,
-    /// `invalid_card` for any other fault of the request, with `param` and message saying where
-    /// (`acp/protocol.md` §4.3).
+    /// `invalid_card` for any other fault of the request, with `param` and message saying where.
     #[must_use]
     pub fn in_dialect(mut self, dialect: ErrorDialect) -> Self {
         match dialect {

@@ -18,7 +18,8 @@ pub enum Version {
 }
 
 impl Version {
-    /// Every version, newest first: the order of `Error.supported_versions` (`acp/protocol.md` C3).
+    /// Every version, newest first: the order of `Error.supported_versions` (`src/acp/README.md`,
+    /// "Versions").
     pub const NEWEST_FIRST: [Self; 5] =
         [Self::V2026_04_17, Self::V2026_01_30, Self::V2026_01_16, Self::V2025_12_12, Self::V2025_09_29];
 
@@ -41,7 +42,7 @@ impl Version {
         }
     }
 
-    /// Whether every POST must carry an `Idempotency-Key` (AC §6.1).
+    /// Whether every POST must carry an `Idempotency-Key` (rfc.agentic_checkout §6.1).
     pub const fn requires_idempotency_key(self) -> bool {
         match self {
             Self::V2025_09_29 | Self::V2025_12_12 | Self::V2026_01_16 | Self::V2026_01_30 => false,
@@ -49,13 +50,13 @@ impl Version {
         }
     }
 
-    /// Whether `delegate_payment` needs at least one risk signal (`acp/protocol.md` C6).
+    /// Whether `delegate_payment` needs at least one risk signal (`src/acp/README.md`, "Cards").
     pub const fn requires_risk_signals(self) -> bool {
         !self.requires_idempotency_key()
     }
 
     /// The status of `idempotency_conflict` on `delegate_payment`: 409 up to 2026-01-30, then 422
-    /// (`acp/protocol.md` C14). Every other route answers 422 in every version.
+    /// (`src/acp/README.md`, "Idempotency"). Every other route answers 422 in every version.
     pub const fn delegate_conflict_status(self) -> http::StatusCode {
         match self {
             Self::V2025_09_29 | Self::V2025_12_12 | Self::V2026_01_16 | Self::V2026_01_30 => {
@@ -66,13 +67,13 @@ impl Version {
     }
 
     /// Whether `display_last4` is exactly four digits rather than at most four characters
-    /// (`acp/protocol.md` C8).
+    /// (`src/acp/README.md`, "Cards").
     pub const fn exact_last4(self) -> bool {
         !matches!(self, Self::V2025_09_29)
     }
 
     /// Whether complete carries the token in `payment_data.instrument` rather than in
-    /// `payment_data.token` (`acp/protocol.md` §6).
+    /// `payment_data.token` (`src/acp/README.md`, "Versions").
     pub const fn token_in_instrument(self) -> bool {
         match self {
             Self::V2025_09_29 | Self::V2025_12_12 | Self::V2026_01_16 => false,

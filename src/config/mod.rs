@@ -44,7 +44,7 @@ use settings::Sockets;
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Everything the gateway is told, valid by construction and never changed: a new configuration is
-/// a new value.
+/// read by a new process.
 pub struct Config {
     /// The sockets, their TLS and every bound on a connection; the admin listener too.
     pub server: server::Settings,

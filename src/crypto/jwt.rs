@@ -1,7 +1,8 @@
-//! Compact JWS (RFC 7515) through `jsonwebtoken`, on ring: `jsonwebtoken` brings the wire format and
-//! its checks, a [`CryptoProvider`] of ours brings the signatures, so that no second cryptography
-//! library is linked. Time is the caller's business: claims such as `exp` are not judged here,
-//! because `jsonwebtoken` would judge them by a clock that is not ours.
+//! Compact JWS (RFC 7515) through `jsonwebtoken`, signed and verified by the keys of `crypto/sign.rs`.
+//!
+//! `jsonwebtoken` brings the wire format and its checks, a [`CryptoProvider`] of ours the signatures, so
+//! that tokens and messages are signed by the same code. Time is the caller's business: claims such as
+//! `exp` are not judged here, because `jsonwebtoken` would judge them by a clock that is not ours.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, new_error};

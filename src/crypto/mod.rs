@@ -1,4 +1,4 @@
-//! The only doorway to `ring` and `jsonwebtoken`. Stages call verbs here and never see a cipher.
+//! The only doorway to the cryptographic libraries: stages call verbs here and never see a cipher.
 
 pub mod aead;
 pub mod certificate;

@@ -1,4 +1,4 @@
-//! What a token may be spent on (ACP `delegate_payment`, RFC delegate_payment §2.5).
+//! What a token may be spent on (rfc.delegate_payment §2.5).
 
 use serde::{Deserialize, Serialize};
 

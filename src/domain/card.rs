@@ -29,7 +29,7 @@ impl Pan {
             .then(|| Self(SecretString::new(text.to_owned())))
     }
 
-    /// A network token: any 1 to 64 visible characters (`acp/protocol.md` C12).
+    /// A network token: any 1 to 64 visible characters (`src/acp/README.md`, "Cards").
     pub fn parse_network_token(text: &str) -> Option<Self> {
         ((1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()))
             .then(|| Self(SecretString::new(text.to_owned())))

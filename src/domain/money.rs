@@ -37,7 +37,7 @@ impl fmt::Display for MinorUnits {
     }
 }
 
-/// A three-letter currency, held lower-case (ACP compares without case; `acp/protocol.md` §7).
+/// A three-letter currency, held lower-case (`src/acp/README.md`, "Totals").
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Currency([u8; 3]);
 

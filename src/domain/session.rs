@@ -102,7 +102,7 @@ pub enum Ending {
 }
 
 /// A merchant's totals: what is charged and, where the buyer is shown another currency, that
-/// (`acp/protocol.md` §7).
+/// (`src/acp/README.md`, "Totals").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionTotal {
     /// In the session's `currency`.

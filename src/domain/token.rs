@@ -142,7 +142,7 @@ impl<S> fmt::Debug for Token<S> {
 }
 
 impl<S> Token<S> {
-    /// Whether the allowance is over: at and after `expires_at` (RFC delegate_payment §2.5).
+    /// Whether the allowance is over: at and after `expires_at` (rfc.delegate_payment §2.5).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.allowance.expires_at
     }

@@ -2,7 +2,7 @@
 //!
 //! The key's record holds the token id before the token exists, and the token is inserted only if
 //! that id is absent: every point at which the process can die may be run again and leads to the
-//! same token (ACP RFC delegate_payment §5.3).
+//! same token (rfc.delegate_payment §5.3).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Gateway {
         let conflict = call.version.delegate_conflict_status();
         let mut seen = self.ledger.look_key(&key).await?;
         // An answer that was given stays given, though the allowance has expired since or the repeat
-        // names another version (ACP RFC delegate_payment §5).
+        // names another version (rfc.delegate_payment §5).
         if let Some(reply) = self.replay(&operation, Some(&seen), conflict).await? {
             return Ok(reply);
         }
@@ -128,7 +128,7 @@ impl Gateway {
             // The token may exist: the key keeps its id, so that a repeat makes no second one.
             Err(refusal @ Refusal::Store(StoreError::Unacknowledged)) => Err(refusal),
             Err(refusal) => {
-                // A refusal binds no key (`acp/protocol.md` §5): a corrected request may use it.
+                // A refusal of ours binds no key: a corrected request may use it.
                 self.forget_lease(&mint.key, lease).await;
                 Err(refusal)
             }

@@ -243,7 +243,8 @@ impl Gateway {
 
 /// What is kept against a key once its request was tried.
 enum End {
-    /// The answer: what the merchant decided, not what was in its way (`acp/protocol.md` §5).
+    /// The answer: what the merchant decided, not what was in its way
+    /// (`src/acp/README.md`, "Idempotency").
     Decided(StoredAnswer),
     /// Nothing was sent, or the merchant did nothing: a repeat begins anew, so that its request need not
     /// be the same bytes.

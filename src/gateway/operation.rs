@@ -124,7 +124,7 @@ impl Operation {
         Ok(Some(codec::decode_plain(opened.expose())?))
     }
 
-    /// Seals an answer to be kept. `None` for a 5xx, which is never kept (ACP §6.5).
+    /// Seals an answer to be kept. `None` for a 5xx, which is never kept (rfc.agentic_checkout §6.5).
     pub fn seal_answer(&self, reply: &Reply) -> Result<Option<StoredAnswer>, Refusal> {
         if reply.status.is_server_error() {
             return Ok(None);

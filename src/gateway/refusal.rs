@@ -80,7 +80,7 @@ pub enum Refusal {
     KeyRequired,
     /// The key was used for another body.
     KeyConflict {
-        /// 422, or 409 on `delegate_payment` before 2026-04-17 (C14).
+        /// 422, or 409 on `delegate_payment` before 2026-04-17.
         status: StatusCode,
     },
     /// The key's operation is under way.
@@ -325,7 +325,7 @@ fn unavailable(code: &'static str, message: &'static str, retry_after: u32) -> P
 }
 
 impl Refusal {
-    /// A body that cannot be used: 400 for its shape, 422 for its meaning (C10).
+    /// A body that cannot be used: 400 for its shape, 422 for its meaning.
     pub fn of_body(error: &WireError) -> Self {
         Self::Malformed(Box::new(Problem::of_body(error.clone())))
     }

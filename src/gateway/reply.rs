@@ -99,7 +99,7 @@ impl Reply {
         self
     }
 
-    /// Marks a replay (ACP §6.3).
+    /// Marks a replay (rfc.agentic_checkout §6.3).
     #[must_use]
     pub fn replayed(self) -> Self {
         self.with(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"))

@@ -1,4 +1,4 @@
-//! Idempotency keys (ACP RFC agentic_checkout §6; `acp/protocol.md` §5): peek, lease, record.
+//! Idempotency keys: peek, lease, record (rfc.agentic_checkout §6).
 //!
 //! A key belongs to one agent, merchant, method and canonical path. From its first use the record
 //! keeps the keyed fingerprint of the body, the key sent upstream, and, for forwarded routes, the
@@ -19,7 +19,8 @@ pub use scope::{Scope, ScopeParts};
 use crate::domain::session::{Present, is_alive};
 use crate::records::codec::Times;
 
-/// How long a finished key is remembered: 24 h (ACP §6.6) and a margin for clocks that disagree.
+/// How long a finished key is remembered: 24 h (rfc.agentic_checkout §6.6) and a margin for clocks that
+/// disagree.
 pub const RETENTION: Duration = Duration::from_secs(25 * 3600);
 
 /// How long an unfinished key of a money route is remembered: as long as a token can live, and the

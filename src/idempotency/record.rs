@@ -104,7 +104,7 @@ pub struct LeaseMark {
     pub until: Timestamp,
 }
 
-/// A kept answer: below 500 by construction (ACP §6.5: a 5xx is never stored).
+/// A kept answer: below 500 by construction (rfc.agentic_checkout §6.5: a 5xx is never stored).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredAnswer {
     /// The HTTP status.

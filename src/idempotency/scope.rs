@@ -40,7 +40,7 @@ impl ScopeParts<'_> {
     }
 
     /// The key the merchant receives: one an agent, merchant, method, path and key, told apart from
-    /// every other (`acp/protocol.md` §5). 43 characters of base64url.
+    /// every other (`src/acp/README.md`, "Idempotency"). 43 characters of base64url.
     pub fn upstream_key(&self, derivation: &MacKey) -> String {
         URL_SAFE_NO_PAD.encode(derivation.tag_framed(&self.framed()))
     }

@@ -1,5 +1,6 @@
-//! Reading a merchant's error, in every envelope met (`acp/divergences.md` 3). Nothing read here is
-//! fit for an agent or a log before `scrub` has seen it.
+//! Reading a merchant's error, in every envelope met (`src/acp/README.md`, "Dialects").
+//!
+//! Nothing read here is fit for an agent or a log before `scrub` has seen it.
 
 use serde_json::{Map, Value};
 

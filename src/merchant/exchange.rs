@@ -56,8 +56,8 @@ impl Exchange {
     }
 
     /// Whether its answer shows the session as it is now. A merchant answers a repeat as it answered
-    /// the first time (ACP §6.3), whatever has changed the session since: so neither what it calls a
-    /// replay does, nor the answer to a key that was used before.
+    /// the first time (rfc.agentic_checkout §6.3), whatever has changed the session since: so neither
+    /// what it calls a replay does, nor the answer to a key that was used before.
     pub fn shows_the_present(&self, is_first_use: bool) -> bool {
         is_first_use && !self.answer().is_some_and(|answer| answer.is_replay)
     }
@@ -76,7 +76,7 @@ pub struct Answer {
     pub body: Bytes,
     /// From handing the request over to the last byte of the body.
     pub elapsed: Duration,
-    /// Whether it says that it was given before (`Idempotent-Replayed`, ACP §6.3).
+    /// Whether it says that it was given before (`Idempotent-Replayed`, rfc.agentic_checkout §6.3).
     pub is_replay: bool,
     /// What carried it.
     pub connection: Carrier,

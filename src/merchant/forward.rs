@@ -1,5 +1,6 @@
-//! From [`Outbound`] to the request a merchant receives: an allow-list, then ours (`product.md`,
-//! "What the merchant receives"). Nothing of the agent's travels that is not named here.
+//! From [`Outbound`] to the request a merchant receives: an allow-list, then ours.
+//!
+//! Nothing of the agent's travels that is not named here.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -221,7 +222,7 @@ fn prefix(url: &Uri) -> String {
 }
 
 /// `Timestamp`: whole seconds, rounded down, because one merchant refuses any that is ahead of its
-/// clock (`acp/divergences.md` 7).
+/// clock (`src/acp/README.md`, "Dialects").
 fn written(now: Timestamp) -> String {
     Timestamp::from_unix_seconds(now.unix_seconds()).to_rfc3339()
 }

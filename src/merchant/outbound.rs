@@ -43,7 +43,7 @@ impl Outbound {
     }
 }
 
-/// The agent's headers that travel (`product.md`, "What the merchant receives").
+/// The agent's headers that travel.
 #[derive(Clone, Debug)]
 pub struct Passing {
     /// `API-Version`.

@@ -1,6 +1,6 @@
-//! What an answer means: the outcome table of a complete (`product.md`, "How an answer to complete
-//! is read") and the reading of a session. Apart from everything that moves bytes, so that the rows
-//! can be read and tested one by one.
+//! What an answer means: the outcome table of a complete, and the reading of a session.
+//!
+//! Apart from everything that moves bytes, so that the rows can be read and tested one by one.
 
 use http::StatusCode;
 

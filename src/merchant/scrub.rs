@@ -1,7 +1,7 @@
 //! Making a merchant's text fit to be seen: no control characters, no card numbers, not too long.
 //! Debug pages and validators echo what was sent to them, and what was sent may have been a card.
 
-/// Longest text that is kept, in characters (`product.md`, "What the merchant receives").
+/// Longest text that is kept, in characters.
 const MAX_CHARS: usize = 512;
 /// Digits of a card number (ISO/IEC 7812-1).
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 12..=19;

@@ -37,7 +37,7 @@ pub struct Agent {
     pub request_burst: NonZeroU32,
     /// Bytes kept for it off the money routes: of what it signs, and as many again of what it does not.
     pub kept_bytes: u64,
-    /// Supply a missing `API-Version` with this one (`acp/divergences.md` 7).
+    /// Supply a missing `API-Version` with this one (`src/acp/README.md`, "Dialects").
     pub default_version: Option<String>,
 }
 
@@ -115,7 +115,7 @@ pub struct SignaturePolicy {
     pub acp: AcpVariant,
 }
 
-/// One of the schemes met under ACP's `Signature` header (`acp/divergences.md` 2).
+/// One of the schemes met under ACP's `Signature` header (`src/acp/README.md`, "Signature").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcpVariant {
     /// What stands before the body in the signed bytes.

@@ -1,5 +1,6 @@
-//! Who is who: the agents and merchants of one configuration snapshot, valid by construction, and
-//! the lookups a request needs. Immutable; a new configuration is a new registry.
+//! Who is who: agents, merchants and operators, valid by construction, and how they are looked up.
+//!
+//! Never changed: a new configuration is read by a new process.
 
 mod agent;
 mod merchant;

@@ -10,7 +10,42 @@ pub struct Token {
 
 /// The words of a file.
 pub fn tokens(text: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
+    let is_word = |piece: &&(usize, &str)| {
+        let is_name = piece.1.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let is_punctuation = piece.1.len() == 1 && piece.1.starts_with(|c: char| c.is_ascii_punctuation());
+        is_name || is_punctuation || piece.1 == "::"
+    };
+    pieces(text)
+        .iter()
+        .filter(is_word)
+        .map(|(line, word)| Token { line: *line, text: (*word).to_owned() })
+        .collect()
+}
+
+/// The comments of a file, those on lines that follow each other as one, without their marks.
+pub fn comments(text: &str) -> Vec<(usize, String)> {
+    let mut comments: Vec<(usize, String)> = Vec::new();
+    let mut ends = 0;
+    for (line, piece) in pieces(text) {
+        if !piece.starts_with("//") && !piece.starts_with("/*") {
+            continue;
+        }
+        let piece = piece.trim_start_matches(['/', '*', '!']).trim_end_matches(['*', '/']).trim();
+        match comments.last_mut() {
+            Some((_, before)) if line == ends + 1 => {
+                before.push(' ');
+                before.push_str(piece);
+            }
+            _ => comments.push((line, piece.to_owned())),
+        }
+        ends = line + piece.matches('\n').count();
+    }
+    comments
+}
+
+/// All that stands in a file, space too, each with its line.
+fn pieces(text: &str) -> Vec<(usize, &str)> {
+    let mut pieces = Vec::new();
     let (mut rest, mut line) = (text, 1);
     while let Some(first) = rest.chars().next() {
         let name = rest.len() - rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_').len();
@@ -28,16 +63,12 @@ pub fn tokens(text: &str) -> Vec<Token> {
             _ if name > 0 => raw_string(rest).unwrap_or(name),
             _ => first.len_utf8(),
         };
-        let (word, after) = rest.split_at(length);
-        let is_name = name == length;
-        let is_punctuation = first.is_ascii_punctuation() && (length == 1 || word == "::");
-        if is_name || is_punctuation {
-            tokens.push(Token { line, text: word.to_owned() });
-        }
-        line += word.matches('\n').count();
+        let (piece, after) = rest.split_at(length);
+        pieces.push((line, piece));
+        line += piece.matches('\n').count();
         rest = after;
     }
-    tokens
+    pieces
 }
 
 /// The length of a literal between quotes.

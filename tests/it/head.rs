@@ -1,5 +1,4 @@
-//! Headers, versions, errors, discovery: H, D and B of the checklist, and what surrounds a request
-//! whatever it is about. A test that stands for an assertion of the checklist begins with its id.
+//! Headers, versions, errors, discovery: what surrounds a request whatever it is about.
 
 /// What comes back beside the body: echoes and allowed headers.
 mod answers;

@@ -1,5 +1,4 @@
-//! Idempotency (ACP RFC agentic_checkout §6, delegate_payment §5): I of the checklist, every
-//! operation that changes anything alike.
+//! Idempotency, every operation that changes anything alike (rfc.agentic_checkout §6).
 
 mod bodies;
 mod outcomes;
@@ -116,7 +115,7 @@ async fn i1_without_a_key_nothing_that_changes_anything_is_done() {
     assert_eq!(complete(&alpha, "lamps", &session, &token).await.status, 200, "it was not withdrawn");
 }
 
-/// Before 2026-04-17 a key was a choice; where money moves it is none (`product.md`).
+/// Before 2026-04-17 a key was a choice; where money moves it is none (`src/acp/README.md`, "Idempotency").
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_before_2026_04_17_only_money_routes_demand_a_key() {
     let world = World::start().await;

@@ -1,6 +1,7 @@
 //! Behaviour through the public socket: real TLS, a real store on disk, real shops and agents.
 //!
-//! A test that stands for an assertion of ACP's checklist carries its id, such as `h1_` or `p10_`.
+//! A test that stands for something ACP asks for begins with a letter and a number, such as `h1_` or
+//! `p10_` (`src/acp/README.md`, "Names of tests").
 
 #![allow(
     clippy::as_conversions,
@@ -40,9 +41,9 @@ mod doubt;
 mod drain;
 /// What people are given to paste.
 mod guides;
-/// Headers, versions, errors, discovery: H, D and B of the checklist.
+/// Headers, versions, errors, discovery.
 mod head;
-/// Idempotency: I of the checklist.
+/// Idempotency.
 mod idempotency;
 /// Two things at once, in the order that is least convenient.
 mod interleavings;
@@ -50,7 +51,7 @@ mod interleavings;
 mod isolation;
 /// The log, whatever it is written to.
 mod log;
-/// Minting and spending tokens: P of the checklist.
+/// Minting and spending tokens.
 mod payment;
 /// What the process may open, and who may look into it.
 mod process;
@@ -62,7 +63,7 @@ mod races;
 mod schema;
 /// What may never be printed or stored in the clear.
 mod secrets;
-/// Sessions and carts: K of the checklist.
+/// Sessions and carts.
 mod sessions;
 /// Copies of the store, what is looked for in them, and damage.
 mod stores;

@@ -1,4 +1,4 @@
-//! Minting and spending tokens: P of the checklist, and what `product.md` adds to it.
+//! Minting and spending tokens.
 
 mod attempts;
 mod certificates;

@@ -1,6 +1,7 @@
-//! Sessions and carts: K of the checklist. What merchants and agents say to each other passes, what
-//! it means for money is read, and what contradicts ACP is counted. K2, a purchase in each version,
-//! is in `head/versions.rs`.
+//! Sessions and carts: what merchants and agents say to each other, and what it means for money.
+//!
+//! What they say passes, and what contradicts ACP is counted. A purchase in each version is in
+//! `head/versions.rs`.
 
 /// 3-D Secure.
 mod authentication;

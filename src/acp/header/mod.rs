@@ -31,7 +31,7 @@ pub const TIMESTAMP: HeaderName = HeaderName::from_static("timestamp");
 
 /// Longest `Request-Id` taken over from a caller, in bytes.
 const MAX_REQUEST_ID_BYTES: usize = 128;
-/// Longest `Idempotency-Key`, in characters (AC §6.1).
+/// Longest `Idempotency-Key`, in characters (rfc.agentic_checkout §6.1).
 const MAX_KEY_CHARS: usize = 255;
 /// Longest `Accept-Language` passed on, in bytes.
 const MAX_ACCEPT_LANGUAGE_BYTES: usize = 512;
@@ -143,7 +143,7 @@ impl<'a> Credential<'a> {
 }
 
 /// Refuses heads in which `Authorization`, `API-Version`, `Idempotency-Key`, `Timestamp` or
-/// `Signature` stands more than once (`product.md`, "Names, paths, bytes").
+/// `Signature` stands more than once (`src/acp/README.md`, "Names and heads").
 ///
 /// # Errors
 /// [`HeaderError::Repeated`], or [`HeaderError::InvalidIdempotencyKey`] for the key.
@@ -186,7 +186,7 @@ pub fn api_version(headers: &HeaderMap) -> Result<Option<Version>, HeaderError> 
 ///
 /// # Errors
 /// [`HeaderError::InvalidIdempotencyKey`], for a repeated header too: ACP's closed list of codes
-/// has no other word for it (`acp/protocol.md` §5).
+/// has no other word for it (`src/acp/README.md`, "Idempotency").
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, HeaderError> {
     let value = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")
         .map_err(|_| HeaderError::InvalidIdempotencyKey)?;

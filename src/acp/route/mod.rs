@@ -62,7 +62,7 @@ pub enum Route {
     SignatureDirectory,
 }
 
-/// A call of ACP's checkout (AC §4).
+/// A call of ACP's checkout (rfc.agentic_checkout §4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckoutCall {
     /// `POST /checkout_sessions`
@@ -89,7 +89,7 @@ pub enum CheckoutCall {
     },
 }
 
-/// A call of ACP's carts (CA §4).
+/// A call of ACP's carts (rfc.cart §4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CartCall {
     /// `POST /carts`
@@ -154,7 +154,7 @@ impl Route {
     }
 
     /// Whether money can move or a card can enter or leave: delegate_payment, complete, revoke,
-    /// redeem (`product.md`, "Surface").
+    /// redeem (`src/acp/README.md`, "Money routes").
     pub const fn is_money(&self) -> bool {
         match self {
             Self::DelegatePayment { .. } | Self::RevokeToken { .. } | Self::RedeemToken { .. } => true,
@@ -239,12 +239,13 @@ impl Route {
     }
 
     /// Whether the request must carry an `Idempotency-Key`: money routes in every version, every
-    /// POST and PUT from 2026-04-17 (AC §6.1, DP §5.1, cart OpenAPI).
+    /// POST and PUT from 2026-04-17 (rfc.agentic_checkout §6.1, rfc.delegate_payment §5.1,
+    /// the OpenAPI of carts).
     pub const fn needs_idempotency_key(&self, version: Version) -> bool {
         self.is_money() || (self.is_mutation() && version.requires_idempotency_key())
     }
 
-    /// In which of ACP's two error dialects it answers (`acp/protocol.md` C30).
+    /// In which of ACP's two error dialects it answers (`src/acp/README.md`, "Errors").
     pub const fn error_dialect(&self) -> ErrorDialect {
         match self {
             Self::DelegatePayment { .. } => ErrorDialect::DelegatePayment,

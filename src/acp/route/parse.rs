@@ -12,7 +12,7 @@ impl Route {
     ///
     /// # Errors
     /// [`RouteError`]. Escapes, empty segments, parameters, backslashes and ids outside the path
-    /// grammar are [`RouteError::NotFound`] (`product.md`, "Names, paths, bytes").
+    /// grammar are [`RouteError::NotFound`] (`src/acp/README.md`, "Names and heads").
     pub fn parse(
         method: &Method,
         path: &str,

@@ -1,5 +1,6 @@
-//! A complete request, as far as money is concerned: which token, through which handler
-//! (`acp/protocol.md` §6), in the dialects in use (`acp/divergences.md` 4).
+//! A complete request, as far as money is concerned: which token, through which handler.
+//!
+//! In all versions and in the dialects in use (`src/acp/README.md`, "Dialects").
 
 use super::WireError;
 use super::json::{Document, Object, Value};

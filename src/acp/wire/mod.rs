@@ -25,7 +25,7 @@ pub struct WireError {
     pub param: String,
 }
 
-/// The two kinds of fault a body can have (`acp/protocol.md` C10).
+/// The two kinds of fault a body can have (`src/acp/README.md`, "Errors").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Its shape is not what the schema says: 400.

@@ -1,4 +1,4 @@
-//! The body of a redeem, our own operation (`product.md`, "Tokens, sessions, claims").
+//! The body of a redeem, our own operation.
 
 use super::WireError;
 use super::fields::Fields;

@@ -1,6 +1,7 @@
-//! Members an agent may send and must never get back: `intent_trace` (IT §3.1) and
-//! `affiliate_attribution` (AA §4.3.4). The only place where a merchant's answer is rewritten, and
-//! only if it leaks one.
+//! Members an agent may send and must never get back: `intent_trace`, `affiliate_attribution`.
+//!
+//! rfc.intent_traces §3.1 and rfc.affiliate_attribution §4.3.4 say so. The only place where a merchant's
+//! answer is rewritten, and only if it leaks one.
 
 use bytes::Bytes;
 use memchr::memmem;

@@ -1,8 +1,8 @@
 //! ACP's own `Signature` header: the profiles `acp-bound` and `acp`.
 //!
-//! ACP names neither the signed bytes nor the algorithm nor the encoding (`acp/protocol.md` §2), and
-//! its header names no key. So the profiles an agent may use say what is signed, and its few keys
-//! are tried in order.
+//! ACP names neither the signed bytes nor the algorithm nor the encoding, and its header names no key
+//! (`src/acp/README.md`, "Signature"). So the profiles an agent may use say what is signed, and its
+//! few keys are tried in order.
 //!
 //! Where a variant does not cover the timestamp ([`SignedParts::Body`]), whoever holds a copy of a
 //! request can give it a fresh one: only the replay record stands against that, while it lives.

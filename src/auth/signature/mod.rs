@@ -1,5 +1,6 @@
-//! Which signatures are demanded, which are believed, and what they prove (`product.md`, "Signatures
-//! in"). The only maker of [`Verified`]: a request without one has not been through here.
+//! Which signatures are demanded, which are believed, and what they prove.
+//!
+//! The only maker of [`Verified`]: a request without one has not been through here.
 //!
 //! A `Signature-Input` header means RFC 9421; a `Signature` alone means ACP's own header. What is
 //! presented must verify: a bad signature never counts as none.

@@ -128,7 +128,7 @@ impl Book {
         }
     }
 
-    /// Keeps the answer, unless it is an error of ours (ACP rfc.agentic_checkout §6.5).
+    /// Keeps the answer, unless it is an error of ours (rfc.agentic_checkout §6.5).
     pub(super) fn finish(&mut self, key: &str, digest: [u8; 32], reply: &Reply) {
         if reply.status >= 500 {
             self.keys.remove(key);

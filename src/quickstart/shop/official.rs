@@ -20,8 +20,8 @@ fn definitions(version: Version, family: &str) -> Option<Map<String, Value>> {
     let path =
         std::path::Path::new(&directory).join(format!("spec/{version}/json-schema/schema.{family}.json"));
     let mut bundle: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    // In 2025-09-29 an order has no place in a session that allows nothing else (C24), and a
-    // quantity's `exclusiveMinimum` is a boolean (C19).
+    // In 2025-09-29 an order has no place in a session that allows nothing else, and a
+    // quantity's `exclusiveMinimum` is a boolean (`src/acp/README.md`, "Published files").
     let definitions = bundle["$defs"].as_object_mut().unwrap();
     if version == Version::V2025_09_29 && family == "agentic_checkout" {
         definitions["CheckoutSessionBase"]["properties"]["order"] = json!({ "$ref": "#/$defs/Order" });

@@ -165,7 +165,7 @@ fn echoed(mut reply: Reply, call: &Call) -> Reply {
     reply
 }
 
-/// Equal for bodies that mean the same (ACP rfc.agentic_checkout §6.2).
+/// Equal for bodies that mean the same (rfc.agentic_checkout §6.2).
 fn fingerprint(body: &[u8]) -> [u8; 32] {
     let mut exact = Vec::new();
     match exact_form(body, &mut exact) {

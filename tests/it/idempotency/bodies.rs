@@ -86,7 +86,7 @@ async fn i5_null_is_not_absent_and_arrays_have_an_order() {
     assert_eq!(world.lamps.calls_of(CallKind::Create).len(), 2);
 }
 
-/// No body and an empty object say the same of a cancel (`acp/protocol.md` §5).
+/// No body and an empty object say the same of a cancel (`src/acp/README.md`, "Idempotency").
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_a_cancel_without_a_body_is_one_with_an_empty_object() {
     let world = World::start().await;
@@ -126,7 +126,7 @@ async fn i6_the_same_key_with_another_body_never_reaches_the_merchant() {
     }
 }
 
-/// 422, but for `delegate_payment` before 2026-04-17, which said 409 (C14).
+/// 422, but for `delegate_payment` before 2026-04-17, which said 409.
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_a_conflict_has_the_status_of_the_version() {
     let world = World::start().await;

@@ -111,7 +111,7 @@ async fn i8_a_failure_is_not_kept_and_the_retry_has_the_same_upstream_key() {
     assert_eq!(world.lamps.charges().len(), 1);
 }
 
-/// So is what only asks to come back (`acp/protocol.md` §5), and our own credential's refusal.
+/// So is what only asks to come back (`src/acp/README.md`, "Idempotency"), and our own credential's refusal.
 #[tokio::test(flavor = "multi_thread")]
 async fn i8_a_merchant_that_asks_to_come_back_has_not_decided() {
     let world = World::start().await;

@@ -61,7 +61,7 @@ pub fn judge(call: &Prepared, answer: &Answer) {
     if !answer.status.is_success() {
         let mut error = answer.json();
         if version < Version::V2026_04_17 {
-            // Demanded by the RFC's text in all versions, in the schema since 2026-04-17 (C15).
+            // Demanded by the RFC's text in all versions, in the schema since 2026-04-17.
             error.as_object_mut().unwrap().remove("supported_versions");
         }
         assert_valid(&validator(directory, version, family, "Error"), &error, &what());
@@ -96,7 +96,7 @@ fn build(directory: &Path, version: Version, family: &str, name: &str) -> Valida
     mend(&mut bundle);
     let mut definitions = bundle["$defs"].take();
     if family == DELEGATE_PAYMENT {
-        // The closed list with its documented extras (C9).
+        // The closed list with its extras (`src/acp/README.md`, "Errors").
         definitions["Error"]["properties"]["code"]["enum"] = json!(DELEGATE_PAYMENT_CODES);
     }
     let schema = json!({

@@ -30,7 +30,7 @@ async fn k8_cancel_takes_no_body_an_empty_one_and_any_reason() {
     }
 }
 
-/// K8 and K9: an intent trace and an affiliate attribution are for the merchant alone.
+/// An intent trace and an affiliate attribution are for the merchant alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn k8_k9_what_only_agents_may_write_never_comes_back() {
     let world = World::start().await;

@@ -1,4 +1,6 @@
-//! The answer to a mint (DP §4.1): apart from the request because nothing of the card is in reach.
+//! The answer to a mint (rfc.delegate_payment §4.1).
+//!
+//! Apart from the request because nothing of the card is in reach.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 
 /// The body of the 201: `{id, created, metadata}`. The metadata echoes the request's pairs with
-/// `merchant_id` and `idempotency_key` (DP §2.4), which win over pairs of the same name.
+/// `merchant_id` and `idempotency_key` (rfc.delegate_payment §2.4), which win over pairs of the same name.
 pub fn minted(
     token: &TokenId,
     created: Timestamp,

@@ -1,5 +1,6 @@
-//! `payment_method`: a card (DP §3.3, §7). Everything sensitive moves straight into types that
-//! cannot be printed.
+//! `payment_method`: a card (rfc.delegate_payment §3.3, §7).
+//!
+//! Everything sensitive moves straight into types that cannot be printed.
 
 use std::collections::BTreeMap;
 
@@ -154,7 +155,7 @@ impl CardData {
         let cryptogram = found.take(fields.optional_text("cryptogram", LONGEST_TEXT));
         let eci_value = found.take(fields.optional_text("eci_value", 2));
         let checks_performed = found.take(checks_performed(&fields));
-        // 6 or 8 by version and file; the wider one everywhere (`acp/protocol.md` C7).
+        // 6 or 8 by version and file; the wider one everywhere (`src/acp/README.md`, "Cards").
         let iin = found.take(fields.optional_text("iin", 8));
         let funding = found.take(fields.word("display_card_funding_type", &Funding::WORDS));
         let display_wallet_type = found.take(fields.optional_text("display_wallet_type", LONGEST_TEXT));
@@ -225,7 +226,7 @@ fn checks_performed(fields: &Fields<'_>) -> Result<Vec<&'static str>, WireError>
     Ok(checks)
 }
 
-/// Optional in the schema, required in DP §3.3: by configuration (`acp/protocol.md` C5).
+/// Optional in the schema, required in rfc.delegate_payment §3.3: by configuration.
 fn is_virtual(fields: &Fields<'_>, settings: &Settings) -> Result<Option<bool>, WireError> {
     let Some(value) = fields.get("virtual") else {
         return if settings.require_virtual { fields.required("virtual").map(|_| None) } else { Ok(None) };

@@ -1,5 +1,6 @@
-//! `delegate_payment`: the request that turns a card and an allowance into a token, and its answer
-//! (DP §3, §4; `acp/protocol.md` §4).
+//! `delegate_payment`: the request that turns a card and an allowance into a token, and its answer.
+//!
+//! rfc.delegate_payment §3 and §4; where it and the schemas differ, `src/acp/README.md`, "Cards".
 
 mod answer;
 mod card;
@@ -105,7 +106,7 @@ impl DelegatePayment {
     ///
     /// # Errors
     /// [`Mistakes`]: structural where the schema is not met, semantic where a card or an allowance of the
-    /// right shape is not valid (`acp/protocol.md` §4.3). A structural one anywhere comes before any
+    /// right shape is not valid (`src/acp/README.md`, "Errors"). A structural one anywhere comes before any
     /// semantic one.
     pub fn read(
         body: &[u8],
@@ -178,7 +179,7 @@ impl RequestedAllowance {
             let expires_at = Timestamp::parse_rfc3339(text.as_str()).ok_or_else(|| {
                 WireError::structural("This must be an RFC 3339 date and time.", fields.at("expires_at"))
             })?;
-            // Invalid at and after expiry (DP §2.5).
+            // Invalid at and after expiry (rfc.delegate_payment §2.5).
             if now < expires_at { Ok(expires_at) } else { Err(expired(expires_at, now, &fields)) }
         }));
         reason?;

@@ -1,5 +1,7 @@
-//! A merchant's session answer, of every version and of the dialects in use
-//! (`acp/divergences.md` 4): what bears on money, and nothing else. Unknown members never matter.
+//! A merchant's session answer: what bears on money, and nothing else.
+//!
+//! Of every version and of the dialects in use (`src/acp/README.md`, "Dialects"). Unknown members never
+//! matter.
 
 mod fault;
 mod total;
@@ -126,7 +128,7 @@ impl SessionView {
         })
     }
 
-    /// Where the session stands as evidence about claims (`product.md`, outcome table).
+    /// Where the session stands as evidence about claims (`src/acp/README.md`, "Complete").
     pub const fn lifecycle(&self) -> Lifecycle {
         match (self.order, self.status) {
             (OrderView::Unreadable, _) => Lifecycle::Unknown,
@@ -155,7 +157,8 @@ impl SessionView {
     }
 
     /// The total in an allowance's currency: `amount` in the settlement currency, or
-    /// `presentment_amount` in the presentment currency; never converted (`acp/protocol.md` §7).
+    /// `presentment_amount` in the presentment currency; never converted
+    /// (`src/acp/README.md`, "Totals").
     pub fn total_in(&self, currency: Currency) -> Option<Money> {
         self.known_total()?.in_currency(currency)
     }
@@ -180,8 +183,8 @@ fn order_mark(session: &Object<'_>) -> Option<OrderMark> {
     sha256(&[id.as_str().as_bytes()]).first_chunk().copied().map(OrderMark)
 }
 
-/// Handlers from the three places where merchants list them (`acp/protocol.md` C21). One listed
-/// twice needs delegation if either says so.
+/// Handlers from the three places where merchants list them (`src/acp/README.md`, "Complete"). One
+/// listed twice needs delegation if either says so.
 fn handlers(session: &Object<'_>) -> Vec<Handler> {
     let capabilities = inside(session, "capabilities");
     let places = [

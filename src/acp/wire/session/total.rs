@@ -5,7 +5,7 @@ use crate::acp::wire::json::{Object, Value};
 use crate::domain::money::{Currency, MinorUnits, Money};
 use crate::domain::session::SessionTotal;
 
-/// A session's total: the entry of type `total` (`acp/protocol.md` §7), never a sum of ours.
+/// A session's total: the entry of type `total` (`src/acp/README.md`, "Totals"), never a sum of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Total {
     /// The one total, in the settlement and perhaps a presentment currency.
