@@ -90,6 +90,77 @@ fn the_tests_that_the_readme_shows_exist() {
 }
 
 #[test]
+fn the_house_is_as_the_readme_shows_it() {
+    let readme = document("README.md").text;
+    let table = readme.split("\n| Folder | What |\n").nth(1).expect("the house").split("\n\n").next();
+    let rooms = table.into_iter().flat_map(str::lines).filter_map(|line| line.split('|').nth(1));
+    let shown: Vec<&str> = rooms.flat_map(|rooms| rooms.split('`').skip(1).step_by(2)).collect();
+    let lib = document("src/lib.rs").text;
+    let built: Vec<&str> =
+        lib.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';')).collect();
+    assert_eq!(shown, built, "the README's house, and src/lib.rs");
+}
+
+/// The number of each kind of record's format, and the changelog's newest of that kind.
+#[test]
+fn the_changelog_knows_every_format_of_a_record() {
+    let changelog = document(".github/CHANGELOG.md").text;
+    let mut folders = vec![PathBuf::from("src")];
+    let mut newer = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let path = folder.join(entry.unwrap().file_name());
+            if root().join(&path).is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(root().join(&path)).unwrap();
+            for stored in text.split("const KIND: Kind = Kind::").skip(1) {
+                let kind = stored.split(';').next().unwrap().to_lowercase();
+                let format =
+                    stored.split("const FORMAT: u8 = ").nth(1).and_then(|rest| rest.split(';').next());
+                let format: u8 = format.and_then(|format| format.parse().ok()).expect("a format");
+                // The first needs no word of its own.
+                let row = format!("| `{kind}` records | {format} |");
+                assert!(format == 1 || changelog.contains(&row), "{path:?}: no row {row}");
+                newer += u8::from(format > 1);
+            }
+        }
+    }
+    assert!(newer >= 3, "{newer}");
+}
+
+/// What is written in one word with an underscore is a name: of an error, a setting, a member of a body.
+#[test]
+fn every_name_in_a_guide_is_one_that_the_source_knows() {
+    let mut source = document("deploy/countersign.toml").text;
+    let mut folders = vec![PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let path = folder.join(entry.unwrap().file_name());
+            if root().join(&path).is_dir() {
+                folders.push(path);
+            } else {
+                source.push_str(&fs::read_to_string(root().join(&path)).unwrap());
+            }
+        }
+    }
+    let guides =
+        ["README.md", "deploy/agents.md", "deploy/merchants.md", "deploy/operating.md", "deploy/redis.md"];
+    let mut unknown = Vec::new();
+    for guide in guides {
+        let text = prose(&document(guide).text);
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_name = name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if is_name && !name.starts_with("countersign_") && !source.contains(name) {
+                unknown.push(format!("{guide}: {name}"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "named in a guide and nowhere in the source: {unknown:#?}");
+}
+
+#[test]
 fn the_agents_guide_buys_as_the_quickstart_does() {
     let guide = document("deploy/agents.md").text;
     let script = document("src/quickstart/purchase.sh").text;
