@@ -17,7 +17,7 @@ use crate::limit::Limited;
 
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// Longer than allowed (413).
     #[error("the body is too large")]
     TooLarge,
@@ -39,7 +39,7 @@ pub enum BodyError {
 /// Reads a body of at most `max` bytes by `deadline`. A declared length above `max` is refused
 /// before anything is read; trailers are refused. `hold` is asked for leave to hold so many bytes
 /// more while the rest is waited for, or its end; not for a body of known length that is there.
-pub async fn collect(
+pub(crate) async fn collect(
     body: impl Body<Data = Bytes>,
     max: usize,
     deadline: Deadline,
@@ -91,7 +91,7 @@ const SKIPPED_BYTES: usize = 64 * 1024;
 const DISCARDED_FOR: Duration = Duration::from_secs(2);
 
 /// A request's body, and how far it has been read.
-pub struct Content<B = Incoming> {
+pub(crate) struct Content<B = Incoming> {
     body: B,
     /// Requests follow one another on its connection (HTTP/1.1), so that the next begins only behind
     /// this body's end.
@@ -104,7 +104,7 @@ pub struct Content<B = Incoming> {
 
 impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Content<B> {
     /// The body behind this head.
-    pub fn new(head: &Parts, body: B) -> Self {
+    pub(crate) fn new(head: &Parts, body: B) -> Self {
         let in_line = head.version < Version::HTTP_2;
         Self { body, in_line, awaits_leave: in_line && head.headers.contains_key(EXPECT), over: false }
     }
@@ -112,7 +112,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Content<B> {
     /// Sees to what is left of it, now that the answer is known; the largest body that is ever read has
     /// `largest` bytes. On HTTP/1.1 it is read to its end, or `headers` of the answer say that the
     /// connection ends there: else the next request would be taken for content (RFC 9112 §9.3).
-    pub async fn finish(mut self, headers: &mut HeaderMap, largest: usize) {
+    pub(crate) async fn finish(mut self, headers: &mut HeaderMap, largest: usize) {
         if self.is_end_stream() {
             return;
         }

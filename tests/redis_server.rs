@@ -1,5 +1,6 @@
 //! Whether the Redis servers of the tests do what the tests rely on.
 #![cfg(test)]
+#![allow(unreachable_pub, reason = "a program of its own: nothing outside reaches anything")]
 
 #[path = "redis_server/mod.rs"]
 mod redis_server;

@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES: usize = 64 << 20;
 
 /// A gateway's admin listener, and who asks.
-pub struct Admin {
+pub(super) struct Admin {
     address: SocketAddr,
     credential: SecretString,
 }
@@ -65,7 +65,7 @@ pub enum AdminError {
 
 impl Admin {
     /// The listener at `address`, asked with `credential`.
-    pub fn new(address: SocketAddr, credential: SecretString) -> Self {
+    pub(super) fn new(address: SocketAddr, credential: SecretString) -> Self {
         // Who listens everywhere is reached on this machine.
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -79,7 +79,7 @@ impl Admin {
     ///
     /// # Errors
     /// [`AdminError`].
-    pub async fn ask<T: DeserializeOwned>(
+    pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

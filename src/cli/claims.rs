@@ -11,7 +11,7 @@ use crate::operator::wire::{ClaimItem, ClaimList, EvidenceWord, ResolveAnswer, R
 
 /// What can be done about open claims.
 #[derive(Subcommand, Clone, Debug)]
-pub enum ClaimsVerb {
+pub(super) enum ClaimsVerb {
     /// List the claims that are in doubt or pending.
     List(ListArgs),
     /// End one by hand, after asking the merchant whether it charged.
@@ -20,7 +20,7 @@ pub enum ClaimsVerb {
 
 /// Arguments of `claims list`.
 #[derive(Args, Clone, Debug)]
-pub struct ListArgs {
+pub(super) struct ListArgs {
     /// How the gateway is reached.
     #[command(flatten)]
     pub reach: Reach,
@@ -40,7 +40,7 @@ pub struct ListArgs {
 
 /// Arguments of `claims resolve`.
 #[derive(Args, Clone, Debug)]
-pub struct ResolveArgs {
+pub(super) struct ResolveArgs {
     /// How the gateway is reached.
     #[command(flatten)]
     pub reach: Reach,
@@ -64,7 +64,7 @@ pub struct ResolveArgs {
 /// What an operator knows of a claim: exactly one.
 #[derive(Args, Clone, Copy, Debug)]
 #[group(required = true, multiple = false)]
-pub struct EvidenceArgs {
+pub(super) struct EvidenceArgs {
     /// It charged: the token is consumed, the session completed.
     #[arg(long)]
     pub charged: bool,
@@ -77,7 +77,7 @@ pub struct EvidenceArgs {
 ///
 /// # Errors
 /// [`CommandError`].
-pub async fn claims(verb: &ClaimsVerb, out: &mut dyn Write) -> Result<bool, CommandError> {
+pub(super) async fn claims(verb: &ClaimsVerb, out: &mut dyn Write) -> Result<bool, CommandError> {
     match verb {
         ClaimsVerb::List(arguments) => list(arguments, out).await,
         ClaimsVerb::Resolve(arguments) => resolve(arguments, out).await,

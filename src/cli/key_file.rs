@@ -16,7 +16,7 @@ use crate::registry::{Encoding, KeyMaterial};
 
 /// How a shared secret is written in its file; a line end after it is not part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SecretEncoding {
+pub(super) enum SecretEncoding {
     /// Its characters are its bytes.
     Text,
     /// base64 with padding.

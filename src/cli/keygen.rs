@@ -16,7 +16,7 @@ use crate::crypto::sign::{Algorithm, SigningKey, VerifyingKey};
 
 /// What kind of key to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KeyKind {
+pub(super) enum KeyKind {
     /// Signs (RFC 8032). PKCS#8 PEM.
     Ed25519,
     /// Signs with ECDSA P-256 and SHA-256. PKCS#8 PEM.
@@ -30,7 +30,7 @@ pub enum KeyKind {
 
 /// Arguments of `keygen`.
 #[derive(Args, Clone, Debug)]
-pub struct KeygenArgs {
+pub(super) struct KeygenArgs {
     /// What kind of key to make.
     #[arg(long, value_enum, default_value_t = KeyKind::Ed25519)]
     pub algorithm: KeyKind,
@@ -43,7 +43,7 @@ pub struct KeygenArgs {
 ///
 /// # Errors
 /// [`CommandError`], also when the file exists.
-pub fn keygen(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
+pub(super) fn keygen(args: &KeygenArgs, out: &mut dyn Write) -> Result<(), CommandError> {
     let (private, public) = match args.algorithm {
         KeyKind::Ed25519 => pair(Algorithm::Ed25519)?,
         KeyKind::P256 => pair(Algorithm::EcdsaP256Sha256)?,

@@ -7,7 +7,7 @@ use crate::registry::{AcpVariant, BodyForm, Encoding, SignedParts, TimestampForm
 
 /// Which profile to sign with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProfileChoice {
+pub(super) enum ProfileChoice {
     /// RFC 9421 with Content-Digest.
     Rfc9421,
     /// ACP's header over Timestamp, method, path, Idempotency-Key and canonical body.
@@ -19,7 +19,7 @@ pub enum ProfileChoice {
 /// The variant of the profile `acp`; the names are those of `agents.signature.acp` in the
 /// configuration.
 #[derive(Args, Clone, Copy, Debug)]
-pub struct VariantArgs {
+pub(super) struct VariantArgs {
     /// With --profile acp: what is signed.
     #[arg(long, value_enum, default_value_t = SignedChoice::TimestampBody)]
     pub acp_signed: SignedChoice,
@@ -37,7 +37,7 @@ pub struct VariantArgs {
 /// See [`SignedParts`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs, reason = "the names say it; they are those of the configuration")]
-pub enum SignedChoice {
+pub(super) enum SignedChoice {
     TimestampBody,
     Body,
     TimestampMethodPathBody,
@@ -46,7 +46,7 @@ pub enum SignedChoice {
 /// See [`BodyForm`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs, reason = "the names say it; they are those of the configuration")]
-pub enum BodyChoice {
+pub(super) enum BodyChoice {
     Canonical,
     Raw,
 }
@@ -54,7 +54,7 @@ pub enum BodyChoice {
 /// See [`Encoding`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs, reason = "the names say it; they are those of the configuration")]
-pub enum EncodingChoice {
+pub(super) enum EncodingChoice {
     Base64,
     Base64url,
     Hex,
@@ -63,7 +63,7 @@ pub enum EncodingChoice {
 /// See [`TimestampForm`].
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[allow(missing_docs, reason = "the names say it; they are those of the configuration")]
-pub enum TimestampChoice {
+pub(super) enum TimestampChoice {
     Rfc3339,
     UnixSeconds,
 }

@@ -14,7 +14,7 @@ const CREDENTIAL: &str = "env:COUNTERSIGN_OPERATOR_CREDENTIAL";
 
 /// How a running gateway is reached.
 #[derive(Args, Clone, Debug)]
-pub struct Reach {
+pub(super) struct Reach {
     /// The gateway's TOML file; of it `[admin]` and `[store]` are read.
     #[arg(long)]
     pub config: PathBuf,

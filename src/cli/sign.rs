@@ -18,7 +18,7 @@ use crate::registry::TimestampForm;
 
 /// Arguments of `sign`.
 #[derive(Args, Clone, Debug)]
-pub struct SignArgs {
+pub(super) struct SignArgs {
     /// The request's method.
     #[arg(long, default_value = "POST")]
     pub method: String,
@@ -55,7 +55,7 @@ pub struct SignArgs {
 ///
 /// # Errors
 /// [`CommandError`].
-pub fn sign(args: &SignArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), CommandError> {
+pub(super) fn sign(args: &SignArgs, now: Timestamp, out: &mut dyn Write) -> Result<(), CommandError> {
     let mut request = GivenRequest::to(&args.method, &args.url, args.body.as_deref())?;
     if let Some(key) = &args.idempotency_key {
         let value = HeaderValue::from_str(key);

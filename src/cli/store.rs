@@ -21,7 +21,7 @@ const NAMED: usize = 1_000;
 
 /// What can be done about a store.
 #[derive(Subcommand, Clone, Debug)]
-pub enum StoreVerb {
+pub(super) enum StoreVerb {
     /// Read every record of a store that no gateway has open, and name each fault.
     Check(CheckArgs),
     /// Copy a store, also while a gateway serves from it.
@@ -33,7 +33,7 @@ pub enum StoreVerb {
 /// Arguments of `store check`: exactly one.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// The gateway's TOML file; of it `[admin]` and `[store]` are read.
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -44,7 +44,7 @@ pub struct CheckArgs {
 
 /// Arguments of `store backup`.
 #[derive(Args, Clone, Debug)]
-pub struct BackupArgs {
+pub(super) struct BackupArgs {
     /// How the gateway is reached, if it runs.
     #[command(flatten)]
     pub reach: Reach,
@@ -57,7 +57,11 @@ pub struct BackupArgs {
 ///
 /// # Errors
 /// [`CommandError`].
-pub async fn store(verb: &StoreVerb, now: Timestamp, out: &mut dyn Write) -> Result<bool, CommandError> {
+pub(super) async fn store(
+    verb: &StoreVerb,
+    now: Timestamp,
+    out: &mut dyn Write,
+) -> Result<bool, CommandError> {
     match verb {
         StoreVerb::Check(arguments) => look_through(arguments, now, out),
         StoreVerb::Backup(arguments) => backup(arguments, out).await,

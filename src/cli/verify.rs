@@ -20,7 +20,7 @@ use crate::registry::{AgentKey, KeyMaterial};
 
 /// Arguments of `verify`.
 #[derive(Args, Clone, Debug)]
-pub struct VerifyArgs {
+pub(super) struct VerifyArgs {
     /// A file with the request as it went over the wire: request line, headers, empty line, body.
     #[arg(long, conflicts_with_all = ["body", "header"], required_unless_present = "url")]
     pub request: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// [`CommandError`] when there is nothing to judge.
-pub fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<bool, CommandError> {
+pub(super) fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> Result<bool, CommandError> {
     let request = read_request(args)?;
     let request = request.signed(!args.not_money);
     let now = match &args.at {

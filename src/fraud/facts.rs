@@ -4,7 +4,7 @@ use crate::domain::money::Money;
 
 /// One operation as the rules see it.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// A mint's largest amount, a complete's session total.
     pub amount: Money,
     /// The ceilings of the agent's entry, one a currency; an empty list sets none.
@@ -24,7 +24,7 @@ pub struct Facts<'a> {
 
 /// The `action` of a risk signal (ACP `delegate_payment`, `RiskSignal`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RiskAction {
+pub(crate) enum RiskAction {
     /// The agent's own check refused.
     Blocked,
     /// The agent asks for a look.

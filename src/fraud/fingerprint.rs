@@ -11,7 +11,7 @@ use crate::domain::card::Pan;
 /// fn printed(card: countersign::fraud::CardFingerprint) -> String { format!("{card:?}") }
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct CardFingerprint([u8; 32]);
+pub(crate) struct CardFingerprint([u8; 32]);
 
 /// Keeps these tags apart from every other use of a key of the same bytes.
 const PURPOSE: &[u8] = b"countersign card fingerprint";
@@ -19,17 +19,17 @@ const PURPOSE: &[u8] = b"countersign card fingerprint";
 impl CardFingerprint {
     /// The fingerprint of a card number or network token, under the ring's current key. After a
     /// rotation a card counts as a new one.
-    pub fn of(ring: &Ring<MacKey>, pan: &Pan) -> Self {
+    pub(crate) fn of(ring: &Ring<MacKey>, pan: &Pan) -> Self {
         Self(ring.current().1.tag_framed(&[PURPOSE, pan.expose().as_bytes()]))
     }
 
     /// A fingerprint as it was stored with a token.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+    pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
     /// The bytes, to be stored with a token.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }

@@ -14,7 +14,7 @@ use crate::registry::Agent;
 
 /// A mint as it asks to begin.
 #[derive(Clone, Copy)]
-pub struct MintAttempt<'a> {
+pub(crate) struct MintAttempt<'a> {
     /// Who mints.
     pub agent: &'a Agent,
     /// The allowance's largest amount.
@@ -27,7 +27,7 @@ pub struct MintAttempt<'a> {
 
 /// A complete as it asks to begin.
 #[derive(Clone, Copy)]
-pub struct CompleteAttempt<'a> {
+pub(crate) struct CompleteAttempt<'a> {
     /// Who completes.
     pub agent: &'a Agent,
     /// The session's total.
@@ -42,7 +42,7 @@ pub struct CompleteAttempt<'a> {
 /// once the operation has begun. Dropped, it counts as kept: an operation whose end nobody saw is
 /// not forgotten before its window has passed.
 #[must_use]
-pub struct Tally<'a> {
+pub(crate) struct Tally<'a> {
     velocity: &'a Velocity,
     counted: Vec<Counted>,
     now: Timestamp,
@@ -58,7 +58,7 @@ struct Counted {
 ///
 /// # Errors
 /// [`StoreError`] when the counters cannot be kept: the mint must then be refused.
-pub async fn gather_mint<'a, 'v>(
+pub(crate) async fn gather_mint<'a, 'v>(
     velocity: &'v Velocity,
     settings: &Settings,
     attempt: MintAttempt<'a>,
@@ -103,7 +103,7 @@ pub async fn gather_mint<'a, 'v>(
 ///
 /// # Errors
 /// [`StoreError`] when the counters cannot be kept: the complete must then be refused.
-pub async fn gather_complete<'a, 'v>(
+pub(crate) async fn gather_complete<'a, 'v>(
     velocity: &'v Velocity,
     settings: &Settings,
     attempt: CompleteAttempt<'a>,
@@ -144,7 +144,7 @@ pub async fn gather_complete<'a, 'v>(
 ///
 /// # Errors
 /// [`StoreError`]; the decline is then not counted, which changes nothing about the complete.
-pub async fn record_decline(
+pub(crate) async fn record_decline(
     velocity: &Velocity,
     settings: &Settings,
     agent: &AgentId,
@@ -158,11 +158,11 @@ pub async fn record_decline(
 
 impl Tally<'_> {
     /// The operation has begun: what it counted stays.
-    pub fn keep(self) {}
+    pub(crate) fn keep(self) {}
 
     /// The operation was refused: what it counted is taken back. What the store does not let go of
     /// is forgotten when its window has passed.
-    pub async fn hand_back(self) {
+    pub(crate) async fn hand_back(self) {
         for Counted { window, member, added } in self.counted {
             let _ = self.velocity.hand_back(&window, member, added, self.now).await;
         }

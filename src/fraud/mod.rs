@@ -15,17 +15,16 @@ mod fingerprint;
 mod gather;
 mod rules;
 mod verdict;
-pub mod velocity;
+pub(crate) mod velocity;
 mod window;
 
 use std::time::Duration;
 
-pub use facts::{Facts, RiskAction};
-pub use fingerprint::CardFingerprint;
-pub use gather::{CompleteAttempt, MintAttempt, Tally, gather_complete, gather_mint, record_decline};
-pub use rules::rule_names;
-pub use velocity::Velocity;
-pub use verdict::{Cleared, Decision, Denied, Hit, Mode, evaluate};
+pub(crate) use facts::{Facts, RiskAction};
+pub(crate) use fingerprint::CardFingerprint;
+pub(crate) use gather::{CompleteAttempt, MintAttempt, Tally, gather_complete, gather_mint, record_decline};
+pub(crate) use velocity::Velocity;
+pub(crate) use verdict::{Cleared, Decision, Denied, Hit, evaluate};
 
 /// A count above which a rule speaks: 1 to 1000, because a counter remembers that many members and
 /// a few.

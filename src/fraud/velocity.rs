@@ -62,7 +62,7 @@ impl Counter<'_> {
 }
 
 /// Whether this is the content of a counter.
-pub fn is_readable(bytes: &[u8]) -> bool {
+pub(crate) fn is_readable(bytes: &[u8]) -> bool {
     crate::records::codec::decode::<WindowSet>(bytes).is_ok()
 }
 
@@ -71,7 +71,7 @@ fn named(name: &str, agent: &str, card: &[u8]) -> Sha256 {
 }
 
 /// The counters of one store. Shared by every request, across configurations.
-pub struct Velocity {
+pub(crate) struct Velocity {
     store: Arc<dyn RecordStore>,
     stripes: Vec<Stripe>,
 }
@@ -98,7 +98,7 @@ enum Change {
 
 impl Velocity {
     /// The counters in this store.
-    pub fn new(store: Arc<dyn RecordStore>) -> Self {
+    pub(crate) fn new(store: Arc<dyn RecordStore>) -> Self {
         Self { store, stripes: (0..STRIPES).map(|_| Stripe::default()).collect() }
     }
 

@@ -5,9 +5,7 @@ use super::{Facts, Settings};
 
 /// What a rule asks for, from lightest to gravest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Decision {
-    /// Nothing.
-    Allow,
+pub(crate) enum Decision {
     /// The operation proceeds; the merchant is told to look (`review` in `Countersign-Context`).
     Review,
     /// The operation is refused.
@@ -16,9 +14,8 @@ pub enum Decision {
 
 impl Decision {
     /// The name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Allow => "allow",
             Self::Review => "review",
             Self::Deny => "deny",
         }
@@ -27,7 +24,7 @@ impl Decision {
 
 /// Whether a rule decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// It does.
     Enforced,
     /// It only reports.
@@ -36,7 +33,7 @@ pub enum Mode {
 
 impl Mode {
     /// The name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Enforced => "enforced",
             Self::Shadow => "shadow",
@@ -46,7 +43,7 @@ impl Mode {
 
 /// A rule that spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hit {
+pub(crate) struct Hit {
     /// Which rule.
     pub rule: &'static str,
     /// Why: stable, fit for an error answer and a metric.
@@ -59,19 +56,19 @@ pub struct Hit {
 
 /// Proof that the rules let an operation proceed. Made only by [`evaluate`].
 #[derive(Debug)]
-pub struct Cleared {
+pub(crate) struct Cleared {
     review: bool,
     hits: Vec<Hit>,
 }
 
 impl Cleared {
     /// Whether an enforced rule asks the merchant to look.
-    pub const fn review(&self) -> bool {
+    pub(crate) const fn review(&self) -> bool {
         self.review
     }
 
     /// The rules that spoke, shadow included.
-    pub fn hits(&self) -> &[Hit] {
+    pub(crate) fn hits(&self) -> &[Hit] {
         &self.hits
     }
 }
@@ -79,7 +76,7 @@ impl Cleared {
 /// The rules refuse an operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refused by the fraud rule {}", by.rule)]
-pub struct Denied {
+pub(crate) struct Denied {
     /// The first enforced rule that denied.
     pub by: Hit,
     /// Every rule that spoke, shadow included.
@@ -90,7 +87,7 @@ pub struct Denied {
 ///
 /// # Errors
 /// [`Denied`] when an enforced rule denies.
-pub fn evaluate(facts: &Facts<'_>, settings: &Settings) -> Result<Cleared, Denied> {
+pub(crate) fn evaluate(facts: &Facts<'_>, settings: &Settings) -> Result<Cleared, Denied> {
     let hits: Vec<Hit> = RULES
         .iter()
         .filter_map(|rule| {

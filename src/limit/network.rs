@@ -70,7 +70,7 @@ impl Peer {
 }
 
 /// How much of what one client may have the networks around it have: as it is, twice, four times.
-pub const SHARES: [NonZeroU32; 3] = [NonZeroU32::MIN, share(2), share(4)];
+pub(super) const SHARES: [NonZeroU32; 3] = [NonZeroU32::MIN, share(2), share(4)];
 
 const fn share(times: u32) -> NonZeroU32 {
     match NonZeroU32::new(times) {

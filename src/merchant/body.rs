@@ -17,7 +17,7 @@ use crate::domain::clock::Deadline;
 ///
 /// # Errors
 /// [`Lost`] says which bound it broke, or that it ended early.
-pub async fn collect(
+pub(super) async fn collect(
     body: impl Body<Data = Bytes> + Unpin,
     max: usize,
     deadline: Deadline,
@@ -58,7 +58,7 @@ async fn read(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Result<B
 ///
 /// # Errors
 /// [`Lost::Undecodable`] for another coding or broken gzip, [`Lost::TooLarge`] above the bound.
-pub fn decode(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Lost> {
+pub(super) fn decode(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Lost> {
     // A list, on one line or several, in which elements may be empty (RFC 9110 §5.6.1).
     let lines = headers.get_all(CONTENT_ENCODING).into_iter();
     let elements = lines.flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);

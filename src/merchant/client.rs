@@ -23,10 +23,10 @@ use crate::domain::clock::Deadline;
 use crate::registry::{Deadlines, MerchantEndpoint, MerchantIdempotency};
 
 /// A request as it goes out. Cheap to clone: the body is shared.
-pub type Sendable = Request<Bytes>;
+pub(super) type Sendable = Request<Bytes>;
 
 /// One merchant's connections.
-pub struct MerchantClient {
+pub(super) struct MerchantClient {
     /// For reads, those that settle doubt among them: they never stand behind a complete.
     reads: Pool,
     /// For everything else.
@@ -73,7 +73,7 @@ impl NoHead {
 
 impl MerchantClient {
     /// A client over `connector`.
-    pub fn new(
+    pub(super) fn new(
         connector: Connector,
         endpoint: &MerchantEndpoint,
         deadlines: Deadlines,
@@ -104,7 +104,12 @@ impl MerchantClient {
     /// have acted all the same.
     ///
     /// An answer about another session or cart than `resource` is none, and ends its connection.
-    pub async fn exchange(&self, request: Sendable, resource: Option<&str>, deadline: Deadline) -> Exchange {
+    pub(super) async fn exchange(
+        &self,
+        request: Sendable,
+        resource: Option<&str>,
+        deadline: Deadline,
+    ) -> Exchange {
         let started = Instant::now();
         let deadline = deadline.at_most(self.deadlines.total);
         let is_read = request.method() == Method::GET;

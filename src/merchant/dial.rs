@@ -25,11 +25,11 @@ use crate::domain::clock::Deadline;
 
 /// How far connecting has come. Shared, because who waits for it may give up before it ends.
 #[derive(Clone, Default)]
-pub struct Progress(Arc<Mutex<Stage>>);
+pub(super) struct Progress(Arc<Mutex<Stage>>);
 
 impl Progress {
     /// Where it is.
-    pub fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         *self.0.lock()
     }
 
@@ -40,7 +40,7 @@ impl Progress {
 
 /// Connects over TCP and, for `https`, TLS; HTTP/2 by ALPN. Reads no proxy from the environment.
 #[derive(Clone)]
-pub struct Connector {
+pub(super) struct Connector {
     tls: Arc<ClientConfig>,
     allow_private: bool,
     within: Duration,
@@ -49,7 +49,7 @@ pub struct Connector {
 
 impl Connector {
     /// A connector that gives up after `within`, for everything up to a usable connection.
-    pub fn new(mut tls: ClientConfig, allow_private: bool, within: Duration) -> Self {
+    pub(super) fn new(mut tls: ClientConfig, allow_private: bool, within: Duration) -> Self {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Self { tls: Arc::new(tls), allow_private, within, resolver: Resolver::of_the_system() }
     }
@@ -58,7 +58,7 @@ impl Connector {
     ///
     /// # Errors
     /// Why not.
-    pub async fn connect(&self, uri: &Uri, progress: &Progress) -> Result<Stream, NotSent> {
+    pub(super) async fn connect(&self, uri: &Uri, progress: &Progress) -> Result<Stream, NotSent> {
         // The timeout lives here and not with the request: a connection that a request no longer
         // waits for may be finished in the background, and must end too.
         match tokio::time::timeout(self.within, self.open(uri, progress)).await {

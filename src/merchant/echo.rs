@@ -14,7 +14,7 @@ const SHORTEST: usize = 16;
 
 /// The exchange, with asterisks for the credential wherever the answer's body holds it: as it is, or
 /// with some of its characters escaped as JSON lets writers escape them (RFC 8259 §7).
-pub fn without_credential(exchange: Exchange, credential: &SecretString) -> Exchange {
+pub(super) fn without_credential(exchange: Exchange, credential: &SecretString) -> Exchange {
     let credential = credential.expose();
     match exchange {
         Exchange::Answered(answer) if credential.len() >= SHORTEST => {

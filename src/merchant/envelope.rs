@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// An error as a merchant described it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Described {
+pub(super) struct Described {
     /// `type`
     pub kind: Option<String>,
     /// `code`
@@ -21,7 +21,7 @@ pub struct Described {
 
 /// Reads a flat error, `{error:{…}}`, `{error:"text"}`, `{detail:{…}}`, `{detail:[…]}` or
 /// `{detail:"text"}`; `None` when the body is none of these or says nothing.
-pub fn read_error(body: &[u8]) -> Option<Described> {
+pub(super) fn read_error(body: &[u8]) -> Option<Described> {
     let Value::Object(object) = serde_json::from_slice(body).ok()? else { return None };
     let inner = ["error", "detail"].into_iter().find_map(|name| object.get(name));
     let described = match inner {

@@ -27,7 +27,7 @@ const PRODUCT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How to write to one merchant, worked out at start.
-pub struct Addressee {
+pub(super) struct Addressee {
     merchant: MerchantId,
     scheme: Scheme,
     authority: Authority,
@@ -69,7 +69,7 @@ impl Addressee {
     ///
     /// # Errors
     /// [`AddresseeError`] names the member.
-    pub fn new(merchant: &Merchant) -> Result<Self, AddresseeError> {
+    pub(super) fn new(merchant: &Merchant) -> Result<Self, AddresseeError> {
         let base = merchant.endpoint.base_url.clone().into_parts();
         let scheme = base.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
         let (Some(scheme), Some(authority)) = (scheme, base.authority) else {
@@ -95,7 +95,11 @@ impl Addressee {
     ///
     /// # Errors
     /// [`NotSent::Unwritable`]: nothing was sent.
-    pub fn write(&self, countersigner: &Countersigner, outbound: Outbound) -> Result<Sendable, NotSent> {
+    pub(super) fn write(
+        &self,
+        countersigner: &Countersigner,
+        outbound: Outbound,
+    ) -> Result<Sendable, NotSent> {
         let timestamp = written(outbound.now);
         let mut headers = self.headers(&outbound, &timestamp)?;
         match &self.signature {

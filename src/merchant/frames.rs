@@ -10,7 +10,7 @@ const END_STREAM: u8 = 1;
 
 /// Where in a stream of frames a reader stands.
 #[derive(Clone)]
-pub struct Frames {
+pub(super) struct Frames {
     /// Bytes to pass before the next frame's head.
     skip: usize,
     head: [u8; HEAD],
@@ -25,7 +25,7 @@ impl Default for Frames {
 
 impl Frames {
     /// Passes over bytes. `opens` is told the stream of every frame that begins a request or ends one.
-    pub fn pass(&mut self, mut bytes: &[u8], mut opens: impl FnMut(u32)) {
+    pub(super) fn pass(&mut self, mut bytes: &[u8], mut opens: impl FnMut(u32)) {
         while !bytes.is_empty() {
             let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
             self.skip -= skipped.len();

@@ -19,32 +19,32 @@ use super::handshake::TlsFailure;
 use crate::domain::clock::Deadline;
 
 /// What a connector gives.
-pub type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 const WAITING: u8 = 0;
 const LEFT: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 /// One request's permission to leave.
-pub struct Ticket {
+pub(super) struct Ticket {
     until: Deadline,
     state: AtomicU8,
 }
 
 impl Ticket {
     /// A request that may begin to leave before `until`.
-    pub fn new(until: Deadline) -> Arc<Self> {
+    pub(super) fn new(until: Deadline) -> Arc<Self> {
         Arc::new(Self { until, state: AtomicU8::new(WAITING) })
     }
 
     /// Takes the permission back. True: no byte has left, and none will.
-    pub fn withdraw(&self) -> bool {
+    pub(super) fn withdraw(&self) -> bool {
         let state = self.state.compare_exchange(WAITING, WITHDRAWN, Ordering::SeqCst, Ordering::SeqCst);
         state.map_or_else(|state| state == WITHDRAWN, |_| true)
     }
 
     /// Its bytes are about to leave.
-    pub fn leave(&self) -> Result<()> {
+    pub(super) fn leave(&self) -> Result<()> {
         if self.until.has_passed() {
             self.withdraw();
             return Err(Error::new(ErrorKind::TimedOut, "the request is late"));
@@ -74,32 +74,32 @@ impl Alert {
 
 /// Which request an HTTP/1.1 connection carries.
 #[derive(Default)]
-pub struct Turn {
+pub(super) struct Turn {
     request: Mutex<Option<(Arc<Ticket>, bool)>>,
     alert: Alert,
 }
 
 impl Turn {
     /// The TLS alert that its connection ended with.
-    pub fn alert(&self) -> Option<TlsFailure> {
+    pub(super) fn alert(&self) -> Option<TlsFailure> {
         self.alert.0.get().copied()
     }
 
     /// The next request is this one; `reused`: others came before.
-    pub fn give(&self, ticket: Arc<Ticket>, reused: bool) {
+    pub(super) fn give(&self, ticket: Arc<Ticket>, reused: bool) {
         *self.request.lock() = Some((ticket, reused));
     }
 }
 
 /// The socket of an HTTP/1.1 connection.
-pub struct Http1Gate {
+pub(super) struct Http1Gate {
     stream: Stream,
     turn: Arc<Turn>,
 }
 
 impl Http1Gate {
     /// A gate before `stream`.
-    pub fn new(stream: Stream, turn: Arc<Turn>) -> Self {
+    pub(super) fn new(stream: Stream, turn: Arc<Turn>) -> Self {
         Self { stream, turn }
     }
 
@@ -173,24 +173,24 @@ impl Write for Http1Gate {
 
 /// The requests under way on an HTTP/2 connection, by stream.
 #[derive(Default)]
-pub struct Tickets {
+pub(super) struct Tickets {
     requests: Mutex<Vec<(u32, Arc<Ticket>)>>,
     alert: Alert,
 }
 
 impl Tickets {
     /// The TLS alert that the connection ended with.
-    pub fn alert(&self) -> Option<TlsFailure> {
+    pub(super) fn alert(&self) -> Option<TlsFailure> {
         self.alert.0.get().copied()
     }
 
     /// Announces the request of a stream.
-    pub fn announce(&self, stream: u32, ticket: Arc<Ticket>) {
+    pub(super) fn announce(&self, stream: u32, ticket: Arc<Ticket>) {
         self.requests.lock().push((stream, ticket));
     }
 
     /// Forgets a stream, unless it is still to leave although nobody waits for it.
-    pub fn forget(&self, stream: u32) {
+    pub(super) fn forget(&self, stream: u32) {
         let is_kept =
             |id: u32, ticket: &Ticket| id != stream || ticket.state.load(Ordering::SeqCst) == WAITING;
         self.requests.lock().retain(|(id, ticket)| is_kept(*id, ticket));
@@ -210,7 +210,7 @@ impl Tickets {
 }
 
 /// The socket of an HTTP/2 connection: reads the heads of the frames that pass.
-pub struct Http2Gate {
+pub(super) struct Http2Gate {
     stream: TokioIo<Stream>,
     tickets: Arc<Tickets>,
     frames: Frames,
@@ -218,7 +218,7 @@ pub struct Http2Gate {
 
 impl Http2Gate {
     /// A gate before `stream`.
-    pub fn new(stream: Stream, tickets: Arc<Tickets>) -> Self {
+    pub(super) fn new(stream: Stream, tickets: Arc<Tickets>) -> Self {
         Self { stream: TokioIo::new(stream), tickets, frames: Frames::default() }
     }
 

@@ -28,7 +28,7 @@ const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 5 << 20;
 
 /// A connection.
-pub struct Http2 {
+pub(super) struct Http2 {
     inner: Mutex<Inner>,
     tickets: Arc<Tickets>,
     /// Whether new requests may go over it, as answers have shown.
@@ -58,7 +58,7 @@ struct Inner {
 
 impl Http2 {
     /// Greets the merchant.
-    pub async fn open(
+    pub(super) async fn open(
         stream: Stream,
         ping_every: Duration,
         freed: Arc<Notify>,
@@ -102,7 +102,7 @@ impl Http2 {
     }
 
     /// Whether new requests may go over it.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         let inner = &mut *self.inner.lock();
         inner.open = inner.open
             && !self.carrier.is_given_up()
@@ -114,18 +114,18 @@ impl Http2 {
     }
 
     /// Whether how much it takes is known.
-    pub fn is_settled(&self) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         self.inner.lock().settled
     }
 
     /// Whether nothing has gone over it for so long.
-    pub fn is_idle_for(&self, long: Duration) -> bool {
+    pub(super) fn is_idle_for(&self, long: Duration) -> bool {
         let inner = self.inner.lock();
         inner.in_use == 0 && inner.used_at.elapsed() >= long
     }
 
     /// A free stream, where there is one.
-    pub fn reserve(self: &Arc<Self>) -> Option<Slot> {
+    pub(super) fn reserve(self: &Arc<Self>) -> Option<Slot> {
         let mut inner = self.inner.lock();
         let most = if inner.settled { inner.sender.current_max_send_streams() } else { 1 };
         if !inner.open || inner.in_use >= most {
@@ -137,7 +137,7 @@ impl Http2 {
     }
 
     /// Waits until it has shown within the second that it lives.
-    pub async fn is_alive(&self) -> bool {
+    pub(super) async fn is_alive(&self) -> bool {
         let wait = async {
             loop {
                 let told = self.told.notified();
@@ -157,12 +157,12 @@ impl Http2 {
     }
 
     /// The TLS alert that it ended with.
-    pub fn alert(&self) -> Option<TlsFailure> {
+    pub(super) fn alert(&self) -> Option<TlsFailure> {
         self.tickets.alert()
     }
 
     /// Takes no more requests.
-    pub fn retire(&self) {
+    pub(super) fn retire(&self) {
         self.inner.lock().open = false;
         self.told.notify_waiters();
     }
@@ -222,7 +222,7 @@ async fn keep(this: Weak<Http2>, ask: Arc<Notify>, mut pings: PingPong, every: D
 }
 
 /// One stream of a connection, free again when dropped.
-pub struct Slot {
+pub(super) struct Slot {
     connection: Arc<Http2>,
     stream: Option<u32>,
     /// Whether the peer knows that the stream has ended.
@@ -231,7 +231,7 @@ pub struct Slot {
 
 impl Slot {
     /// The connection.
-    pub const fn connection(&self) -> &Arc<Http2> {
+    pub(super) const fn connection(&self) -> &Arc<Http2> {
         &self.connection
     }
 
@@ -239,7 +239,7 @@ impl Slot {
     ///
     /// # Errors
     /// Nothing was written, nor will be.
-    pub fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<()>,
         body: Bytes,
@@ -266,7 +266,7 @@ impl Slot {
     }
 
     /// The peer has answered with settings and a head: it lives.
-    pub fn heard(&self) {
+    pub(super) fn heard(&self) {
         self.connection.heard(0);
     }
 }
@@ -292,7 +292,7 @@ impl Drop for Slot {
 }
 
 /// An answer's body, and the stream it comes on.
-pub struct Http2Body {
+pub(super) struct Http2Body {
     incoming: RecvStream,
     /// Kept, because a stream whose upload is dropped is reset.
     _upload: SendStream<Bytes>,
@@ -302,7 +302,12 @@ pub struct Http2Body {
 
 impl Http2Body {
     /// The body behind a head.
-    pub fn new(incoming: RecvStream, upload: SendStream<Bytes>, slot: Slot, headers: &HeaderMap) -> Self {
+    pub(super) fn new(
+        incoming: RecvStream,
+        upload: SendStream<Bytes>,
+        slot: Slot,
+        headers: &HeaderMap,
+    ) -> Self {
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let declared = declared.and_then(|value| value.parse().ok()).unwrap_or(0);
         Self { incoming, _upload: upload, slot, declared }

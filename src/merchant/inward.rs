@@ -18,7 +18,7 @@ const UNDATED_WAIT: u32 = 30;
 
 /// The headers that travel back, each at most once. `Retry-After` becomes seconds, the only form ACP
 /// knows (rfc.agentic_checkout §6.4).
-pub fn allowed(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn allowed(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::with_capacity(3);
     if let Some(seconds) = retry_after(headers) {
         passed.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -60,12 +60,12 @@ fn passes(value: &HeaderValue, is_plain: IsPlain) -> bool {
 }
 
 /// Whether an answer says that it was given before.
-pub fn is_replay(headers: &HeaderMap) -> bool {
+pub(super) fn is_replay(headers: &HeaderMap) -> bool {
     headers.get(IDEMPOTENT_REPLAYED).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
 /// `Content-Type` without its parameters, lower-case, where it is one: it is logged.
-pub fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let essence = MediaType::parse(headers.get(CONTENT_TYPE)?.as_bytes())?.essence.to_ascii_lowercase();
     (essence.len() <= MAX_VALUE_BYTES && few_digits(&essence)).then_some(essence)
 }

@@ -3,16 +3,16 @@
 use http::HeaderName;
 
 /// ACP's version.
-pub const API_VERSION: HeaderName = HeaderName::from_static("api-version");
+pub(super) const API_VERSION: HeaderName = HeaderName::from_static("api-version");
 /// Who asks for what.
-pub const COUNTERSIGN_CONTEXT: HeaderName = HeaderName::from_static("countersign-context");
+pub(super) const COUNTERSIGN_CONTEXT: HeaderName = HeaderName::from_static("countersign-context");
 /// The token's grant.
-pub const COUNTERSIGN_GRANT: HeaderName = HeaderName::from_static("countersign-grant");
+pub(super) const COUNTERSIGN_GRANT: HeaderName = HeaderName::from_static("countersign-grant");
 /// ACP's key, here ours.
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// ACP's correlation id.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// When this was sent (RFC 3339).
-pub const TIMESTAMP: HeaderName = HeaderName::from_static("timestamp");
+pub(super) const TIMESTAMP: HeaderName = HeaderName::from_static("timestamp");
 /// W3C Trace Context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -31,7 +31,7 @@ const READY_WITHIN: Duration = Duration::from_millis(20);
 
 /// Which connection a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub(super) enum Need {
     /// Any.
     Any,
     /// One that has shown within the second that it lives, or a new one.
@@ -41,7 +41,7 @@ pub enum Need {
 }
 
 /// A connection, for one request.
-pub enum Taken {
+pub(super) enum Taken {
     /// HTTP/1.1: the whole connection.
     Http1(Http1),
     /// HTTP/2: a stream.
@@ -49,7 +49,7 @@ pub enum Taken {
 }
 
 /// An HTTP/1.1 connection.
-pub struct Http1 {
+pub(super) struct Http1 {
     /// To send over it.
     pub sender: http1::SendRequest<Full<Bytes>>,
     /// Which request it carries.
@@ -62,7 +62,7 @@ pub struct Http1 {
 
 /// How connections are kept.
 #[derive(Clone, Copy)]
-pub struct Keeping {
+pub(super) struct Keeping {
     /// Idle HTTP/1.1 connections at most.
     pub max_idle: usize,
     /// How long one is kept idle.
@@ -75,7 +75,7 @@ pub struct Keeping {
 
 /// The connections. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Arc<Shared>);
+pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     connector: Connector,
@@ -107,7 +107,7 @@ enum Next {
 
 impl Pool {
     /// Connections to `to`.
-    pub fn new(connector: Connector, to: Uri, keeping: Keeping) -> Self {
+    pub(super) fn new(connector: Connector, to: Uri, keeping: Keeping) -> Self {
         // Whether one connection is enough is known once TLS has said what is spoken.
         let most_opening = if to.scheme_str() == Some("https") { 1 } else { FIRST_OPENING };
         let state = State {
@@ -127,7 +127,7 @@ impl Pool {
     ///
     /// # Errors
     /// There is none by `until`, or will be none.
-    pub async fn take(&self, need: Need, until: Deadline) -> Result<Taken, NotSent> {
+    pub(super) async fn take(&self, need: Need, until: Deadline) -> Result<Taken, NotSent> {
         if until.has_passed() {
             return Err(NotSent::Timeout(Stage::Pool));
         }
@@ -159,7 +159,7 @@ impl Pool {
     }
 
     /// Gives an HTTP/1.1 connection back whose answer has been read whole.
-    pub fn give_back(&self, connection: Http1) {
+    pub(super) fn give_back(&self, connection: Http1) {
         if connection.sender.is_closed() {
             return;
         }
@@ -176,7 +176,7 @@ impl Pool {
     }
 
     /// Lets go of HTTP/2 connections that carry no other request: they end with those under way.
-    pub fn forget_given_up(&self) {
+    pub(super) fn forget_given_up(&self) {
         self.0.state.lock().shared.retain(|connection| connection.is_open());
         self.0.freed.notify_waiters();
     }

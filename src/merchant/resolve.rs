@@ -17,14 +17,14 @@ type UnderWay = watch::Receiver<Option<Found>>;
 
 /// Looks up the name of one merchant; clones share what is under way.
 #[derive(Clone)]
-pub struct Resolver {
+pub(super) struct Resolver {
     look_up: Arc<LookUp>,
     under_way: Arc<Mutex<Option<UnderWay>>>,
 }
 
 impl Resolver {
     /// By the system's resolver.
-    pub fn of_the_system() -> Self {
+    pub(super) fn of_the_system() -> Self {
         Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
     }
 
@@ -39,7 +39,7 @@ impl Resolver {
     ///
     /// # Errors
     /// [`NotSent::Unresolved`].
-    pub async fn addresses(&self, host: &str, port: u16) -> Found {
+    pub(super) async fn addresses(&self, host: &str, port: u16) -> Found {
         let mut under_way = self.join(host, port)?;
         let found = under_way.wait_for(Option::is_some).await.map_err(|_| NotSent::Unresolved)?;
         found.clone().unwrap_or(Err(NotSent::Unresolved))

@@ -18,7 +18,7 @@ const MASK: char = '*';
 /// card number masked: each group of 12 to 19 digits that satisfies Luhn, alone or among other
 /// digits, with up to three other signs between two digits. Beside the name of a security code,
 /// three or four digits are masked too.
-pub fn scrub(text: &str) -> String {
+pub(super) fn scrub(text: &str) -> String {
     let mut chars: Vec<char> = text
         .chars()
         .filter(|c| !is_invisible(*c))

@@ -39,7 +39,7 @@ static SYSTEM: OnceLock<Option<Arc<RootCertStore>>> = OnceLock::new();
 ///
 /// # Errors
 /// [`TlsSetupError`] names which file.
-pub fn client_config(endpoint: &MerchantEndpoint) -> Result<ClientConfig, TlsSetupError> {
+pub(super) fn client_config(endpoint: &MerchantEndpoint) -> Result<ClientConfig, TlsSetupError> {
     let roots = match &endpoint.ca_file {
         Some(path) => Arc::new(read_authorities(path)?),
         // A plain http endpoint never meets a certificate.

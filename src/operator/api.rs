@@ -44,7 +44,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const CLAIMS: [usize; 2] = [100, 10_000];
 
 /// The operator's API of one gateway.
-pub struct Api {
+pub(crate) struct Api {
     gateway: Arc<Gateway>,
     operators: Operators,
     backup: Option<Arc<dyn Backup>>,
@@ -62,7 +62,7 @@ enum Route {
 
 impl Api {
     /// The API for these operators. `backup` copies the store, where its engine can.
-    pub fn new(gateway: Arc<Gateway>, operators: Operators, backup: Option<Arc<dyn Backup>>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, operators: Operators, backup: Option<Arc<dyn Backup>>) -> Self {
         Self { gateway, operators, backup, copying: tokio::sync::Mutex::new(()) }
     }
 

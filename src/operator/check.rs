@@ -17,7 +17,7 @@ use crate::token::{PaymentToken, allotment};
 
 /// How much there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     records: [u64; Kind::ALL.len()],
     due: u64,
     open_claims: u64,
@@ -26,7 +26,7 @@ pub struct Summary {
 
 impl Summary {
     /// Each count with its name.
-    pub fn counts(&self) -> Vec<(String, u64)> {
+    pub(crate) fn counts(&self) -> Vec<(String, u64)> {
         let records = Kind::ALL.into_iter().zip(self.records);
         let records = records.map(|(kind, count)| (format!("{} records", kind.as_str()), count));
         let states = ["active", "claimed", "consumed", "revoked"].into_iter().zip(self.tokens);
@@ -38,7 +38,7 @@ impl Summary {
 }
 
 /// Goes through a store at rest and tells of each fault as it is found. `now` says what has expired.
-pub fn check(store: &ClosedStore, now: Timestamp, tell: &mut dyn FnMut(Fault)) -> Summary {
+pub(crate) fn check(store: &ClosedStore, now: Timestamp, tell: &mut dyn FnMut(Fault)) -> Summary {
     let partitions = Partitions::new(store.identity());
     let mut summary = Summary::default();
     for (kind, count) in Kind::ALL.into_iter().zip(&mut summary.records) {

@@ -6,7 +6,7 @@ use crate::records::RecordKey;
 
 /// Something that no history of a gateway leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// Where; `None` when it cannot be told.
     pub key: Option<RecordKey>,
     /// What is wrong.
@@ -16,7 +16,7 @@ pub struct Fault {
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     #[error("it cannot be read from the disk")]
     Damaged,
     #[error("its content is not of a known format")]

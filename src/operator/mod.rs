@@ -4,9 +4,9 @@
 //! What is done lives elsewhere, in `gateway` and `storage`; here it is asked for and told.
 
 mod api;
-pub mod check;
+pub(crate) mod check;
 mod check_money;
-pub mod fault;
-pub mod wire;
+pub(crate) mod fault;
+pub(crate) mod wire;
 
-pub use api::Api;
+pub(crate) use api::Api;

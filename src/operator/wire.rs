@@ -8,7 +8,7 @@ use crate::gateway::claims::{OpenClaim, OpenClaims};
 
 /// Answer to `GET /claims`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimList {
+pub(crate) struct ClaimList {
     /// The longest open first.
     pub claims: Vec<ClaimItem>,
     /// Whether there are more than `limit`.
@@ -17,7 +17,7 @@ pub struct ClaimList {
 
 /// An open claim. Nothing of a card is in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimItem {
+pub(crate) struct ClaimItem {
     /// The merchant, as in `/m/{merchant}/`.
     pub merchant: String,
     /// The merchant's id of the session.
@@ -59,7 +59,7 @@ pub struct ClaimItem {
 /// Body of `POST /claims/resolve`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ResolveRequest {
+pub(crate) struct ResolveRequest {
     /// The merchant.
     pub merchant: String,
     /// Its session.
@@ -82,7 +82,7 @@ pub enum EvidenceWord {
 
 /// Answer to `POST /claims/resolve`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolveAnswer {
+pub(crate) struct ResolveAnswer {
     /// The claim.
     pub claim: String,
     /// What it was ended with.
@@ -96,14 +96,14 @@ pub struct ResolveAnswer {
 /// Body of `POST /store/backup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BackupRequest {
+pub(crate) struct BackupRequest {
     /// An absolute path on the gateway's machine where nothing is yet.
     pub directory: String,
 }
 
 /// Answer to `POST /store/backup`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackupAnswer {
+pub(crate) struct BackupAnswer {
     /// Where the copy is.
     pub directory: String,
     /// Records in it, expired ones included.
@@ -116,7 +116,7 @@ pub struct BackupAnswer {
 
 /// An error, flat as ACP's are.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ErrorAnswer {
+pub(crate) struct ErrorAnswer {
     /// For programs.
     pub code: String,
     /// For people.
@@ -216,7 +216,7 @@ fn of_read(came: Option<Fruitless>) -> String {
 
 /// The answer to `POST /store/accept`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AcceptAnswer {
+pub(crate) struct AcceptAnswer {
     /// The store is taken as it is.
     pub accepted: bool,
 }

@@ -3,6 +3,7 @@
 //! A test that stands for something ACP asks for begins with a letter and a number, such as `h1_` or
 //! `p10_` (`src/acp/README.md`, "Names of tests").
 
+#![allow(unreachable_pub, reason = "a program of its own: nothing outside reaches anything")]
 #![allow(
     clippy::as_conversions,
     clippy::expect_used,

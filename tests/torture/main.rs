@@ -10,6 +10,7 @@
 //! cargo test --release --locked --test torture -- --engine cluster --outage
 //! ```
 
+#![allow(unreachable_pub, reason = "a program of its own: nothing outside reaches anything")]
 #![allow(
     clippy::as_conversions,
     clippy::expect_used,

@@ -12,7 +12,11 @@ use crate::progress::Progress;
 ///
 /// # Errors
 /// When a command fails.
-pub fn everything(peers: impl Iterator<Item = Kind>, envoy: &Envoy, progress: &Progress) -> Result<()> {
+pub(crate) fn everything(
+    peers: impl Iterator<Item = Kind>,
+    envoy: &Envoy,
+    progress: &Progress,
+) -> Result<()> {
     let peers: Vec<Kind> = peers.collect();
     let packages: BTreeSet<&str> = peers.iter().flat_map(|peer| peer.missing()).collect();
     let mut wanted: Vec<&str> = packages.into_iter().collect();

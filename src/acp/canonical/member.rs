@@ -19,7 +19,7 @@ pub(super) struct Member {
 
 impl Member {
     /// Orders two members of one object by name.
-    pub fn compare(&self, other: &Self, out: &[u8]) -> Ordering {
+    pub(super) fn compare(&self, other: &Self, out: &[u8]) -> Ordering {
         let (mine, theirs) = (self.name(out), other.name(out));
         if self.escaped || other.escaped {
             return unescaped(mine).map(rank).cmp(unescaped(theirs).map(rank));

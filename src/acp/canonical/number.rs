@@ -50,7 +50,7 @@ pub(super) struct Decimal {
 
 impl Decimal {
     /// Reads the number that begins at `start`; gives the offset after it.
-    pub fn read(input: &[u8], start: usize) -> Result<(Self, usize), JsonError> {
+    pub(super) fn read(input: &[u8], start: usize) -> Result<(Self, usize), JsonError> {
         let negative = input.get(start) == Some(&b'-');
         let mut at = start + usize::from(negative);
         let whole = read_digits(input, at)?;
@@ -97,7 +97,7 @@ impl Decimal {
 
     /// Whether a reader that keeps numbers as doubles and prints them as ECMAScript does would print
     /// this very value: the value is the shortest decimal of its nearest double.
-    pub fn is_shortest_of_its_double(&self) -> bool {
+    pub(super) fn is_shortest_of_its_double(&self) -> bool {
         if self.count <= ALWAYS_EXACT_DIGITS && ALWAYS_EXACT_POINTS.contains(&self.point()) {
             return true;
         }
@@ -122,7 +122,7 @@ impl Decimal {
 
     /// Appends the number as ECMAScript's Number::toString prints it (RFC 8785 §3.2.2.3), given that
     /// [`is_shortest_of_its_double`](Self::is_shortest_of_its_double).
-    pub fn write_as_ecmascript(&self, out: &mut Vec<u8>) {
+    pub(super) fn write_as_ecmascript(&self, out: &mut Vec<u8>) {
         if self.negative {
             out.push(b'-');
         }
@@ -159,7 +159,7 @@ impl Decimal {
 
     /// Appends sign, digits, and `e` with the exponent unless that is zero: JSON again, and the same
     /// bytes for the same value only.
-    pub fn write_exactly(&self, out: &mut Vec<u8>) {
+    pub(super) fn write_exactly(&self, out: &mut Vec<u8>) {
         if self.count == 0 {
             out.push(b'0');
             return;

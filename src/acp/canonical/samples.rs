@@ -81,7 +81,7 @@ fn names() -> impl Strategy<Value = String> {
 
 impl Document {
     /// The same document for serde's writers.
-    pub fn to_value(&self) -> serde_json::Value {
+    pub(super) fn to_value(&self) -> serde_json::Value {
         match self {
             Self::Null => serde_json::Value::Null,
             Self::Bool(truth) => (*truth).into(),
@@ -93,7 +93,7 @@ impl Document {
     }
 
     /// A document that differs in one place: the `place`-th value, counted around the document.
-    pub fn changed(&self, place: usize, way: bool) -> Self {
+    pub(super) fn changed(&self, place: usize, way: bool) -> Self {
         let mut changed = self.clone();
         let mut countdown = place % self.size();
         changed.change(&mut countdown, way);
@@ -146,11 +146,11 @@ impl Document {
 pub(super) struct Speller(u64);
 
 impl Speller {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
-    pub fn spell(&mut self, document: &Document) -> String {
+    pub(super) fn spell(&mut self, document: &Document) -> String {
         let mut out = String::new();
         self.write(document, &mut out);
         out

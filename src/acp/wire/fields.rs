@@ -9,23 +9,23 @@ use super::{Found, WireError};
 use crate::domain::told::tellable;
 
 /// The longest text for which the schema sets no bound, in characters: what is kept is bounded.
-pub const LONGEST_TEXT: usize = 512;
+pub(super) const LONGEST_TEXT: usize = 512;
 /// Of a text that is judged by its meaning, which bounds it.
-pub const BY_MEANING: usize = usize::MAX;
+pub(super) const BY_MEANING: usize = usize::MAX;
 /// The most members of a map.
 const MOST_PAIRS: usize = 64;
 /// The most bytes of a map's names and values together.
 const MOST_PAIR_BYTES: usize = 8 << 10;
 
 /// An object of the request and where it stands.
-pub struct Fields<'a> {
+pub(super) struct Fields<'a> {
     object: Object<'a>,
     path: Cow<'static, str>,
 }
 
 impl<'a> Fields<'a> {
     /// Opens an object whose members are all among `known` (`additionalProperties: false`).
-    pub fn open(
+    pub(super) fn open(
         value: Value<'a>,
         path: impl Into<Cow<'static, str>>,
         known: &[&str],
@@ -69,29 +69,33 @@ impl<'a> Fields<'a> {
     }
 
     /// The JSONPath of a member.
-    pub fn at(&self, name: &'static str) -> String {
+    pub(super) fn at(&self, name: &'static str) -> String {
         format!("{}.{name}", self.path)
     }
 
     /// A member's value, if it is there. `null` is a value.
-    pub fn get(&self, name: &'static str) -> Option<Value<'a>> {
+    pub(super) fn get(&self, name: &'static str) -> Option<Value<'a>> {
         self.object.get(name)
     }
 
     /// A member that must be there.
-    pub fn required(&self, name: &'static str) -> Result<Value<'a>, WireError> {
+    pub(super) fn required(&self, name: &'static str) -> Result<Value<'a>, WireError> {
         self.get(name).ok_or_else(|| WireError::structural("This is required.", self.at(name)))
     }
 
     /// Text of at most `longest` characters that must be there.
-    pub fn text(&self, name: &'static str, longest: usize) -> Result<Text<'a>, WireError> {
+    pub(super) fn text(&self, name: &'static str, longest: usize) -> Result<Text<'a>, WireError> {
         self.required(name)?;
         self.optional_text(name, longest)?
             .ok_or_else(|| WireError::structural("This is required.", self.at(name)))
     }
 
     /// Text of at most `longest` characters that may be there.
-    pub fn optional_text(&self, name: &'static str, longest: usize) -> Result<Option<Text<'a>>, WireError> {
+    pub(super) fn optional_text(
+        &self,
+        name: &'static str,
+        longest: usize,
+    ) -> Result<Option<Text<'a>>, WireError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let Some(text) = value.text() else {
             return Err(WireError::structural("This must be a string.", self.at(name)));
@@ -104,13 +108,13 @@ impl<'a> Fields<'a> {
     }
 
     /// An integer that must be there.
-    pub fn integer(&self, name: &'static str) -> Result<i64, WireError> {
+    pub(super) fn integer(&self, name: &'static str) -> Result<i64, WireError> {
         let integer = self.required(name)?.integer();
         integer.ok_or_else(|| WireError::structural("This must be an integer.", self.at(name)))
     }
 
     /// One of a closed list of words that must be there.
-    pub fn word<T: Copy>(&self, name: &'static str, words: &[(&str, T)]) -> Result<T, WireError> {
+    pub(super) fn word<T: Copy>(&self, name: &'static str, words: &[(&str, T)]) -> Result<T, WireError> {
         word(self.required(name)?, words).ok_or_else(|| {
             let defined: Vec<_> = words.iter().map(|(word, _)| *word).collect();
             let message = format!("This is not one of the defined values: {}.", defined.join(", "));
@@ -120,7 +124,7 @@ impl<'a> Fields<'a> {
 
     /// A map from strings to strings that must be there, of at most [`MOST_PAIRS`] and
     /// [`MOST_PAIR_BYTES`].
-    pub fn map(&self, name: &'static str) -> Result<BTreeMap<String, String>, WireError> {
+    pub(super) fn map(&self, name: &'static str) -> Result<BTreeMap<String, String>, WireError> {
         let structural = |message| WireError::structural(message, self.at(name));
         let no_map = || structural("This must be an object whose values are all strings.");
         let object = self.required(name)?.object().ok_or_else(no_map)?;
@@ -135,7 +139,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The meaning of a value that is one of a closed list of words.
-pub fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Option<T> {
+pub(super) fn word<T: Copy>(value: Value<'_>, words: &[(&str, T)]) -> Option<T> {
     let text = value.text()?;
     words.iter().find(|(word, _)| *word == text.as_str()).map(|(_, meaning)| *meaning)
 }

@@ -29,11 +29,6 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "shared_card", in_shadow: |s| s.shared_card.shadow, judge: shared_card::judge },
 ];
 
-/// The names of all rules, for metrics.
-pub fn rule_names() -> impl Iterator<Item = &'static str> {
-    RULES.iter().map(|rule| rule.name)
-}
-
 /// Whether a count is above a threshold that is set.
 fn above(count: u32, threshold: Option<Threshold>) -> bool {
     threshold.is_some_and(|threshold| count > threshold.get())

@@ -17,23 +17,23 @@ use tokio_rustls::server::TlsStream;
 
 /// What a server saw.
 #[derive(Default)]
-pub struct Seen {
+pub(super) struct Seen {
     pub connections: AtomicUsize,
     requests: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Seen {
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// The whole requests, head and body, in order.
-    pub fn requests(&self) -> Vec<Vec<u8>> {
+    pub(super) fn requests(&self) -> Vec<Vec<u8>> {
         self.requests.lock().clone()
     }
 
     /// Reads one whole request with a `Content-Length`; false when the client hung up.
-    pub async fn read_request(&self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    pub(super) async fn read_request(&self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
         let mut bytes = vec![];
         loop {
             if let Some(head_end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -56,7 +56,7 @@ impl Seen {
 }
 
 /// A TCP server that runs `script` on each connection, with the connection's number from 0.
-pub async fn tcp<F, Fut>(script: F) -> (SocketAddr, Arc<Seen>)
+pub(super) async fn tcp<F, Fut>(script: F) -> (SocketAddr, Arc<Seen>)
 where
     F: Fn(TcpStream, usize, Arc<Seen>) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -75,7 +75,7 @@ where
 }
 
 /// Answers every request of every connection with these bytes.
-pub async fn answering(answer: impl Into<Vec<u8>>) -> (SocketAddr, Arc<Seen>) {
+pub(super) async fn answering(answer: impl Into<Vec<u8>>) -> (SocketAddr, Arc<Seen>) {
     let answer: Arc<[u8]> = answer.into().into();
     tcp(move |mut stream, _, seen| {
         let answer = Arc::clone(&answer);
@@ -89,7 +89,7 @@ pub async fn answering(answer: impl Into<Vec<u8>>) -> (SocketAddr, Arc<Seen>) {
 }
 
 /// Answers once with these bytes, then closes.
-pub async fn answering_once(answer: &'static [u8]) -> (SocketAddr, Arc<Seen>) {
+pub(super) async fn answering_once(answer: &'static [u8]) -> (SocketAddr, Arc<Seen>) {
     tcp(move |mut stream, _, seen| async move {
         seen.read_request(&mut stream).await;
         let _ = stream.write_all(answer).await;
@@ -98,33 +98,33 @@ pub async fn answering_once(answer: &'static [u8]) -> (SocketAddr, Arc<Seen>) {
 }
 
 /// An HTTP/1.1 answer with a JSON body.
-pub fn json(status: &str, body: &str) -> Vec<u8> {
+pub(super) fn json(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
-pub const COMPLETED: &str = r#"{"id":"cs_1","status":"completed","order":{"id":"o_1"}}"#;
+pub(super) const COMPLETED: &str = r#"{"id":"cs_1","status":"completed","order":{"id":"o_1"}}"#;
 
 /// A certificate authority and what it issues.
-pub struct Authority {
+pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
     }
 
-    pub fn pem(&self) -> String {
+    pub(super) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// A certificate for a name or address, and its key, as PEM.
-    pub fn issue(&self, name: &str) -> (String, String) {
+    pub(super) fn issue(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
@@ -132,7 +132,7 @@ impl Authority {
     }
 
     /// Server side of TLS for a name.
-    pub fn server(
+    pub(super) fn server(
         &self,
         name: &str,
         alpn: &[&str],
@@ -165,7 +165,7 @@ impl Authority {
 }
 
 /// A TLS server that runs `script` on each connection whose handshake succeeds.
-pub async fn tls<F, Fut>(config: ServerConfig, script: F) -> (SocketAddr, Arc<Seen>)
+pub(super) async fn tls<F, Fut>(config: ServerConfig, script: F) -> (SocketAddr, Arc<Seen>)
 where
     F: Fn(TlsStream<TcpStream>, usize, Arc<Seen>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -184,7 +184,7 @@ where
 }
 
 /// Answers every HTTP/1.1 request of one connection with a completed session.
-pub async fn serve_completed(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>) {
+pub(super) async fn serve_completed(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>) {
     while seen.read_request(&mut stream).await {
         let _ = stream.write_all(&json("200 OK", COMPLETED)).await;
     }

@@ -1,5 +1,6 @@
 //! The shared engine against real servers: the contract of every engine, then what is its own.
 
+#[allow(unreachable_pub, reason = "tests outside the library use it too")]
 #[path = "../../../../tests/redis_server/mod.rs"]
 mod redis_server;
 
