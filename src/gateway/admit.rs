@@ -32,6 +32,7 @@ use crate::registry::{Agent, Merchant};
 use crate::telemetry::access::Observation;
 use crate::telemetry::log::{Identifier, Level, Value};
 use crate::telemetry::trace::TraceParent;
+use crate::telemetry::trail::Trail;
 
 impl Echo {
     /// What can be echoed before anything is known to be right.
@@ -100,6 +101,7 @@ impl Gateway {
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         let agent = self.authenticate(&head.headers, &caller)?;
         observation.agent(&agent.id);
+        note_names(&route, observation.trail());
         let read = RequestHead::read(&head.headers).map_err(|error| match error {
             HeaderError::UnsupportedVersion => Refusal::Version(self.versions_of(&route, &agent)),
             other => Refusal::Header(other),
@@ -305,6 +307,16 @@ pub(super) fn drawn_request_id() -> String {
 
 fn versions_of(merchant: &Merchant) -> Vec<Version> {
     merchant.versions.iter().filter_map(|text| Version::parse(text)).collect()
+}
+
+/// Notes what a route names. Not before it is known who asks.
+pub(super) fn note_names(route: &Route, trail: &Trail) {
+    if let Some(session) = route.session() {
+        trail.session(session);
+    }
+    if let Some(token) = route.token() {
+        trail.token(token);
+    }
 }
 
 fn default_version(agent: &Agent) -> Option<Version> {

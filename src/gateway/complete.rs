@@ -93,6 +93,7 @@ impl Gateway {
         let mut address =
             self.ledger.address(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
         if let Ok(Some(token)) = &token {
+            call.trail.token(token);
             address = address.with_token(token);
         }
         let mut seen = self.ledger.look(&address).await?;
@@ -117,6 +118,7 @@ impl Gateway {
         // What was begun under this key may be finished by it.
         let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
         self.refuse_replayed_signature(&call, &operation, Some(&merchant), purpose).await?;
+        call.trail.claim(&claim);
         let completion = Completion { call, merchant, session, token, operation, address, claim };
         match seen.session() {
             Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
@@ -142,6 +144,7 @@ impl Gateway {
         if completion.merchant.idempotency == MerchantIdempotency::None {
             let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal(Internal::NoRandomness))?;
             completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal(Internal::IdUnusable))?;
+            completion.call.trail.claim(&completion.claim);
         }
         let seen = self.ledger.look(&completion.address).await?;
         self.attempt(&completion, seen, place).await
@@ -240,6 +243,8 @@ impl Gateway {
     /// Sends the complete. Infallible: whatever happens is an exchange.
     pub(super) async fn forward_complete(&self, completion: &Completion, started: &Started) -> Exchange {
         let Completion { call, merchant, token, operation, claim, .. } = completion;
+        call.trail.amount(started.begun.checked);
+        call.trail.attempt(started.begun.attempt);
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
         let Ok(stored) = operation.open_request(started.stored.as_ref()) else {
             return Exchange::NotSent(NotSent::Unwritable);

@@ -75,6 +75,8 @@ impl Gateway {
             .map_err(|mistakes| Refusal::Malformed(Box::new(Problem::of_mistakes(mistakes))))?;
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
+        call.trail.session(&session);
+        call.trail.amount(cap(&request));
         refuse_beyond_policy(&call, &request, now)?;
         self.refuse_replayed_signature(&call, &operation, scope.as_deref(), Purpose::Admit).await?;
         let address = self.ledger.address(SessionKind::Checkout, &merchant.id, &session);
@@ -119,6 +121,7 @@ impl Gateway {
         fingerprint: &CardFingerprint,
     ) -> Result<Reply, Refusal> {
         let Drawn { id, lease, earlier } = self.draw(mint, seen).await?;
+        mint.call.trail.token(&id);
         if earlier && let Some(token) = self.ledger.acknowledged_token(&id).await? {
             // That try died after its token was written: nothing is left to refuse.
             return self.record_minted(mint, &id, token.created_at, lease, seen).await;

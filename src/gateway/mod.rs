@@ -34,6 +34,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use self::call::Call;
 use self::refusal::{Internal, Refusal};
@@ -53,6 +54,7 @@ use crate::merchant::{Countersigner, Merchants, UpstreamFailure};
 use crate::records::BoxFuture;
 use crate::registry::Registry;
 use crate::telemetry::access::{Observation, Observer};
+use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::trail::Trail;
 use crate::token::{Allotments, Ledger, Vault};
 
@@ -132,6 +134,9 @@ impl Gateway {
             Err(refusal) => {
                 self.note_refusal(&refusal, &mut echo, observation.trail());
                 observation.merchant_fault(refusal.merchant_fault());
+                if matches!(refusal, Refusal::Internal(_)) {
+                    observation.is_ours();
+                }
                 Reply::refusal(&refusal, echo.dialect)
             }
         };
@@ -202,18 +207,18 @@ impl Gateway {
     /// flow has a box of its own: together they would make every request's future as large as the
     /// largest, and futures are copied on their way.
     async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
-        let gateway = Arc::clone(self);
+        let (gateway, trail) = (Arc::clone(self), call.trail.clone());
         match call.route.clone() {
             Route::DelegatePayment { merchant } => {
-                self.detach(Box::pin(gateway.delegate_payment(call, merchant))).await
+                self.detach(trail, Box::pin(gateway.delegate_payment(call, merchant))).await
             }
             Route::IssuedToken { token } => Box::pin(self.issued_token(&call, &token)).await,
             Route::RevokeToken { token } => {
-                self.detach(Box::pin(async move { gateway.revoke_token(&call, &token).await })).await
+                self.detach(trail, Box::pin(async move { gateway.revoke_token(&call, &token).await })).await
             }
             Route::Checkout { merchant, call: CheckoutCall::Complete { session } } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(Box::pin(gateway.complete(call, merchant, session))).await
+                self.detach(trail, Box::pin(gateway.complete(call, merchant, session))).await
             }
             Route::Checkout { merchant, call: CheckoutCall::Get { session } } => {
                 let merchant = self.merchant(&merchant)?;
@@ -225,22 +230,23 @@ impl Gateway {
             }
             Route::Checkout { merchant, call: CheckoutCall::Create } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(Box::pin(gateway.create(call, merchant, SessionKind::Checkout))).await
+                self.detach(trail, Box::pin(gateway.create(call, merchant, SessionKind::Checkout))).await
             }
             Route::Cart { merchant, call: CartCall::Create } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(Box::pin(gateway.create(call, merchant, SessionKind::Cart))).await
+                self.detach(trail, Box::pin(gateway.create(call, merchant, SessionKind::Cart))).await
             }
             Route::Checkout {
                 merchant,
                 call: CheckoutCall::Update { session } | CheckoutCall::Cancel { session },
             } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(Box::pin(gateway.mutate(call, merchant, SessionKind::Checkout, session))).await
+                self.detach(trail, Box::pin(gateway.mutate(call, merchant, SessionKind::Checkout, session)))
+                    .await
             }
             Route::Cart { merchant, call: CartCall::Update { cart } | CartCall::Cancel { cart } } => {
                 let merchant = self.merchant(&merchant)?;
-                self.detach(Box::pin(gateway.mutate(call, merchant, SessionKind::Cart, cart))).await
+                self.detach(trail, Box::pin(gateway.mutate(call, merchant, SessionKind::Cart, cart))).await
             }
             Route::GrantedToken { .. }
             | Route::RedeemToken { .. }
@@ -251,12 +257,35 @@ impl Gateway {
     }
 
     /// Runs a mutation to its end whatever the client does, and lets shutdown wait for it.
-    async fn detach(&self, work: BoxFuture<'static, Result<Reply, Refusal>>) -> Result<Reply, Refusal> {
+    async fn detach(
+        &self,
+        trail: Trail,
+        work: BoxFuture<'static, Result<Reply, Refusal>>,
+    ) -> Result<Reply, Refusal> {
         let guard = self.drain.work();
-        let task = tokio::spawn(async move {
+        let (tell, told) = oneshot::channel();
+        let log = self.observer.log().clone();
+        tokio::spawn(async move {
             let _guard = guard;
-            work.await
+            if let Err(unheard) = tell.send(work.await) {
+                note_unheard(&log, &trail, &unheard);
+            }
         });
-        task.await.unwrap_or(Err(Refusal::Internal(Internal::Unfinished)))
+        told.await.unwrap_or(Err(Refusal::Internal(Internal::Unfinished)))
     }
+}
+
+/// What became of a request whose client had gone: its own line was written before that was known.
+fn note_unheard(log: &Log, trail: &Trail, unheard: &Result<Reply, Refusal>) {
+    let (decision, status) = match unheard {
+        Ok(reply) => (reply.decision, reply.status),
+        Err(refusal) => (refusal.reason(), refusal.problem().status),
+    };
+    if let Some(cause) = unheard.as_ref().err().and_then(Refusal::cause) {
+        trail.cause(cause);
+    }
+    let mut fields =
+        vec![("decision", Value::Text(decision)), ("status", Value::Number(status.as_u16().into()))];
+    fields.extend(trail.fields());
+    log.event(Level::Info, "answer_unheard", &fields);
 }

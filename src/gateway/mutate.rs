@@ -124,6 +124,9 @@ impl Gateway {
             let shown = exchange.answer().and_then(|answer| SessionView::of(answer.json()?).ok());
             let invalid = || Refusal::MerchantAnswer(InvalidAnswer::of_exchange(exchange, None));
             let (id, shown) = shown.and_then(|shown| Some((shown.id.clone()?, shown))).ok_or_else(invalid)?;
+            if kind == SessionKind::Checkout {
+                call.trail.session(&id);
+            }
             self.note_faults(&merchant.id, &id, &shown);
             let observation = observation(&shown, asked_at);
             self.own_session(call, merchant, kind, &id, &observation).await.map_err(

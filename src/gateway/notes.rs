@@ -4,7 +4,7 @@
 use super::Gateway;
 use super::complete::Completion;
 use crate::domain::allowance::Allowance;
-use crate::domain::id::{ClaimId, MerchantId, SessionId};
+use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{Fruitless, Observation, Outcome, Present, SessionKind, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark, StoredAnswer};
@@ -18,6 +18,8 @@ use crate::token::View;
 pub(super) struct Noted {
     /// To the claim.
     pub settlement: Settlement,
+    /// The claim that was open before.
+    claim: Option<(ClaimId, Option<TokenId>)>,
     /// The allowance of a token that has ended.
     ended: Option<Allowance>,
     /// It shows another order than was shown before.
@@ -35,8 +37,9 @@ pub(super) fn note(
     let session = view.session.as_mut()?;
     let second_order = session.note_order(observation.order);
     session.troubles.read = None;
+    let claim = session.claim.as_ref().map(|open| (open.id.clone(), open.token.clone()));
     let settlement = observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
-    Some(Noted { settlement, ended: view.ended(was_live, present.latest), second_order })
+    Some(Noted { settlement, claim, ended: view.ended(was_live, present.latest), second_order })
 }
 
 /// What is kept against the key after a settle.
@@ -92,10 +95,31 @@ impl Gateway {
             }
             Settlement::Held | Settlement::Stale => {}
         }
-        if noted.settlement == Settlement::ChargedLate {
-            self.note_late_charge(merchant, session);
+        match (noted.settlement, &noted.claim) {
+            (Settlement::Charged, Some(claim)) => self.note_settled("charged", claim, merchant, session),
+            (Settlement::Released, Some(claim)) => self.note_settled("released", claim, merchant, session),
+            (Settlement::ChargedLate, _) => self.note_late_charge(merchant, session),
+            (Settlement::Charged | Settlement::Released | Settlement::Held | Settlement::Stale, _) => {}
         }
         noted.settlement
+    }
+
+    /// A claim was ended by what its session shows, and not by the answer to a complete.
+    fn note_settled(
+        &self,
+        outcome: &'static str,
+        (claim, token): &(ClaimId, Option<TokenId>),
+        merchant: &MerchantId,
+        session: &SessionId,
+    ) {
+        let mut fields = vec![
+            ("merchant", Value::from(merchant)),
+            ("session", Value::from(session)),
+            ("claim", Value::from(claim)),
+            ("outcome", Value::Text(outcome)),
+        ];
+        fields.extend(token.as_ref().map(|token| ("token", Value::from(token))));
+        self.observer.log().event(Level::Info, "claim_settled", &fields);
     }
 
     /// The session of an open claim was read and brought nothing: kept for who looks at the claim, and

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
-use super::admit::message;
+use super::admit::{message, note_names};
 use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use super::{Caller, Gateway};
@@ -23,6 +23,7 @@ use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, n
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::access::Observation;
+use crate::telemetry::trail::Trail;
 use crate::token::{Address, Fetched, OpenError, PaymentToken, REDEEM_REPLAY};
 
 impl Gateway {
@@ -56,6 +57,8 @@ impl Gateway {
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;
         let merchant = &self.merchant(&token.allowance.merchant)?;
         observation.merchant(&merchant.id);
+        note_names(route, observation.trail());
+        observation.trail().session(&token.allowance.session);
         self.limits.redeem(merchant).map_err(Refusal::Limited)?;
         let permit = self.concurrency.redeem(merchant).map_err(Refusal::Limited)?;
         if let Route::GrantedToken { .. } = route {
@@ -63,11 +66,13 @@ impl Gateway {
         }
         let (gateway, merchant, id) =
             (std::sync::Arc::clone(self), std::sync::Arc::clone(merchant), id.clone());
-        self.detach(Box::pin(async move {
+        let trail = observation.trail().clone();
+        let own = trail.clone();
+        let work = async move {
             let _permit = permit;
-            gateway.redeem(&id, &body, &merchant).await
-        }))
-        .await
+            gateway.redeem(&id, &body, &merchant, &own).await
+        };
+        self.detach(trail, Box::pin(work)).await
     }
 
     fn prove_redeemer<'a>(
@@ -147,8 +152,16 @@ impl Gateway {
         }
     }
 
-    async fn redeem(&self, id: &TokenId, body: &Bytes, merchant: &Merchant) -> Result<Reply, Refusal> {
+    async fn redeem(
+        &self,
+        id: &TokenId,
+        body: &Bytes,
+        merchant: &Merchant,
+        trail: &Trail,
+    ) -> Result<Reply, Refusal> {
         let request = RedeemRequest::read(body).map_err(|error| Refusal::of_body(&error))?;
+        trail.claim(&request.claim);
+        trail.amount(request.amount);
         let address = self.address_of(id).await?;
         let asked = Redeem {
             claim: request.claim.clone(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::line::loggable;
-use super::log::{AccessRecord, Identifier, Log};
+use super::log::{AccessRecord, Identifier, Level, Log};
 use super::metrics::{Gauged, Metrics};
 use super::trace::TraceParent;
 use super::trail::Trail;
@@ -48,6 +48,7 @@ impl Observer {
             peer,
             route: "unknown",
             status: None,
+            is_ours: false,
             decision: None,
             agent: None,
             merchant: None,
@@ -71,6 +72,7 @@ pub struct Observation {
     peer: IpAddr,
     route: &'static str,
     status: Option<u16>,
+    is_ours: bool,
     decision: Option<&'static str>,
     agent: Option<AgentId>,
     merchant: Option<MerchantId>,
@@ -126,9 +128,24 @@ impl Observation {
         self.merchant_fault = fault;
     }
 
+    /// It failed of something of ours: somebody must look.
+    pub const fn is_ours(&mut self) {
+        self.is_ours = true;
+    }
+
     /// What was decided, in a word of our own.
     pub fn decision(&mut self, decision: &'static str) {
         self.decision = Some(decision);
+    }
+
+    fn level(&self, has_cause: bool) -> Level {
+        if self.is_ours {
+            Level::Error
+        } else if has_cause || self.status.is_some_and(|status| status >= 500) {
+            Level::Warn
+        } else {
+            Level::Info
+        }
     }
 
     /// The answer is ready; reports.
@@ -151,6 +168,7 @@ impl Drop for Observation {
         let outcome = if self.status.is_some() { "answered" } else { "hangup" };
         self.reports.log.access(AccessRecord {
             time: self.reports.clock.now(),
+            level: self.level(learnt.cause.is_some()),
             peer: self.peer,
             route: self.route,
             status: self.status,
@@ -158,6 +176,12 @@ impl Drop for Observation {
             cause: learnt.cause,
             agent: self.agent.as_ref().map(|id| Identifier::known(id.as_str())),
             merchant: self.merchant.as_ref().map(|id| Identifier::known(id.as_str())),
+            session: learnt.session.as_ref().map(|id| Identifier::known(id.as_str())),
+            claim: learnt.claim.as_ref().map(|id| Identifier::known(id.as_str())),
+            token: learnt.token.as_ref().map(|id| Identifier::known(id.as_str())),
+            amount: learnt.amount.map(|money| money.amount.get()),
+            currency: learnt.amount.map(|money| money.currency),
+            attempt: learnt.attempt,
             request_id: self.request_id.take(),
             trace_id: self.trace.and_then(|trace| loggable(trace.trace_id())),
             gateway_us: micros(gateway),
@@ -182,6 +206,8 @@ mod tests {
     use super::super::log::tests::Sink;
     use super::*;
     use crate::domain::clock::{ManualClock, Timestamp};
+    use crate::domain::id::{ClaimId, SessionId, TokenId};
+    use crate::domain::money::{Currency, MinorUnits, Money};
 
     fn observer() -> (Observer, Sink) {
         let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
@@ -204,12 +230,20 @@ mod tests {
         seen.trail().waited(Duration::from_millis(2));
         seen.trail().waited(Duration::from_millis(3));
         seen.trail().heard(Some(401), Some("signature_invalid"), Some("credential_refused"));
+        seen.trail().session(&SessionId::parse("cs_1").unwrap());
+        seen.trail().claim(&ClaimId::parse("claim-1").unwrap());
+        seen.trail().token(&TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap());
+        let currency = Currency::parse("usd").unwrap();
+        seen.trail().amount(Money { amount: MinorUnits::new(1_999).unwrap(), currency });
+        seen.trail().attempt(2);
         seen.decision("charged");
         seen.finish(200, 3_000);
         assert!(observer.log().flush(Duration::from_secs(20)));
         let expected = json!({
-            "time": "1970-01-01T00:00:00Z", "event": "request", "peer": "192.0.2.1", "route": "complete",
-            "status": 200, "decision": "charged", "cause": "credential_refused", "agent": "agent-1", "merchant": "shop", "request_id": "req-1",
+            "time": "1970-01-01T00:00:00Z", "event": "request", "level": "warn", "peer": "192.0.2.1", "route": "complete",
+            "status": 200, "decision": "charged", "cause": "credential_refused", "agent": "agent-1", "merchant": "shop",
+            "session": "cs_1", "claim": "claim-1", "token": "vt_abcdefghij0123456789012345678901", "amount": 1_999,
+            "currency": "usd", "attempt": 2, "request_id": "req-1",
             "trace_id": "0af7651916cd43dd8448eb211c80319c",
             // The waits claimed above are longer than the test took: our own time is what is left.
             "gateway_us": 0, "upstream_us": 5_000, "merchant_status": 401, "merchant_code": "signature_invalid",

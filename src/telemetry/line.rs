@@ -11,7 +11,8 @@ use serde::{Serialize, Serializer};
 use super::trace::TraceId;
 use crate::domain::card::luhn;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId};
+use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId, TokenId};
+use crate::domain::money::Currency;
 
 /// How urgent an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,7 +63,7 @@ macro_rules! identifiers {
         }
     )*};
 }
-identifiers!(AgentId, ClaimId, KeyId, MerchantId, SessionId);
+identifiers!(AgentId, ClaimId, KeyId, MerchantId, SessionId, TokenId);
 
 /// An id that may stand in the log: at most 128 characters of `[A-Za-z0-9._~:/+=-]`, with no run
 /// of digits that could be a card number.
@@ -133,6 +134,8 @@ pub struct AccessRecord {
     /// When it was answered.
     #[serde(serialize_with = "rfc3339")]
     pub time: Timestamp,
+    /// How urgent it is.
+    pub level: Level,
     /// Who called: the client's address, as told by a trusted proxy if there is one.
     pub peer: IpAddr,
     /// Which route; our own name of it.
@@ -151,6 +154,25 @@ pub struct AccessRecord {
     /// The configured merchant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merchant: Option<Identifier>,
+    /// The checkout session it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Identifier>,
+    /// The claim it runs under: the key that the merchant receives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Identifier>,
+    /// The payment token it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Identifier>,
+    /// How much money it is about, in minor units: the most a token is for, what was checked of a
+    /// complete, what a redeemer asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<u64>,
+    /// Of what.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "code")]
+    pub currency: Option<Currency>,
+    /// Which attempt of its claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
     /// `Request-Id`, the agent's own when it may be logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Identifier>,
@@ -213,6 +235,10 @@ impl Serialize for Value {
             Self::Message(message) => serializer.serialize_str(message),
         }
     }
+}
+
+fn code<S: Serializer>(currency: &Option<Currency>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(currency.as_ref().map_or("", Currency::as_str))
 }
 
 fn rfc3339<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {

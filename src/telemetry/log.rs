@@ -36,7 +36,7 @@ const FAILED_PAUSE: Duration = Duration::from_millis(100);
 const GATHER: Duration = Duration::from_millis(20);
 
 enum Message {
-    Access(AccessRecord),
+    Access(Box<AccessRecord>),
     Event(EventRecord),
     Flush(SyncSender<()>),
     /// There are alarms.
@@ -70,7 +70,7 @@ impl Log {
 
     /// Writes the line of one request.
     pub fn access(&self, record: AccessRecord) {
-        self.send(Message::Access(record));
+        self.send(Message::Access(Box::new(record)));
     }
 
     /// Writes an operational event: `name` is a word of our own, fields must not be named `time`,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::line::Identifier;
+use super::line::{Identifier, Value};
+use crate::domain::id::{ClaimId, SessionId, TokenId};
+use crate::domain::money::Money;
 
 /// What is learnt of one request. Clones share it.
 #[derive(Clone, Default)]
@@ -23,6 +25,16 @@ pub(super) struct Learnt {
     pub merchant_code: Option<Identifier>,
     /// Why the last that was asked of it came to nothing.
     pub cause: Option<&'static str>,
+    /// The checkout session it is about.
+    pub session: Option<SessionId>,
+    /// The claim it runs under.
+    pub claim: Option<ClaimId>,
+    /// The payment token it is about.
+    pub token: Option<TokenId>,
+    /// The money it is about.
+    pub amount: Option<Money>,
+    /// Which attempt of its claim.
+    pub attempt: Option<u32>,
 }
 
 impl Trail {
@@ -48,6 +60,43 @@ impl Trail {
     /// Whether it is known why it failed.
     pub fn has_cause(&self) -> bool {
         self.0.lock().cause.is_some()
+    }
+
+    /// It is about this checkout session.
+    pub fn session(&self, session: &SessionId) {
+        self.0.lock().session = Some(session.clone());
+    }
+
+    /// It runs under this claim.
+    pub fn claim(&self, claim: &ClaimId) {
+        self.0.lock().claim = Some(claim.clone());
+    }
+
+    /// It is about this payment token.
+    pub fn token(&self, token: &TokenId) {
+        self.0.lock().token = Some(token.clone());
+    }
+
+    /// It is about this much money.
+    pub fn amount(&self, amount: Money) {
+        self.0.lock().amount = Some(amount);
+    }
+
+    /// It is this attempt of its claim.
+    pub fn attempt(&self, attempt: u32) {
+        self.0.lock().attempt = Some(attempt);
+    }
+
+    /// What is known of whose money it was, and of why it failed, as fields of an event.
+    pub fn fields(&self) -> Vec<(&'static str, Value)> {
+        let learnt = self.learnt();
+        let ids = [
+            ("session", learnt.session.as_ref().map(Value::from)),
+            ("claim", learnt.claim.as_ref().map(Value::from)),
+            ("token", learnt.token.as_ref().map(Value::from)),
+            ("cause", learnt.cause.map(Value::Text)),
+        ];
+        ids.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     pub(super) fn learnt(&self) -> Learnt {

@@ -23,6 +23,8 @@ mod operators;
 mod pending;
 /// Many repeats at once.
 mod storm;
+/// What the log tells of a session.
+mod story;
 /// The outcome table, row by row.
 mod table;
 /// The background worker, when no agent asks again.

@@ -62,6 +62,48 @@ pub enum Route {
     SignatureDirectory,
 }
 
+impl Route {
+    /// The checkout session it names.
+    pub const fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::Checkout {
+                call:
+                    CheckoutCall::Get { session }
+                    | CheckoutCall::Update { session }
+                    | CheckoutCall::Complete { session }
+                    | CheckoutCall::Cancel { session },
+                ..
+            } => Some(session),
+            Self::Checkout { call: CheckoutCall::Create, .. }
+            | Self::Cart { .. }
+            | Self::DelegatePayment { .. }
+            | Self::IssuedToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::GrantedToken { .. }
+            | Self::RedeemToken { .. }
+            | Self::Discovery { .. }
+            | Self::Jwks
+            | Self::SignatureDirectory => None,
+        }
+    }
+
+    /// The payment token it names.
+    pub const fn token(&self) -> Option<&TokenId> {
+        match self {
+            Self::IssuedToken { token }
+            | Self::RevokeToken { token }
+            | Self::GrantedToken { token }
+            | Self::RedeemToken { token } => Some(token),
+            Self::DelegatePayment { .. }
+            | Self::Checkout { .. }
+            | Self::Cart { .. }
+            | Self::Discovery { .. }
+            | Self::Jwks
+            | Self::SignatureDirectory => None,
+        }
+    }
+}
+
 /// A call of ACP's checkout (rfc.agentic_checkout §4).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckoutCall {
