@@ -50,6 +50,23 @@ fn documents() -> Vec<Document> {
     documents
 }
 
+/// Every file of the program.
+fn sources() -> Vec<Document> {
+    let mut sources = Vec::new();
+    let mut folders = vec![PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let path = folder.join(entry.unwrap().file_name());
+            if root().join(&path).is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(document(path.to_str().unwrap()));
+            }
+        }
+    }
+    sources
+}
+
 /// The text without what stands in fences.
 fn prose(text: &str) -> String {
     let parts = text.split("\n```").enumerate().filter(|(number, _)| number % 2 == 0);
@@ -105,26 +122,16 @@ fn the_house_is_as_the_readme_shows_it() {
 #[test]
 fn the_changelog_knows_every_format_of_a_record() {
     let changelog = document(".github/CHANGELOG.md").text;
-    let mut folders = vec![PathBuf::from("src")];
     let mut newer = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root().join(&folder)).unwrap() {
-            let path = folder.join(entry.unwrap().file_name());
-            if root().join(&path).is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let text = fs::read_to_string(root().join(&path)).unwrap();
-            for stored in text.split("const KIND: Kind = Kind::").skip(1) {
-                let kind = stored.split(';').next().unwrap().to_lowercase();
-                let format =
-                    stored.split("const FORMAT: u8 = ").nth(1).and_then(|rest| rest.split(';').next());
-                let format: u8 = format.and_then(|format| format.parse().ok()).expect("a format");
-                // The first needs no word of its own.
-                let row = format!("| `{kind}` records | {format} |");
-                assert!(format == 1 || changelog.contains(&row), "{path:?}: no row {row}");
-                newer += u8::from(format > 1);
-            }
+    for Document { path, text } in sources() {
+        for stored in text.split("const KIND: Kind = Kind::").skip(1) {
+            let kind = stored.split(';').next().unwrap().to_lowercase();
+            let format = stored.split("const FORMAT: u8 = ").nth(1).and_then(|rest| rest.split(';').next());
+            let format: u8 = format.and_then(|format| format.parse().ok()).expect("a format");
+            // The first needs no word of its own.
+            let row = format!("| `{kind}` records | {format} |");
+            assert!(format == 1 || changelog.contains(&row), "{path:?}: no row {row}");
+            newer += u8::from(format > 1);
         }
     }
     assert!(newer >= 3, "{newer}");
@@ -133,18 +140,8 @@ fn the_changelog_knows_every_format_of_a_record() {
 /// What is written in one word with an underscore is a name: of an error, a setting, a member of a body.
 #[test]
 fn every_name_in_a_guide_is_one_that_the_source_knows() {
-    let mut source = document("deploy/countersign.toml").text;
-    let mut folders = vec![PathBuf::from("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(root().join(&folder)).unwrap() {
-            let path = folder.join(entry.unwrap().file_name());
-            if root().join(&path).is_dir() {
-                folders.push(path);
-            } else {
-                source.push_str(&fs::read_to_string(root().join(&path)).unwrap());
-            }
-        }
-    }
+    let settings = document("deploy/countersign.toml").text;
+    let source: String = sources().into_iter().map(|source| source.text).chain([settings]).collect();
     let guides =
         ["README.md", "deploy/agents.md", "deploy/merchants.md", "deploy/operating.md", "deploy/redis.md"];
     let mut unknown = Vec::new();
