@@ -1,5 +1,4 @@
-//! Whether the audit of the torture program finds every kind of lie it is there to find, and finds
-//! none in a true story.
+//! Whether the audit of the torture program finds every kind of lie, and none in a true story.
 #![cfg(test)]
 #![allow(unreachable_pub, reason = "a program of its own: nothing outside reaches anything")]
 #![allow(clippy::as_conversions, reason = "tests")]

@@ -259,11 +259,17 @@ fn only_main_prints() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is() {
+fn every_file_says_in_the_sentence_of_its_first_line_what_it_is() {
     let every = ["src/", "tests/", "loadtest/"].map(sources);
-    let silent = every.iter().flatten().filter(|source| !source.text.starts_with("//! "));
+    let silent = every.iter().flatten().filter(|source| !begins_with_a_sentence(&source.text));
     let wrong: Vec<_> = silent.map(|source| format!("{}:1", source.path)).collect();
-    none(&wrong, "does not begin with `//!`");
+    none(&wrong, "does not begin with `//!` and a sentence that ends on that line");
+}
+
+fn begins_with_a_sentence(text: &str) -> bool {
+    let first = text.lines().next().unwrap_or_default();
+    let Some(words) = first.strip_prefix("//! ") else { return false };
+    words.ends_with(['.', '?']) || words.contains(". ")
 }
 
 #[test]
@@ -337,6 +343,16 @@ fn every_exception_is_of_a_place_that_exists() {
 #[test]
 fn no_file_names_a_place_on_the_machine_it_was_written_on() {
     none(&lines_with(&[concat!("/wo", "rk/"), concat!("/ho", "me/")]), "a path that exists on one machine");
+}
+
+#[test]
+fn a_sentence_ends_where_its_line_does_or_before() {
+    for good in ["//! What it is.\n", "//! What it is. And why", "//! Which?"] {
+        assert!(begins_with_a_sentence(good), "{good}");
+    }
+    for bad in ["", "use x;", "//! What it is,\n//! and why.", "/// What it is.", "//!\n//! What it is."] {
+        assert!(!begins_with_a_sentence(bad), "{bad}");
+    }
 }
 
 /// The rules are only as good as the reading: each way to name a module, and each way not to.

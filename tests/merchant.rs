@@ -1,5 +1,7 @@
-//! The merchant's side, run: requests really sent through `merchant::Merchants` are checked by the two
-//! programs merchants copy, in Python and for Node, and both refuse whatever was changed.
+//! The merchant's side, run: the two programs that merchants copy check real requests.
+//!
+//! Requests really sent through `merchant::Merchants` are checked by the two programs merchants copy, in
+//! Python and for Node, and both refuse whatever was changed.
 #![cfg(test)]
 #![allow(unreachable_pub, reason = "a program of its own: nothing outside reaches anything")]
 

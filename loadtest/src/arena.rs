@@ -1,5 +1,6 @@
-//! What every measurement stands on: certificates, everyone who takes part, the merchant, and a
-//! directory that is removed afterwards.
+//! What every measurement stands on: certificates, parties, a merchant, a directory.
+//!
+//! Certificates, everyone who takes part, the merchant, and a directory that is removed afterwards.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

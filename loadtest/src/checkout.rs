@@ -1,5 +1,7 @@
-//! A whole checkout, live: created, read, paid for with a token minted for it, each step signed when
-//! it is sent, as an agent does it.
+//! A whole checkout, live, each step signed when it is sent.
+//!
+//! Created, read, paid for with a token minted for it, each step signed when it is sent, as an agent does
+//! it.
 
 use anyhow::{Result, bail};
 use serde_json::Value;

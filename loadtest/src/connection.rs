@@ -1,5 +1,7 @@
-//! A client's connection: HTTP/1.1 written and read by hand, because the load generator shares the
-//! machine with what it measures, or HTTP/2 through hyper.
+//! A client's connection, written by hand on HTTP/1.1 and through hyper on HTTP/2.
+//!
+//! HTTP/1.1 written and read by hand, because the load generator shares the machine with what it
+//! measures, or HTTP/2 through hyper.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

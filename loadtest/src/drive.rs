@@ -1,7 +1,9 @@
-//! Sends prepared requests: in a closed loop, as fast as answers come, for capacity; in an open loop,
-//! at a fixed rate of arrivals, for latency. In the open loop a request's latency counts from when
-//! it was due, not from when a connection was free to send it: a proxy that stalls is charged for
-//! everybody who had to wait (coordinated omission).
+//! Sends prepared requests in a closed loop, for capacity, or an open one, for latency.
+//!
+//! In a closed loop, as fast as answers come, for capacity; in an open loop, at a fixed rate of arrivals,
+//! for latency. In the open loop a request's latency counts from when it was due, not from when a
+//! connection was free to send it: a proxy that stalls is charged for everybody who had to wait
+//! (coordinated omission).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,6 +1,8 @@
-//! Keeps it so: instructions a checkout costs the gateway against what the same number of requests
-//! costs the pass-through, counted by valgrind. No clock is read, so that a busy machine changes
-//! nothing; the bound is generous, so that only a blunder meets it.
+//! Keeps it so: what a checkout costs is counted in instructions and bounded.
+//!
+//! Instructions a checkout costs the gateway against what the same number of requests costs the
+//! pass-through, counted by valgrind. No clock is read, so that a busy machine changes nothing; the bound
+//! is generous, so that only a blunder meets it.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,5 +1,7 @@
-//! The gateway under test: the shipped binary under a configuration made for the population, with
-//! limits out of the way of load and everything else as it would be in service.
+//! The gateway under test: the shipped binary, configured for the population.
+//!
+//! The shipped binary under a configuration made for the population, with limits out of the way of load
+//! and everything else as it would be in service.
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};

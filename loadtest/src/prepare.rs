@@ -1,5 +1,7 @@
-//! Makes jobs: sessions are created and tokens minted through the gateway itself, and everything is
-//! signed, before a window is measured.
+//! Makes jobs before a window is measured: sessions, tokens, signatures.
+//!
+//! Sessions are created and tokens minted through the gateway itself, and everything is signed, before a
+//! window is measured.
 
 use std::sync::Arc;
 use std::thread;

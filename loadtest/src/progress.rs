@@ -1,5 +1,4 @@
-//! What is going on, on standard error: one line that changes on a terminal, nothing but news
-//! elsewhere.
+//! What is going on, on standard error: one line that changes on a terminal, nothing but news elsewhere.
 
 use std::io::{IsTerminal as _, Write as _, stderr};
 

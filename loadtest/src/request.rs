@@ -1,5 +1,7 @@
-//! Requests as agents send them: drafted, signed in one of the ways agents sign, and written once
-//! into the bytes of HTTP/1.1 or the parts of HTTP/2.
+//! Requests as agents send them, signed, and written once into bytes or parts.
+//!
+//! Drafted, signed in one of the ways agents sign, and written once into the bytes of HTTP/1.1 or the
+//! parts of HTTP/2.
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;

@@ -1,5 +1,6 @@
-//! One scenario through the gateway: a closed loop for capacity, or an open loop at a fixed rate of
-//! arrivals for latency.
+//! One scenario through the gateway, for capacity or for latency.
+//!
+//! A closed loop for capacity, or an open loop at a fixed rate of arrivals for latency.
 
 use std::path::PathBuf;
 use std::sync::Arc;

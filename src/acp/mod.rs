@@ -1,5 +1,7 @@
-//! The Agentic Commerce Protocol as a gateway sees it: versions, routes, headers, errors and views
-//! of bodies. Pure and synchronous: nothing here waits, stores or sends.
+//! The Agentic Commerce Protocol as a gateway sees it.
+//!
+//! Versions, routes, headers, errors and views of bodies. Pure and synchronous: nothing here waits,
+//! stores or sends.
 
 pub mod authority;
 pub mod canonical;

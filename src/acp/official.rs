@@ -1,5 +1,6 @@
-//! Tests against the official ACP files, which are not part of this repository: `ACP_SPEC_DIR` names
-//! a directory with `spec/` and `examples/`. Without it they say so and do nothing.
+//! Tests against the official ACP files, which are not part of this repository.
+//!
+//! `ACP_SPEC_DIR` names a directory with `spec/` and `examples/`. Without it they say so and do nothing.
 
 use std::path::PathBuf;
 

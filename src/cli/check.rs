@@ -1,5 +1,6 @@
-//! `countersign check`: every mistake and warning of a configuration, one a line, in the form
-//! editors and build logs know (`file:line: key: message`).
+//! `countersign check`: every mistake and warning of a configuration, one a line.
+//!
+//! In the form editors and build logs know (`file:line: key: message`).
 
 use std::io::{self, Write};
 use std::path::Path;

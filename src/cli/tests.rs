@@ -1,5 +1,6 @@
-//! What a developer sees: a key is made, a request is signed with it, and both ends agree on why it
-//! verifies or not.
+//! What a developer sees who makes a key, signs with it and verifies.
+//!
+//! A key is made, a request is signed with it, and both ends agree on why it verifies or not.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

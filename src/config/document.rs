@@ -1,6 +1,8 @@
-//! A TOML document as typed readers see it: sections that hand out fields, remember every mistake
-//! and refuse the keys nobody asked for. Hand-written over `toml`'s spanned document instead of
-//! derived, because a derived reader stops at the first mistake and may quote what it found.
+//! A TOML document as typed readers see it.
+//!
+//! Sections that hand out fields, remember every mistake and refuse the keys nobody asked for.
+//! Hand-written over `toml`'s spanned document instead of derived, because a derived reader stops at the
+//! first mistake and may quote what it found.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};

@@ -1,5 +1,6 @@
-//! One TOML file in, one [`Config`] out that is valid by construction; or every mistake at once,
-//! each with its line, its key and what was expected, and never a value that could be a secret.
+//! One TOML file in, one [`Config`] out that is valid by construction; or every mistake at once.
+//!
+//! Each mistake has its line, its key and what was expected, and never a value that could be a secret.
 //!
 //! Every key is documented in `deploy/countersign.toml`. Secrets stand in the file only as
 //! references, `file:PATH` (relative to the file's directory) or `env:NAME`; credentials of others

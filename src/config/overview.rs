@@ -1,5 +1,7 @@
-//! What an operator's commands need of a configuration: where the gateway's admin listener and its
-//! store are. Apart from the whole, so that nobody needs the secrets that the rest refers to.
+//! What an operator's commands need of a configuration.
+//!
+//! Where the gateway's admin listener and its store are. Apart from the whole, so that nobody needs the
+//! secrets that the rest refers to.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
-//! What the readers of agents and merchants share: where secrets come from, which names exist, and
-//! what is already taken. Apart from both because most rules here span the two lists.
+//! What the readers of agents and merchants share.
+//!
+//! Where secrets come from, which names exist, and what is already taken. Apart from both because most
+//! rules here span the two lists.
 
 use std::collections::HashMap;
 

@@ -1,6 +1,7 @@
-//! Readers of PEM files: certificates and private keys, opened and parsed now, so that `check` finds
-//! what would otherwise fail at start. Messages name the key of the configuration, never a byte of
-//! a file.
+//! Readers of PEM files: certificates and private keys, opened and parsed now.
+//!
+//! So that `check` finds what would otherwise fail at start. Messages name the key of the configuration,
+//! never a byte of a file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! What a configuration must refuse, with its line and its key; what it must accept; and that it
-//! never repeats a secret. Expected lines are marked in the text itself, with `#!`.
+//! What a configuration must refuse, what it must accept, and that it never repeats a secret.
+//!
+//! What is refused is named by its line and its key. Expected lines are marked in the text itself, with
+//! `#!`.
 
 mod broken;
 mod secrecy;

@@ -1,5 +1,6 @@
-//! Readers of authorities, base URLs and networks: where merchants are, and from where redeemers
-//! call. Apart from the other values because these rules keep requests from going astray.
+//! Readers of authorities, base URLs and networks: where merchants are, and from where redeemers call.
+//!
+//! Apart from the other values because these rules keep requests from going astray.
 
 use std::net::IpAddr;
 

@@ -1,5 +1,7 @@
-//! Sealing: AES-256-GCM with a random nonce, the key's id beside the bytes, and associated data
-//! that names the record, so that a sealed value moved to another record does not open.
+//! Sealing: AES-256-GCM with a random nonce, under keys that have ids.
+//!
+//! The key's id stands beside the bytes, and associated data names the record, so that a sealed value
+//! moved to another record does not open.
 
 use bytes::Bytes;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};

@@ -1,5 +1,7 @@
-//! The key set we publish: every signing key of a ring as a public JWK, current and previous, so
-//! that a merchant can check signatures made on either side of a rotation.
+//! The key set we publish: every signing key of a ring, current and previous.
+//!
+//! Every signing key of a ring as a public JWK, current and previous, so that a merchant can check
+//! signatures made on either side of a rotation.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
-//! Time: instants as values, an injected [`Clock`], the [`KeptClock`] that doubts it, and absolute
-//! [`Deadline`]s. The only place that reads the system's clocks.
+//! Time: instants, clocks and deadlines; the only place that reads the system's clocks.
+//!
+//! Instants are values, a [`Clock`] is injected, the [`KeptClock`] doubts it, and [`Deadline`]s are
+//! absolute.
 
 mod kept;
 mod rfc3339;

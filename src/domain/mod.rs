@@ -1,5 +1,6 @@
-//! The vocabulary: ids, money, time, secrets, cards, and the pure state machines of sessions,
-//! claims and tokens. Synchronous; knows no HTTP, no database and no cipher.
+//! The vocabulary: ids, money, time, secrets, cards, and the pure state machines.
+//!
+//! Of sessions, claims and tokens. Synchronous; knows no HTTP, no database and no cipher.
 
 pub mod allowance;
 pub mod card;

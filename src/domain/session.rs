@@ -1,5 +1,6 @@
-//! A checkout session as the gateway knows it, the one open claim on it, and every transition of
-//! session, claim and token. Pure: records in, records out, no clock and no store.
+//! A checkout session, the one open claim on it, and every transition of session, claim and token.
+//!
+//! As the gateway knows it. Pure: records in, records out, no clock and no store.
 //!
 //! Each transition first finds every reason to refuse and changes nothing; after the comment "From
 //! here on nothing is refused" it only changes. The table it implements is in deploy/operating.md,

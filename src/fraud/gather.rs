@@ -1,5 +1,6 @@
-//! Counting an operation and collecting the facts about it; what the rules then make of them is
-//! none of this file's business.
+//! Counting an operation and collecting the facts about it.
+//!
+//! What the rules then make of them is none of this file's business.
 
 use super::velocity::{Counter, Velocity, Window};
 use super::window::{Added, Member};

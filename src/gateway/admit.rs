@@ -1,5 +1,6 @@
-//! From a request's head to an admitted [`Call`]: the steps every agent request goes through, in
-//! the order in which they refuse.
+//! From a request's head to an admitted [`Call`].
+//!
+//! The steps every agent request goes through, in the order in which they refuse.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

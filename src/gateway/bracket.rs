@@ -1,5 +1,7 @@
-//! The bracket around every mutation: what a key already stands for, who holds it, and whose the
-//! session is. Peek before the work, lease inside its first transaction, record in its last.
+//! The bracket around every mutation: who holds a key, and whose the session is.
+//!
+//! What a key already stands for, who holds it, and whose the session is. Peek before the work, lease
+//! inside its first transaction, record in its last.
 
 use std::time::Duration;
 

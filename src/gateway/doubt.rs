@@ -1,5 +1,6 @@
-//! When nobody knows whether a complete charged: the session is read first, and only evidence ends
-//! the claim.
+//! What is done when nobody knows whether a complete charged.
+//!
+//! The session is read first, and only evidence ends the claim.
 
 use std::sync::Arc;
 

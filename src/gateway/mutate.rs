@@ -1,5 +1,6 @@
-//! Create, update and cancel, of checkout sessions and carts: forwarded once under a lease, re-sent
-//! with the stored key and bytes after doubt.
+//! Create, update and cancel, of checkout sessions and carts.
+//!
+//! Forwarded once under a lease, re-sent with the stored key and bytes after doubt.
 
 use std::sync::Arc;
 

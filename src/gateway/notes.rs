@@ -1,5 +1,4 @@
-//! What answers and observations do to a session's records, and what of it is counted and told to a
-//! person.
+//! What answers and observations do to a session's records, and what of it is counted and told to a person.
 
 use super::Gateway;
 use super::complete::Completion;

@@ -1,5 +1,7 @@
-//! Who may read a session now: one read of it is under way at a time, shared by whoever asks, and the
-//! session of a claim in doubt is read at a pace that no number of repeats quickens.
+//! Who may read a session now.
+//!
+//! One read of it is under way at a time, shared by whoever asks, and the session of a claim in doubt is
+//! read at a pace that no number of repeats quickens.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
-//! The background worker: reads the sessions of claims nobody is waiting for, sweeps what has
-//! expired, and takes the survey's steps. Of several replicas one does, by a lease in the store.
+//! The background worker: reads the sessions of claims nobody is waiting for.
+//!
+//! Sweeps what has expired, and takes the survey's steps. Of several replicas one does, by a lease in the
+//! store.
 
 use std::collections::HashMap;
 use std::sync::Arc;

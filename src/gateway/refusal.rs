@@ -1,6 +1,7 @@
-//! Every refusal of the gateway, and the one place that says what each looks like: HTTP status, ACP
-//! error, metric reason. Inner stages know no HTTP; this match is exhaustive, so a new refusal is a
-//! question from the compiler.
+//! Every refusal of the gateway, and the one place that says what each looks like.
+//!
+//! HTTP status, ACP error, metric reason. Inner stages know no HTTP; this match is exhaustive, so a new
+//! refusal is a question from the compiler.
 
 mod internal;
 mod merchants;

@@ -1,6 +1,8 @@
-//! How much is kept for whom off the money routes, where a credential alone is enough to have requests
-//! and answers kept: in all, and for each agent, what it signed apart from what it did not. Counted by
-//! the hour in which it ends, in records that every replica shares and that outlive a restart.
+//! How much is kept for whom off the money routes, in all and for each agent.
+//!
+//! There a credential alone is enough to have requests and answers kept: what an agent signed is counted
+//! apart from what it did not, by the hour in which it ends, in records that every replica shares and
+//! that outlive a restart.
 //!
 //! Counts are written a moment later and together: nobody waits for them. So long may other replicas
 //! count too little, and so much may a crash forget.

@@ -1,7 +1,8 @@
-//! Connections a second: of an address, and of the networks around it, so that whoever owns a whole
-//! network is not as many strangers as it has addresses. Apart from the other limits, because it is
-//! asked before a byte of a connection is read, a TLS handshake being the dearest thing a stranger
-//! can ask for.
+//! Connections a second of an address and of the networks around it.
+//!
+//! Of an address, and of the networks around it, so that whoever owns a whole network is not as many
+//! strangers as it has addresses. Apart from the other limits, because it is asked before a byte of a
+//! connection is read, a TLS handshake being the dearest thing a stranger can ask for.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;

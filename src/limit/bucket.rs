@@ -1,5 +1,7 @@
-//! One rate limit and what it says: a GCRA decision turned into [`Quota`] or [`Limited`], so that
-//! admission and headers can never disagree.
+//! One rate limit and what it says.
+//!
+//! A GCRA decision turned into [`Quota`] or [`Limited`], so that admission and headers can never
+//! disagree.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

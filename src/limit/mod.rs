@@ -1,5 +1,7 @@
-//! How much of us anyone may use: request rates per peer address, per agent and per merchant,
-//! failures per address, and requests under way per merchant. The only doorway to `governor`.
+//! How much of us anyone may use: rates, failures, and requests under way.
+//!
+//! Request rates per peer address, per agent and per merchant, failures per address, and requests under
+//! way per merchant. The only doorway to `governor`.
 //!
 //! Who is charged for what is a security property:
 //! - A connection is charged to its address, and to the networks around it, before its handshake

@@ -1,5 +1,6 @@
-//! The bounded memory of a keyed rate limit: one number for each known key, and a small fixed table
-//! that newcomers share while there is no room.
+//! The bounded memory of a keyed rate limit.
+//!
+//! One number for each known key, and a small fixed table that newcomers share while there is no room.
 //!
 //! Apart because what happens when memory is full decides who suffers from a flood. Here nobody's
 //! state is thrown away while it still means something: keys that are as good as new make room, and

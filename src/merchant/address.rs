@@ -1,5 +1,7 @@
-//! Which addresses a merchant may have: apart from `dial`, so that the list can be read and tested
-//! by itself. A merchant's name is its own to point anywhere, at our metadata service too.
+//! Which addresses a merchant may have.
+//!
+//! Apart from `dial`, so that the list can be read and tested by itself. A merchant's name is its own to
+//! point anywhere, at our metadata service too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,5 +1,7 @@
-//! What goes back to the agent: a success byte for byte when it is JSON, anything else as a flat
-//! ACP error, cleaned. Nothing of a merchant's answer reaches an agent past this file.
+//! What goes back to the agent: JSON byte for byte, or a flat ACP error, cleaned.
+//!
+//! A success byte for byte when it is JSON, anything else as a flat ACP error, cleaned. Nothing of a
+//! merchant's answer reaches an agent past this file.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,5 +1,7 @@
-//! Taking in an answer's body: bounded in size and time, a content coding removed within the same
-//! bound, so that neither an endless answer nor a compressed bomb costs more than one answer may.
+//! Taking in an answer's body, bounded in size and time, and decoded within the same bound.
+//!
+//! Bounded in size and time, a content coding removed within the same bound, so that neither an endless
+//! answer nor a compressed bomb costs more than one answer may.
 
 use std::io::Read;
 

@@ -1,6 +1,7 @@
-//! One merchant's connections, and one request over them: sent at most once, waited for within
-//! deadlines, and every way it can end told apart by the one question that matters for money: can
-//! the merchant have acted on it?
+//! One merchant's connections, and one request over them.
+//!
+//! Sent at most once, waited for within deadlines, and every way it can end told apart by the one
+//! question that matters for money: can the merchant have acted on it?
 
 use std::future::Future;
 use std::time::Instant;

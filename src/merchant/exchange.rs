@@ -1,5 +1,6 @@
-//! What became of a request to a merchant: an enum, never an error, because every case has a
-//! meaning for the claim it ran under.
+//! What became of a request to a merchant.
+//!
+//! An enum, never an error, because every case has a meaning for the claim it ran under.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,7 @@
-//! The last door before a merchant's socket: whether a request may leave is decided here and nowhere
-//! else, once, with the bytes in hand. A request that is late, or that was given up, is never written.
+//! The last door before a merchant's socket: whether a request may leave is decided here.
+//!
+//! And nowhere else, once, with the bytes in hand. A request that is late, or that was given up, is never
+//! written.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;

@@ -1,6 +1,8 @@
-//! The grant: a JWT that states a token's allowance to its merchant, signed once when the token is
-//! minted and sent with each complete. Worth nothing alone: a merchant accepts it only covered by a
-//! countersignature, with itself as `aud` and the token of the body as `jti`.
+//! The grant: a JWT that states a token's allowance to its merchant.
+//!
+//! Signed once when the token is minted and sent with each complete. Worth nothing alone: a merchant
+//! accepts it only covered by a countersignature, with itself as `aud` and the token of the body as
+//! `jti`.
 
 use serde::Serialize;
 

@@ -1,5 +1,6 @@
-//! What of a TLS handshake with a merchant failed, as one of few words: whose certificate has to be
-//! looked at, and for what.
+//! What of a TLS handshake with a merchant failed, as one of few words.
+//!
+//! Whose certificate has to be looked at, and for what.
 
 use std::error::Error;
 use std::io;

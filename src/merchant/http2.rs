@@ -1,5 +1,7 @@
-//! One HTTP/2 connection to a merchant: never more requests on it than its peer takes at once, pinged
-//! while it is in use, and known to be alive to the instant of its last pong.
+//! One HTTP/2 connection to a merchant, never fuller than its peer takes, and known to be alive.
+//!
+//! Never more requests on it than its peer takes at once, pinged while it is in use, and known to be
+//! alive to the instant of its last pong.
 
 use std::future::{Future, poll_fn};
 use std::io;

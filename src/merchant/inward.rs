@@ -1,5 +1,6 @@
-//! Which of a merchant's headers may reach an agent: an allow-list, of values that can carry
-//! nothing else. `Content-Type` is not among them, because only JSON goes back, and says so itself.
+//! Which of a merchant's headers may reach an agent: an allow-list, of values that can carry nothing else.
+//!
+//! `Content-Type` is not among them, because only JSON goes back, and says so itself.
 
 use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};

@@ -1,5 +1,7 @@
-//! Towards merchants: one pooled client each, requests countersigned, answers bounded, read by the
-//! outcome table and cleaned before an agent sees them.
+//! Towards merchants: requests countersigned, answers bounded, read and cleaned.
+//!
+//! One pooled client each, requests countersigned, answers bounded, read by the outcome table and cleaned
+//! before an agent sees them.
 
 mod address;
 pub mod answer;

@@ -1,5 +1,6 @@
-//! What is about to be sent to a merchant: apart from the gateway, which fills it in, and from
-//! `forward`, which turns it into an HTTP request.
+//! What is about to be sent to a merchant, before it is an HTTP request.
+//!
+//! Apart from the gateway, which fills it in, and from `forward`, which turns it into an HTTP request.
 
 use std::net::IpAddr;
 

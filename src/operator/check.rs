@@ -1,5 +1,7 @@
-//! Whether a store is whole: each record can be read, the index of what is due says what the records
-//! say, and session, claim and token tell one story. Reads everything, changes nothing.
+//! Whether a store is whole: each record, the index of what is due, and the story they tell.
+//!
+//! Each record can be read, the index of what is due says what the records say, and session, claim and
+//! token tell one story. Reads everything, changes nothing.
 
 use super::check_money::{session_faults, token_faults};
 use super::fault::{Fault, FaultKind};

@@ -1,5 +1,6 @@
-//! Whether session, claim and token tell one story: what the transitions of `domain::session` keep
-//! true, read off the records.
+//! Whether session, claim and token tell one story.
+//!
+//! What the transitions of `domain::session` keep true, read off the records.
 
 use super::fault::FaultKind;
 use crate::domain::clock::Timestamp;

@@ -1,5 +1,7 @@
-//! For operators: an API on the admin listener, behind credentials of its own, what is said over it,
-//! and the check of a store at rest.
+//! For operators: an API on the admin listener, and the check of a store at rest.
+//!
+//! An API on the admin listener, behind credentials of its own, what is said over it, and the check of a
+//! store at rest.
 //!
 //! What is done lives elsewhere, in `gateway` and `storage`; here it is asked for and told.
 

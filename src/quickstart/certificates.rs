@@ -1,6 +1,7 @@
-//! Development certificates: an authority and one server certificate for this machine's own names,
-//! made on first use and kept while they are good. The authority's private key is never written:
-//! whoever trusts `ca.pem` trusts these names on this machine and nothing that is made later.
+//! Development certificates: an authority and one server certificate for this machine.
+//!
+//! 's own names, made on first use and kept while they are good. The authority's private key is never
+//! written: whoever trusts `ca.pem` trusts these names on this machine and nothing that is made later.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,6 +1,7 @@
-//! An HTTPS client that always dials one address, whatever authority it names: what the sample
-//! agent and the sample shop call the gateway with. It adds no header of its own choosing, so that
-//! a caller controls every byte a server judges.
+//! An HTTPS client that always dials one address, whatever authority it names.
+//!
+//! What the sample agent and the sample shop call the gateway with. It adds no header of its own
+//! choosing, so that a caller controls every byte a server judges.
 
 use std::net::SocketAddr;
 use std::pin::Pin;

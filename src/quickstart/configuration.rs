@@ -1,5 +1,6 @@
-//! The quickstart's parties and the configuration that introduces them to the gateway: an ordinary
-//! file, written beside fresh keys and credentials, so that it can be read as an example.
+//! The quickstart's parties and the configuration that introduces them to the gateway.
+//!
+//! An ordinary file, written beside fresh keys and credentials, so that it can be read as an example.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;

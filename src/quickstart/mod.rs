@@ -1,6 +1,7 @@
-//! What the README's first command runs: a sample merchant, a sample agent, development
-//! certificates and the gateway, all on loopback. The samples are whole enough that the tests use
-//! them as the other side of every wire.
+//! What the README's first command runs: a merchant, an agent, certificates and the gateway.
+//!
+//! A sample merchant, a sample agent, development certificates and the gateway, all on loopback. The
+//! samples are whole enough that the tests use them as the other side of every wire.
 
 pub mod agent;
 pub mod certificates;

@@ -1,6 +1,8 @@
-//! The story the quickstart tells: a purchase, a token that takes three attempts, and everything
-//! that is refused. Each step does what it says and looks whether it came true, in the answers and in
-//! the shops' ledgers; one that did not is told and remembered.
+//! The story the quickstart tells: a purchase, three attempts, and all that is refused.
+//!
+//! A purchase, a token that takes three attempts, and everything that is refused. Each step does what it
+//! says and looks whether it came true, in the answers and in the shops' ledgers; one that did not is
+//! told and remembered.
 
 mod cast;
 mod narrator;

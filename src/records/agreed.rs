@@ -1,5 +1,6 @@
-//! The latest instant that a store's clocks had agreed on, kept in it: a process that starts with a
-//! wrong clock neither deletes by it nor revives what had expired.
+//! The latest instant that a store's clocks had agreed on, kept in it.
+//!
+//! A process that starts with a wrong clock neither deletes by it nor revives what had expired.
 
 use serde::{Deserialize, Serialize};
 

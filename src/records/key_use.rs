@@ -1,5 +1,6 @@
-//! Which of our key ids the store may still depend on, so that a configuration that has lost one is
-//! refused at start instead of failing payments later.
+//! Which of our key ids the store may still depend on.
+//!
+//! So that a configuration that has lost one is refused at start instead of failing payments later.
 //!
 //! A key counts as in use for as long as anything made with it can matter after it was last
 //! current: the longest life of a token, the retention of an unfinished key, and a margin for how

@@ -1,5 +1,7 @@
-//! A store in memory, for tests: keeps the contract of [`super::RecordStore`] to the letter, yields
-//! inside every call so that concurrent callers interleave, and fails when told to.
+//! A store in memory, for tests.
+//!
+//! Keeps the contract of [`super::RecordStore`] to the letter, yields inside every call so that
+//! concurrent callers interleave, and fails when told to.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

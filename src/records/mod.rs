@@ -1,5 +1,6 @@
-//! The contract every storage engine keeps: versioned records in partitions, changed by
-//! compare-and-set batches.
+//! The contract every storage engine keeps: versioned records, changed by compare-and-set.
+//!
+//! Versioned records in partitions, changed by compare-and-set batches.
 //!
 //! State machines live in the domain as pure functions. A stage reads the records it needs, applies
 //! the function, and commits the result together with the revisions it read. When another writer

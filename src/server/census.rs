@@ -1,5 +1,6 @@
-//! Counts open connections by client address and by the networks around it, so that no client, and
-//! nobody with a network of its own, can take them all.
+//! Counts open connections by client address and by the networks around it.
+//!
+//! So that no client, and nobody with a network of its own, can take them all.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,5 +1,7 @@
-//! One connection's life: PROXY header, TLS, then HTTP/2 or HTTP/1.1 until it ends, falls silent or
-//! is asked to. Each runs in a task of its own, so that whatever it does costs nobody else anything.
+//! One connection's life: PROXY header, TLS, then HTTP/2 or HTTP/1.1 until it ends.
+//!
+//! Falls silent or is asked to. Each runs in a task of its own, so that whatever it does costs nobody
+//! else anything.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

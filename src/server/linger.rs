@@ -1,6 +1,8 @@
-//! The end of an HTTP/1.1 connection whose client may still be sending: our half is closed first, and
-//! what still comes is thrown away for a while. To close a socket with bytes unread resets it, and then
-//! many a client never sees the answer that is on its way (RFC 9112 §9.6).
+//! The end of an HTTP/1.1 connection whose client may still be sending.
+//!
+//! Our half is closed first, and what still comes is thrown away for a while. To close a socket with
+//! bytes unread resets it, and then many a client never sees the answer that is on its way (RFC 9112
+//! §9.6).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -1,6 +1,7 @@
-//! The sockets: accepts connections within bounds, speaks TLS 1.3, HTTP/2 and HTTP/1.1, and hands
-//! requests to a [`Service`]. Knows nothing of payments, so that what is slow, oversized or hostile
-//! on the wire is dealt with before the gateway is involved.
+//! The sockets: accepts connections within bounds and hands requests to a [`Service`].
+//!
+//! Speaks TLS 1.3, HTTP/2 and HTTP/1.1. Knows nothing of payments, so that what is slow, oversized or
+//! hostile on the wire is dealt with before the gateway is involved.
 
 mod activity;
 pub mod admin;

@@ -1,5 +1,6 @@
-//! What the process asks of the system for itself: that nobody looks into its memory, and room for
-//! open files.
+//! What the process asks of the system for itself: privacy, and room for open files.
+//!
+//! That nobody looks into its memory, and room for open files.
 
 use std::io;
 

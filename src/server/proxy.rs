@@ -1,7 +1,8 @@
-//! The PROXY protocol, versions 1 and 2: how a load balancer that passes TLS through tells who the
-//! client is. By hand, because it is small and strictness matters: nothing optional is understood,
-//! nothing malformed is guessed at, and not a byte more than the header is read.
-//! <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
+//! The PROXY protocol, versions 1 and 2: how a load balancer tells who the client is.
+//!
+//! How a load balancer that passes TLS through tells who the client is. By hand, because it is small and
+//! strictness matters: nothing optional is understood, nothing malformed is guessed at, and not a byte
+//! more than the header is read. <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,5 +1,6 @@
-//! The server through real sockets: a certificate made on the spot, port 0, short timeouts, and
-//! waiting for what can be observed.
+//! The server through real sockets, with certificates made on the spot.
+//!
+//! A certificate made on the spot, port 0, short timeouts, and waiting for what can be observed.
 
 mod admin;
 mod bounds;

@@ -1,5 +1,7 @@
-//! The listener's TLS: 1.3 only, ring's ciphers, HTTP/2 or HTTP/1.1 by ALPN, client certificates
-//! when an authority for them is configured. Errors name the file and never its content.
+//! The listener's TLS: 1.3 only, HTTP/2 or HTTP/1.1, client certificates if configured.
+//!
+//! 1.3 only, ring's ciphers, HTTP/2 or HTTP/1.1 by ALPN, client certificates when an authority for them
+//! is configured. Errors name the file and never its content.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,8 @@
-//! Epoch keys: what a token must not outlive (the CVC, a cryptogram, 3-D Secure values) is sealed
-//! under the key of the hour it came in. The keys live outside the store and its backups, so that
-//! destroying one deletes everything sealed under it, wherever copies of the records went.
+//! Epoch keys: what a token must not outlive is sealed under the key of its hour.
+//!
+//! What a token must not outlive (the CVC, a cryptogram, 3-D Secure values) is sealed under the key of
+//! the hour it came in. The keys live outside the store and its backups, so that destroying one deletes
+//! everything sealed under it, wherever copies of the records went.
 //!
 //! A key dies once its hour is over and either no live record holds a value sealed under it (the
 //! background sweep looks, and asks [`EpochKeys::destroy_due`]) or every such value has expired.

@@ -1,7 +1,8 @@
-//! Random histories of the ledger, on any engine, against the domain on plain values:
-//! [`ledger_model!`] runs them. Apart from [`super::contract`] because what is tested is not one
-//! verb of a store but that money is safe on all of them: every operation the gateway makes, in any
-//! order, at once with others, over crashes and with answers that come late.
+//! Random histories of the ledger, on any engine, against the domain on plain values.
+//!
+//! [`ledger_model!`] runs them. Apart from [`super::contract`] because what is tested is not one verb of
+//! a store but that money is safe on all of them: every operation the gateway makes, in any order, at
+//! once with others, over crashes and with answers that come late.
 //!
 //! Each operation is decided twice by the same pure function: by [`Ledger::transact`] on the engine
 //! and by [`World`] on plain values. Answers must be equal, and so must all records whenever they

@@ -1,5 +1,6 @@
-//! Reading a dictionary of items and inner lists strictly, with the received bytes of each member
-//! kept, because signatures are over bytes.
+//! Reading a dictionary of items and inner lists strictly.
+//!
+//! The received bytes of each member are kept, because signatures are over bytes.
 //!
 //! Stricter than the RFC in one point: a key that stands twice is refused instead of overwritten.
 

@@ -1,6 +1,7 @@
-//! One log line and one sample for each request, whatever becomes of it: an [`Observation`] begins
-//! with the head, collects what is learnt on the way, and reports when it is dropped, so also when
-//! the client hangs up.
+//! One log line and one sample for each request, whatever becomes of it.
+//!
+//! An [`Observation`] begins with the head, collects what is learnt on the way, and reports when it is
+//! dropped, so also when the client hangs up.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
-//! Prometheus instruments whose number of labels is part of their type, and the [`Workshop`] that
-//! makes, registers and lists them. Apart, so that `metrics.rs` is one line for each metric.
+//! Prometheus instruments whose number of labels is part of their type.
+//!
+//! The [`Workshop`] makes, registers and lists them. Apart, so that `metrics.rs` is one line for each
+//! metric.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
-//! The log: JSON lines, written by a thread of their own behind a bounded queue, so that a slow
-//! disk or terminal never holds up a request. When the queue is full a line is lost and counted; a
-//! sink that refuses is tried again from the byte it refused, so that no line is lost or torn by it.
-//! Warnings and errors have room of their own.
+//! The log: JSON lines, written by a thread of their own behind a bounded queue.
+//!
+//! So that a slow disk or terminal never holds up a request. When the queue is full a line is lost and
+//! counted; a sink that refuses is tried again from the byte it refused, so that no line is lost or torn
+//! by it. Warnings and errors have room of their own.
 
 use std::collections::VecDeque;
 use std::fs::File;

@@ -1,5 +1,7 @@
-//! W3C Trace Context: reads `traceparent` strictly, so that only hexadecimal digits can travel on
-//! or reach the log. <https://www.w3.org/TR/trace-context/#traceparent-header>
+//! W3C Trace Context, of which `traceparent` is read strictly.
+//!
+//! Reads `traceparent` strictly, so that only hexadecimal digits can travel on or reach the log.
+//! <https://www.w3.org/TR/trace-context/#traceparent-header>
 
 use std::fmt;
 

@@ -1,5 +1,6 @@
-//! What is learnt of a request where it is worked on: shared with its observation, and kept by work
-//! that runs on when the client is gone.
+//! What is learnt of a request where it is worked on.
+//!
+//! Shared with its observation, and kept by work that runs on when the client is gone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! How many live tokens an agent holds: a count an hour of expiry, so that the record stays small
-//! however many there are. A token counts until it is given back or its hour is over.
+//! How many live tokens an agent holds.
+//!
+//! A count an hour of expiry, so that the record stays small however many there are. A token counts until
+//! it is given back or its hour is over.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

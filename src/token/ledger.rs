@@ -1,5 +1,7 @@
-//! The ledger: session, token and key record of one partition, read together, decided on by a pure
-//! function, and written together or not at all.
+//! The ledger: session, token and key record of one partition, changed together.
+//!
+//! Session, token and key record of one partition, read together, decided on by a pure function, and
+//! written together or not at all.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! Payment tokens in the store: minting, sealing, and the one place where session, token and key
-//! records change together. The rules are in [`crate::domain::session`].
+//! Payment tokens in the store: minting, sealing, and changing records together.
+//!
+//! Minting, sealing, and the one place where session, token and key records change together. The rules
+//! are in [`crate::domain::session`].
 
 pub mod allotment;
 mod ledger;

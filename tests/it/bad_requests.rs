@@ -1,6 +1,8 @@
-//! Malformed, oversized and hostile requests, by the table: each gets its status and its code in a
-//! flat ACP error, or the end of its connection where HTTP demands that; nothing of it reaches a
-//! merchant, and nothing of it is kept: the correct request with the same key works afterwards.
+//! Malformed, oversized and hostile requests, by the table.
+//!
+//! Each gets its status and its code in a flat ACP error, or the end of its connection where HTTP demands
+//! that; nothing of it reaches a merchant, and nothing of it is kept: the correct request with the same
+//! key works afterwards.
 
 mod bench;
 mod bodies;

@@ -1,5 +1,4 @@
-//! What `countersign check` says of the machine and its certificates, and that `serve` refuses what it
-//! refuses.
+//! What `countersign check` says of the machine and its certificates, and what `serve` refuses.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

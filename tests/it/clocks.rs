@@ -1,5 +1,7 @@
-//! Clocks that are set while money moves: what is held stays held, what is live stays, what has expired
-//! stays expired, and nothing needs a restart.
+//! Clocks that are set while money moves.
+//!
+//! What is held stays held, what is live stays, what has expired stays expired, and nothing needs a
+//! restart.
 
 /// Several replicas on Redis.
 mod replicas;

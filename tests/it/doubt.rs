@@ -1,5 +1,6 @@
-//! Answers to a complete that never came, came late or were wrong: what they do to the token and the
-//! key, and that only evidence ends the claim.
+//! Answers to a complete that never came, came late or were wrong.
+//!
+//! What they do to the token and the key, and that only evidence ends the claim.
 
 /// More charged than was checked, and ids that belong to somebody else.
 mod alarms;

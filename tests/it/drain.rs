@@ -1,5 +1,6 @@
-//! SIGTERM: what is under way is finished, whatever it needs for that is still served, nothing new
-//! begins, and then the process ends.
+//! SIGTERM: what is under way is finished, and then the process ends.
+//!
+//! Whatever it needs for that is still served, and nothing new begins.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! What people are given to paste, by the quickstart, the README and the guides, run as they run it:
-//! in a shell, against a quickstart of the binary that is shipped.
+//! What people are given to paste, by the quickstart, the README and the guides, run as they run it.
+//!
+//! In a shell, against a quickstart of the binary that is shipped.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
-//! What one party does costs no other: merchants that hang, drip or are gone, agents that flood
-//! them and reset, clients that are slow on purpose, thieves with half of what they need.
+//! What one party does costs no other.
+//!
+//! Merchants that hang, drip or are gone, agents that flood them and reset, clients that are slow on
+//! purpose, thieves with half of what they need.
 
 mod kept;
 mod limits;

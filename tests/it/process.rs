@@ -1,5 +1,6 @@
-//! What the process asks of the system for itself: room for open files, and that nobody looks into its
-//! memory.
+//! What the process asks of the system for itself.
+//!
+//! Room for open files, and that nobody looks into its memory.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

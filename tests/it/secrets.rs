@@ -1,7 +1,8 @@
-//! What may never be printed or stored in the clear: cards, security codes, cryptograms,
-//! credentials and keys, driven through every route, good and bad, past merchants that repeat what
-//! they are told; then looked for, in every spelling, in the log, the metrics, the answers, and every
-//! byte on disk.
+//! What may never be printed or stored in the clear.
+//!
+//! Cards, security codes, cryptograms, credentials and keys, driven through every route, good and bad,
+//! past merchants that repeat what they are told; then looked for, in every spelling, in the log, the
+//! metrics, the answers, and every byte on disk.
 
 mod configuration;
 mod drive;

@@ -1,5 +1,6 @@
-//! Copies of the store while it is in use and at rest, what `store check` finds in them, and what a
-//! gateway says of a damaged one.
+//! Copies of the store in use and at rest, what `store check` finds in them, and damage.
+//!
+//! And what a gateway says of a damaged one.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

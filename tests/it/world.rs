@@ -1,5 +1,7 @@
-//! The world of a test: a gateway on free ports with a store in a temporary directory, two shops,
-//! two agents. Everything speaks TLS over loopback.
+//! The world of a test: a gateway, two shops, two agents, all over TLS.
+//!
+//! A gateway on free ports with a store in a temporary directory, two shops, two agents. Everything
+//! speaks TLS over loopback.
 
 /// Worlds with another configuration.
 mod amended;

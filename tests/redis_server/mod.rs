@@ -1,6 +1,8 @@
-//! Real Redis servers for tests: `redis-server` processes on free loopback ports, each with a
-//! directory of its own, gone when they are dropped. Alone, with replicas, or as a cluster; they can
-//! be killed, paused, promoted and restarted with or without what they held.
+//! Real Redis servers for tests.
+//!
+//! `redis-server` processes on free loopback ports, each with a directory of its own, gone when they are
+//! dropped. Alone, with replicas, or as a cluster; they can be killed, paused, promoted and restarted
+//! with or without what they held.
 //!
 //! Every test binary that needs one includes this module by its path. It speaks to the servers
 //! itself, without the library under test. `tests/run` installs `redis-server`.

@@ -1,5 +1,6 @@
-//! Ports below those that the system gives to whoever connects or asks for any port, so that nobody
-//! is given the port of a server that is down and will come back.
+//! Ports below those that the system gives to whoever connects or asks for any port.
+//!
+//! So that nobody is given the port of a server that is down and will come back.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,5 +1,4 @@
-//! A primary and its replicas, without anything that decides by itself who is primary: the test
-//! does.
+//! A primary and its replicas, without anything that decides by itself who is primary: the test does.
 
 use super::{Options, Reply, Server, until};
 

@@ -1,6 +1,7 @@
-//! Agents that buy, each purchase in its own temper: patient ones repeat with the same key, others
-//! ask two gateways at once, hang up, or lose patience and try another key, another token, an
-//! update, a cancel or a revoke.
+//! Agents that buy, each purchase in its own temper.
+//!
+//! Patient ones repeat with the same key, others ask two gateways at once, hang up, or lose patience and
+//! try another key, another token, an update, a cancel or a revoke.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

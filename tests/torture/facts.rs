@@ -1,5 +1,7 @@
-//! What was seen of a run from outside: what merchants took, what agents were told, and what the
-//! gateway says of its tokens and sessions when all is over. Nothing here knows the gateway.
+//! What was seen of a run from outside.
+//!
+//! What merchants took, what agents were told, and what the gateway says of its tokens and sessions when
+//! all is over. Nothing here knows the gateway.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
-//! A way to a server in which connections can go silent and stay open, as behind an address translator
-//! that has forgotten them: what is written arrives nowhere, and nobody says so.
+//! A way to a server in which connections can go silent and stay open.
+//!
+//! As behind an address translator that has forgotten them: what is written arrives nowhere, and nobody
+//! says so.
 
 use std::net::SocketAddr;
 

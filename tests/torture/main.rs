@@ -1,6 +1,8 @@
-//! The torture program: gateways on one store, merchants that misbehave, agents that repeat, hang up
-//! and lose patience, and a tormentor that kills, pauses, cuts and fills. When all has settled, the
-//! ledgers of the merchants, the tokens and the answers must tell one story.
+//! The torture program: everybody misbehaves, and the money must come out right.
+//!
+//! Gateways on one store, merchants that misbehave, agents that repeat, hang up and lose patience, and a
+//! tormentor that kills, pauses, cuts and fills. When all has settled, the ledgers of the merchants, the
+//! tokens and the answers must tell one story.
 //!
 //! Without arguments, as in `cargo test`, it is short. The long way:
 //!

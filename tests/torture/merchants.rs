@@ -1,5 +1,7 @@
-//! The merchants: sample shops that charge whatever they are asked to charge, one honouring
-//! idempotency keys, one honouring them too late and the others ignoring them, and how they misbehave.
+//! The merchants: sample shops that charge whatever they are asked to charge.
+//!
+//! One honouring idempotency keys, one honouring them too late and the others ignoring them, and how they
+//! misbehave.
 
 use std::time::Duration;
 

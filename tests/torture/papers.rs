@@ -1,6 +1,7 @@
-//! The client certificates one merchant redeems with: the first ends while agents buy, and the second
-//! is in use by then. From its end on, nobody who shows the first may be believed, neither on a
-//! connection that was opened before nor on a resumed session.
+//! The client certificates one merchant redeems with.
+//!
+//! The first ends while agents buy, and the second is in use by then. From its end on, nobody who shows
+//! the first may be believed, neither on a connection that was opened before nor on a resumed session.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

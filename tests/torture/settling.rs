@@ -1,5 +1,7 @@
-//! When all is over: every operation is repeated until it is answered for good, nothing is held any
-//! more, and the gateway is asked what it knows.
+//! What is done when all is over, until every operation is answered for good.
+//!
+//! Every operation is repeated until it is answered for good, nothing is held any more, and the gateway
+//! is asked what it knows.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! Everything that runs: a store, one or two gateways on it, four merchants, and what they need to
-//! know of each other.
+//! Everything that runs: a store, one or two gateways on it, four merchants.
+//!
+//! And what they need to know of each other.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

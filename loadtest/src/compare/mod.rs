@@ -1,5 +1,6 @@
-//! The comparison: the same work through everything a user could pick instead, by turns, on one
-//! machine, in one run.
+//! The comparison: the same work through everything a user could pick instead.
+//!
+//! By turns, on one machine, in one run.
 
 mod install;
 mod peer;

@@ -1,5 +1,6 @@
-//! What Countersign is compared with: each peer started as its own documentation would have it for
-//! speed, under the templates in `peers/`.
+//! What Countersign is compared with, each as its own documentation would have it.
+//!
+//! Each peer started as its own documentation would have it for speed, under the templates in `peers/`.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

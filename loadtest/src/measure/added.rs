@@ -1,6 +1,7 @@
-//! Latency at a fixed rate of arrivals, far below capacity: straight to the merchant, through plain
-//! proxies, and through the gateway; and beside it what the disk needs for one `fdatasync`, because
-//! no durable answer is faster.
+//! Latency at a fixed rate of arrivals, far below capacity.
+//!
+//! Straight to the merchant, through plain proxies, and through the gateway; and beside it what the disk
+//! needs for one `fdatasync`, because no durable answer is faster.
 
 use std::collections::BTreeMap;
 use std::fs::File;

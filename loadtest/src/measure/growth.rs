@@ -1,5 +1,7 @@
-//! CPU a request as agents, merchants and stored tokens grow: a small gateway and a large one side by
-//! side, measured by turns, so that what else the machine does falls on both.
+//! CPU a request as agents, merchants and stored tokens grow.
+//!
+//! A small gateway and a large one side by side, measured by turns, so that what else the machine does
+//! falls on both.
 
 use std::path::Path;
 use std::sync::Arc;

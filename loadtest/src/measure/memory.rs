@@ -1,5 +1,6 @@
-//! Memory over a million requests of many agents over many connections: how much, and whether it
-//! still grows.
+//! Memory over a million requests of many agents over many connections.
+//!
+//! How much, and whether it still grows.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! The merchant's ledger: what it was asked to charge, by whom it was vouched for, and how often it
-//! was called. Load is right only if this agrees with the agents' books.
+//! The merchant's ledger: what it was asked to charge, and by whom it was vouched for.
+//!
+//! What it was asked to charge, by whom it was vouched for, and how often it was called. Load is right
+//! only if this agrees with the agents' books.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

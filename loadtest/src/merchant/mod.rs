@@ -1,5 +1,7 @@
-//! A merchant that is as fast as it can be and still keeps honest books: it answers every ACP call
-//! from a template, whatever proxy the call came through, and writes each complete into its ledger.
+//! A merchant that is as fast as it can be and still keeps honest books.
+//!
+//! It answers every ACP call from a template, whatever proxy the call came through, and writes each
+//! complete into its ledger.
 //!
 //! It verifies nothing: what is measured is the proxy, and what was right is told by the ledger.
 

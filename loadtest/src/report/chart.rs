@@ -1,5 +1,6 @@
-//! A chart of latency distributions as SVG: quantiles to the right, each step a tenth of what is left;
-//! milliseconds upwards, logarithmic.
+//! A chart of latency distributions as SVG.
+//!
+//! Quantiles to the right, each step a tenth of what is left; milliseconds upwards, logarithmic.
 
 use std::fmt::Write as _;
 

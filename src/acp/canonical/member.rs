@@ -1,5 +1,7 @@
-//! The order of an object's members: by the UTF-16 code units of their unescaped names (RFC 8785
-//! §3.2.3), found from the UTF-8 form that is already written.
+//! The order of an object's members.
+//!
+//! By the UTF-16 code units of their unescaped names (RFC 8785 §3.2.3), found from the UTF-8 form that is
+//! already written.
 
 use super::JsonError;
 use super::text::unescaped;

@@ -1,5 +1,7 @@
-//! Numbers as exact decimals: read without a double, compared with the nearest double, and written as
-//! ECMAScript would or with a power of ten. No floating arithmetic decides anything but that comparison.
+//! Numbers as exact decimals, read and written without a double.
+//!
+//! Read without a double, compared with the nearest double, and written as ECMAScript would or with a
+//! power of ten. No floating arithmetic decides anything but that comparison.
 
 use super::{JsonError, MAX_NUMBER_DIGITS, MAX_NUMBER_EXPONENT};
 

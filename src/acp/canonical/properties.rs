@@ -1,5 +1,6 @@
-//! Properties of the canonical forms, with an independent reader and an independent implementation of
-//! RFC 8785 as judges.
+//! Properties of the canonical forms, judged by independent programs.
+//!
+//! An independent reader and an independent implementation of RFC 8785 are the judges.
 
 use super::samples::{Speller, documents, shortest};
 use super::tests::{canonical, exact, form};

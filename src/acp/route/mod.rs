@@ -1,5 +1,7 @@
-//! Which operation a method and path name: one closed enum, so that a new operation is a to-do
-//! list from the compiler. Paths go upstream only as rebuilt from here, never as they came.
+//! Which operation a method and path name.
+//!
+//! One closed enum, so that a new operation is a to-do list from the compiler. Paths go upstream only as
+//! rebuilt from here, never as they came.
 
 mod parse;
 

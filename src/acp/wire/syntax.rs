@@ -1,6 +1,7 @@
-//! Whether text is JSON (RFC 8259), and where its objects and arrays end: one pass, without recursion
-//! and without a tree. Apart because everything a merchant answers passes through here, and most of
-//! it is never opened.
+//! Whether text is JSON (RFC 8259), and where its objects and arrays end.
+//!
+//! One pass, without recursion and without a tree. Apart because everything a merchant answers passes
+//! through here, and most of it is never opened.
 
 use crate::acp::canonical::plain_run;
 

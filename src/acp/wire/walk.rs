@@ -1,5 +1,7 @@
-//! A walk over the members of an object or the elements of an array that is known to be valid, one
-//! level at a time: what is not opened is passed over in one step where the outline tells its length.
+//! A walk over the members of an object or the elements of an array, one level at a time.
+//!
+//! The text is known to be valid: what is not opened is passed over in one step where the outline tells
+//! its length.
 
 use super::syntax::Container;
 use crate::acp::canonical::plain_run;

@@ -1,5 +1,7 @@
-//! Signs that a merchant is at work on the open claim: while they are fresh the claim is neither given
-//! up nor sent again, because the charge may be about to happen.
+//! Signs that a merchant is at work on the open claim.
+//!
+//! While they are fresh the claim is neither given up nor sent again, because the charge may be about to
+//! happen.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! What an agent is told where the merchant was not reached, did not answer, or answered what is no use:
-//! what of it is at fault, and never a byte of it.
+//! What an agent is told where the merchant was not reached, did not answer, or answered what is no use.
+//!
+//! What of it is at fault, and never a byte of it.
 
 use http::StatusCode;
 

@@ -1,5 +1,7 @@
-//! What a merchant receives: exactly the headers we mean, the body byte for byte, and signatures
-//! that verify with nothing but the published rules.
+//! What a merchant receives: exactly the headers we mean, under signatures that verify.
+//!
+//! Exactly the headers we mean, the body byte for byte, and signatures that verify with nothing but the
+//! published rules.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! Local servers: a script a connection, over TCP or TLS, written in bytes so that they can break
-//! every rule.
+//! Local servers that follow a script and can break every rule.
+//!
+//! A script a connection, over TCP or TLS, written in bytes so that they can break every rule.
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
-//! What the shop knows and what happened to it: sessions, carts, stock, the ledger of charges, every
-//! call received, and the answers kept for idempotency keys.
+//! What the shop knows and what happened to it: sessions, stock, charges, calls.
+//!
+//! Sessions, carts, stock, the ledger of charges, every call received, and the answers kept for
+//! idempotency keys.
 
 use std::collections::{HashMap, VecDeque};
 

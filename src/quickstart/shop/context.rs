@@ -1,5 +1,6 @@
-//! Reading `Countersign-Context`: the RFC 8941 dictionary in which the gateway says who asks for
-//! what. Strings, integers and booleans are all it holds.
+//! Reading `Countersign-Context`: the RFC 8941 dictionary in which the gateway says who asks for what.
+//!
+//! Strings, integers and booleans are all it holds.
 
 use std::collections::HashMap;
 

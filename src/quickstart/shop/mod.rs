@@ -1,6 +1,8 @@
-//! A sample merchant: a small ACP shop with stock, tax and shipping that believes nobody but the
-//! gateway, redeems the card before it decides, and keeps a ledger. The tests use it as the far side
-//! of the gateway: what it received can be asked for, and it misbehaves on request.
+//! A sample merchant: a small ACP shop that believes nobody but the gateway.
+//!
+//! A small ACP shop with stock, tax and shipping that believes nobody but the gateway, redeems the card
+//! before it decides, and keeps a ledger. The tests use it as the far side of the gateway: what it
+//! received can be asked for, and it misbehaves on request.
 //!
 //! `desk` takes calls in; `checkout` and `cart` do the business; `trust` verifies.
 

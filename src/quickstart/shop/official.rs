@@ -1,5 +1,6 @@
-//! The shop's and the agent's words against the official ACP schemas, which are not part of this
-//! repository: without `ACP_SPEC_DIR` these tests say so and do nothing.
+//! The shop's and the agent's words against the official ACP schemas, which are not part of this repository.
+//!
+//! Without `ACP_SPEC_DIR` these tests say so and do nothing.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,7 @@
-//! Serving one call: takes it in, believes it or not, misbehaves if told to, honours idempotency keys,
-//! and hands it to the business it is about.
+//! Serving one call, from its head to the business it is about.
+//!
+//! Takes it in, believes it or not, misbehaves if told to, honours idempotency keys, and hands it to the
+//! business it is about.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
-//! Why the shop believes a request: the gateway's credential, its countersignature over everything
-//! that matters, and on complete the grant. What a merchant's own integration has to do.
+//! Why the shop believes a request, as any merchant would have to.
+//!
+//! The gateway's credential, its countersignature over everything that matters, and on complete the
+//! grant. What a merchant's own integration has to do.
 
 use std::collections::HashMap;
 

@@ -1,5 +1,7 @@
-//! Clients that ask and do not read: what waits for them has a bound and an end, whatever else they do
-//! meanwhile, and costs nobody who reads anything.
+//! Clients that ask and do not read.
+//!
+//! What waits for them has a bound and an end, whatever else they do meanwhile, and costs nobody who
+//! reads anything.
 
 use std::time::Instant;
 

@@ -1,5 +1,7 @@
-//! Copies a store record by record out of a snapshot of the database, which sees each group of
-//! writes whole or not at all. Apart because it is the one reader that takes long.
+//! Copies a store record by record out of a snapshot of the database.
+//!
+//! A snapshot sees each group of writes whole or not at all. Apart because it is the one reader that
+//! takes long.
 //!
 //! Records are written anew instead of files being copied: every block is read and its checksum
 //! looked at on the way, so that no damage is carried over, and the files of a database in use are

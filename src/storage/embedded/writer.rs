@@ -1,5 +1,7 @@
-//! The one writer: a thread that takes what waits, decides it in order, writes it as one group with
-//! one sync, and answers. Apart because it alone changes the store.
+//! The one writer: a thread that decides what waits and writes it as one group.
+//!
+//! A thread that takes what waits, decides it in order, writes it as one group with one sync, and
+//! answers. Apart because it alone changes the store.
 //!
 //! When a write or sync fails nobody can say what is on the disk. The writer then closes the store
 //! to everyone, throws the database away, opens it again from what recovery finds, and only then

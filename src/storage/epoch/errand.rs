@@ -1,5 +1,6 @@
-//! The thread that does what is to be done with key files, one errand at a time: a file system that
-//! does not answer holds it up, and nobody else for longer than [`PATIENCE`].
+//! The thread that does what is to be done with key files, one errand at a time.
+//!
+//! A file system that does not answer holds it up, and nobody else for longer than [`PATIENCE`].
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,5 +1,6 @@
-//! Stores that break one promise each, to show that the model would find it out; and what the
-//! histories must have come by to be worth anything.
+//! Stores that break one promise each, to show that the model would find it out.
+//!
+//! And what the histories must have come by to be worth anything.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};

@@ -1,5 +1,7 @@
-//! Who and what a history is about: two agents, and a session, another merchant's of the same id,
-//! and a cart that shares the session's partition.
+//! Who and what a history is about.
+//!
+//! Two agents, and a session, another merchant's of the same id, and a cart that shares the session's
+//! partition.
 
 use crate::domain::id::{AgentId, MerchantId, SessionId};
 use crate::domain::money::{Currency, MinorUnits, Money};

@@ -1,5 +1,7 @@
-//! The operations of the gateway, one transaction each, with everything they rest on: what is
-//! decided is what `crate::gateway` decides, and depends on nothing but the records and the present.
+//! The operations of the gateway, one transaction each, with everything they rest on.
+//!
+//! What is decided is what `crate::gateway` decides, and depends on nothing but the records and the
+//! present.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
-//! What those outside the store know and wait for: attempts that were sent, mutations and mints
-//! under way, reads that have started. It outlives crashes: an answer comes however late.
+//! What those outside the store know and wait for.
+//!
+//! Attempts that were sent, mutations and mints under way, reads that have started. It outlives crashes:
+//! an answer comes however late.
 
 use std::time::Duration;
 

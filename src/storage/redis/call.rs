@@ -1,5 +1,7 @@
-//! One call: to the primary of its bucket, again where nothing was done or doing it again does no
-//! harm, and never beyond its deadline.
+//! One call to the primary of its bucket, tried again where that does no harm.
+//!
+//! To the primary of its bucket, again where nothing was done or doing it again does no harm, and never
+//! beyond its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
-//! How records lie in Redis: under which hash tag, under which names, and what stands in front of
-//! their bytes. Apart because every byte here is a promise to stores that exist.
+//! How records lie in Redis: hash tags, names, and what stands in front of their bytes.
+//!
+//! Under which hash tag, under which names, and what stands in front of their bytes. Apart because every
+//! byte here is a promise to stores that exist.
 //!
 //! Records that change together must lie in one hash slot, and so must the indexes that find them.
 //! A partition therefore falls into one of 256 buckets, whose number is the hash tag of everything

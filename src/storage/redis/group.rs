@@ -1,5 +1,7 @@
-//! Commits that wait for replicas: on connections of their own, because `WAIT` holds up whatever
-//! shares its connection; many batches together, because one `WAIT` serves all that went before it.
+//! Commits that wait for replicas, many together, on connections of their own.
+//!
+//! On connections of their own, because `WAIT` holds up whatever shares its connection; many batches
+//! together, because one `WAIT` serves all that went before it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,8 @@
-//! What the store remembers about itself, and its generation: one word in every bucket that each
-//! script checks. When a server comes back empty, or from somewhere else, the word is missing or
-//! another, and no money moves until an operator has looked and accepted the store as it is.
+//! What the store remembers about itself, and its generation.
+//!
+//! One word in every bucket that each script checks. When a server comes back empty, or from somewhere
+//! else, the word is missing or another, and no money moves until an operator has looked and accepted the
+//! store as it is.
 
 use redis::Value;
 

@@ -1,5 +1,7 @@
-//! The connection to one server: made when needed, looked at before its first use, thrown away when
-//! it breaks, made again with growing pauses.
+//! The connection to one server: made when needed, thrown away when it breaks.
+//!
+//! Made when needed, looked at before its first use, thrown away when it breaks, made again with growing
+//! pauses.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

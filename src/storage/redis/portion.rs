@@ -1,6 +1,7 @@
-//! Many records of one bucket, in portions of which each is read well within a call's time, however
-//! large the records are: one answer that takes longer than a call would cost everybody else their
-//! connection, and the next try would fare no better.
+//! Many records of one bucket, in portions of which each is read well within a call's time.
+//!
+//! However large the records are: one answer that takes longer than a call would cost everybody else
+//! their connection, and the next try would fare no better.
 
 use redis::Value;
 

@@ -1,5 +1,7 @@
-//! Lua scripts by digest: sent as `EVALSHA`, and whole when a server does not know them (yet, or any
-//! more after its script cache was flushed).
+//! Lua scripts, sent by digest, and whole to a server that does not know them.
+//!
+//! Sent as `EVALSHA`, and whole when a server does not know them (yet, or any more after its script cache
+//! was flushed).
 
 use redis::{Cmd, RedisWrite};
 

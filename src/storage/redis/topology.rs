@@ -1,5 +1,7 @@
-//! Which server is the primary of which bucket: one of all of a standalone store, each of its own
-//! slots of a Cluster. Found out at start, and again whenever a server says otherwise or is gone.
+//! Which server is the primary of which bucket.
+//!
+//! One of all of a standalone store, each of its own slots of a Cluster. Found out at start, and again
+//! whenever a server says otherwise or is gone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
-//! The watch over the servers: connects before anybody needs it, notices who is gone and who has
-//! taken over, sets our clock by theirs, and follows an operator who accepted a changed store.
+//! The watch over the servers: who is gone, who has taken over, and what time they have.
+//!
+//! Connects before anybody needs it, notices who is gone and who has taken over, sets our clock by
+//! theirs, and follows an operator who accepted a changed store.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

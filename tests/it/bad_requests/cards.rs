@@ -1,5 +1,6 @@
-//! Mints with a card, an allowance or a member that is not right: 400 for its shape, 422 for its
-//! meaning, with the place of the fault.
+//! Mints with a card, an allowance or a member that is not right.
+//!
+//! 400 for its shape, 422 for its meaning, with the place of the fault.
 
 use serde_json::{Value, json};
 

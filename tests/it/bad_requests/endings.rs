@@ -1,5 +1,7 @@
-//! How a connection goes on behind a refusal: over a body that was not asked for, over leave to send
-//! one that was never given, and over a client that has closed its half.
+//! How a connection goes on behind a refusal.
+//!
+//! Over a body that was not asked for, over leave to send one that was never given, and over a client
+//! that has closed its half.
 
 use std::time::Duration;
 

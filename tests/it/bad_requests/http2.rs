@@ -1,5 +1,6 @@
-//! Requests that only raw HTTP/2 can say: heads that RFC 9113 §8 calls malformed are answered with a
-//! reset or a refusal, and never forwarded.
+//! Requests that only raw HTTP/2 can say.
+//!
+//! Heads that RFC 9113 §8 calls malformed are answered with a reset or a refusal, and never forwarded.
 
 use std::time::Duration;
 

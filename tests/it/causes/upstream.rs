@@ -1,5 +1,6 @@
-//! Each way in which a request to a merchant can come to nothing, provoked through a socket: told in the
-//! request's line and counted once, by the same word.
+//! Each way in which a request to a merchant can come to nothing, provoked through a socket.
+//!
+//! Told in the request's line and counted once, by the same word.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,6 @@
-//! What a gateway can only see and say: a merchant that takes more than was approved, or hands one
-//! agent's session to another.
+//! What a gateway can only see and say: too much taken, or a session handed to another.
+//!
+//! A merchant that takes more than was approved, or hands one agent's session to another.
 
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned, Change};
 

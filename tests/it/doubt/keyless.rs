@@ -1,5 +1,6 @@
-//! At a merchant that ignores keys and charges whatever it is sent, a complete in doubt is never
-//! sent again before its grace period has passed without an order.
+//! A complete in doubt at a merchant that ignores keys and charges whatever it is sent.
+//!
+//! It is never sent again before its grace period has passed without an order.
 
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned, Change, Redeem};
 

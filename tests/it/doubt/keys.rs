@@ -1,5 +1,6 @@
-//! At a merchant that honours keys: the same request is sent again until its outcome is known, and
-//! is charged once however often that is.
+//! A complete in doubt at a merchant that honours keys.
+//!
+//! The same request is sent again until its outcome is known, and is charged once however often that is.
 
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned};
 

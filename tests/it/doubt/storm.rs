@@ -1,5 +1,7 @@
-//! However often a complete in doubt is repeated, its session is read once at a time and at a pace, and
-//! who repeats it is told how long it takes.
+//! A complete in doubt that is repeated without end.
+//!
+//! However often that is, its session is read once at a time and at a pace, and who repeats it is told
+//! how long it takes.
 
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use tokio::task::JoinSet;

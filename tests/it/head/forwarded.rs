@@ -1,5 +1,6 @@
-//! What reaches the merchant: the allow-list, our own headers, the body byte for byte, all under one
-//! signature that the shop verifies.
+//! What reaches the merchant: the allow-list, our own headers, the body byte for byte.
+//!
+//! All under one signature that the shop verifies.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! What is kept for whom off the money routes, where the bearer alone is enough to have something kept:
-//! never a request that nobody needs again, for a day, and only so much.
+//! What is kept for whom off the money routes, where the bearer alone is enough to have something kept.
+//!
+//! Never a request that nobody needs again, for a day, and only so much.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! Whose rate is used up by what: a thief's by the thief's, an agent's by its own, a stranger's by
-//! its address.
+//! Whose rate is used up by what.
+//!
+//! A thief's by the thief's, an agent's by its own, a stranger's by its address.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,6 @@
-//! One agent gets a quarter of a merchant's concurrency, whatever it does with its streams; what it
-//! began and gave up stays counted for as long as the merchant works on it.
+//! One agent gets a quarter of a merchant's concurrency, whatever it does with its streams.
+//!
+//! What it began and gave up stays counted for as long as the merchant works on it.
 
 use std::time::Duration;
 

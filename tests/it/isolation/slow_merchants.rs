@@ -1,5 +1,7 @@
-//! An agent floods merchants that hang, drip or are gone, and resets its streams; another agent's
-//! requests to a healthy merchant stay as quick as they were, and all that was held is given back.
+//! An agent floods merchants that hang, drip or are gone, and resets its streams.
+//!
+//! Another agent's requests to a healthy merchant stay as quick as they were, and all that was held is
+//! given back.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
-//! A directory of hourly keys that stops answering, as a network file system does: a pipe in a key
-//! file's place, which nobody writes and nobody reads, holds whoever opens it for as long as it is there.
+//! A directory of hourly keys that stops answering, as a network file system does.
+//!
+//! A pipe in a key file's place, which nobody writes and nobody reads, holds whoever opens it for as long
+//! as it is there.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

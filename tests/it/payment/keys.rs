@@ -1,5 +1,6 @@
-//! Rotation of the gateway's own keys: what was made with an old key goes on, and a key that is
-//! still needed cannot be forgotten.
+//! Rotation of the gateway's own keys while tokens live.
+//!
+//! What was made with an old key goes on, and a key that is still needed cannot be forgotten.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;

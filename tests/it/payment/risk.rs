@@ -1,5 +1,6 @@
-//! The risk rules through the socket: what they refuse, what they only mark, and that in shadow they
-//! only count.
+//! The risk rules through the socket.
+//!
+//! What they refuse, what they only mark, and that in shadow they only count.
 
 use countersign::quickstart::shop::Context;
 

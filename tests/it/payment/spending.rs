@@ -1,5 +1,6 @@
-//! What a token may be spent on: one session, one merchant, one agent, one currency, up to its cap,
-//! before its expiry, once.
+//! What a token may be spent on.
+//!
+//! One session, one merchant, one agent, one currency, up to its cap, before its expiry, once.
 
 use countersign::quickstart::agent::Agent;
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned, HESITANT_CARD};

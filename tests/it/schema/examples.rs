@@ -1,5 +1,6 @@
-//! Every official example of a checkout or `delegate_payment` request, sent through the gateway: it
-//! reaches the merchant byte for byte and the official answer comes back byte for byte, or it is
+//! Every official example of a checkout or `delegate_payment` request, sent through the gateway.
+//!
+//! It reaches the merchant byte for byte and the official answer comes back byte for byte, or it is
 //! refused for a reason that is named here.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
-//! Secrets in a configuration, in and out of their place: `countersign check` names the line and the
-//! key, and repeats nothing that stands there.
+//! Secrets in a configuration, in and out of their place.
+//!
+//! `countersign check` names the line and the key, and repeats nothing that stands there.
 
 use countersign::cli::check::check;
 use countersign::crypto::random;

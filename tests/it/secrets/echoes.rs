@@ -1,5 +1,7 @@
-//! Merchants that repeat what they were told: the card they redeemed, its security code, and the
-//! gateway's own credential, in errors of every envelope, pages, headers, redirects and successes.
+//! Merchants that repeat what they were told.
+//!
+//! The card they redeemed, its security code, and the gateway's own credential, in errors of every
+//! envelope, pages, headers, redirects and successes.
 
 use countersign::quickstart::client::Answer;
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned};

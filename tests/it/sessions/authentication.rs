@@ -1,5 +1,7 @@
-//! 3-D Secure: the gateway carries what the issuer asks and what the agent found out, whatever it is,
-//! and judges neither.
+//! 3-D Secure: the gateway carries what issuer and agent say, and judges neither.
+//!
+//! The gateway carries what the issuer asks and what the agent found out, whatever it is, and judges
+//! neither.
 
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! Create, read, update, complete, cancel: statuses as the merchant gave them, and what an answer to
-//! complete proves.
+//! Create, read, update, complete, cancel, with statuses as the merchant gave them.
+//!
+//! Statuses as the merchant gave them, and what an answer to complete proves.
 
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use serde_json::json;

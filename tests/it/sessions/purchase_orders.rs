@@ -1,5 +1,7 @@
-//! Paying without a token: no allowance stands behind a purchase order, so it is denied unless the
-//! merchant's entry allows it, to whom, and up to how much.
+//! Paying without a token.
+//!
+//! No allowance stands behind a purchase order, so it is denied unless the merchant's entry allows it, to
+//! whom, and up to how much.
 
 use countersign::quickstart::shop::{Behaviour, CallKind};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! The gateway as a process of its own, to be killed and to be told to stop: the binary that is
-//! shipped, under the world's configuration, on ports of its own.
+//! The gateway as a process of its own, to be killed and to be told to stop.
+//!
+//! The binary that is shipped, under the world's configuration, on ports of its own.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};

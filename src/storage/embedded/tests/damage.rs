@@ -1,5 +1,6 @@
-//! When files of a store at rest are damaged, cut short or gone: it does not open, names the file,
-//! and loses nothing that was acknowledged.
+//! When files of a store at rest are damaged, cut short or gone.
+//!
+//! It does not open, names the file, and loses nothing that was acknowledged.
 
 use std::collections::BTreeSet;
 use std::fs;

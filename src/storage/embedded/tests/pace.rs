@@ -1,5 +1,7 @@
-//! Measurements, to be read and not asserted: how many commits share a sync, what waiting for company
-//! costs who is alone, and what a sweep costs those who commit meanwhile.
+//! Measurements, to be read and not asserted.
+//!
+//! How many commits share a sync, what waiting for company costs who is alone, and what a sweep costs
+//! those who commit meanwhile.
 //!
 //! `cargo test --release --lib pace -- --ignored --nocapture --test-threads 1`
 

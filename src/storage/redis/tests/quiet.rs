@@ -1,5 +1,6 @@
-//! Faults that nobody is told of: connections that fall silent, servers that answer but take no writes,
-//! names that lead nowhere.
+//! Faults that nobody is told of.
+//!
+//! Connections that fall silent, servers that answer but take no writes, names that lead nowhere.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,6 @@
-//! A relay between the store and a server, which can cut the line after a request has passed: the
-//! server does the work, the answer is lost.
+//! A relay between the store and a server, which can cut the line after a request has passed.
+//!
+//! The server does the work, the answer is lost.
 
 use std::net::SocketAddr;
 use std::ops::Range;
