@@ -1,4 +1,4 @@
-//! `countersign claims`: open claims as a table, and ending one by hand.
+//! `countersign claims`: open claims as a table, what is known of one session, and ending a claim by hand.
 
 use std::io::Write;
 
@@ -8,12 +8,15 @@ use http::Method;
 use super::error::CommandError;
 use super::reach::Reach;
 use crate::operator::wire::{ClaimItem, ClaimList, EvidenceWord, ResolveAnswer, ResolveRequest};
+use crate::operator::wire_session::{GivenUpItem, SessionItem, SessionList, TokenItem, TotalItem};
 
 /// What can be done about open claims.
 #[derive(Subcommand, Clone, Debug)]
 pub(super) enum ClaimsVerb {
     /// List the claims that are in doubt or pending.
     List(ListArgs),
+    /// Show what is known of a session, its claims that have ended included.
+    Show(ShowArgs),
     /// End one by hand, after asking the merchant whether it charged.
     Resolve(ResolveArgs),
 }
@@ -33,6 +36,23 @@ pub(super) struct ListArgs {
     /// At most so many.
     #[arg(long, default_value_t = 100)]
     pub limit: usize,
+    /// As the gateway answers it.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `claims show`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ShowArgs {
+    /// How the gateway is reached.
+    #[command(flatten)]
+    pub reach: Reach,
+    /// The checkout session.
+    #[arg(long, allow_hyphen_values = true)]
+    pub session: String,
+    /// At this merchant only; otherwise at every one that has a session of that id.
+    #[arg(long, allow_hyphen_values = true)]
+    pub merchant: Option<String>,
     /// As the gateway answers it.
     #[arg(long)]
     pub json: bool,
@@ -80,6 +100,7 @@ pub(super) struct EvidenceArgs {
 pub(super) async fn claims(verb: &ClaimsVerb, out: &mut dyn Write) -> Result<bool, CommandError> {
     match verb {
         ClaimsVerb::List(arguments) => list(arguments, out).await,
+        ClaimsVerb::Show(arguments) => show(arguments, out).await,
         ClaimsVerb::Resolve(arguments) => resolve(arguments, out).await,
     }
 }
@@ -87,10 +108,7 @@ pub(super) async fn claims(verb: &ClaimsVerb, out: &mut dyn Write) -> Result<boo
 async fn list(arguments: &ListArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
     let mut path = format!("/claims?limit={}&all={}", arguments.limit, arguments.all);
     if let Some(merchant) = &arguments.merchant {
-        // What is no id is refused by the gateway; here it only must not become another parameter.
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
-        path.push_str("&merchant=");
-        path.extend(merchant.chars().map(|c| if plain(c) { c } else { '!' }));
+        push_id(&mut path, "&merchant=", merchant);
     }
     let found: ClaimList = arguments.reach.admin()?.ask(Method::GET, &path, None).await?;
     if arguments.json {
@@ -99,6 +117,72 @@ async fn list(arguments: &ListArgs, out: &mut dyn Write) -> Result<bool, Command
         write_table(&found, out)?;
     }
     Ok(true)
+}
+
+/// What is no id is refused by the gateway; here it only must not become another parameter.
+fn push_id(path: &mut String, name: &str, id: &str) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
+    path.push_str(name);
+    path.extend(id.chars().map(|c| if plain(c) { c } else { '!' }));
+}
+
+async fn show(arguments: &ShowArgs, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let mut path = String::from("/claims/show");
+    push_id(&mut path, "?session=", &arguments.session);
+    if let Some(merchant) = &arguments.merchant {
+        push_id(&mut path, "&merchant=", merchant);
+    }
+    let found: SessionList = arguments.reach.admin()?.ask(Method::GET, &path, None).await?;
+    if arguments.json {
+        write_json(&found, out)?;
+        return Ok(true);
+    }
+    for session in &found.sessions {
+        write_session(session, out)?;
+    }
+    writeln!(out, "\nThe log tells the rest: its lines have \"session\":\"{}\".", arguments.session)?;
+    Ok(true)
+}
+
+fn write_session(item: &SessionItem, out: &mut dyn Write) -> std::io::Result<()> {
+    let SessionItem { merchant, checkout_session_id, agent, state, created_at, .. } = item;
+    writeln!(out, "session {checkout_session_id} at {merchant}, of agent {agent}: {state}")?;
+    writeln!(out, "  first seen {created_at}")?;
+    if let Some(TotalItem { amount, currency, at }) = &item.total {
+        writeln!(out, "  total {amount} {currency}, told {at}")?;
+    }
+    if let Some(claim) = &item.charged_by {
+        writeln!(out, "  charged by claim {claim}")?;
+    }
+    if item.orders > 0 {
+        writeln!(out, "  orders shown by the merchant: {}", item.orders)?;
+    }
+    if let Some(GivenUpItem { claim, token }) = &item.given_up {
+        let token = token.as_ref().map_or(String::new(), |token| format!(", of token {token}"));
+        writeln!(out, "  given up in doubt: claim {claim}{token}")?;
+    }
+    if let Some(claim) = &item.claim {
+        let token = claim.token.as_ref().map_or(String::new(), |token| format!(", of token {token}"));
+        writeln!(out, "  open claim {}: {} {}{token}", claim.claim, claim.amount, claim.currency)?;
+        writeln!(out, "    {}", claim.why)?;
+        writeln!(
+            out,
+            "    opened {}, sent {}x, session read {}x, next {}",
+            claim.opened_at, claim.attempts, claim.checks, claim.next_check_at
+        )?;
+    }
+    for TokenItem { token, status, expires_at, attempts } in &item.tokens {
+        writeln!(out, "  token {token}: {status}, expires {expires_at}, {attempts} attempts used")?;
+    }
+    if item.mutations_under_way > 0 {
+        writeln!(out, "  updates and cancels under way: {}", item.mutations_under_way)?;
+    }
+    for (what, came) in [("complete", &item.last_complete), ("read", &item.last_read)] {
+        if let Some(came) = came {
+            writeln!(out, "  last {what} without a result: {came}")?;
+        }
+    }
+    Ok(())
 }
 
 fn write_table(found: &ClaimList, out: &mut dyn Write) -> std::io::Result<()> {

@@ -57,7 +57,8 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
-    /// List the claims of a running gateway that are in doubt or pending, or end one by hand.
+    /// List the claims of a running gateway that are in doubt or pending, show what is known of a session,
+    /// or end a claim by hand.
     #[command(subcommand)]
     Claims(ClaimsVerb),
     /// Look through a store, or copy it.

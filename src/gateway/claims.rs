@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Gateway;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{ClaimId, MerchantId, SessionId};
+use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::session::{
     Claim, ClaimStanding, Evidence, Present, ResolveRefusal, Session, SessionKind, Settlement, resolve,
 };
@@ -47,6 +47,32 @@ pub struct OpenClaim {
     pub next_check: Timestamp,
     /// Whether the merchant is configured; otherwise nobody can read the session.
     pub merchant_known: bool,
+}
+
+/// A session as its record has it, whether or not a claim is open.
+#[derive(Clone, Debug)]
+pub struct KnownSession {
+    /// The session.
+    pub session: Session,
+    /// The claim that is open.
+    pub open: Option<OpenClaim>,
+    /// Its tokens that may still be spent, and the one that a claim holds or held in doubt.
+    pub tokens: Vec<KnownToken>,
+    /// When it was looked at.
+    pub at: Timestamp,
+}
+
+/// A token of a session.
+#[derive(Clone, Debug)]
+pub struct KnownToken {
+    /// Its id.
+    pub id: TokenId,
+    /// How it stands.
+    pub standing: Standing,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// Attempts that were answered, or in which the card left.
+    pub attempts: u8,
 }
 
 /// What a look at the open claims found.
@@ -109,6 +135,55 @@ impl Gateway {
         Ok(OpenClaims { claims, more, at: present.now })
     }
 
+    /// What is known of a session, at this merchant or at whichever has one of that id. Its record is
+    /// kept long after its last claim.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn known_sessions(
+        &self,
+        merchant: Option<&MerchantId>,
+        id: &SessionId,
+    ) -> Result<Vec<KnownSession>, StoreError> {
+        let merchants: Vec<MerchantId> = match merchant {
+            Some(merchant) => vec![merchant.clone()],
+            None => self.registry.merchants().map(|merchant| merchant.id.clone()).collect(),
+        };
+        let mut known = Vec::new();
+        for merchant in merchants {
+            let address = self.ledger.address(SessionKind::Checkout, &merchant, id);
+            let Some(session) = self.ledger.read(&address).await?.session else { continue };
+            known.push(self.known_session(session).await?);
+        }
+        known.sort_by(|a, b| a.session.merchant.cmp(&b.session.merchant));
+        Ok(known)
+    }
+
+    async fn known_session(&self, session: Session) -> Result<KnownSession, StoreError> {
+        let present = self.ledger.present();
+        let at_stake = session.token_at_stake().cloned();
+        let mut ids: Vec<TokenId> = session.tokens.iter().map(|(id, _)| id.clone()).collect();
+        ids.extend(at_stake.filter(|id| session.tokens.iter().all(|(known, _)| known != id)));
+        let mut tokens = Vec::new();
+        for id in ids {
+            // What was deleted meanwhile has nothing to tell.
+            let Some(token) = self.ledger.read_token(&id).await? else { continue };
+            let (standing, attempts) = (token.standing(present.latest), token.attempts);
+            tokens.push(KnownToken { id, standing, expires_at: token.allowance.expires_at, attempts });
+        }
+        // The index has the instant that the worker goes by, which no record holds.
+        let open = match &session.claim {
+            None => None,
+            Some(_) => {
+                let address = self.ledger.address(session.kind, &session.merchant, &session.id);
+                let due = self.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
+                let next_check = due.into_iter().find(|(_, key)| key == address.session_key());
+                self.opened(session.clone(), next_check.map_or(present.now, |(at, _)| at), present)
+            }
+        };
+        Ok(KnownSession { session, open, tokens, at: present.now })
+    }
+
     async fn open_claim(
         &self,
         key: RecordKey,
@@ -122,16 +197,19 @@ impl Gateway {
             return Ok(None);
         };
         // It may have ended since it was found.
-        let Some(session) = loaded.value else { return Ok(None) };
-        let Some(claim) = session.claim.clone() else { return Ok(None) };
-        Ok(Some(OpenClaim {
+        Ok(loaded.value.and_then(|session| self.opened(session, next_check, present)))
+    }
+
+    fn opened(&self, session: Session, next_check: Timestamp, present: Present) -> Option<OpenClaim> {
+        let claim = session.claim.clone()?;
+        Some(OpenClaim {
             standing: claim.standing(present),
             awaited_until: claim.awaited_until(present),
             next_check,
             merchant_known: self.registry.merchant(&session.merchant).is_some(),
             session,
             claim,
-        }))
+        })
     }
 
     /// Ends a claim by the word of `operator`, who has asked the merchant.

@@ -3,6 +3,7 @@
 //! | Route | What |
 //! |---|---|
 //! | `GET /claims` | open claims in doubt or pending; `limit`, `merchant`, `all=true` |
+//! | `GET /claims/show` | what is known of a `session`, open claim or not; `merchant` |
 //! | `POST /claims/resolve` | ends one by hand |
 //! | `POST /store/backup` | copies the store into a new directory |
 //! | `POST /store/accept` | takes a shared store that has changed as it is now |
@@ -21,7 +22,9 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::query;
 use super::wire::{AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ResolveAnswer, ResolveRequest};
+use super::wire_session::SessionList;
 use crate::acp::header::credential;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::body::{self, Content};
@@ -29,7 +32,7 @@ use crate::domain::clock::Deadline;
 use crate::domain::id::{ClaimId, MerchantId, SessionId};
 use crate::domain::session::ResolveRefusal;
 use crate::gateway::Gateway;
-use crate::gateway::claims::{ClaimQuery, NotResolved};
+use crate::gateway::claims::NotResolved;
 use crate::records::{BoxFuture, StoreError};
 use crate::registry::{Operator, Operators};
 use crate::server::{Peer, Service};
@@ -40,8 +43,6 @@ use crate::telemetry::log::{Identifier, Level, Value};
 const BODY_BYTES: usize = 16 * 1024;
 /// For a request's whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Claims in one list, by default and at most.
-const CLAIMS: [usize; 2] = [100, 10_000];
 
 /// The operator's API of one gateway.
 pub(crate) struct Api {
@@ -55,6 +56,7 @@ pub(crate) struct Api {
 #[derive(Clone, Copy)]
 enum Route {
     Claims,
+    Show,
     Resolve,
     Backup,
     Accept,
@@ -74,6 +76,7 @@ impl Api {
             let operator = self.operator(&head.headers, peer)?.name.clone();
             match route {
                 Route::Claims => self.claims(head.uri.query().unwrap_or_default()).await,
+                Route::Show => self.show(head.uri.query().unwrap_or_default()).await,
                 Route::Resolve => self.resolve(read(&mut body).await?, operator).await,
                 Route::Backup => self.back_up(read(&mut body).await?, operator).await,
                 Route::Accept => self.accept(operator).await,
@@ -109,8 +112,22 @@ impl Api {
     }
 
     async fn claims(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
-        let found = self.gateway.open_claims(&claim_query(query)?).await.map_err(of_store)?;
+        let found =
+            self.gateway.open_claims(&query::claims(query).map_err(bad_query)?).await.map_err(of_store)?;
         Ok(json(StatusCode::OK, &ClaimList::from(found)))
+    }
+
+    async fn show(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
+        let (merchant, session) = query::session(query).map_err(bad_query)?;
+        let known = self.gateway.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
+        if known.is_empty() {
+            return Err(invalid(
+                StatusCode::NOT_FOUND,
+                "checkout_session_not_found",
+                "There is no such checkout session at the merchants that are configured.",
+            ));
+        }
+        Ok(json(StatusCode::OK, &SessionList::from(known)))
     }
 
     async fn resolve(
@@ -262,6 +279,7 @@ struct Refused {
 fn route(head: &http::request::Parts) -> Result<Route, Refused> {
     let (route, allow) = match head.uri.path() {
         "/claims" => (Route::Claims, "GET"),
+        "/claims/show" => (Route::Show, "GET"),
         "/claims/resolve" => (Route::Resolve, "POST"),
         "/store/backup" => (Route::Backup, "POST"),
         "/store/accept" => (Route::Accept, "POST"),
@@ -274,31 +292,6 @@ fn route(head: &http::request::Parts) -> Result<Route, Refused> {
         invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path takes another method.");
     refused.allow = Some(allow);
     Err(refused)
-}
-
-fn claim_query(text: &str) -> Result<ClaimQuery, Refused> {
-    let [default, most] = CLAIMS;
-    let mut query = ClaimQuery { merchant: None, under_way: false, limit: default };
-    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-        let read = match name.as_ref() {
-            "limit" => {
-                let limit = Some(&value).filter(|value| !value.starts_with('+'));
-                let limit = limit.and_then(|value| value.parse().ok());
-                limit.filter(|limit| (1..=most).contains(limit)).map(|limit| query.limit = limit)
-            }
-            "merchant" => MerchantId::parse(&value).map(|merchant| query.merchant = Some(merchant)),
-            "all" => value.parse().ok().map(|all| query.under_way = all),
-            _ => None,
-        };
-        read.ok_or_else(|| {
-            invalid(
-                StatusCode::BAD_REQUEST,
-                "invalid_query",
-                "Expected limit=1 to 10000, merchant=ID or all=true.",
-            )
-        })?;
-    }
-    Ok(query)
 }
 
 async fn read<T: DeserializeOwned>(body: &mut Content) -> Result<T, Refused> {
@@ -318,6 +311,10 @@ async fn read<T: DeserializeOwned>(body: &mut Content) -> Result<T, Refused> {
 
 fn invalid(status: StatusCode, code: &'static str, message: &'static str) -> Refused {
     Refused { allow: None, problem: Box::new(Problem::invalid_request(status, code, message)) }
+}
+
+fn bad_query(expected: &'static str) -> Refused {
+    invalid(StatusCode::BAD_REQUEST, "invalid_query", expected)
 }
 
 fn internal(message: &'static str) -> Refused {

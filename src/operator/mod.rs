@@ -9,6 +9,8 @@ mod api;
 pub(crate) mod check;
 mod check_money;
 pub(crate) mod fault;
+mod query;
 pub(crate) mod wire;
+pub(crate) mod wire_session;
 
 pub(crate) use api::Api;

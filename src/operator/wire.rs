@@ -140,7 +140,8 @@ impl From<OpenClaims> for ClaimList {
 }
 
 impl ClaimItem {
-    fn of(open: &OpenClaim, now: Timestamp) -> Self {
+    /// An open claim, as it stands `now`.
+    pub(super) fn of(open: &OpenClaim, now: Timestamp) -> Self {
         let (session, claim) = (&open.session, &open.claim);
         Self {
             merchant: session.merchant.to_string(),
@@ -187,7 +188,8 @@ fn why(open: &OpenClaim) -> String {
     format!("{held}; {read}")
 }
 
-fn of_complete(came: Option<Fruitless>) -> String {
+/// What came of the last complete that is in doubt, for people.
+pub(super) fn of_complete(came: Option<Fruitless>) -> String {
     match came {
         None | Some(Fruitless::NotSent) => "an answer was lost, or attempts overlapped".to_owned(),
         Some(Fruitless::Lost) => "the answer to the complete was lost".to_owned(),
@@ -199,7 +201,8 @@ fn of_complete(came: Option<Fruitless>) -> String {
     }
 }
 
-fn of_read(came: Option<Fruitless>) -> String {
+/// What came of the last read of the session, for people.
+pub(super) fn of_read(came: Option<Fruitless>) -> String {
     match came {
         None => "no read of the session has settled it".to_owned(),
         Some(Fruitless::NotSent) => "the session could not be read: the merchant was not reached".to_owned(),

@@ -20,6 +20,8 @@ mod late;
 mod mutations;
 /// What operators see of claims and end by hand.
 mod operators;
+/// What operators see of a session, whether or not a claim is open.
+mod shown;
 /// Purchases that wait for a person.
 mod pending;
 /// Many repeats at once.
