@@ -37,7 +37,7 @@ impl Gateway {
 
     /// As [`Self::start`], through a shell that does something first.
     pub async fn start_through(world: &mut World, script: String) -> Self {
-        let [public, admin] = free_ports();
+        let [public, admin] = [(); 2].map(|()| free_port());
         let listen = "listen = \"127.0.0.1:0\"";
         assert_eq!(world.text.matches(listen).count(), 2, "one listener for agents, then one for operators");
         let mut text = world.text.clone();
@@ -151,20 +151,18 @@ impl Drop for Gateway {
     }
 }
 
-/// Two ports that nobody listens on now, and nobody is given while the process is down: below those
-/// that the system gives to whoever connects or asks for any port.
-pub fn free_ports() -> [SocketAddr; 2] {
+/// A port that nobody listens on now, and nobody is given while a process is down: below those that the
+/// system gives to whoever connects or asks for any port, and given once.
+pub fn free_port() -> SocketAddr {
     const FIRST: u16 = 20_000;
     const COUNT: u32 = 12_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    [(); 2].map(|()| {
-        loop {
-            // Test processes that run at once begin at different places.
-            let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
-            let address = SocketAddr::from(([127, 0, 0, 1], FIRST + (step % COUNT) as u16));
-            if TcpListener::bind(address).is_ok() {
-                return address;
-            }
+    loop {
+        // Test processes that run at once begin at different places.
+        let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + (step % COUNT) as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
         }
-    })
+    }
 }
