@@ -21,6 +21,7 @@ use crate::fraud::Velocity;
 use crate::gateway::bracket;
 use crate::gateway::{Caller, Gateway, LineEnds, SessionReads};
 use crate::idempotency::KeptBytes;
+use crate::ledger::Ledger;
 use crate::limit::{Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Api;
@@ -34,7 +35,7 @@ use crate::storage::{self, Notice, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
-use crate::token::{Allotments, Ledger, Vault};
+use crate::token::{Allotments, Vault};
 
 /// How long the log may take to write its last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
@@ -228,7 +229,7 @@ impl App {
         self.log.clone()
     }
 
-    /// Begins to shut down: see [`Drain`].
+    /// Begins to shut down: see `Drain`.
     pub fn begin_shutdown(&self) {
         self.log.event(Level::Info, "draining", &[]);
         self.drain.begin();

@@ -20,8 +20,8 @@ pub(crate) mod body;
 pub mod auth;
 pub mod idempotency;
 pub(crate) mod fraud;
-pub mod session;
 pub mod token;
+pub mod ledger;
 pub mod merchant;
 // Adapters (the server knows nothing of payments), then flow, then shell.
 pub mod storage;

@@ -28,6 +28,7 @@ use crate::domain::session::{
 };
 use crate::fraud::Cleared;
 use crate::idempotency::{KeyState, LeaseMark};
+use crate::ledger::{Address, Seen, View};
 use crate::limit::Permit;
 use crate::merchant::{
     Answer, CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, fruitless, is_in_flight,
@@ -35,7 +36,6 @@ use crate::merchant::{
 };
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
-use crate::token::{Address, Seen, View};
 
 /// Length of a claim's id that is drawn and not derived: 190 bits in base62.
 const CLAIM_CHARS: usize = 32;

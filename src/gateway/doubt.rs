@@ -16,11 +16,11 @@ use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::domain::session::{ClaimRefusal, Lifecycle, Observation, Present, Settlement, reenter};
 use crate::idempotency::KeyState;
+use crate::ledger::{Address, View};
 use crate::limit::Permit;
 use crate::merchant::read_complete;
 use crate::records::{Durability, Purpose};
 use crate::registry::MerchantIdempotency;
-use crate::token::{Address, View};
 
 impl Gateway {
     /// A retry with the key of the open claim.

@@ -49,6 +49,7 @@ use crate::domain::session::SessionKind;
 use crate::drain::Drain;
 use crate::fraud::Velocity;
 use crate::idempotency::KeptBytes;
+use crate::ledger::Ledger;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, UpstreamFailure};
 use crate::records::BoxFuture;
@@ -56,7 +57,7 @@ use crate::registry::Registry;
 use crate::telemetry::access::{Observation, Observer};
 use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::trail::Trail;
-use crate::token::{Allotments, Ledger, Vault};
+use crate::token::{Allotments, Vault};
 
 /// What the gateway is made of. One immutable snapshot: a new configuration is a new gateway over
 /// the same store.

@@ -7,11 +7,11 @@ use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{Fruitless, Observation, Outcome, Present, SessionKind, Settlement, observe};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark, StoredAnswer};
+use crate::ledger::View;
 use crate::merchant::{CompleteReading, Exchange, fruitless};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::log::{Level, Value};
-use crate::token::View;
 
 /// What an observation did.
 pub(super) struct Noted {

@@ -15,11 +15,11 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::{Lifecycle, Observation, Session, SessionKind};
+use crate::ledger::Address;
 use crate::limit::Permit;
 use crate::merchant::{Exchange, InvalidAnswer, Passing, SessionReading, read_session, read_shown};
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
-use crate::token::Address;
 
 /// What came of reading a session for ourselves.
 pub(super) struct SessionRead {

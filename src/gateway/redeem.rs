@@ -20,11 +20,12 @@ use crate::auth::signature::SignedRequest;
 use crate::body::Content;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
+use crate::ledger::Address;
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::access::Observation;
 use crate::telemetry::trail::Trail;
-use crate::token::{Address, Fetched, OpenError, PaymentToken, REDEEM_REPLAY};
+use crate::token::{Fetched, OpenError, PaymentToken, REDEEM_REPLAY};
 
 impl Gateway {
     /// Serves a merchant or provider. Goes on while the gateway shuts down: completes under way

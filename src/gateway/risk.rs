@@ -12,10 +12,10 @@ use crate::auth::replay::{self, Replay, ReplayCheck, Use};
 use crate::auth::signature::Proof;
 use crate::domain::session::{Outcome, SessionKind, begin_claim};
 use crate::fraud::{self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, Tally, evaluate};
+use crate::ledger::Seen;
 use crate::merchant::Exchange;
 use crate::records::Purpose;
 use crate::registry::Merchant;
-use crate::token::Seen;
 
 impl Gateway {
     /// Records the call's signature where that is needed; the same signature for another request is

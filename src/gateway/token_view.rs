@@ -12,8 +12,9 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::{Revoked, Session, SessionKind, revoke};
 use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Standing, TokenState};
+use crate::ledger::Address;
 use crate::records::{Durability, Purpose};
-use crate::token::{Address, PaymentToken};
+use crate::token::PaymentToken;
 
 /// A token as its agent sees it.
 #[derive(Serialize)]

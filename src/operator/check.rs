@@ -11,9 +11,9 @@ use crate::domain::session::Session;
 use crate::domain::token::TokenState;
 use crate::fraud::velocity;
 use crate::idempotency::{self, KeyRecord};
+use crate::ledger::Partitions;
 use crate::records::codec::decode;
 use crate::records::{Kind, StoreError, agreed, key_use, worker};
-use crate::session::Partitions;
 use crate::storage::embedded::{ClosedStore, StoredRecord};
 use crate::token::{PaymentToken, allotment};
 

@@ -6,9 +6,9 @@ use super::fault::FaultKind;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Ending, Session, SessionKind};
 use crate::domain::token::{Instrument, TokenState};
+use crate::ledger::Partitions;
 use crate::records::StoreError;
 use crate::records::codec::decode;
-use crate::session::Partitions;
 use crate::storage::embedded::{ClosedStore, StoredRecord};
 use crate::token::{PaymentToken, record_key};
 

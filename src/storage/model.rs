@@ -53,8 +53,8 @@ use self::step::{Action, Step, opening, steps};
 use self::trace::Trace;
 use self::world::{Snapshot, World};
 use super::contract::Fixture;
+use crate::ledger::{Ledger, Present};
 use crate::records::StoreError;
-use crate::token::{Ledger, Present};
 
 /// Histories an engine is put through, unless `PROPTEST_CASES` says otherwise.
 const HISTORIES: u32 = 32;

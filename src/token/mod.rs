@@ -1,16 +1,13 @@
-//! Payment tokens in the store: minting, sealing, and changing records together.
+//! Payment tokens in the store: how long they are kept, what seals their cards, how many an agent may have.
 //!
-//! Minting, sealing, and the one place where session, token and key records change together. The rules
-//! are in [`crate::domain::session`].
+//! The rules are in [`crate::domain::session`].
 
 pub mod allotment;
-mod ledger;
 mod vault;
 
 use std::time::Duration;
 
 pub use allotment::Allotments;
-pub use ledger::{Address, Ledger, Present, Seen, View};
 pub use vault::{AtHand, Fetched, OpenError, OpenedCard, PerishableKeys, UnsealedError, Vault};
 
 use crate::crypto::aead::Sealed;

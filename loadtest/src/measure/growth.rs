@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use countersign::config::Config;
 use countersign::domain::clock::{Clock as _, KeptClock, SystemClock};
+use countersign::ledger::session;
 use countersign::records::{Batch, Durability, Kind, Purpose, RecordKey, Write};
-use countersign::session;
 use countersign::storage::open_engine;
 
 use super::completes;

@@ -7,8 +7,9 @@ use crate::domain::id::{AgentId, MerchantId, SessionId};
 use crate::domain::money::{Currency, MinorUnits, Money};
 use crate::domain::session::{SessionKind, SessionTotal};
 use crate::idempotency::{Scope, ScopeParts};
+use crate::ledger::{Address, Ledger};
 use crate::records::RecordKey;
-use crate::token::{Address, Ledger, PaymentToken};
+use crate::token::PaymentToken;
 
 /// One of the sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

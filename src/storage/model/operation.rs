@@ -15,8 +15,9 @@ use crate::domain::session::{
     reenter, resolve, revoke, settle,
 };
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek, StoredAnswer};
+use crate::ledger::{Ledger, Present, View};
 use crate::records::{Durability, Purpose, StoreError};
-use crate::token::{Ledger, PaymentToken, Present, REDEEM_REPLAY, View};
+use crate::token::{PaymentToken, REDEEM_REPLAY};
 
 /// A total older than this does not count.
 const TOTAL_MAX_AGE: Duration = Duration::from_secs(600);

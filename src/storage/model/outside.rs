@@ -16,7 +16,8 @@ use crate::domain::money::Money;
 use crate::domain::session::{Observation, Session};
 use crate::domain::token::{Instrument, Token, TokenState};
 use crate::idempotency::{LeaseMark, StoredAnswer};
-use crate::token::{Ledger, PaymentToken, Present};
+use crate::ledger::{Ledger, Present};
+use crate::token::PaymentToken;
 
 /// How long a lease and an attempt last.
 const LEASE: Duration = Duration::from_secs(40);

@@ -11,10 +11,10 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::Session;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
+use crate::ledger::{Ledger, Present, View, session};
 use crate::records::codec::{Stored, Times, decode};
 use crate::records::{Kind, RecordKey};
-use crate::token::{Ledger, PaymentToken, Present, View};
-use crate::{session, token};
+use crate::token::{self, PaymentToken};
 
 /// More than any history leaves due.
 const PLENTY: usize = 1_000;

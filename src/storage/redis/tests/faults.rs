@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::redis_server::Replicated;
 use super::relay::Relay;
 use super::*;
+use crate::ledger::Ledger;
 use crate::limit::shared::{SharedLimit, SharedLimits};
 use crate::records::{Revision, Write};
 use crate::storage::contract::{batch, put, read, token, write};
-use crate::token::Ledger;
 
 fn durable(store: RedisStore) -> Arc<dyn RecordStore> {
     Arc::new(store)

@@ -3,10 +3,12 @@
 //! Session, token and key record of one partition, read together, decided on by a pure function, and
 //! written together or not at all.
 
+pub mod session;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PaymentToken, record_key, times};
+pub use self::session::Partitions;
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::{MerchantId, SessionId, TokenId};
@@ -17,7 +19,7 @@ use crate::records::codec::{Loaded, Stored};
 use crate::records::{
     Batch, Committed, Durability, Purpose, RecordKey, RecordStore, Revision, StoreError, Write,
 };
-use crate::session::{self, Partitions};
+use crate::token::{PaymentToken, record_key, times};
 
 /// How often a decision is taken again because another writer was first. 64 racers on one session
 /// lose at most 63 times; twice that is a store in trouble.
