@@ -18,10 +18,9 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::drain::Drain;
 use crate::fraud::Velocity;
-use crate::gateway::bracket;
-use crate::gateway::{Caller, Gateway, LineEnds, SessionReads};
+use crate::gateway::{Books, Caller, Desk, Gateway, Identities, Parts};
 use crate::idempotency::KeptBytes;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, lease};
 use crate::limit::{Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Api;
@@ -144,30 +143,32 @@ impl App {
         let epochs = Arc::new(opened.epochs);
         let drain = Drain::new(config.server.drain_timeout);
         let (redeemers, arrivals) = (registry.redeemer_networks().collect(), Arrivals::new(&config.limits));
-        let gateway = Arc::new(Gateway {
-            ledger: Ledger::new(Arc::clone(&store), clock.clone())
-                .with_leases_of(bracket::longest_lease(&registry)),
-            allotments: Allotments::new(Arc::clone(&store)),
-            kept: KeptBytes::new(Arc::clone(&store), config.limits.kept_bytes),
-            velocity: Arc::new(Velocity::new(Arc::clone(&store))),
+        let gateway = Arc::new(Gateway::new(Parts {
+            books: Books {
+                ledger: Ledger::new(Arc::clone(&store), clock.clone())
+                    .with_leases_of(lease::longest(&registry)),
+                allotments: Allotments::new(Arc::clone(&store)),
+                kept: KeptBytes::new(Arc::clone(&store), config.limits.kept_bytes),
+                velocity: Arc::new(Velocity::new(Arc::clone(&store))),
+            },
+            desk: Desk {
+                observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
+                clock: clock.clone(),
+                drain: drain.clone(),
+            },
             vault: Vault::new(Arc::clone(&rings), epochs),
             limits: Limits::new(config.limits, &registry).shared_through(opened.limits),
             concurrency: Concurrency::new(&registry),
             fraud: config.fraud,
             delegate: config.protocol,
-            merchants: Arc::new(merchants),
-            observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
-            drain: drain.clone(),
+            merchants,
             body_bytes: config.server.body_bytes,
             body_timeout: config.server.body_timeout,
-            line_ends: LineEnds::default(),
-            reads: SessionReads::default(),
             countersigner,
-            registry,
-            rings,
-            clock: clock.clone(),
-        });
-        let worker = tokio::spawn(Arc::clone(&gateway).work());
+            identities: Identities { registry, rings },
+        }));
+        let working = Arc::clone(&gateway);
+        let worker = tokio::spawn(async move { working.work_in_background().await });
         let health = Arc::clone(&store);
         let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
         let operator = Api::new(Arc::clone(&gateway), config.operators, opened.backup);
@@ -193,11 +194,12 @@ impl App {
             }));
             server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
             let _ = worker.await;
-            finishing.allotments.finish(finishing.clock.earliest()).await;
-            finishing.kept.finish(finishing.clock.earliest()).await;
-            if let Some(at) = finishing.clock.agreed() {
+            let (books, clock) = (&finishing.books, &finishing.desk.clock);
+            books.allotments.finish(clock.earliest()).await;
+            books.kept.finish(clock.earliest()).await;
+            if let Some(at) = clock.agreed() {
                 // A store that does not take it now knows what it was told a minute ago.
-                let _ = agreed::keep(&**finishing.ledger.store(), at).await;
+                let _ = agreed::keep(&**books.ledger.store(), at).await;
             }
             drop(finishing);
             drop(ended);
@@ -338,7 +340,7 @@ impl Service for Agents {
         peer: Peer,
     ) -> BoxFuture<'static, Response<Full<Bytes>>> {
         let caller = Caller { address: peer.ip(), certificate: peer.certificate, standing: peer.standing };
-        Box::pin(Arc::clone(&self.0).answer(request, caller))
+        Box::pin(async move { self.0.handle(request, caller).await })
     }
 }
 

@@ -33,3 +33,6 @@ pub(crate) mod operator;
 pub mod app;
 pub mod quickstart;
 pub mod cli;
+
+// What must not compile, misuse of a claim, is shown from outside.
+pub use gateway::{HeldClaim, Settled};

@@ -18,7 +18,7 @@ use countersign::merchant::{Outbound, grant};
 use serde_json::json;
 
 use programs::{Programs, Request};
-use shop::{NOW, Shop, TOKEN, amount, body};
+use shop::{NOW, Shop, TOKEN, amount, body, kept};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Ed25519, Algorithm::EcdsaP256Sha256];
 
@@ -55,7 +55,7 @@ async fn what_the_gateway_sends_is_accepted_under_either_algorithm() {
         assert_eq!(programs.judge(&request), Ok(vouched_for));
 
         let mut earlier = shop.complete();
-        earlier.body = json!({ "payment_data": { "token": TOKEN } }).to_string().into();
+        earlier.body = kept(&json!({ "payment_data": { "token": TOKEN } }));
         let vouched_for = programs.judge(&shop.receive(earlier).await);
         assert_eq!(vouched_for.unwrap()["token"], TOKEN);
 

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::error::CommandError;
@@ -24,7 +25,7 @@ pub(super) struct GivenRequest {
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 impl GivenRequest {
@@ -36,7 +37,7 @@ impl GivenRequest {
                 "the URL must start with https://, as agents reach the gateway",
             ));
         }
-        let body = body.map(read_file).transpose()?.unwrap_or_default();
+        let body = body.map(read_file).transpose()?.unwrap_or_default().into();
         Self::assemble(method, &uri, HeaderMap::new(), body)
     }
 
@@ -78,11 +79,11 @@ impl GivenRequest {
         let uri: Uri = target.parse().map_err(|_| CommandError::Request("the target cannot be read"))?;
         let declared = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         let length = declared.and_then(|text| text.parse().ok()).unwrap_or(rest.len());
-        let body = rest.get(..length).unwrap_or(rest).to_vec();
+        let body = Bytes::copy_from_slice(rest.get(..length).unwrap_or(rest));
         Self::assemble(method, &uri, headers, body)
     }
 
-    fn assemble(method: &str, uri: &Uri, headers: HeaderMap, body: Vec<u8>) -> Result<Self, CommandError> {
+    fn assemble(method: &str, uri: &Uri, headers: HeaderMap, body: Bytes) -> Result<Self, CommandError> {
         if method.is_empty() || !method.bytes().all(|b| b.is_ascii_uppercase()) {
             return Err(CommandError::Request("the method must be upper-case letters"));
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -12,10 +12,11 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use parking_lot::Mutex;
 
+use super::Caller;
 use super::call::Call;
+use super::parts::{Desk, Identities};
 use super::refusal::Refusal;
 use super::reply::Echo;
-use super::{Caller, Gateway};
 use crate::acp::authority::Authority;
 use crate::acp::header::{self, ContentType, HeaderError, RequestHead};
 use crate::acp::problem::{ErrorDialect, Problem};
@@ -25,9 +26,8 @@ use crate::auth::signature::{self, Presented, Proof, SignedRequest, Verified};
 use crate::body::{BodyError, Content, collect};
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
-use crate::domain::id::MerchantId;
 use crate::http_signature::MessageView;
-use crate::limit::Limited;
+use crate::limit::{Limited, Limits};
 use crate::merchant::Passing;
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::access::Observation;
@@ -54,9 +54,23 @@ pub struct LineEnds {
     told: Mutex<BTreeSet<String>>,
 }
 
-impl Gateway {
+/// The way in.
+pub(super) struct Admission {
+    pub identities: Arc<Identities>,
+    /// Rates.
+    pub limits: Limits,
+    /// Digests that were told to be of a credential and a line end.
+    pub line_ends: LineEnds,
+    /// The largest body, in bytes.
+    pub body_bytes: usize,
+    /// The time for a whole body.
+    pub body_timeout: Duration,
+    pub desk: Arc<Desk>,
+}
+
+impl Admission {
     /// Which authority and route a head names.
-    pub(super) fn route(&self, head: &Parts) -> Result<(Authority, Route), Refusal> {
+    pub fn route(&self, head: &Parts) -> Result<(Authority, Route), Refusal> {
         let authority = Authority::of_request(&head.uri, &head.headers).map_err(|_| {
             let problem = Problem::invalid_request(
                 http::StatusCode::BAD_REQUEST,
@@ -65,8 +79,9 @@ impl Gateway {
             );
             Refusal::Malformed(Box::new(problem))
         })?;
-        let host_merchant = self.registry.merchant_by_host(authority.as_str()).map(|merchant| &merchant.id);
-        if host_merchant.is_none() && !self.registry.is_shared_host(authority.as_str()) {
+        let host_merchant =
+            self.identities.registry.merchant_by_host(authority.as_str()).map(|merchant| &merchant.id);
+        if host_merchant.is_none() && !self.identities.registry.is_shared_host(authority.as_str()) {
             return Err(Refusal::Misdirected);
         }
         match Route::parse(&head.method, head.uri.path(), host_merchant) {
@@ -76,14 +91,9 @@ impl Gateway {
         }
     }
 
-    /// The merchant of that id.
-    pub(super) fn merchant(&self, id: &MerchantId) -> Result<Arc<Merchant>, Refusal> {
-        self.registry.merchant(id).cloned().ok_or(Refusal::MerchantUnknown)
-    }
-
     /// Takes an agent's request through every check that does not depend on its route's flow.
     #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
-    pub(super) async fn admit(
+    pub async fn admit(
         &self,
         head: &Parts,
         body: &mut Content,
@@ -96,8 +106,8 @@ impl Gateway {
         // Work that finishes what was begun goes on while the gateway shuts down; nothing new does.
         // What was let in here is waited for from here on, its body included.
         let work = match route {
-            Route::RevokeToken { .. } => self.drain.work(),
-            _ => self.drain.admit().ok_or(Refusal::Draining)?,
+            Route::RevokeToken { .. } => self.desk.drain.work(),
+            _ => self.desk.drain.admit().ok_or(Refusal::Draining)?,
         };
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         let agent = self.authenticate(&head.headers, &caller)?;
@@ -146,7 +156,6 @@ impl Gateway {
             path,
             passing,
             query,
-            body,
             key: read.idempotency_key,
             verified,
             trail: observation.trail().clone(),
@@ -158,14 +167,14 @@ impl Gateway {
         let agent = header::credential(headers)
             .ok()
             .flatten()
-            .and_then(|credential| self.registry.agent_by_credential(credential.expose()));
+            .and_then(|credential| self.identities.registry.agent_by_credential(credential.expose()));
         let agent = agent.cloned().ok_or_else(|| self.unauthenticated(headers, caller))?;
         caller.standing.recognise();
         Ok(agent)
     }
 
     /// The refusal of who presents no credential that is known here.
-    pub(super) fn unauthenticated(&self, headers: &HeaderMap, caller: &Caller) -> Refusal {
+    pub fn unauthenticated(&self, headers: &HeaderMap, caller: &Caller) -> Refusal {
         self.tell_line_end(headers);
         match self.limits.failed_authentication(caller.address) {
             Ok(()) => Refusal::Unauthenticated,
@@ -176,14 +185,15 @@ impl Gateway {
     /// A credential is refused because its configured digest is of it and a line end: nobody else sees that.
     fn tell_line_end(&self, headers: &HeaderMap) {
         let credential = header::credential(headers).ok().flatten();
-        let Some(of) = credential.and_then(|credential| self.registry.with_line_end(credential.expose()))
+        let Some(of) =
+            credential.and_then(|credential| self.identities.registry.with_line_end(credential.expose()))
         else {
             return;
         };
         if self.line_ends.told.lock().insert(of.to_owned())
             && let Some(id) = Identifier::parse(of)
         {
-            self.observer.log().event(
+            self.desk.observer.log().event(
                 Level::Warn,
                 "credential_digest_with_line_end",
                 &[("id", Value::Id(id))],
@@ -198,7 +208,7 @@ impl Gateway {
         version: Version,
     ) -> Result<Option<Arc<Merchant>>, Refusal> {
         let Some(id) = route.merchant() else { return Ok(None) };
-        let merchant = self.merchant(id)?;
+        let merchant = self.identities.merchant(id)?;
         if !agent.may_use(id) {
             return Err(Refusal::MerchantUnknown);
         }
@@ -214,12 +224,12 @@ impl Gateway {
     fn versions_of(&self, route: &Route, agent: &Agent) -> Vec<Version> {
         let ends_here = matches!(route, Route::DelegatePayment { .. });
         let id = route.merchant().filter(|id| !ends_here && agent.may_use(id));
-        let merchant = id.and_then(|id| self.merchant(id).ok());
+        let merchant = id.and_then(|id| self.identities.merchant(id).ok());
         merchant.map_or_else(|| Version::NEWEST_FIRST.to_vec(), |merchant| versions_of(&merchant))
     }
 
     /// Reads a body within bounds; `hold` as for [`collect`]. A read has none.
-    pub(super) async fn read_body(
+    pub async fn read_body(
         &self,
         body: &mut Content,
         route: &Route,
@@ -253,8 +263,8 @@ impl Gateway {
         request: &SignedRequest<'_>,
         caller: &Caller,
     ) -> Result<Verified, Refusal> {
-        let metrics = self.observer.metrics();
-        match signature::verify(agent, request, self.clock.now()) {
+        let metrics = self.desk.observer.metrics();
+        match signature::verify(agent, request, self.desk.clock.now()) {
             Ok(verified) => {
                 let profile = match verified.proof() {
                     Proof::Signed { profile, .. } => profile.as_str(),

@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::operation::Operation;
-use super::refusal::{Internal, Refusal};
+use super::refusal::Refusal;
 use crate::acp::header::IdempotencyKey;
 use crate::acp::route::Route;
 use crate::acp::version::Version;
-use crate::auth::signature::{Proof as Proven, Verified};
+use crate::auth::signature::{Proof as Proven, Verified, VerifiedBody};
 use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::drain::WorkGuard;
-use crate::idempotency::StoredRequest;
+use crate::idempotency::{Operation, StoredRequest};
 use crate::merchant::{CompleteContext, Context, Outbound, Passing, Proof};
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::trail::Trail;
@@ -27,7 +24,6 @@ pub(super) struct Call {
     pub path: String,
     pub passing: Passing,
     pub query: Option<String>,
-    pub body: Bytes,
     pub key: Option<IdempotencyKey>,
     pub verified: Verified,
     /// What is learnt of it on the way.
@@ -49,15 +45,18 @@ impl Call {
             Some(key) => key.as_str(),
             None => {
                 // A space cannot stand in a key that an agent sends.
-                drawn = format!(
-                    "none {}",
-                    random::base62(22).map_err(|_| Refusal::Internal(Internal::NoRandomness))?
-                );
+                drawn = format!("none {}", random::base62(22)?);
                 &drawn
             }
         };
         let merchant = merchant.map(|merchant| &merchant.id);
-        Operation::new(rings, &self.agent.id, merchant, &self.route.method(), &self.path, key, &self.body)
+        Operation::new(rings, &self.agent.id, merchant, &self.route.method(), &self.path, key, self.body())
+            .map_err(Refusal::from)
+    }
+
+    /// Its body: what was verified.
+    pub fn body(&self) -> &[u8] {
+        self.verified.body().as_bytes()
     }
 
     /// Whether it is signed, so that its limits are not those a thief of the bearer alone uses up.
@@ -74,7 +73,7 @@ impl Call {
             version: self.passing.version.clone(),
             accept_language: text(&self.passing.accept_language),
             content_type: text(&self.passing.content_type),
-            body: self.body.to_vec(),
+            body: self.verified.body().clone(),
         }
     }
 
@@ -88,13 +87,13 @@ impl Call {
         now: Timestamp,
     ) -> Outbound {
         let mut headers = self.passing.clone();
-        let mut body = self.body.clone();
+        let mut body = self.verified.body().clone();
         if let Some(stored) = stored {
             let value = |text: Option<String>| text.and_then(|text| text.parse().ok());
             headers.version = stored.version;
             headers.accept_language = value(stored.accept_language);
             headers.content_type = value(stored.content_type);
-            body = stored.body.into();
+            body = stored.body;
         }
         Outbound {
             method: self.route.method(),
@@ -119,7 +118,7 @@ impl Call {
             query: None,
             headers,
             idempotency_key: None,
-            body: Bytes::new(),
+            body: VerifiedBody::none(),
             context: self.context(None),
             grant: None,
             now,

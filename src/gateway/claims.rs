@@ -1,25 +1,24 @@
 //! What operators see of open claims and do about them: the list, and ending one by hand. Here and
 //! not with the operator's API, because a claim ends the same way whoever ends it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Gateway;
+use super::events::About;
+use super::evidence::Evidence;
+pub use super::evidence::{NotResolved, Resolved};
+use super::parts::{Books, Desk, Identities};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
-use crate::domain::session::{
-    Claim, ClaimStanding, Evidence, Present, ResolveRefusal, Session, SessionKind, Settlement, resolve,
-};
+use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Present, Session, SessionKind};
 use crate::domain::token::Standing;
 use crate::records::codec::Loaded;
-use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
-use crate::telemetry::log::{Identifier, Level, Value};
+use crate::records::{Kind, RecordKey, StoreError};
 
 /// Claims looked at for one list.
 const LOOKED_AT: usize = 20_000;
 /// Longer than any claim is put off: every open one is due within it.
 const EVERY_CLAIM: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-/// How often a resolution is decided again because the claim's token was not the one read.
-const MAX_ROUNDS: usize = 8;
 
 /// Which claims are wanted.
 #[derive(Clone, Debug)]
@@ -86,38 +85,23 @@ pub struct OpenClaims {
     pub at: Timestamp,
 }
 
-/// A claim that an operator ended, or had ended before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// False when it had ended so before.
-    pub now: bool,
-    /// How its token stands; `None` where there is none.
-    pub token: Option<Standing>,
+/// The open claims, for operators.
+pub struct OpenClaimsDesk {
+    pub(super) identities: Arc<Identities>,
+    pub(super) books: Arc<Books>,
+    pub(super) evidence: Arc<Evidence>,
+    pub(super) desk: Arc<Desk>,
 }
 
-/// Why a claim was not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotResolved {
-    /// No such session.
-    #[error("there is no such checkout session")]
-    SessionUnknown,
-    /// The claim does not permit it.
-    #[error(transparent)]
-    Refused(#[from] ResolveRefusal),
-    /// The store cannot say.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl Gateway {
+impl OpenClaimsDesk {
     /// The claims that are open. Exactly the sessions with one have a due instant, so nothing else is
     /// read.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn open_claims(&self, query: &ClaimQuery) -> Result<OpenClaims, StoreError> {
-        let present = self.ledger.present();
-        let due = self.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
+        let present = self.books.ledger.present();
+        let due = self.books.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
         let mut more = due.len() == LOOKED_AT;
         let mut claims = Vec::new();
         for (next_check, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
@@ -147,12 +131,12 @@ impl Gateway {
     ) -> Result<Vec<KnownSession>, StoreError> {
         let merchants: Vec<MerchantId> = match merchant {
             Some(merchant) => vec![merchant.clone()],
-            None => self.registry.merchants().map(|merchant| merchant.id.clone()).collect(),
+            None => self.identities.registry.merchants().map(|merchant| merchant.id.clone()).collect(),
         };
         let mut known = Vec::new();
         for merchant in merchants {
-            let address = self.ledger.address(SessionKind::Checkout, &merchant, id);
-            let Some(session) = self.ledger.read(&address).await?.session else { continue };
+            let address = self.books.ledger.address(SessionKind::Checkout, &merchant, id);
+            let Some(session) = self.books.ledger.read(&address).await?.session else { continue };
             known.push(self.known_session(session).await?);
         }
         known.sort_by(|a, b| a.session.merchant.cmp(&b.session.merchant));
@@ -160,14 +144,14 @@ impl Gateway {
     }
 
     async fn known_session(&self, session: Session) -> Result<KnownSession, StoreError> {
-        let present = self.ledger.present();
+        let present = self.books.ledger.present();
         let at_stake = session.token_at_stake().cloned();
         let mut ids: Vec<TokenId> = session.tokens.iter().map(|(id, _)| id.clone()).collect();
         ids.extend(at_stake.filter(|id| session.tokens.iter().all(|(known, _)| known != id)));
         let mut tokens = Vec::new();
         for id in ids {
             // What was deleted meanwhile has nothing to tell.
-            let Some(token) = self.ledger.read_token(&id).await? else { continue };
+            let Some(token) = self.books.ledger.read_token(&id).await? else { continue };
             let (standing, attempts) = (token.standing(present.latest), token.attempts);
             tokens.push(KnownToken { id, standing, expires_at: token.allowance.expires_at, attempts });
         }
@@ -175,8 +159,8 @@ impl Gateway {
         let open = match &session.claim {
             None => None,
             Some(_) => {
-                let address = self.ledger.address(session.kind, &session.merchant, &session.id);
-                let due = self.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
+                let address = self.books.ledger.address(session.kind, &session.merchant, &session.id);
+                let due = self.books.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
                 let next_check = due.into_iter().find(|(_, key)| key == address.session_key());
                 self.opened(session.clone(), next_check.map_or(present.now, |(at, _)| at), present)
             }
@@ -190,10 +174,10 @@ impl Gateway {
         next_check: Timestamp,
         present: Present,
     ) -> Result<Option<OpenClaim>, StoreError> {
-        let record = self.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
+        let record = self.books.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
         let Ok(loaded) = Loaded::<Session>::decode(key, record) else {
             // One that cannot be read must not hide the rest.
-            self.unreadable_record("session");
+            self.desk.unreadable_record("session");
             return Ok(None);
         };
         // It may have ended since it was found.
@@ -206,7 +190,7 @@ impl Gateway {
             standing: claim.standing(present),
             awaited_until: claim.awaited_until(present),
             next_check,
-            merchant_known: self.registry.merchant(&session.merchant).is_some(),
+            merchant_known: self.identities.registry.merchant(&session.merchant).is_some(),
             session,
             claim,
         })
@@ -221,67 +205,11 @@ impl Gateway {
         merchant: &MerchantId,
         session: &SessionId,
         claim: &ClaimId,
-        evidence: Evidence,
+        word: Word,
         operator: &str,
     ) -> Result<Resolved, NotResolved> {
-        let _guard = self.drain.work();
-        for _ in 0..MAX_ROUNDS {
-            let bare = self.ledger.address(SessionKind::Checkout, merchant, session);
-            let read = self.ledger.read(&bare).await?.session.ok_or(NotResolved::SessionUnknown)?;
-            let held = read.token_at_stake();
-            let address = held.map_or_else(|| bare.clone(), |token| bare.clone().with_token(token));
-            let decided = self
-                .ledger
-                .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                    let was_live = view.has_live_token(present.latest);
-                    let current = view.session.as_mut().ok_or(Undecided::No(NotResolved::SessionUnknown))?;
-                    // Session and token change together: the token read must be the claim's.
-                    if current.token_at_stake() != held {
-                        return Err(Undecided::Again);
-                    }
-                    let settlement = resolve(current, view.token.as_mut(), claim, evidence, present)
-                        .map_err(|refusal| Undecided::No(refusal.into()))?;
-                    let token = view.token.as_ref().map(|token| token.standing(present.latest));
-                    Ok((settlement, token, view.ended(was_live, present.latest)))
-                })
-                .await?;
-            let (settlement, token, ended) = match decided {
-                Ok(decided) => decided,
-                Err(Undecided::Again) => continue,
-                Err(Undecided::No(why)) => return Err(why),
-            };
-            self.give_back(ended);
-            let now = match settlement {
-                Settlement::Charged => Some("charged"),
-                Settlement::Released => Some("released"),
-                Settlement::Held | Settlement::ChargedLate | Settlement::Stale => None,
-            };
-            if let Some(outcome) = now {
-                self.reads.forget_pace(address.session_key());
-                self.observer.metrics().claim(outcome);
-                self.note_resolution(merchant, session, claim, evidence, operator);
-            }
-            return Ok(Resolved { now: now.is_some(), token });
-        }
-        Err(NotResolved::Store(StoreError::Unavailable))
-    }
-
-    fn note_resolution(
-        &self,
-        merchant: &MerchantId,
-        session: &SessionId,
-        claim: &ClaimId,
-        evidence: Evidence,
-        operator: &str,
-    ) {
-        let mut fields = vec![
-            ("merchant", Value::from(merchant)),
-            ("session", Value::from(session)),
-            ("claim", Value::from(claim)),
-            ("evidence", Value::Text(evidence.as_str())),
-        ];
-        fields.extend(Identifier::parse(operator).map(|name| ("operator", Value::Id(name))));
-        self.observer.log().event(Level::Warn, "claim_resolved", &fields);
+        let _guard = self.desk.drain.work();
+        self.evidence.of_operator(About { merchant, session }, claim, word, operator).await
     }
 }
 
@@ -291,12 +219,4 @@ fn keep_oldest(claims: &mut Vec<OpenClaim>, limit: usize) -> bool {
     let more = claims.len() > limit;
     claims.truncate(limit);
     more
-}
-
-/// Why a transaction decided nothing.
-enum Undecided {
-    /// Another token is at stake than was read.
-    Again,
-    /// It is refused.
-    No(NotResolved),
 }

@@ -1,374 +1,217 @@
-//! Complete: where a token is spent. Peek, gather, begin, forward, settle.
-//!
-//! Between begin and settle nothing returns early: whatever the merchant does becomes an
-//! [`Outcome`], and every outcome is settled.
+//! Complete: where a token is spent, from the admitted call to its answer, top to bottom.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::Gateway;
-use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
-use super::notes::{Contradiction, keep_answer};
-use super::operation::Operation;
-use super::reading::Doubtful;
+use super::claim::{Claims, HeldClaim, Recorded, Settled};
+use super::completion::{Completion, Ready};
+use super::doubt::{Doubts, InDoubt, Resumed, renewed};
+use super::events::{About, Events};
+use super::evidence::is_charged_by;
+use super::parts::{Books, Identities, owned};
 use super::refusal::{Internal, Refusal};
+use super::replays::Replays;
 use super::reply::Reply;
+use super::risk::Risk;
+use super::session_reads::Doubtful;
+use super::sessions::Sessions;
+use super::upstreams::Upstreams;
 use crate::acp::wire::complete::CompleteView;
-use crate::acp::wire::session::SessionView;
-use crate::crypto::aead::Sealed;
-use crate::crypto::random;
-use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
-use crate::domain::money::Money;
-use crate::domain::session::{
-    BeginClaim, BegunClaim, Ending, Outcome, Present, Session, SessionKind, Settlement, begin_claim,
-    note_life, settle,
-};
-use crate::fraud::Cleared;
-use crate::idempotency::{KeyState, LeaseMark};
-use crate::ledger::{Address, Seen, View};
+use crate::domain::session::{Present, SessionKind};
+use crate::fraud::CardFingerprint;
+use crate::idempotency::Operation;
+use crate::ledger::{Address, Ledger, Seen};
 use crate::limit::Permit;
-use crate::merchant::{
-    Answer, CompleteContext, CompleteReading, Exchange, InvalidAnswer, NotSent, fruitless, is_in_flight,
-    read_complete,
-};
-use crate::records::{Durability, Purpose, StoreError};
-use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
+use crate::records::{Purpose, StoreError};
+use crate::registry::Merchant;
 
-/// Length of a claim's id that is drawn and not derived: 190 bits in base62.
-const CLAIM_CHARS: usize = 32;
-
-/// One complete on its way: everything its steps share.
-pub(super) struct Completion {
-    pub call: Call,
-    pub merchant: Arc<Merchant>,
-    pub session: SessionId,
-    pub token: Option<TokenId>,
-    pub operation: Operation,
-    pub address: Address,
-    /// The claim: its id is the key the merchant receives.
-    pub claim: ClaimId,
+/// The flow of completes.
+pub(super) struct Completes {
+    pub identities: Arc<Identities>,
+    pub books: Arc<Books>,
+    pub upstreams: Arc<Upstreams>,
+    pub replays: Arc<Replays>,
+    pub sessions: Arc<Sessions>,
+    pub doubts: Doubts,
+    pub risk: Arc<Risk>,
+    pub claims: Arc<Claims>,
+    pub events: Arc<Events>,
 }
 
-impl Completion {
-    /// What is asked of the session and token.
-    pub fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
-        BeginClaim {
-            claim: self.claim.clone(),
-            agent: self.call.agent.id.clone(),
-            total_max_age: self.merchant.total_max_age,
-            purchase_order_limit: purchase_order_limit(&self.merchant, &self.call, session),
-            until,
-        }
-    }
+/// What is asked, as far as the request itself says.
+struct Asked {
+    call: Call,
+    merchant: Arc<Merchant>,
+    session: SessionId,
+    /// Judged after the session: what is paid, or nobody's, needs no token.
+    token: Result<Option<TokenId>, Refusal>,
+    operation: Operation,
+    address: Address,
 }
 
-/// A claim that was begun or re-entered, before it is forwarded.
-pub(super) struct Started {
-    pub begun: BegunClaim,
-    pub lease: LeaseMark,
-    /// When the lease was taken: what the attempt is signed with, however late it is written.
-    pub at: Timestamp,
-    /// The request of the key's first use, where that was another one.
-    pub stored: Option<Sealed>,
-    /// Whether the key was never used before.
-    pub is_first_use: bool,
-    pub grant: Option<String>,
-    pub review: bool,
+/// How what is asked stands to what is known.
+enum Standing {
+    /// It was begun under its key, and no answer is kept.
+    InDoubt(InDoubt),
+    /// No claim is open for it.
+    Fresh { earlier_claim: bool },
 }
 
-impl Gateway {
-    pub(super) async fn complete(
-        self: Arc<Self>,
+impl Completes {
+    pub async fn complete(
+        &self,
         call: Call,
         merchant: Arc<Merchant>,
         session: SessionId,
     ) -> Result<Reply, Refusal> {
-        let request = CompleteView::read(&call.body).map_err(|error| Refusal::of_body(&error))?;
-        // Judged below, after the session: what is paid, or nobody's, needs no token.
+        // First what needs nobody: a body that cannot be used costs no I/O.
+        let asked = Asked::read(call, merchant, session, &self.identities, &self.books.ledger)?;
+        // Session, token and key in one look, so that all of this is decided on one state of them.
+        let seen = self.session_of(&asked).await?;
+        // The key before the session: an answer that was given stays given, whatever has become of the
+        // session since.
+        let conflict = StatusCode::UNPROCESSABLE_ENTITY;
+        if let Some(reply) = self.replays.kept_answer(&asked.operation, seen.key_record(), conflict).await? {
+            return Ok(reply);
+        }
+        // The session before the token: to mint another for one that is paid would only fail again.
+        let (completion, standing) = asked.against(&seen, self.books.ledger.present())?;
+        // What was begun under this key may be finished by it, also where nothing new is admitted.
+        let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
+        self.replays
+            .refuse_replayed_signature(
+                &completion.call,
+                &completion.operation,
+                Some(&completion.merchant),
+                purpose,
+            )
+            .await?;
+        completion.call.trail.claim(&completion.claim);
+        // Doubt before a fresh attempt: as long as nobody knows whether it charged, nothing new is sent.
+        let (completion, seen, place) = match standing {
+            Standing::Fresh { earlier_claim: false } => (completion, seen, None),
+            Standing::Fresh { earlier_claim: true } => (renewed(completion)?, seen, None),
+            Standing::InDoubt(doubt) => match Box::pin(self.doubts.resume(completion, doubt)).await? {
+                Resumed::Answered(reply) => return Ok(reply),
+                Resumed::Again(claim) => return self.forward_and_settle(*claim).await,
+                Resumed::Anew(completion, place) => {
+                    let seen = self.books.ledger.look(&completion.address).await?;
+                    (*completion, seen, place)
+                }
+            },
+        };
+        // Before the total is read: what was read before a change of primary decides nothing after it.
+        let trusted = !self.books.ledger.store().mistrusted();
+        // A place and the total before the rules, which judge the amount.
+        let ready = self.ready(completion, seen, place).await?;
+        // The rules last: what is refused anyway is counted nowhere.
+        let (cleared, tally) = self.risk.clear_complete(&ready.completion, &ready.seen).await?;
+        // The last step that may refuse: from here on whatever happens is settled.
+        let claim = match self.claims.begin(ready, &cleared).await {
+            Ok(claim) => claim,
+            Err(refusal) => {
+                tally.hand_back().await;
+                return Err(refusal);
+            }
+        };
+        if trusted && self.books.ledger.store().mistrusted() {
+            tally.hand_back().await;
+            claim.withdraw().await;
+            return Err(Refusal::Store(StoreError::Unavailable));
+        }
+        tally.keep();
+        self.forward_and_settle(claim).await
+    }
+
+    /// One look at session, token and key. A session that nobody has seen created may be adopted first.
+    async fn session_of(&self, asked: &Asked) -> Result<Seen, Refusal> {
+        let mut seen = self.books.ledger.look(&asked.address).await?;
+        if seen.session().is_none() {
+            Box::pin(self.sessions.adopt(&asked.call, &asked.merchant, &asked.session)).await?;
+            seen = self.books.ledger.look(&asked.address).await?;
+        }
+        owned(seen.session(), &asked.call)?;
+        Ok(seen)
+    }
+
+    /// Leave to send, and the total of the session.
+    async fn ready(
+        &self,
+        completion: Completion,
+        mut seen: Seen,
+        place: Option<Permit>,
+    ) -> Result<Ready, Refusal> {
+        let Completion { call, merchant, session, address, .. } = &completion;
+        // Before the total, because to read it takes a place as well.
+        let mut place = Some(self.upstreams.place_again(call, merchant, place)?);
+        if !self.sessions.knows_enough(owned(seen.session(), call)?, merchant) {
+            Box::pin(self.sessions.ensure_total(call, merchant, session, &mut place)).await?;
+            seen = self.books.ledger.look(address).await?;
+        }
+        let place = self.upstreams.place_again(call, merchant, place)?;
+        Ok(Ready { completion, seen, place })
+    }
+
+    /// Sends what the claim was begun for, settles it, tells what happened, and answers.
+    async fn forward_and_settle(&self, claim: HeldClaim) -> Result<Reply, Refusal> {
+        let exchange = claim.forward_claimed().await;
+        let Settled { completion, reply, recorded } = claim.settle(&exchange).await;
+        if let Some(Recorded { attempted, ended, shown, declined_card }) = recorded {
+            let about = About { merchant: &completion.merchant.id, session: &completion.session };
+            self.events.attempted(about, completion.address.session_key(), &attempted, ended);
+            if let Some(shown) = &shown {
+                self.events.faulty(about, shown);
+            }
+            if let Some(card) = declined_card {
+                self.risk.note_decline(&completion, &CardFingerprint::from_bytes(card)).await;
+            }
+        }
+        reply
+    }
+}
+
+impl Asked {
+    fn read(
+        call: Call,
+        merchant: Arc<Merchant>,
+        session: SessionId,
+        identities: &Identities,
+        ledger: &Ledger,
+    ) -> Result<Self, Refusal> {
+        let request = CompleteView::read(call.body()).map_err(|error| Refusal::of_body(&error))?;
         let token = spent_token(&request);
-        let operation = call.operation(&self.rings, Some(&merchant))?;
+        let operation = call.operation(&identities.rings, Some(&merchant))?;
         let mut address =
-            self.ledger.address(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
+            ledger.address(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
         if let Ok(Some(token)) = &token {
             call.trail.token(token);
             address = address.with_token(token);
         }
-        let mut seen = self.ledger.look(&address).await?;
-        if seen.session().is_none() {
-            Box::pin(self.adopt(&call, &merchant, &session)).await?;
-            seen = self.ledger.look(&address).await?;
-        }
-        owned(seen.session(), &call)?;
-        if let Some(reply) =
-            self.replay(&operation, seen.key_record(), StatusCode::UNPROCESSABLE_ENTITY).await?
-        {
-            return Ok(reply);
-        }
-        let claim = ClaimId::parse(&operation.upstream_key(seen.key()))
+        Ok(Self { call, merchant, session, token, operation, address })
+    }
+
+    /// How it stands to what is known of its session and key.
+    fn against(self, seen: &Seen, present: Present) -> Result<(Completion, Standing), Refusal> {
+        let claim = ClaimId::parse(&self.operation.upstream_key(seen.key()))
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
-        if let Some(session) = seen.session()
-            && !is_charged_by(session, &claim)
-        {
+        let session = owned(seen.session(), &self.call)?;
+        let is_charged = is_charged_by(session, &claim);
+        if !is_charged {
             session.refuse_ended()?;
         }
-        let token = token?;
-        // What was begun under this key may be finished by it.
-        let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
-        self.refuse_replayed_signature(&call, &operation, Some(&merchant), purpose).await?;
-        call.trail.claim(&claim);
-        let completion = Completion { call, merchant, session, token, operation, address, claim };
-        match seen.session() {
-            Some(session) if session.claim.as_ref().is_some_and(|open| open.id == completion.claim) => {
-                let present = self.ledger.present();
-                let doubtful = Doubtful::of(session, &completion.claim, &completion.merchant, present);
-                Box::pin(self.reenter(completion, doubtful)).await
-            }
-            Some(session) if is_charged_by(session, &completion.claim) => {
-                Box::pin(self.synthesise(&completion)).await
-            }
-            _ if seen.key().is_some() => Box::pin(self.attempt_again(completion, None)).await,
-            _ => Box::pin(self.attempt(&completion, seen, None)).await,
-        }
-    }
-
-    /// A claim under a key whose earlier claim was given up. A merchant that ignores keys may still
-    /// wake up to the earlier request: under an id of its own the new claim's card is not for it.
-    pub(super) async fn attempt_again(
-        self: &Arc<Self>,
-        mut completion: Completion,
-        place: Option<Permit>,
-    ) -> Result<Reply, Refusal> {
-        if completion.merchant.idempotency == MerchantIdempotency::None {
-            let drawn = random::base62(CLAIM_CHARS).map_err(|_| Refusal::Internal(Internal::NoRandomness))?;
-            completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal(Internal::IdUnusable))?;
-            completion.call.trail.claim(&completion.claim);
-        }
-        let seen = self.ledger.look(&completion.address).await?;
-        self.attempt(&completion, seen, place).await
-    }
-
-    /// A first attempt: total, risk, begin, forward, settle.
-    async fn attempt(
-        self: &Arc<Self>,
-        completion: &Completion,
-        mut seen: Seen,
-        place: Option<Permit>,
-    ) -> Result<Reply, Refusal> {
-        let Completion { call, merchant, session, address, .. } = completion;
-        let mut place = Some(self.place_again(call, merchant, place)?);
-        let trusted = !self.ledger.store().mistrusted();
-        if !self.knows_enough(owned(seen.session(), call)?, merchant) {
-            Box::pin(self.ensure_total(call, merchant, session, &mut place)).await?;
-            seen = self.ledger.look(address).await?;
-        }
-        let _place = self.place_again(call, merchant, place)?;
-        let (cleared, tally) = self.clear_complete(completion, &seen).await?;
-        let lease = self.lease(merchant.deadlines.total)?;
-        let started = match self.begin(completion, &mut seen, &cleared, lease).await {
-            Ok(begun) => begun,
-            Err(refusal) => {
-                tally.hand_back().await;
-                if matches!(refusal, Refusal::Store(StoreError::Unacknowledged)) {
-                    self.withdraw(completion, lease);
-                }
-                return Err(refusal);
-            }
+        let standing = if session.claim.as_ref().is_some_and(|open| open.id == claim) {
+            let doubtful = Doubtful::of(session, &claim, &self.merchant, present);
+            Standing::InDoubt(InDoubt::Open(doubtful))
+        } else if is_charged {
+            Standing::InDoubt(InDoubt::Charged)
+        } else {
+            Standing::Fresh { earlier_claim: seen.key().is_some() }
         };
-        // What was read before a change of primary decides nothing after it.
-        if trusted && self.ledger.store().mistrusted() {
-            tally.hand_back().await;
-            self.withdraw(completion, lease);
-            return Err(Refusal::Store(StoreError::Unavailable));
-        }
-        tally.keep();
-        let exchange = self.forward_complete(completion, &started).await;
-        let reading = read_complete(&exchange, session, merchant.idempotency);
-        self.conclude(completion, &started, &mut seen, &exchange, &reading).await
-    }
-
-    /// Opens the claim: key, session and token change in one transaction, or nothing does.
-    async fn begin(
-        &self,
-        completion: &Completion,
-        seen: &mut Seen,
-        cleared: &Cleared,
-        lease: LeaseMark,
-    ) -> Result<Started, Refusal> {
-        let Completion { call, token, operation, address, .. } = completion;
-        let (at, sealed) = (self.clock.now(), operation.seal_request(&call.stored_request())?);
-        let decide = |view: &mut View, present: Present| {
-            let session = owned_mut(view.session.as_mut(), call)?;
-            refuse_unless_free(operation, view.key.as_ref(), present)?;
-            if token.is_some() && view.token.is_none() {
-                return Err(Refusal::TokenUnknown);
-            }
-            let request = completion.begin_claim(session, lease.until);
-            let begun = begin_claim(session, view.token.as_mut(), &request, present)?;
-            let is_first_use = view.key.is_none();
-            let stored = view.key.as_ref().and_then(|record| record.request.clone());
-            let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
-            record.state = KeyState::Leased(lease);
-            record.upstream_key = completion.claim.as_str().to_owned();
-            record.request.get_or_insert_with(|| sealed.clone());
-            let grant = view.token.as_ref().map(|token| token.grant.clone());
-            Ok(Started { begun, lease, at, stored, is_first_use, grant, review: cleared.review() })
-        };
-        self.ledger.transact_seen(seen, address, Purpose::Admit, Durability::Synced, decide).await?
-    }
-
-    /// Takes a claim back that was begun, or perhaps was, and of which nothing was sent. What the store
-    /// does not take now ends with the lease, by reading the session.
-    fn withdraw(self: &Arc<Self>, completion: &Completion, lease: LeaseMark) {
-        let (gateway, work) = (Arc::clone(self), self.drain.work());
-        let (address, claim) = (completion.address.clone(), completion.claim.clone());
-        tokio::spawn(async move {
-            let _work = work;
-            let _ = gateway
-                .ledger
-                .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                    let record = held(&mut view.key, lease).ok_or(())?;
-                    record.state = KeyState::Open;
-                    let session = view.session.as_mut().ok_or(())?;
-                    let attempt = session.claim.as_ref().ok_or(())?.last_attempt;
-                    let nothing = Outcome::NotCharged { recorded: false };
-                    Ok::<_, ()>(settle(session, view.token.as_mut(), &claim, attempt, nothing, present))
-                })
-                .await;
-        });
-    }
-
-    /// Sends the complete. Infallible: whatever happens is an exchange.
-    pub(super) async fn forward_complete(&self, completion: &Completion, started: &Started) -> Exchange {
-        let Completion { call, merchant, token, operation, claim, .. } = completion;
-        call.trail.amount(started.begun.checked);
-        call.trail.attempt(started.begun.attempt);
-        // The bytes of the first use, so that a merchant that compares bytes sees the same request.
-        let Ok(stored) = operation.open_request(started.stored.as_ref()) else {
-            return Exchange::NotSent(NotSent::Unwritable);
-        };
-        let context = CompleteContext {
-            token: token.clone(),
-            claim: claim.clone(),
-            checked: started.begun.checked,
-            attempt: started.begun.attempt,
-            review: started.review,
-        };
-        let key = Some(claim.as_str().to_owned());
-        let outbound = call.outbound(stored, key, Some(context), started.grant.clone(), started.at);
-        self.send_by(call, merchant, outbound, self.within(started.lease)).await
-    }
-
-    /// Settles the attempt and answers.
-    pub(super) async fn conclude(
-        &self,
-        completion: &Completion,
-        started: &Started,
-        seen: &mut Seen,
-        exchange: &Exchange,
-        reading: &CompleteReading,
-    ) -> Result<Reply, Refusal> {
-        let Completion { merchant, operation, claim, address, .. } = completion;
-        let reply = complete_reply(exchange, reading.outcome, &completion.session);
-        let kept = match (&reply, reading.outcome) {
-            (Ok(reply), Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }) => {
-                operation.seal_answer(reply).unwrap_or(None)
-            }
-            _ => None,
-        };
-        let decide = |view: &mut View, present: Present| {
-            let Some(session) = view.session.as_mut() else {
-                return Err(Refusal::Internal(Internal::SessionGone));
-            };
-            let holds =
-                view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(started.lease));
-            let outcome = match reading.outcome {
-                // Another attempt has taken the key over, perhaps in a claim begun anew under the
-                // same id: what this one learned ends nothing of that.
-                Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
-                outcome => outcome,
-            };
-            let was_live = view.token.as_ref().is_some_and(|token| token.is_live(present.latest));
-            let contradiction = Contradiction {
-                order: session.note_order(reading.session.as_ref().and_then(|shown| shown.order_mark)),
-                answer: is_charged_by(session, claim)
-                    && reading.outcome == Outcome::NotCharged { recorded: true },
-            };
-            let settlement =
-                settle(session, view.token.as_mut(), claim, started.begun.attempt, outcome, present);
-            if settlement == Settlement::Held && outcome == Outcome::InDoubt {
-                session.troubles.complete = Some(fruitless(exchange));
-            }
-            if settlement == Settlement::Held && exchange.answer().is_some_and(says_in_flight) {
-                note_life(session, present.now);
-            }
-            // Of an attempt that was given up meanwhile it is too old.
-            if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
-                let sequence = session.sequence;
-                let total = Some(total).filter(|_| exchange.shows_the_present(started.is_first_use));
-                session.note_total(sequence, total, present);
-            }
-            let doubtful = Doubtful::of(session, claim, merchant, present);
-            if let Some(record) = view.key.as_mut() {
-                keep_answer(record, started.lease, settlement, reading.outcome, kept.as_ref());
-                if holds && started.stored.is_none() && matches!(exchange, Exchange::NotSent(_)) {
-                    // Nothing was ever sent: a repeat need not be the same bytes.
-                    record.request = None;
-                }
-            }
-            Ok((settlement, contradiction, view.ended(was_live, present.latest), doubtful))
-        };
-        let settled =
-            self.ledger.transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide).await;
-        let (settlement, contradiction, ended, doubtful) = match settled {
-            Ok(settled) => settled?,
-            // The claim stays held; the worker or a retry with the same key finds out.
-            Err(error) => return Err(unrecorded(error)),
-        };
-        if settlement != Settlement::Held {
-            self.reads.forget_pace(address.session_key());
-        }
-        self.note_settlement(settlement, reading.outcome, merchant, completion);
-        self.give_back(ended);
-        self.note_contradiction(contradiction, &merchant.id, &completion.session);
-        if let Some(shown) = &reading.session {
-            self.note_faults(&merchant.id, &completion.session, shown);
-        }
-        self.note_overcharge(reading, started.begun.checked, completion);
-        self.note_decline(completion, exchange, reading.outcome).await;
-        match settlement {
-            Settlement::Held if reading.outcome != Outcome::Pending => match reading.outcome {
-                Outcome::InDoubt => reply,
-                _ => Err(self.still_unknown(address, &doubtful)),
-            },
-            _ => reply,
-        }
-    }
-}
-
-/// What the agent is told about an exchange, apart from what became of the claim.
-fn complete_reply(exchange: &Exchange, outcome: Outcome, session: &SessionId) -> Result<Reply, Refusal> {
-    match exchange.answer() {
-        Some(answer) if answer.status.is_success() && outcome == Outcome::InDoubt => {
-            Err(Refusal::MerchantAnswer(InvalidAnswer::of_session(answer, Some(session))))
-        }
-        _ => Ok(Reply::relayed(exchange)?.decided(decision(outcome))),
-    }
-}
-
-/// The merchant is at work on an earlier sending of the same request.
-fn says_in_flight(answer: &Answer) -> bool {
-    answer.status == StatusCode::CONFLICT && is_in_flight(answer)
-}
-
-const fn decision(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Charged => "charged",
-        Outcome::Pending => "pending",
-        Outcome::NotCharged { .. } => "not_charged",
-        Outcome::InDoubt => "in_doubt",
+        let Self { call, merchant, session, token, operation, address } = self;
+        Ok((Completion { call, merchant, session, token: token?, operation, address, claim }, standing))
     }
 }
 
@@ -379,17 +222,4 @@ fn spent_token(request: &CompleteView) -> Result<Option<TokenId>, Refusal> {
         (None, true) => Ok(None),
         (None, false) => Err(Refusal::TokenMissing),
     }
-}
-
-fn purchase_order_limit(merchant: &Merchant, call: &Call, session: &Session) -> Option<Money> {
-    let PurchaseOrders::Allowed { agents, limits } = &merchant.purchase_orders else { return None };
-    let total = session.total?.total;
-    limits
-        .iter()
-        .find(|limit| agents.contains(&call.agent.id) && total.in_currency(limit.currency).is_some())
-        .copied()
-}
-
-pub(super) fn is_charged_by(session: &Session, claim: &ClaimId) -> bool {
-    matches!(&session.ending, Some(Ending::Charged { claim: Some(by) }) if by == claim)
 }

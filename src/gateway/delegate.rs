@@ -7,14 +7,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
-use super::Gateway;
-use super::bracket::{owned, unrecorded};
 use super::call::Call;
-use super::operation::Operation;
+use super::parts::{Books, Desk, Identities, owned, owned_mut};
 use super::refusal::{Internal, Refusal};
+use super::replays::Replays;
 use super::reply::Reply;
+use super::risk::Risk;
 use crate::acp::problem::Problem;
 use crate::acp::wire::delegate_payment::{self, DelegatePayment};
 use crate::crypto::random;
@@ -22,88 +22,91 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId, TOKEN_RANDOM_CHARS, TokenId};
 use crate::domain::money::Money;
-use crate::domain::session::{SessionKind, TooManyTokens};
+use crate::domain::session::{Present, SessionKind, TooManyTokens};
 use crate::domain::token::{Token, TokenState};
 use crate::fraud::{self, CardFingerprint, MintAttempt};
-use crate::idempotency::{KeyRecord, KeyState, LeaseMark};
-use crate::merchant::grant;
+use crate::idempotency::{KeyRecord, KeyState, LeaseMark, Operation, Taken};
+use crate::ledger::{Done, View, lease};
+use crate::merchant::{Countersigner, grant};
 use crate::records::codec::Loaded;
-use crate::records::{Durability, Purpose, RecordKey, StoreError};
+use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
-use crate::token::{LONGEST_LIFE, UnsealedError};
+use crate::token::{LONGEST_LIFE, PaymentToken, UnsealedError, Vault};
 
-/// A lease of a mint: it calls nobody, so anything longer is a process that died.
-pub(super) const MINT_LEASE: std::time::Duration = std::time::Duration::from_secs(15);
+/// The flow of mints.
+pub(super) struct Mints {
+    pub identities: Arc<Identities>,
+    pub books: Arc<Books>,
+    pub replays: Arc<Replays>,
+    pub risk: Arc<Risk>,
+    pub vault: Arc<Vault>,
+    pub countersigner: Arc<Countersigner>,
+    /// How requests are read.
+    pub settings: crate::acp::Settings,
+    pub desk: Arc<Desk>,
+}
 
 /// A mint on its way.
-struct Mint {
-    call: Call,
-    request: DelegatePayment,
-    merchant: Arc<Merchant>,
-    session: SessionId,
-    operation: Operation,
-    key: RecordKey,
-    created: Timestamp,
+struct Mint<'m> {
+    call: &'m Call,
+    request: &'m DelegatePayment,
+    merchant: &'m Arc<Merchant>,
+    session: &'m SessionId,
+    operation: &'m Operation,
+    card: &'m CardFingerprint,
 }
 
 /// A token's id, drawn before anything else happens.
 struct Drawn {
     id: TokenId,
-    lease: LeaseMark,
     /// An earlier try with the key drew it, and may have got further.
     earlier: bool,
 }
 
-impl Gateway {
-    pub(super) async fn delegate_payment(
-        self: Arc<Self>,
-        call: Call,
-        named: Option<MerchantId>,
-    ) -> Result<Reply, Refusal> {
-        let now = self.clock.now();
-        let scope = named.as_ref().map(|id| self.merchant(id)).transpose()?;
-        let operation = call.operation(&self.rings, scope.as_deref())?;
-        let key = operation.scope.record_key(None);
+impl Mints {
+    pub async fn delegate_payment(&self, call: Call, named: Option<MerchantId>) -> Result<Reply, Refusal> {
+        let ledger = &self.books.ledger;
+        let now = self.desk.clock.now();
+        let scope = named.as_ref().map(|id| self.identities.merchant(id)).transpose()?;
+        let operation = call.operation(&self.identities.rings, scope.as_deref())?;
         let conflict = call.version.delegate_conflict_status();
-        let mut seen = self.ledger.look_key(&key).await?;
-        // An answer that was given stays given, though the allowance has expired since or the repeat
-        // names another version (rfc.delegate_payment §5).
-        if let Some(reply) = self.replay(&operation, Some(&seen), conflict).await? {
+        // The key first: an answer that was given stays given, though the allowance has expired since or
+        // the repeat names another version (rfc.delegate_payment §5).
+        let mut key = ledger.look_key(&operation.scope.record_key(None)).await?;
+        if let Some(reply) = self.replays.kept_answer(&operation, Some(&key), conflict).await? {
             return Ok(reply);
         }
-        let request = DelegatePayment::read(&call.body, call.version, self.clock.latest(), &self.delegate)
-            .map_err(|mistakes| Refusal::Malformed(Box::new(Problem::of_mistakes(mistakes))))?;
-        let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request).await?;
+        // What the request says, before anything is asked of the store: a wrong one costs no more.
+        let request =
+            DelegatePayment::read(call.body(), call.version, self.desk.clock.latest(), &self.settings)
+                .map_err(|mistakes| Refusal::Malformed(Box::new(Problem::of_mistakes(mistakes))))?;
+        let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request)?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
         call.trail.session(&session);
         call.trail.amount(cap(&request));
         refuse_beyond_policy(&call, &request, now)?;
-        self.refuse_replayed_signature(&call, &operation, scope.as_deref(), Purpose::Admit).await?;
-        let address = self.ledger.address(SessionKind::Checkout, &merchant.id, &session);
-        owned(self.ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
-        self.mint(Mint { call, request, merchant, session, operation, key, created: now }, &mut seen).await
-    }
-
-    async fn mint(&self, mint: Mint, seen: &mut Loaded<KeyRecord>) -> Result<Reply, Refusal> {
-        let fingerprint = CardFingerprint::of(&self.rings.card_fingerprint, &mint.request.card.number);
-        let signals: Vec<_> =
-            mint.request.risk_signals.iter().map(|signal| risk_action(signal.action)).collect();
-        let attempt = MintAttempt {
-            agent: &mint.call.agent,
-            amount: cap(&mint.request),
-            card: &fingerprint,
-            signals: &signals,
+        self.replays.refuse_replayed_signature(&call, &operation, scope.as_deref(), Purpose::Admit).await?;
+        // The session must be there and the agent's: a token for one that is not could never be spent.
+        let address = ledger.address(SessionKind::Checkout, &merchant.id, &session);
+        owned(ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
+        // The rules before anything is drawn; what they counted is handed back when nothing is minted.
+        let card = CardFingerprint::of(&self.identities.rings.card_fingerprint, &request.card.number);
+        let signals: Vec<_> = request.risk_signals.iter().map(|signal| risk_action(signal.action)).collect();
+        let attempt =
+            MintAttempt { agent: &call.agent, amount: cap(&request), card: &card, signals: &signals };
+        let tally = self.risk.clear_mint(attempt).await?;
+        let mint = Mint {
+            call: &call,
+            request: &request,
+            merchant: &merchant,
+            session: &session,
+            operation: &operation,
+            card: &card,
         };
-        let (facts, tally) =
-            fraud::gather_mint(&self.velocity, &self.fraud, attempt, self.clock.steady()).await?;
-        let minted = match self.judge(&facts) {
-            Ok(_cleared) => self.insert(&mint, seen, &fingerprint).await,
-            Err(refusal) => Err(refusal),
-        };
-        match minted {
+        match self.mint(&mint, &mut key, now).await {
             Ok(reply) => {
                 tally.keep();
-                self.observer.metrics().token_event("minted");
+                self.desk.observer.metrics().token_event("minted");
                 Ok(reply)
             }
             Err(refusal) => {
@@ -113,111 +116,100 @@ impl Gateway {
         }
     }
 
-    /// Draws the id, inserts the token, records the answer.
-    async fn insert(
+    /// Draws the id, inserts the token, records the answer: after each of them the next try goes on from
+    /// there, so that a key leads to one token.
+    async fn mint(
         &self,
-        mint: &Mint,
-        seen: &mut Loaded<KeyRecord>,
-        fingerprint: &CardFingerprint,
+        mint: &Mint<'_>,
+        key: &mut Loaded<KeyRecord>,
+        now: Timestamp,
     ) -> Result<Reply, Refusal> {
-        let Drawn { id, lease, earlier } = self.draw(mint, seen).await?;
+        let lease = self.books.ledger.lease(lease::MINT)?;
+        let Drawn { id, earlier } = self.draw(mint, key, lease).await?;
         mint.call.trail.token(&id);
-        if earlier && let Some(token) = self.ledger.acknowledged_token(&id).await? {
+        if earlier && let Some(token) = self.books.ledger.acknowledged_token(&id).await? {
             // That try died after its token was written: nothing is left to refuse.
-            return self.record_minted(mint, &id, token.created_at, lease, seen).await;
+            return self.record_minted(mint, &id, token.created_at, lease, key).await;
         }
-        match self.insert_drawn(mint, &id, fingerprint).await {
-            Ok(()) => self.record_minted(mint, &id, mint.created, lease, seen).await,
+        match self.insert(mint, &id, now).await {
+            Ok(()) => self.record_minted(mint, &id, now, lease, key).await,
             // The token may exist: the key keeps its id, so that a repeat makes no second one.
             Err(refusal @ Refusal::Store(StoreError::Unacknowledged)) => Err(refusal),
             Err(refusal) => {
                 // A refusal of ours binds no key: a corrected request may use it.
-                self.forget_lease(&mint.key, lease).await;
+                self.books.ledger.forget_lease(&mint.operation.scope.record_key(None), lease).await;
                 Err(refusal)
             }
         }
     }
 
     /// Takes the key's lease with a token id drawn in advance, or the id of an earlier try.
-    async fn draw(&self, mint: &Mint, seen: &mut Loaded<KeyRecord>) -> Result<Drawn, Refusal> {
-        let lease = self.lease(MINT_LEASE)?;
-        let tag = self.ledger.partitions().tag(&mint.merchant.id, &mint.session);
-        let random =
-            random::base62(TOKEN_RANDOM_CHARS).map_err(|_| Refusal::Internal(Internal::NoRandomness))?;
-        let drawn = TokenId::assemble(&tag, &random).ok_or(Refusal::Internal(Internal::IdUnusable))?;
+    async fn draw(
+        &self,
+        mint: &Mint<'_>,
+        key: &mut Loaded<KeyRecord>,
+        lease: LeaseMark,
+    ) -> Result<Drawn, Refusal> {
+        let tag = self.books.ledger.partitions().tag(&mint.merchant.id, mint.session);
+        let drawn = TokenId::assemble(&tag, &random::base62(TOKEN_RANDOM_CHARS)?)
+            .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let conflict = mint.call.version.delegate_conflict_status();
-        self.ledger
-            // The id must outlive whoever drew it: a repeat that drew another would mint twice.
-            .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
-                super::bracket::refuse_unless_free(&mint.operation, record.as_ref(), present).map_err(
-                    |refusal| match refusal {
-                        Refusal::KeyConflict { .. } => Refusal::KeyConflict { status: conflict },
-                        other => other,
-                    },
-                )?;
-                let record = record.get_or_insert_with(|| mint.operation.new_record(lease, None));
-                record.state = KeyState::Leased(lease);
-                let earlier = record.token.is_some();
-                let id = record.token.get_or_insert_with(|| drawn.clone()).clone();
-                Ok(Drawn { id, lease, earlier })
-            })
-            .await?
+        let decide = |record: &mut Option<KeyRecord>, present: Present| {
+            let taken = mint.operation.take(record, lease, None, present);
+            let Taken { record, .. } = taken.map_err(|refusal| Refusal::of_key(refusal, conflict))?;
+            let earlier = record.token.is_some();
+            let id = record.token.get_or_insert_with(|| drawn.clone()).clone();
+            Ok(Drawn { id, earlier })
+        };
+        // Synced: the id must outlive whoever drew it, since a repeat that drew another would mint twice.
+        self.books.ledger.transact_key(key, Purpose::Admit, Durability::Synced, decide).await?
     }
 
-    async fn insert_drawn(
-        &self,
-        mint: &Mint,
-        id: &TokenId,
-        fingerprint: &CardFingerprint,
-    ) -> Result<(), Refusal> {
-        let token = self.sealed_token(mint, id, fingerprint).await?;
-        let agent = &mint.call.agent;
-        let limit = agent.live_tokens_per_session;
-        let allotted = self
-            .allotments
-            .take(&agent.id, token.allowance.expires_at, agent.live_tokens, self.clock.earliest())
-            .await?;
-        if !allotted {
+    /// Inserts the token, if its id is absent.
+    async fn insert(&self, mint: &Mint<'_>, id: &TokenId, now: Timestamp) -> Result<(), Refusal> {
+        let token = self.sealed_token(mint, id, now).await?;
+        let (agent, expires_at) = (&mint.call.agent, token.allowance.expires_at);
+        // Counted before it exists, so that mints in parallel cannot all pass under one limit.
+        let allotments = &self.books.allotments;
+        let now = self.desk.clock.earliest();
+        if !allotments.take(&agent.id, expires_at, agent.live_tokens, now).await? {
             return Err(Refusal::TooManyTokens);
         }
-        let address =
-            self.ledger.address(SessionKind::Checkout, &mint.merchant.id, &mint.session).with_token(id);
-        let inserted = self
-            .ledger
-            .transact(&address, Purpose::Admit, Durability::Synced, |view, present| {
-                // An earlier try with this key got this far.
-                if view.token.is_some() {
-                    return Ok(false);
-                }
-                let session = super::bracket::owned_mut(view.session.as_mut(), &mint.call)
-                    .map_err(|_| no_such_session())?;
-                if session.ending.is_some() {
-                    return Err(no_such_session());
-                }
-                session
-                    .add_token(id.clone(), token.allowance.expires_at, limit, present.now)
-                    .map_err(|TooManyTokens| Refusal::TooManyTokens)?;
-                view.token = Some(token.clone());
-                Ok(true)
-            })
-            .await;
-        if !matches!(inserted, Ok(Ok(true))) {
-            self.allotments.give_back(&agent.id, token.allowance.expires_at, self.clock.earliest());
+        let ledger = &self.books.ledger;
+        let address = ledger.address(SessionKind::Checkout, &mint.merchant.id, mint.session).with_token(id);
+        let decide = |view: &mut View, present: Present| {
+            // An earlier try with this key got this far.
+            if view.token.is_some() {
+                return Ok(false);
+            }
+            let session = owned_mut(view.session.as_mut(), mint.call).map_err(|_| no_such_session())?;
+            if session.ending.is_some() {
+                return Err(no_such_session());
+            }
+            session
+                .add_token(id.clone(), expires_at, agent.live_tokens_per_session, present.now)
+                .map_err(|TooManyTokens| Refusal::TooManyTokens)?;
+            view.token = Some(token.clone());
+            Ok(true)
+        };
+        let inserted = ledger.transact(&address, Purpose::Admit, Durability::Synced, decide).await;
+        if !matches!(inserted, Ok(Ok(Done { decided: true, .. }))) {
+            allotments.give_back(&agent.id, expires_at, self.desk.clock.earliest());
         }
         inserted?.map(drop)
     }
 
     async fn sealed_token(
         &self,
-        mint: &Mint,
+        mint: &Mint<'_>,
         id: &TokenId,
-        fingerprint: &CardFingerprint,
-    ) -> Result<crate::token::PaymentToken, Refusal> {
+        now: Timestamp,
+    ) -> Result<PaymentToken, Refusal> {
         let allowance = Allowance {
             agent: mint.call.agent.id.clone(),
             merchant: mint.merchant.id.clone(),
             session: mint.session.clone(),
-            cap: cap(&mint.request),
+            cap: cap(mint.request),
             expires_at: mint.request.allowance.expires_at,
         };
         let vault_json = mint.request.to_vault_json();
@@ -229,15 +221,15 @@ impl Gateway {
                 UnsealedError::Key(error) => Refusal::Store(error),
                 UnsealedError::Cipher(error) => Refusal::Internal(Internal::CardNotSealed(error)),
             })?;
-        let grant = grant::mint(&self.countersigner, id, &allowance, self.clock.now())
+        let grant = grant::mint(&self.countersigner, id, &allowance, self.desk.clock.now())
             .map_err(|_| Refusal::Internal(Internal::GrantNotSigned))?;
         Ok(Token {
             id: id.clone(),
             allowance,
-            created_at: mint.created,
+            created_at: now,
             instrument,
             grant,
-            card_fingerprint: *fingerprint.as_bytes(),
+            card_fingerprint: *mint.card.as_bytes(),
             state: TokenState::Active,
             attempts: 0,
             exposed: false,
@@ -246,58 +238,52 @@ impl Gateway {
 
     async fn record_minted(
         &self,
-        mint: &Mint,
+        mint: &Mint<'_>,
         id: &TokenId,
         created: Timestamp,
         lease: LeaseMark,
-        seen: &mut Loaded<KeyRecord>,
+        key: &mut Loaded<KeyRecord>,
     ) -> Result<Reply, Refusal> {
-        let key = mint.call.key.as_ref().map_or("", |key| key.as_str());
-        let body = delegate_payment::minted(
-            id,
-            created,
-            &mint.request.metadata,
-            &mint.request.allowance.merchant_id,
-            key,
-        );
-        let json = http::HeaderValue::from_static("application/json");
+        let sent_key = mint.call.key.as_ref().map_or("", |key| key.as_str());
+        let DelegatePayment { metadata, allowance, .. } = mint.request;
+        let body = delegate_payment::minted(id, created, metadata, &allowance.merchant_id, sent_key);
+        let json = HeaderValue::from_static("application/json");
         let reply = Reply::bytes(StatusCode::CREATED, json, body, "minted");
-        let kept = mint.operation.seal_answer(&reply)?;
-        self.ledger
-            .transact_key(seen, Purpose::Finish, Durability::Synced, |record, _| {
-                // What a store has forgotten in a failover is written again. Where another try has drawn
-                // another id meanwhile, its answer is the key's.
-                let record = record.get_or_insert_with(|| KeyRecord {
-                    token: Some(id.clone()),
-                    ..mint.operation.new_record(lease, None)
-                });
-                if record.token.as_ref() != Some(id) {
-                    return Err(Refusal::KeyInFlight);
-                }
-                if let (KeyState::Leased(mark), Some(answer)) = (&record.state, kept.as_ref())
-                    && *mark == lease
-                {
-                    record.state = KeyState::Recorded(answer.clone());
-                }
-                Ok(())
-            })
-            .await
-            .map_err(unrecorded)??;
+        let kept = reply.seal(mint.operation)?;
+        let decide = |record: &mut Option<KeyRecord>, _| {
+            // What a store has forgotten in a failover is written again. Where another try has drawn
+            // another id meanwhile, its answer is the key's.
+            let record = record.get_or_insert_with(|| KeyRecord {
+                token: Some(id.clone()),
+                ..mint.operation.new_record(lease)
+            });
+            if record.token.as_ref() != Some(id) {
+                return Err(Refusal::KeyInFlight);
+            }
+            if let (KeyState::Leased(mark), Some(answer)) = (&record.state, kept.as_ref())
+                && *mark == lease
+            {
+                record.state = KeyState::Recorded(answer.clone());
+            }
+            Ok(())
+        };
+        let recorded = self.books.ledger.transact_key(key, Purpose::Finish, Durability::Synced, decide).await;
+        recorded.map_err(Refusal::unrecorded)??;
         Ok(reply)
     }
 
     /// The merchant a mint is for: the one of the path or host, or the one its allowance names.
-    async fn merchant_of_allowance(
+    fn merchant_of_allowance(
         &self,
         call: &Call,
         named: Option<&MerchantId>,
         request: &DelegatePayment,
     ) -> Result<Arc<Merchant>, Refusal> {
-        let candidates = self.registry.merchants_by_allowance_id(&request.allowance.merchant_id);
+        let candidates = self.identities.registry.merchants_by_allowance_id(&request.allowance.merchant_id);
         let mut usable = candidates
             .iter()
             .filter(|id| named.is_none_or(|named| named == *id) && call.agent.may_use(id))
-            .filter_map(|id| self.registry.merchant(id));
+            .filter_map(|id| self.identities.registry.merchant(id));
         match (usable.next(), usable.next()) {
             (Some(only), None) => Ok(Arc::clone(only)),
             (None, _) => Err(unprocessable(

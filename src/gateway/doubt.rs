@@ -1,76 +1,95 @@
-//! What is done when nobody knows whether a complete charged.
-//!
-//! The session is read first, and only evidence ends the claim.
+//! Doubt: a complete whose answer was lost. Found out by reading the session; then it is answered, or
+//! forwarded again by whoever asked, where that cannot charge twice.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::Gateway;
-use super::bracket::{awaited, deadline, owned_mut, refuse_unless_free};
-use super::complete::{Completion, Started, is_charged_by};
-use super::notes::{Contradiction, note};
-use super::read::SessionRead;
-use super::reading::{Doubtful, Turn};
-use super::refusal::Refusal;
+use super::claim::{Claims, HeldClaim};
+use super::completion::Completion;
+use super::evidence::{Evidence, Weighed};
+use super::parts::Desk;
+use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
-use crate::domain::session::{ClaimRefusal, Lifecycle, Observation, Present, Settlement, reenter};
-use crate::idempotency::KeyState;
-use crate::ledger::{Address, View};
+use super::session_read::SessionRead;
+use super::session_reads::{Doubtful, Turn};
+use super::upstreams::{Upstreams, deadline};
+use crate::crypto::random;
+use crate::domain::id::ClaimId;
+use crate::domain::session::{Lifecycle, Settlement};
 use crate::limit::Permit;
-use crate::merchant::read_complete;
-use crate::records::{Durability, Purpose};
 use crate::registry::MerchantIdempotency;
 
-impl Gateway {
-    /// A retry with the key of the open claim.
-    pub(super) async fn reenter(
-        self: &Arc<Self>,
-        completion: Completion,
-        doubtful: Doubtful,
-    ) -> Result<Reply, Refusal> {
-        let Completion { call, merchant, session, address, .. } = &completion;
+/// Length of a claim's id that is drawn and not derived: 190 bits in base62.
+const CLAIM_CHARS: usize = 32;
+
+/// Finds out.
+pub(super) struct Doubts {
+    pub upstreams: Arc<Upstreams>,
+    pub evidence: Arc<Evidence>,
+    pub claims: Arc<Claims>,
+    pub desk: Arc<Desk>,
+}
+
+/// A complete that was begun under its key, and of which no answer is kept.
+pub(super) enum InDoubt {
+    /// The claim is open.
+    Open(Doubtful),
+    /// The claim has charged.
+    Charged,
+}
+
+/// What a complete in doubt comes to.
+pub(super) enum Resumed {
+    /// Its answer.
+    Answered(Reply),
+    /// It has not charged and never will: it begins anew, with the place that is held.
+    Anew(Box<Completion>, Option<Permit>),
+    /// The same request is to be sent again, under the claim that is open.
+    Again(Box<HeldClaim>),
+}
+
+impl Doubts {
+    /// What becomes of a retry with the key of a claim that was begun.
+    pub async fn resume(&self, completion: Completion, doubt: InDoubt) -> Result<Resumed, Refusal> {
+        match doubt {
+            InDoubt::Charged => self.answer_of_charged(&completion).await.map(Resumed::Answered),
+            InDoubt::Open(doubtful) => self.resume_open(completion, doubtful).await,
+        }
+    }
+
+    async fn resume_open(&self, completion: Completion, doubtful: Doubtful) -> Result<Resumed, Refusal> {
+        let Completion { call, merchant, session, address, claim, .. } = &completion;
         let (read, place) = self.read_in_doubt(&completion, &doubtful).await?;
         let Some(observation) = read.observation() else {
             // Who shared it has nothing to add.
             if place.is_some() {
-                self.note_unread(&completion.claim, &read.exchange, &merchant.id, session).await?;
+                self.evidence.of_nothing(claim, &read.exchange, &merchant.id, session).await?;
             }
-            return Err(self.still_unknown(address, &doubtful));
+            return Err(self.claims.still_unknown(address, &doubtful));
         };
-        let noted = self
-            .ledger
-            .transact(address, Purpose::Finish, Durability::Synced, |view, present| {
-                let session = owned_mut(view.session.as_mut(), call)?;
-                if is_charged_by(session, &completion.claim) {
-                    return Ok::<_, Refusal>(None);
-                }
-                let noted = note(view, &observation, merchant, present);
-                let doubtful = view
-                    .session
-                    .as_ref()
-                    .map(|session| Doubtful::of(session, &completion.claim, merchant, present));
-                Ok(noted.zip(doubtful))
-            })
-            .await??;
-        let Some((noted, doubtful)) = noted else {
-            return self.answer_as_charged(&completion, &read).await;
-        };
-        match self.tell(noted, &merchant.id, session) {
-            Settlement::Charged => self.answer_as_charged(&completion, &read).await,
-            Settlement::Released | Settlement::Stale | Settlement::ChargedLate => {
-                self.attempt_again(completion, place).await
+        match self.evidence.of_doubt(call, merchant, session, address, claim, &observation).await? {
+            Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _) => {
+                self.answer_shown(&completion, &read).await.map(Resumed::Answered)
+            }
+            Weighed::Settled(Settlement::Released | Settlement::Stale | Settlement::ChargedLate, _) => {
+                Ok(Resumed::Anew(Box::new(renewed(completion)?), place))
             }
             // The operator says that the merchant honours keys: the same request is charged once, once
             // it has answered the first.
-            Settlement::Held
+            Weighed::Settled(Settlement::Held, doubtful)
                 if observation.lifecycle == Lifecycle::Open
                     && merchant.idempotency == MerchantIdempotency::Keys =>
             {
-                let _place = self.place_again(call, merchant, place)?;
-                self.resend(&completion, &observation, &doubtful).await
+                let place = self.upstreams.place_again(call, merchant, place)?;
+                self.claims
+                    .begin_again(completion, &observation, &doubtful, place)
+                    .await
+                    .map(|claim| Resumed::Again(Box::new(claim)))
             }
-            Settlement::Held => Err(self.still_unknown(address, &doubtful)),
+            Weighed::Settled(Settlement::Held, doubtful) => {
+                Err(self.claims.still_unknown(address, &doubtful))
+            }
         }
     }
 
@@ -83,115 +102,67 @@ impl Gateway {
     ) -> Result<(Arc<SessionRead>, Option<Permit>), Refusal> {
         let Completion { call, merchant, session, address, .. } = completion;
         let until = deadline(merchant);
+        let unknown = || self.claims.still_unknown(address, doubtful);
         loop {
-            match self.reads.turn(address.session_key(), Some(doubtful), self.clock.steady()) {
+            let turn =
+                self.upstreams.reads.turn(address.session_key(), Some(doubtful), self.desk.clock.steady());
+            match turn {
                 Turn::Ours(reader) => {
-                    let place = self.place(call, merchant)?;
-                    let read = self.read_session(call, merchant, session).await;
+                    let place = self.upstreams.place(call, merchant)?;
+                    let read = self.upstreams.read_for(call, merchant, session).await;
                     return Ok((reader.done(read), Some(place)));
                 }
                 Turn::Theirs(under_way) => match under_way.result(until).await {
                     Some(read) => return Ok((read, None)),
-                    None if until.has_passed() => return Err(self.still_unknown(address, doubtful)),
+                    None if until.has_passed() => return Err(unknown()),
                     None => {}
                 },
-                Turn::TooSoon => return Err(self.still_unknown(address, doubtful)),
+                Turn::TooSoon => return Err(unknown()),
             }
         }
     }
 
-    /// The outcome is not known, with how long it will not be: until the session may be read again, and
-    /// where the request may be sent again, until then.
-    pub(super) fn still_unknown(&self, address: &Address, doubtful: &Doubtful) -> Refusal {
-        let now = self.clock.steady();
-        let next = self.reads.next(address.session_key(), doubtful, now);
-        Refusal::OutcomeUnknown(
-            doubtful.milestones.silent_from.map_or(next, |from| from.max(next)).since(now),
-        )
-    }
-
-    /// Sends the stored bytes with the stored key again, at the total that the session has just
-    /// shown.
-    async fn resend(
-        &self,
-        completion: &Completion,
-        shown: &Observation,
-        doubtful: &Doubtful,
-    ) -> Result<Reply, Refusal> {
-        let Completion { call, merchant, session, operation, address, claim, .. } = completion;
-        let unknown = || self.still_unknown(address, doubtful);
-        let (lease, at) = (self.lease(merchant.deadlines.total)?, self.clock.now());
-        let mut seen = self.ledger.look(address).await?;
-        let decide = |view: &mut View, present: Present| {
-            let session = owned_mut(view.session.as_mut(), call)?;
-            refuse_unless_free(operation, view.key.as_ref(), present)?;
-            let record = view.key.as_mut().ok_or_else(unknown)?;
-            let token = view.token.as_ref();
-            let begun = reenter(session, token, claim, shown, awaited(merchant), lease.until, present)
-                .map_err(|refusal| match refusal {
-                    ClaimRefusal::SessionBusy => Refusal::Claim(refusal),
-                    // It must not be sent again, or not yet; what became of it is still to be learned.
-                    _ => unknown(),
-                })?;
-            record.state = KeyState::Leased(lease);
-            let grant = view.token.as_ref().map(|token| token.grant.clone());
-            let stored = record.request.clone();
-            Ok::<_, Refusal>(Started { begun, lease, at, stored, is_first_use: false, grant, review: false })
-        };
-        let begun = self.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
-        let started = begun.await??;
-        let exchange = self.forward_complete(completion, &started).await;
-        let reading = read_complete(&exchange, session, merchant.idempotency);
-        self.conclude(completion, &started, &mut seen, &exchange, &reading).await
-    }
-
     /// The claim is known to have charged. What was read for somebody else, in another version or
     /// language, is no answer to this agent.
-    async fn answer_as_charged(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
+    async fn answer_shown(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
         if read.speaks_to(&completion.call) {
-            self.record_session_as_answer(completion, read).await
+            self.keep_as_answer(completion, read).await
         } else {
-            self.synthesise(completion).await
+            self.answer_of_charged(completion).await
         }
     }
 
     /// The claim is known to have charged, its answer was lost: the session as it stands now is the
     /// answer, and is kept.
-    pub(super) async fn synthesise(&self, completion: &Completion) -> Result<Reply, Refusal> {
+    async fn answer_of_charged(&self, completion: &Completion) -> Result<Reply, Refusal> {
         let doubtful = Doubtful::charged(&completion.claim);
         let (read, _place) = self.read_in_doubt(completion, &doubtful).await?;
         match read.observation() {
             Some(shown) if shown.lifecycle == Lifecycle::Completed && read.speaks_to(&completion.call) => {
-                self.record_session_as_answer(completion, &read).await
+                self.keep_as_answer(completion, &read).await
             }
-            _ => Err(self.still_unknown(&completion.address, &doubtful)),
+            _ => Err(self.claims.still_unknown(&completion.address, &doubtful)),
         }
     }
 
-    async fn record_session_as_answer(
-        &self,
-        completion: &Completion,
-        read: &SessionRead,
-    ) -> Result<Reply, Refusal> {
+    async fn keep_as_answer(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
+        let Completion { merchant, session, operation, address, .. } = completion;
         let mut reply = Reply::relayed(&read.exchange)?.decided("charged");
         reply.status = StatusCode::OK;
-        let kept = completion.operation.seal_answer(&reply)?;
-        let second_order = self
-            .ledger
-            .transact(&completion.address, Purpose::Finish, Durability::Synced, |view, _| {
-                let shown = read.observation().and_then(|shown| shown.order);
-                let second = view.session.as_mut().is_some_and(|session| session.note_order(shown));
-                if let (Some(record), Some(answer)) = (view.key.as_mut(), kept.as_ref())
-                    && !matches!(record.state, KeyState::Recorded(_))
-                {
-                    record.state = KeyState::Recorded(answer.clone());
-                    record.request = None;
-                }
-                Ok::<_, Refusal>(second)
-            })
-            .await??;
-        let contradiction = Contradiction { order: second_order, answer: false };
-        self.note_contradiction(contradiction, &completion.merchant.id, &completion.session);
+        let kept = reply.seal(operation)?;
+        let order = read.observation().and_then(|shown| shown.order);
+        self.evidence.of_answer(address, merchant, session, order, kept.as_ref()).await?;
         Ok(reply)
     }
+}
+
+/// The same complete under a key whose earlier claim was given up. A merchant that ignores keys may still
+/// wake up to the earlier request: under an id of its own the new claim's card is not for it.
+pub(super) fn renewed(mut completion: Completion) -> Result<Completion, Refusal> {
+    if completion.merchant.idempotency == MerchantIdempotency::None {
+        let drawn = random::base62(CLAIM_CHARS)?;
+        completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal(Internal::IdUnusable))?;
+        completion.call.trail.claim(&completion.claim);
+    }
+    Ok(completion)
 }

@@ -1,111 +1,90 @@
 //! The flow: one request from its head to its answer.
 //!
-//! [`Gateway::answer`] is the prefix all requests share, in the order in which it happens: address
+//! [`Gateway::handle`] is the prefix all requests share, in the order in which it happens: address
 //! limit, credential, body, signature, agent limit. Then each family of routes has a file. Order is
 //! a security property, so it is straight-line code, not a stack of layers.
 
 mod admit;
-pub mod bracket;
+mod assembly;
 mod call;
+mod claim;
 pub mod claims;
 mod complete;
+mod complete_answer;
+mod completion;
 mod delegate;
 mod doubt;
+mod events;
+mod evidence;
 mod mutate;
-mod notes;
-mod operation;
+mod parts;
 mod publish;
-mod read;
-mod reading;
 mod reconcile;
 mod redeem;
 mod refusal;
+mod replays;
 mod reply;
 mod risk;
-mod send;
+mod session_read;
+mod session_reads;
+mod sessions;
 mod survey;
 mod token_view;
+mod upstreams;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
+use self::admit::Admission;
+pub use self::assembly::Parts;
 use self::call::Call;
-use self::refusal::{Internal, Refusal};
+pub use self::claim::{HeldClaim, Settled};
+use self::claims::OpenClaimsDesk;
+use self::complete::Completes;
+use self::delegate::Mints;
+use self::mutate::Mutations;
+pub use self::parts::{Books, Desk, Identities};
+use self::publish::Published;
+use self::reconcile::Worker;
+use self::redeem::Redemptions;
+use self::refusal::Refusal;
 use self::reply::{Echo, Reply};
+use self::sessions::Sessions;
+use self::token_view::Tokens;
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
 use crate::body::Content;
-use crate::crypto::rings::KeyRings;
-use crate::domain::clock::Clock;
+use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::SessionKind;
-use crate::drain::Drain;
-use crate::fraud::Velocity;
-use crate::idempotency::KeptBytes;
-use crate::ledger::Ledger;
-use crate::limit::{Concurrency, Limits};
-use crate::merchant::{Countersigner, Merchants, UpstreamFailure};
-use crate::records::BoxFuture;
-use crate::registry::Registry;
-use crate::telemetry::access::{Observation, Observer};
-use crate::telemetry::log::{Level, Log, Value};
+use crate::merchant::UpstreamFailure;
+use crate::telemetry::access::Observation;
 use crate::telemetry::trail::Trail;
-use crate::token::{Allotments, Vault};
 
-/// What the gateway is made of. One immutable snapshot: a new configuration is a new gateway over
+/// The flows, and the way to each. One immutable snapshot: a new configuration is a new gateway over
 /// the same store.
 pub struct Gateway {
-    /// Who is who.
-    pub registry: Arc<Registry>,
-    /// Every key of ours.
-    pub rings: Arc<KeyRings>,
-    /// Sessions, tokens and keys.
-    pub ledger: Ledger,
-    /// Live tokens of agents.
-    pub allotments: Allotments,
-    /// What is kept for agents off the money routes.
-    pub kept: KeptBytes,
-    /// Fraud counters.
-    pub velocity: Arc<Velocity>,
-    /// Signs grants.
-    pub countersigner: Arc<Countersigner>,
-    /// Cards.
-    pub vault: Vault,
-    /// Rates.
-    pub limits: Limits,
-    /// Requests under way.
-    pub concurrency: Concurrency,
-    /// Risk rules.
-    pub fraud: crate::fraud::Settings,
-    /// How `delegate_payment` is read.
-    pub delegate: crate::acp::Settings,
-    /// Towards merchants.
-    pub merchants: Arc<Merchants>,
-    /// Metrics and log.
-    pub observer: Observer,
-    /// Shutdown.
-    pub drain: Drain,
-    /// The wall clock.
-    pub clock: Arc<dyn Clock>,
-    /// The largest body, in bytes.
-    pub body_bytes: usize,
-    /// The time for a whole body.
-    pub body_timeout: Duration,
-    /// Digests that were told to be of a credential and a line end.
-    pub line_ends: LineEnds,
-    /// Reads of sessions: one a session at a time, and how often.
-    pub reads: SessionReads,
+    admission: Arc<Admission>,
+    published: Published,
+    completes: Arc<Completes>,
+    mutations: Arc<Mutations>,
+    mints: Arc<Mints>,
+    sessions: Arc<Sessions>,
+    tokens: Arc<Tokens>,
+    redemptions: Arc<Redemptions>,
+    worker: Arc<Worker>,
+    /// The open claims, for operators.
+    pub open_claims: Arc<OpenClaimsDesk>,
+    /// What is written down.
+    pub books: Arc<Books>,
+    /// What is told and asked.
+    pub desk: Arc<Desk>,
 }
-
-pub use self::admit::LineEnds;
-pub use self::reading::SessionReads;
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Debug)]
@@ -119,13 +98,14 @@ pub struct Caller {
 }
 
 impl Gateway {
+    /// Does what nobody asks for, in the background, until shutdown begins.
+    pub async fn work_in_background(&self) {
+        Arc::clone(&self.worker).run_worker().await;
+    }
+
     /// Answers one request. Dropping the future abandons reads; mutations run on in tasks.
-    pub async fn answer(
-        self: Arc<Self>,
-        request: http::Request<Incoming>,
-        caller: Caller,
-    ) -> Response<Full<Bytes>> {
-        let mut observation = self.observer.begin(caller.address);
+    pub async fn handle(&self, request: http::Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+        let mut observation = self.desk.observer.begin(caller.address);
         let (head, body) = request.into_parts();
         let mut body = Content::new(&head, body);
         let mut echo = Echo::of(&head.headers);
@@ -144,13 +124,12 @@ impl Gateway {
         observation.decision(reply.decision);
         observation.finish(reply.status.as_u16(), reply.body.len());
         let mut response = echo.respond(reply);
-        body.finish(response.headers_mut(), self.body_bytes).await;
+        body.finish(response.headers_mut(), self.admission.body_bytes).await;
         response
     }
 
     fn note_refusal(&self, refusal: &Refusal, echo: &mut Echo, trail: &Trail) {
-        let metrics = self.observer.metrics();
-        metrics.refused(refusal.reason());
+        let metrics = self.desk.observer.metrics();
         if let Some(cause) = refusal.cause() {
             trail.cause(cause);
         }
@@ -163,6 +142,7 @@ impl Gateway {
             trail.cause(failure);
             metrics.upstream_failed(failure);
         }
+        metrics.refused(refusal.reason());
         if let Refusal::Limited(limited) = refusal {
             metrics.limited(limited.scope.as_str());
             echo.quota = limited.quota.or(echo.quota);
@@ -170,35 +150,44 @@ impl Gateway {
     }
 
     async fn serve(
-        self: &Arc<Self>,
+        &self,
         head: &http::request::Parts,
         body: &mut Content,
         caller: Caller,
         observation: &mut Observation,
         echo: &mut Echo,
     ) -> Result<Reply, Refusal> {
-        let routed = self.route(head);
+        let routed = self.admission.route(head);
         if let Ok((_, route)) = &routed {
             echo.dialect = route.error_dialect();
             observation.route(route.label());
         }
         // Who asks for what is not here pays for it too.
-        self.limits.address(caller.address).map_err(Refusal::Limited)?;
+        self.admission.limits.address(caller.address).map_err(Refusal::Limited)?;
         let (authority, route) = routed?;
         match &route {
-            Route::Discovery { merchant } => self.discovery(merchant.as_ref(), &authority),
-            Route::Jwks => self.jwks(),
-            Route::SignatureDirectory => self.signature_directory(),
+            Route::Discovery { merchant } => self.published.discovery(merchant.as_ref(), &authority),
+            Route::Jwks => self.published.jwks(),
+            Route::SignatureDirectory => self.published.signature_directory(),
             Route::GrantedToken { token } | Route::RedeemToken { token } => {
-                Box::pin(self.serve_redeemer(head, body, caller, &authority, &route, token, observation))
-                    .await
+                Box::pin(self.redemptions.serve_redeemer(
+                    head,
+                    body,
+                    caller,
+                    &authority,
+                    &route,
+                    token,
+                    observation,
+                ))
+                .await
             }
             Route::DelegatePayment { .. }
             | Route::IssuedToken { .. }
             | Route::RevokeToken { .. }
             | Route::Checkout { .. }
             | Route::Cart { .. } => {
-                let call = self.admit(head, body, caller, authority, route, observation, echo).await?;
+                let call =
+                    self.admission.admit(head, body, caller, authority, route, observation, echo).await?;
                 self.dispatch(call).await
             }
         }
@@ -207,47 +196,48 @@ impl Gateway {
     /// Hands an admitted call to its flow. From here on a client that hangs up cancels no mutation. Each
     /// flow has a box of its own: together they would make every request's future as large as the
     /// largest, and futures are copied on their way.
-    async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Reply, Refusal> {
-        let (gateway, trail) = (Arc::clone(self), call.trail.clone());
+    async fn dispatch(&self, call: Call) -> Result<Reply, Refusal> {
+        let merchant = |id| self.admission.identities.merchant(id);
+        let trail = call.trail.clone();
         match call.route.clone() {
             Route::DelegatePayment { merchant } => {
-                self.detach(trail, Box::pin(gateway.delegate_payment(call, merchant))).await
-            }
-            Route::IssuedToken { token } => Box::pin(self.issued_token(&call, &token)).await,
-            Route::RevokeToken { token } => {
-                self.detach(trail, Box::pin(async move { gateway.revoke_token(&call, &token).await })).await
-            }
-            Route::Checkout { merchant, call: CheckoutCall::Complete { session } } => {
-                let merchant = self.merchant(&merchant)?;
-                self.detach(trail, Box::pin(gateway.complete(call, merchant, session))).await
-            }
-            Route::Checkout { merchant, call: CheckoutCall::Get { session } } => {
-                let merchant = self.merchant(&merchant)?;
-                Box::pin(self.read_through(&call, &merchant, SessionKind::Checkout, &session)).await
-            }
-            Route::Cart { merchant, call: CartCall::Get { cart } } => {
-                let merchant = self.merchant(&merchant)?;
-                Box::pin(self.read_through(&call, &merchant, SessionKind::Cart, &cart)).await
-            }
-            Route::Checkout { merchant, call: CheckoutCall::Create } => {
-                let merchant = self.merchant(&merchant)?;
-                self.detach(trail, Box::pin(gateway.create(call, merchant, SessionKind::Checkout))).await
-            }
-            Route::Cart { merchant, call: CartCall::Create } => {
-                let merchant = self.merchant(&merchant)?;
-                self.detach(trail, Box::pin(gateway.create(call, merchant, SessionKind::Cart))).await
-            }
-            Route::Checkout {
-                merchant,
-                call: CheckoutCall::Update { session } | CheckoutCall::Cancel { session },
-            } => {
-                let merchant = self.merchant(&merchant)?;
-                self.detach(trail, Box::pin(gateway.mutate(call, merchant, SessionKind::Checkout, session)))
+                let mints = Arc::clone(&self.mints);
+                self.desk
+                    .detach(trail, Box::pin(async move { mints.delegate_payment(call, merchant).await }))
                     .await
             }
-            Route::Cart { merchant, call: CartCall::Update { cart } | CartCall::Cancel { cart } } => {
-                let merchant = self.merchant(&merchant)?;
-                self.detach(trail, Box::pin(gateway.mutate(call, merchant, SessionKind::Cart, cart))).await
+            Route::IssuedToken { token } => Box::pin(self.tokens.issued_token(&call, &token)).await,
+            Route::RevokeToken { token } => {
+                let tokens = Arc::clone(&self.tokens);
+                let operation = call.operation(&self.admission.identities.rings, None)?;
+                let revoking = async move { tokens.revoke_token(&call, &operation, &token).await };
+                self.desk.detach(trail, Box::pin(revoking)).await
+            }
+            Route::Checkout { merchant: id, call: CheckoutCall::Complete { session } } => {
+                let (completes, merchant) = (Arc::clone(&self.completes), merchant(&id)?);
+                let completing = async move { completes.complete(call, merchant, session).await };
+                self.desk.detach(trail, Box::pin(completing)).await
+            }
+            Route::Checkout { merchant: id, call: CheckoutCall::Get { session } } => {
+                let (kind, merchant) = (SessionKind::Checkout, merchant(&id)?);
+                Box::pin(self.sessions.read_through(&call, &merchant, kind, &session)).await
+            }
+            Route::Cart { merchant: id, call: CartCall::Get { cart } } => {
+                let (kind, merchant) = (SessionKind::Cart, merchant(&id)?);
+                Box::pin(self.sessions.read_through(&call, &merchant, kind, &cart)).await
+            }
+            Route::Checkout { merchant: id, call: CheckoutCall::Create } => {
+                self.create(call, &id, SessionKind::Checkout).await
+            }
+            Route::Cart { merchant: id, call: CartCall::Create } => {
+                self.create(call, &id, SessionKind::Cart).await
+            }
+            Route::Checkout {
+                merchant: id,
+                call: CheckoutCall::Update { session } | CheckoutCall::Cancel { session },
+            } => self.mutate(call, &id, SessionKind::Checkout, session).await,
+            Route::Cart { merchant: id, call: CartCall::Update { cart } | CartCall::Cancel { cart } } => {
+                self.mutate(call, &id, SessionKind::Cart, cart).await
             }
             Route::GrantedToken { .. }
             | Route::RedeemToken { .. }
@@ -257,36 +247,25 @@ impl Gateway {
         }
     }
 
-    /// Runs a mutation to its end whatever the client does, and lets shutdown wait for it.
-    async fn detach(
-        &self,
-        trail: Trail,
-        work: BoxFuture<'static, Result<Reply, Refusal>>,
-    ) -> Result<Reply, Refusal> {
-        let guard = self.drain.work();
-        let (tell, told) = oneshot::channel();
-        let log = self.observer.log().clone();
-        tokio::spawn(async move {
-            let _guard = guard;
-            if let Err(unheard) = tell.send(work.await) {
-                note_unheard(&log, &trail, &unheard);
-            }
-        });
-        told.await.unwrap_or(Err(Refusal::Internal(Internal::Unfinished)))
+    async fn create(&self, call: Call, merchant: &MerchantId, kind: SessionKind) -> Result<Reply, Refusal> {
+        let (mutations, merchant) =
+            (Arc::clone(&self.mutations), self.admission.identities.merchant(merchant)?);
+        let trail = call.trail.clone();
+        let creating = async move { mutations.create(call, merchant, kind).await };
+        self.desk.detach(trail, Box::pin(creating)).await
     }
-}
 
-/// What became of a request whose client had gone: its own line was written before that was known.
-fn note_unheard(log: &Log, trail: &Trail, unheard: &Result<Reply, Refusal>) {
-    let (decision, status) = match unheard {
-        Ok(reply) => (reply.decision, reply.status),
-        Err(refusal) => (refusal.reason(), refusal.problem().status),
-    };
-    if let Some(cause) = unheard.as_ref().err().and_then(Refusal::cause) {
-        trail.cause(cause);
+    async fn mutate(
+        &self,
+        call: Call,
+        merchant: &MerchantId,
+        kind: SessionKind,
+        session: SessionId,
+    ) -> Result<Reply, Refusal> {
+        let (mutations, merchant) =
+            (Arc::clone(&self.mutations), self.admission.identities.merchant(merchant)?);
+        let trail = call.trail.clone();
+        let mutating = async move { mutations.mutate(call, merchant, kind, session).await };
+        self.desk.detach(trail, Box::pin(mutating)).await
     }
-    let mut fields =
-        vec![("decision", Value::Text(decision)), ("status", Value::Number(status.as_u16().into()))];
-    fields.extend(trail.fields());
-    log.event(Level::Info, "answer_unheard", &fields);
 }

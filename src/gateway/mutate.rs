@@ -6,55 +6,73 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::Gateway;
-use super::bracket::{held, owned, owned_mut, refuse_unless_free, unrecorded};
 use super::call::Call;
-use super::notes::Contradiction;
-use super::operation::Operation;
-use super::read::{observation, unknown};
+use super::events::{About, Contradiction, Events};
+use super::parts::{Books, Desk, Identities, owned, owned_mut};
 use super::refusal::Refusal;
+use super::replays::Replays;
 use super::reply::Reply;
+use super::session_read::observation;
+use super::sessions::{Sessions, unknown};
+use super::upstreams::Upstreams;
 use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
+use crate::domain::clock::Timestamp;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Present, SessionKind, Settlement, observe};
-use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Recharge, StoredAnswer};
-use crate::merchant::{Exchange, InvalidAnswer};
+use crate::domain::session::{Observation, Present, SessionKind, Settlement, observe};
+use crate::idempotency::{
+    self, KeyRecord, KeyState, LeaseMark, Operation, Recharge, StoredAnswer, Taken, held,
+};
+use crate::ledger::{Done, View};
+use crate::merchant::{Exchange, InvalidAnswer, read_shown};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
 
-impl Gateway {
+/// The flow of creates, updates and cancels.
+pub(super) struct Mutations {
+    pub identities: Arc<Identities>,
+    pub books: Arc<Books>,
+    pub upstreams: Arc<Upstreams>,
+    pub replays: Arc<Replays>,
+    pub sessions: Arc<Sessions>,
+    pub events: Arc<Events>,
+    pub desk: Arc<Desk>,
+}
+
+impl Mutations {
     /// Creates a session or cart. What the merchant creates belongs to the agent.
-    pub(super) async fn create(
-        self: Arc<Self>,
+    pub async fn create(
+        &self,
         call: Call,
         merchant: Arc<Merchant>,
         kind: SessionKind,
     ) -> Result<Reply, Refusal> {
-        let operation = call.operation(&self.rings, Some(&merchant))?;
+        let operation = call.operation(&self.identities.rings, Some(&merchant))?;
         let key = operation.scope.record_key(None);
         // What nobody can repeat is not kept.
         let mut seen = match &call.key {
-            Some(_) => Some(self.ledger.look_key(&key).await?),
+            Some(_) => Some(self.books.ledger.look_key(&key).await?),
             None => None,
         };
-        if let Some(reply) = self.replay(&operation, seen.as_ref(), StatusCode::UNPROCESSABLE_ENTITY).await? {
+        let conflict = StatusCode::UNPROCESSABLE_ENTITY;
+        if let Some(reply) = self.replays.kept_answer(&operation, seen.as_ref(), conflict).await? {
             return Ok(reply);
         }
-        self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
-        let _permit = self.place(&call, &merchant)?;
-        let lease = self.lease(merchant.deadlines.total)?;
+        self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
+        let _place = self.upstreams.place(&call, &merchant)?;
+        let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let (upstream_key, stored) = match seen.as_mut() {
             Some(seen) => self.begin_create(&call, &operation, seen, lease).await?,
             None => (operation.upstream_key(None), None),
         };
         let (exchange, asked_at) =
-            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
+            self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
         if let Some(seen) = seen.as_mut() {
             let recharge = self
+                .books
                 .ledger
                 .transact_key(seen, Purpose::Finish, Durability::Synced, |record, present| {
                     Ok::<_, Refusal>(
@@ -62,7 +80,7 @@ impl Gateway {
                     )
                 })
                 .await
-                .map_err(unrecorded)??;
+                .map_err(Refusal::unrecorded)??;
             self.note_kept(&call, recharge);
         }
         reply
@@ -82,13 +100,11 @@ impl Gateway {
             self.admit_kept(call, &sealed).await?;
         }
         let (upstream_key, stored, recharge) = self
+            .books
             .ledger
             .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
-                refuse_unless_free(operation, record.as_ref(), present)?;
-                let stored = record.as_ref().and_then(|record| record.request.clone());
-                let record = record.get_or_insert_with(|| operation.new_record(lease, None));
-                record.state = KeyState::Leased(lease);
-                record.request.get_or_insert_with(|| sealed.clone());
+                let Taken { record, earlier_request: stored, .. } =
+                    operation.take(record, lease, Some(&sealed), present)?;
                 let recharge = record.recharge(call.is_signed(), present);
                 Ok::<_, Refusal>((record.upstream_key.clone(), stored, recharge))
             })
@@ -101,14 +117,15 @@ impl Gateway {
     /// the same.
     async fn admit_kept(&self, call: &Call, sealed: &Sealed) -> Result<(), Refusal> {
         let (agent, bytes) = (&call.agent, idempotency::weight(sealed.bytes.len()));
-        let now = self.clock.earliest();
-        let admitted = self.kept.admit(&agent.id, call.is_signed(), agent.kept_bytes, bytes, now).await?;
+        let now = self.desk.clock.earliest();
+        let admitted =
+            self.books.kept.admit(&agent.id, call.is_signed(), agent.kept_bytes, bytes, now).await?;
         admitted.map_err(Refusal::Limited)
     }
 
     fn note_kept(&self, call: &Call, recharge: Option<Recharge>) {
         if let Some(recharge) = recharge {
-            self.kept.changed(&call.agent.id, recharge, self.clock.earliest());
+            self.books.kept.changed(&call.agent.id, recharge, self.desk.clock.earliest());
         }
     }
 
@@ -118,7 +135,7 @@ impl Gateway {
         merchant: &Arc<Merchant>,
         kind: SessionKind,
         exchange: &Exchange,
-        asked_at: crate::domain::clock::Timestamp,
+        asked_at: Timestamp,
     ) -> Result<Reply, Refusal> {
         let reply = Reply::relayed(exchange)?;
         if reply.status.is_success() {
@@ -128,11 +145,11 @@ impl Gateway {
             if kind == SessionKind::Checkout {
                 call.trail.session(&id);
             }
-            self.note_faults(&merchant.id, &id, &shown);
+            self.events.faulty(About { merchant: &merchant.id, session: &id }, &shown);
             let observation = observation(&shown, asked_at);
-            self.own_session(call, merchant, kind, &id, &observation).await.map_err(
+            self.sessions.own(call, merchant, kind, &id, &observation).await.map_err(
                 |refusal| match refusal {
-                    Refusal::Store(error) => unrecorded(error),
+                    Refusal::Store(error) => Refusal::unrecorded(error),
                     other => other,
                 },
             )?;
@@ -141,93 +158,108 @@ impl Gateway {
     }
 
     /// Updates or cancels a session or cart.
-    pub(super) async fn mutate(
-        self: Arc<Self>,
+    pub async fn mutate(
+        &self,
         call: Call,
         merchant: Arc<Merchant>,
         kind: SessionKind,
         id: SessionId,
     ) -> Result<Reply, Refusal> {
-        let operation = call.operation(&self.rings, Some(&merchant))?;
-        let mut address = self.ledger.address(kind, &merchant.id, &id);
+        let operation = call.operation(&self.identities.rings, Some(&merchant))?;
+        let mut address = self.books.ledger.address(kind, &merchant.id, &id);
         // What nobody can repeat is not kept.
         let is_kept = call.key.is_some();
         if is_kept {
             address = address.with_key(&operation.scope);
         }
-        let mut seen = self.ledger.look(&address).await?;
+        let mut seen = self.books.ledger.look(&address).await?;
         if seen.session().is_none() && kind == SessionKind::Checkout {
-            self.adopt(&call, &merchant, &id).await?;
-            seen = self.ledger.look(&address).await?;
+            self.sessions.adopt(&call, &merchant, &id).await?;
+            seen = self.books.ledger.look(&address).await?;
         }
         owned(seen.session(), &call).map_err(|_| unknown(kind))?;
-        if let Some(reply) =
-            self.replay(&operation, seen.key_record(), StatusCode::UNPROCESSABLE_ENTITY).await?
-        {
+        let conflict = StatusCode::UNPROCESSABLE_ENTITY;
+        if let Some(reply) = self.replays.kept_answer(&operation, seen.key_record(), conflict).await? {
             return Ok(reply);
         }
-        self.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
-        let _permit = self.place(&call, &merchant)?;
-        let lease = self.lease(merchant.deadlines.total)?;
+        self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
+        let _place = self.upstreams.place(&call, &merchant)?;
+        let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let sealed = is_kept.then(|| operation.seal_request(&call.stored_request())).transpose()?;
         if let (Some(sealed), None) = (&sealed, seen.key()) {
             self.admit_kept(&call, sealed).await?;
         }
-        let (upstream_key, stored, sequence, is_first_use, recharge) = self
+        let begin = |view: &mut View, present: Present| {
+            let session = owned_mut(view.session.as_mut(), &call)?;
+            let Taken { record, is_first_use, earlier_request: stored } =
+                operation.take(&mut view.key, lease, sealed.as_ref(), present)?;
+            let sequence = session
+                .begin_mutation(present, lease.until)
+                .map_err(|_| Refusal::SessionBusy(session.busy_for(present)))?;
+            let recharge = record.recharge(call.is_signed(), present);
+            Ok::<_, Refusal>((record.upstream_key.clone(), stored, sequence, is_first_use, recharge))
+        };
+        let begun = self
+            .books
             .ledger
-            .transact_seen(&mut seen, &address, Purpose::Admit, Durability::Synced, |view, present| {
-                let session = owned_mut(view.session.as_mut(), &call)?;
-                refuse_unless_free(&operation, view.key.as_ref(), present)?;
-                let sequence =
-                    session.begin_mutation(present, lease.until).map_err(|_| Refusal::SessionBusy)?;
-                let is_first_use = view.key.is_none();
-                let stored = view.key.as_ref().and_then(|record| record.request.clone());
-                let record = view.key.get_or_insert_with(|| operation.new_record(lease, None));
-                record.state = KeyState::Leased(lease);
-                record.request = record.request.take().or_else(|| sealed.clone());
-                let recharge = record.recharge(call.is_signed(), present);
-                Ok::<_, Refusal>((record.upstream_key.clone(), stored, sequence, is_first_use, recharge))
-            })
+            .transact_seen(&mut seen, &address, Purpose::Admit, Durability::Synced, begin)
             .await??;
+        let (upstream_key, stored, sequence, is_first_use, recharge) = begun.decided;
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
         let (exchange, asked_at) =
-            self.forward(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
+            self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
         let reply = Reply::relayed(&exchange);
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
-        let observation = self.observation_of(&merchant.id, &exchange, &id, asked_at);
+        let observation = self.observation_of(&merchant, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
-        let (settlement, second_order, recharge) = self
+        let finish = |view: &mut View, present: Present| {
+            let recharge =
+                held(&mut view.key, lease).map(|record| end.apply(record, call.is_signed(), present));
+            let Some(session) = view.session.as_mut() else {
+                return Ok((Settlement::Stale, false, recharge));
+            };
+            session.end_mutation(sequence, total, present.now);
+            let second = session.note_order(observation.as_ref().and_then(|observation| observation.order));
+            // A claim can only be open if this mutation was given up before it ended; then the
+            // claim's token is not at hand and nothing is settled here.
+            let settlement = observation.as_ref().map_or(Settlement::Stale, |observation| {
+                observe::<()>(session, None, observation, merchant.doubt_grace, present)
+            });
+            Ok::<_, Refusal>((settlement, second, recharge))
+        };
+        let Done { decided: (settlement, second_order, recharge), .. } = self
+            .books
             .ledger
-            .transact_seen(&mut seen, &address, Purpose::Finish, Durability::Synced, |view, present| {
-                let recharge =
-                    held(&mut view.key, lease).map(|record| end.apply(record, call.is_signed(), present));
-                let Some(session) = view.session.as_mut() else {
-                    return Ok((Settlement::Stale, false, recharge));
-                };
-                session.end_mutation(sequence, total, present.now);
-                let second =
-                    session.note_order(observation.as_ref().and_then(|observation| observation.order));
-                // A claim can only be open if this mutation was given up before it ended; then the
-                // claim's token is not at hand and nothing is settled here.
-                let settlement = observation.as_ref().map_or(Settlement::Stale, |observation| {
-                    observe::<()>(session, None, observation, merchant.doubt_grace, present)
-                });
-                Ok::<_, Refusal>((settlement, second, recharge))
-            })
+            .transact_seen(&mut seen, &address, Purpose::Finish, Durability::Synced, finish)
             .await
-            .map_err(unrecorded)??;
+            .map_err(Refusal::unrecorded)??;
         self.note_kept(&call, recharge);
-        self.note_contradiction(Contradiction { order: second_order, answer: false }, &merchant.id, &id);
+        let about = About { merchant: &merchant.id, session: &id };
+        self.events.contradicted(about, Contradiction { order: second_order, answer: false });
         if settlement == Settlement::ChargedLate {
-            self.note_late_charge(&merchant.id, &id);
+            self.events.charged_late(about);
         }
         reply
     }
 
+    /// What a successful answer to a mutation of session `id` proves; `None` when it cannot be read.
+    fn observation_of(
+        &self,
+        merchant: &Merchant,
+        exchange: &Exchange,
+        id: &SessionId,
+        asked_at: Timestamp,
+    ) -> Option<Observation> {
+        let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
+        let shown = read_shown(answer, id)?;
+        self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
+        Some(observation(&shown, asked_at))
+    }
+
     /// Sends the request of the key's first use, `stored` where it is not this one, with the key of its
     /// first use.
-    async fn forward(
+    async fn forward_under(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
@@ -235,13 +267,14 @@ impl Gateway {
         upstream_key: String,
         stored: Option<&Sealed>,
         lease: LeaseMark,
-    ) -> (Exchange, crate::domain::clock::Timestamp) {
-        let asked_at = self.clock.steady();
+    ) -> (Exchange, Timestamp) {
+        let asked_at = self.desk.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
             return (Exchange::NotSent(crate::merchant::NotSent::Unwritable), asked_at);
         };
-        let outbound = call.outbound(stored, Some(upstream_key), None, None, self.clock.now());
-        (self.send_by(call, merchant, outbound, self.within(lease)).await, asked_at)
+        let outbound = call.outbound(stored, Some(upstream_key), None, None, self.desk.clock.now());
+        let deadline = self.books.ledger.end_of(lease);
+        (self.upstreams.send_by(call, merchant, outbound, deadline).await, asked_at)
     }
 }
 
@@ -272,7 +305,7 @@ impl End {
             408 => Self::Unknown,
             409 if crate::merchant::is_in_flight(answer) => Self::Unknown,
             200..=299 | 400..=499 => reply
-                .and_then(|reply| operation.seal_answer(reply).unwrap_or(None))
+                .and_then(|reply| reply.seal(operation).unwrap_or(None))
                 .map_or(Self::Unknown, Self::Decided),
             _ => Self::Unknown,
         }

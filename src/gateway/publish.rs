@@ -1,10 +1,12 @@
 //! What anyone may read: discovery and our public keys.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CACHE_CONTROL;
 use http::{HeaderValue, StatusCode};
 
-use super::Gateway;
+use super::parts::Identities;
 use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use crate::acp::authority::Authority;
@@ -16,15 +18,16 @@ use crate::domain::id::MerchantId;
 /// Keys may be kept for an hour: a new one is published that long before it signs.
 const KEYS_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
-impl Gateway {
+/// The flow of what anyone may read.
+pub(super) struct Published {
+    pub identities: Arc<Identities>,
+}
+
+impl Published {
     /// `/.well-known/acp.json` of this host.
-    pub(super) fn discovery(
-        &self,
-        merchant: Option<&MerchantId>,
-        authority: &Authority,
-    ) -> Result<Reply, Refusal> {
+    pub fn discovery(&self, merchant: Option<&MerchantId>, authority: &Authority) -> Result<Reply, Refusal> {
         // On the shared host nothing tells which merchants exist.
-        let body = match merchant.map(|id| self.merchant(id)).transpose()? {
+        let body = match merchant.map(|id| self.identities.merchant(id)).transpose()? {
             None => discovery::document(authority, Version::NEWEST_FIRST, [Service::DelegatePayment]),
             Some(merchant) => {
                 let versions = merchant.versions.iter().filter_map(|text| Version::parse(text));
@@ -39,17 +42,17 @@ impl Gateway {
     }
 
     /// The public keys of countersignatures and grants.
-    pub(super) fn jwks(&self) -> Result<Reply, Refusal> {
+    pub fn jwks(&self) -> Result<Reply, Refusal> {
         self.keys(jwks::JWKS_MEDIA_TYPE)
     }
 
     /// The same keys, as a directory of HTTP message signatures.
-    pub(super) fn signature_directory(&self) -> Result<Reply, Refusal> {
+    pub fn signature_directory(&self) -> Result<Reply, Refusal> {
         self.keys(jwks::DIRECTORY_MEDIA_TYPE)
     }
 
     fn keys(&self, media_type: &'static str) -> Result<Reply, Refusal> {
-        let document = serde_json::to_vec(&jwks::document(&self.rings.signing))
+        let document = serde_json::to_vec(&jwks::document(&self.identities.rings.signing))
             .map_err(|_| Refusal::Internal(Internal::NotWritten))?;
         let media_type = HeaderValue::from_static(media_type);
         Ok(Reply::bytes(StatusCode::OK, media_type, Bytes::from(document), "published")

@@ -10,19 +10,23 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::Gateway;
-use super::read::SessionRead;
-use super::reading::{Doubtful, Turn};
+use super::admit::drawn_request_id;
+use super::evidence::Evidence;
+use super::parts::{Books, Desk, Identities};
+use super::session_reads::{Doubtful, Turn};
+use super::survey::Surveyor;
+use super::upstreams::Upstreams;
+use crate::auth::signature::VerifiedBody;
 use crate::crypto::random;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::MerchantId;
-use crate::domain::session::{Session, Settlement};
-use crate::merchant::{Context, Outbound, Passing, Proof, read_session};
-use crate::records::codec::Loaded;
+use crate::domain::session::Session;
+use crate::merchant::{Context, Outbound, Passing, Proof};
 use crate::records::worker::WorkerLease;
-use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError};
+use crate::records::{Kind, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::log::{Level, Value};
+use crate::token::Vault;
 
 /// How often due claims are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -38,9 +42,20 @@ const SWEPT_AT_ONCE: usize = 2_000;
 /// signatures a second to be forgotten.
 const SWEEPING: Duration = Duration::from_millis(250);
 
-impl Gateway {
+/// The background worker.
+pub(super) struct Worker {
+    pub identities: Arc<Identities>,
+    pub books: Arc<Books>,
+    pub upstreams: Arc<Upstreams>,
+    pub evidence: Arc<Evidence>,
+    pub surveyor: Surveyor,
+    pub vault: Arc<Vault>,
+    pub desk: Arc<Desk>,
+}
+
+impl Worker {
     /// Works until shutdown begins, while it is this replica's turn.
-    pub async fn work(self: Arc<Self>) {
+    pub async fn run_worker(self: Arc<Self>) {
         let (turn, ours) = watch::channel(false);
         // Apart, so that a merchant that does not answer delays no housekeeping.
         tokio::join!(self.take_turns(turn), self.reconcile(ours.clone()), self.keep_house(ours));
@@ -50,21 +65,21 @@ impl Gateway {
     /// destroyed.
     async fn take_turns(&self, turn: watch::Sender<bool>) {
         let Ok(number) = random::bytes() else { return };
-        let lease = WorkerLease::new(Arc::clone(self.ledger.store()), u64::from_be_bytes(number));
+        let lease = WorkerLease::new(Arc::clone(self.books.ledger.store()), u64::from_be_bytes(number));
         let mut tick = tokio::time::interval(TICK);
         let mut looked = Instant::now();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = self.drain.begun() => return,
+                () = self.desk.drain.begun() => return,
             }
             self.tell_of_clocks();
             self.vault.perishable_keys().prepare();
-            let kept = self.kept.in_all(self.clock.earliest()).await;
-            self.observer.metrics().set_kept_bytes(kept);
-            let is_ours = lease.hold(self.clock.steady()).await.unwrap_or(false);
+            let kept = self.books.kept.in_all(self.desk.clock.earliest()).await;
+            self.desk.observer.metrics().set_kept_bytes(kept);
+            let is_ours = lease.hold(self.desk.clock.steady()).await.unwrap_or(false);
             if turn.send_replace(is_ours) && !is_ours {
-                self.forget_counts();
+                self.surveyor.forget_counts();
             }
             if !is_ours && looked.elapsed() >= LOOK_AT_KEYS_EVERY {
                 looked = Instant::now();
@@ -75,13 +90,13 @@ impl Gateway {
 
     /// Tells of every clock that was set.
     fn tell_of_clocks(&self) {
-        for moved in self.clock.moved() {
+        for moved in self.desk.clock.moved() {
             let members = [
                 ("whose", Value::Text(moved.whose.as_str())),
                 ("direction", Value::Text(if moved.by < 0 { "back" } else { "forward" })),
                 ("by", Value::Duration(Duration::from_millis(moved.by.unsigned_abs()))),
             ];
-            self.observer.log().event(Level::Error, "clock_set", &members);
+            self.desk.observer.log().event(Level::Error, "clock_set", &members);
         }
     }
 
@@ -93,29 +108,36 @@ impl Gateway {
             tokio::select! {
                 _ = tick.tick() => {}
                 // Reads under way are given up with `reads`: their claims stay open and due.
-                () = self.drain.begun() => return,
+                () = self.desk.drain.begun() => return,
             }
             while reads.try_join_next().is_some() {}
             if !*ours.borrow() {
                 continue;
             }
             // A store that cannot answer now is asked again at the next tick; health says so.
-            let due = self.ledger.store().due(self.clock.steady(), CLAIMS_A_TICK).await.unwrap_or_default();
+            let due = self
+                .books
+                .ledger
+                .store()
+                .due(self.desk.clock.steady(), CLAIMS_A_TICK)
+                .await
+                .unwrap_or_default();
             for (_, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
                 // First of all it is due again later, so that claims nobody can look at, of a merchant
                 // that is gone or does not answer, never stand in front of the others.
-                let Ok(Some(session)) = self.postpone(key).await else { continue };
-                let Some(merchant) = self.registry.merchant(&session.merchant).map(Arc::clone) else {
+                let Ok(Some(session)) = self.books.ledger.postpone(key).await else { continue };
+                let Some(merchant) = self.identities.registry.merchant(&session.merchant).map(Arc::clone)
+                else {
                     continue;
                 };
                 let reader = readers
                     .entry(merchant.id.clone())
                     .or_insert_with(|| Arc::new(Semaphore::new(READS_A_MERCHANT)));
                 let Ok(permit) = Arc::clone(reader).try_acquire_owned() else { continue };
-                let gateway = Arc::clone(self);
+                let worker = Arc::clone(self);
                 reads.spawn(async move {
                     let _permit = permit;
-                    gateway.check_claim(&merchant, &session).await
+                    worker.check_claim(&merchant, &session).await
                 });
             }
         }
@@ -127,14 +149,14 @@ impl Gateway {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                () = self.drain.begun() => return,
+                () = self.desk.drain.begun() => return,
             }
             if !*ours.borrow() {
                 survey = None;
                 continue;
             }
-            self.sweep(self.clock.earliest()).await;
-            let _ = self.survey(&mut survey, self.clock.steady()).await;
+            self.sweep(self.desk.clock.earliest()).await;
+            let _ = self.surveyor.survey(&mut survey, self.desk.clock.steady()).await;
         }
     }
 
@@ -142,68 +164,39 @@ impl Gateway {
     async fn sweep(&self, now: Timestamp) {
         let end = Deadline::after(SWEEPING);
         // What is left, or could not be deleted now, is there at the next tick.
-        while let Ok(SWEPT_AT_ONCE) = self.ledger.store().sweep(now, SWEPT_AT_ONCE).await
+        while let Ok(SWEPT_AT_ONCE) = self.books.ledger.store().sweep(now, SWEPT_AT_ONCE).await
             && !end.has_passed()
-            && !self.drain.is_draining()
+            && !self.desk.drain.is_draining()
         {}
-    }
-
-    /// Counts a look at an open claim, which also moves its due instant; the session, if there is
-    /// still a claim.
-    pub(super) async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
-        let record = self.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
-        let Some(session) = Loaded::<Session>::decode(key, record)?.value else { return Ok(None) };
-        let address = self.ledger.address(session.kind, &session.merchant, &session.id);
-        let postponed = self
-            .ledger
-            .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
-                let session = view.session.as_mut().ok_or(())?;
-                let claim = session.claim.as_mut().ok_or(())?;
-                claim.checks = claim.checks.saturating_add(1);
-                Ok::<_, ()>(session.clone())
-            })
-            .await?;
-        Ok(postponed.ok())
     }
 
     /// Reads the session of an open claim and applies what it proves; unless an agent's repeat is at it,
     /// or was a moment ago, which applies it as well.
     async fn check_claim(&self, merchant: &Arc<Merchant>, session: &Session) -> Result<(), StoreError> {
         let Some(claim) = &session.claim else { return Ok(()) };
-        let mut address = self.ledger.address(session.kind, &session.merchant, &session.id);
-        let doubtful = Doubtful::of(session, &claim.id, merchant, self.ledger.present());
-        let turn = self.reads.turn(address.session_key(), Some(&doubtful), self.clock.steady());
+        let mut address = self.books.ledger.address(session.kind, &session.merchant, &session.id);
+        let doubtful = Doubtful::of(session, &claim.id, merchant, self.books.ledger.present());
+        let reads = &self.upstreams.reads;
+        let turn = reads.turn(address.session_key(), Some(&doubtful), self.desk.clock.steady());
         let Turn::Ours(reader) = turn else { return Ok(()) };
-        let (asked_at, outbound) = (self.clock.steady(), self.own_read(session, self.clock.now()));
-        let passing = outbound.headers.clone();
-        let exchange = self.ask_merchant(merchant, outbound, super::bracket::deadline(merchant)).await;
-        let read = SessionRead { reading: read_session(&exchange, &session.id), exchange, asked_at, passing };
-        let read = reader.done(read);
+        let outbound = self.own_read(session, self.desk.clock.now());
+        let read = reader.done(self.upstreams.read_alone(merchant, outbound, &session.id).await);
         let Some(observation) = read.observation() else {
-            return self.note_unread(&claim.id, &read.exchange, &merchant.id, &session.id).await;
+            return self.evidence.of_nothing(&claim.id, &read.exchange, &merchant.id, &session.id).await;
         };
         if let Some(token) = claim.token.as_ref() {
             address = address.with_token(token);
         }
-        let settled = self
-            .ledger
-            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                super::notes::note(view, &observation, merchant, present).ok_or(())
-            })
-            .await?;
-        let Ok(noted) = settled else { return Ok(()) };
-        match self.tell(noted, &merchant.id, &session.id) {
-            Settlement::Charged => self.observer.metrics().claim("charged"),
-            Settlement::Released => self.observer.metrics().claim("released"),
-            Settlement::ChargedLate | Settlement::Held | Settlement::Stale => {}
-        }
-        Ok(())
+        self.evidence.of_check(&address, &observation, merchant, &session.id).await
     }
 
     /// A read on our own behalf: the owner named, nothing of any request of its.
     fn own_read(&self, session: &Session, now: Timestamp) -> Outbound {
-        let version =
-            self.registry.merchant(&session.merchant).and_then(|merchant| merchant.versions.last().cloned());
+        let version = self
+            .identities
+            .registry
+            .merchant(&session.merchant)
+            .and_then(|merchant| merchant.versions.last().cloned());
         Outbound {
             method: http::Method::GET,
             path: format!("/checkout_sessions/{}", session.id),
@@ -214,13 +207,13 @@ impl Gateway {
                 content_type: None,
                 accept: None,
                 user_agent: None,
-                request_id: super::admit::drawn_request_id(),
+                request_id: drawn_request_id(),
                 traceparent: None,
                 forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
-                host: self.registry.primary_host().to_owned(),
+                host: self.identities.registry.primary_host().to_owned(),
             },
             idempotency_key: None,
-            body: bytes::Bytes::new(),
+            body: VerifiedBody::none(),
             context: Context {
                 agent: session.owner.clone(),
                 proof: Proof::Bearer,

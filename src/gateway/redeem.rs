@@ -1,14 +1,20 @@
 //! Redeem and the granted view: what merchants and their providers may ask about tokens. Redeem is
 //! the only way a card leaves.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
-use super::admit::{message, note_names};
+use super::Caller;
+use super::admit::{Admission, message, note_names};
+use super::parts::{Books, Desk, Identities};
 use super::refusal::{Internal, Refusal};
+use super::replays::Replays;
 use super::reply::Reply;
-use super::{Caller, Gateway};
+use super::token_view::Tokens;
+use super::upstreams::Upstreams;
 use crate::acp::authority::Authority;
 use crate::acp::header::{self, IdempotencyKey};
 use crate::acp::route::Route;
@@ -20,19 +26,31 @@ use crate::auth::signature::SignedRequest;
 use crate::body::Content;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
-use crate::ledger::Address;
+use crate::ledger::{Address, Done};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::access::Observation;
 use crate::telemetry::trail::Trail;
-use crate::token::{Fetched, OpenError, PaymentToken, REDEEM_REPLAY};
+use crate::token::{Fetched, OpenError, PaymentToken, REDEEM_REPLAY, Vault};
 
-impl Gateway {
+/// The flow of redeems.
+pub(super) struct Redemptions {
+    pub identities: Arc<Identities>,
+    pub books: Arc<Books>,
+    pub upstreams: Arc<Upstreams>,
+    pub replays: Arc<Replays>,
+    pub admission: Arc<Admission>,
+    pub tokens: Arc<Tokens>,
+    pub vault: Arc<Vault>,
+    pub desk: Arc<Desk>,
+}
+
+impl Redemptions {
     /// Serves a merchant or provider. Goes on while the gateway shuts down: completes under way
     /// wait for it.
     #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
-    pub(super) async fn serve_redeemer(
-        self: &std::sync::Arc<Self>,
+    pub async fn serve_redeemer(
+        self: &Arc<Self>,
         head: &Parts,
         body: &mut Content,
         caller: Caller,
@@ -41,39 +59,37 @@ impl Gateway {
         id: &TokenId,
         observation: &mut Observation,
     ) -> Result<Reply, Refusal> {
-        let _work = self.drain.work();
+        let _work = self.desk.drain.work();
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         header::refuse_encoding(&head.headers).map_err(Refusal::Header)?;
         // Nobody without a credential has a body read.
-        let candidates = bearer::redeemer_candidates(&self.registry, &head.headers)
-            .map_err(|_| self.unauthenticated(&head.headers, &caller))?;
-        self.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
+        let candidates = bearer::redeemer_candidates(&self.identities.registry, &head.headers)
+            .map_err(|_| self.admission.unauthenticated(&head.headers, &caller))?;
+        self.admission.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
         // So short that nothing else bounds what is held of it.
-        let body = self.read_body(body, route, |_| Ok(()), observation).await?;
+        let body = self.admission.read_body(body, route, |_| Ok(()), observation).await?;
         let standing = caller.standing.clone();
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         standing.recognise();
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
-        let token = self.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
+        let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;
-        let merchant = &self.merchant(&token.allowance.merchant)?;
+        let merchant = &self.identities.merchant(&token.allowance.merchant)?;
         observation.merchant(&merchant.id);
         note_names(route, observation.trail());
         observation.trail().session(&token.allowance.session);
-        self.limits.redeem(merchant).map_err(Refusal::Limited)?;
-        let permit = self.concurrency.redeem(merchant).map_err(Refusal::Limited)?;
+        self.admission.limits.redeem(merchant).map_err(Refusal::Limited)?;
+        let permit = self.upstreams.concurrency.redeem(merchant).map_err(Refusal::Limited)?;
         if let Route::GrantedToken { .. } = route {
             return self.show_granted(id, merchant).await;
         }
-        let (gateway, merchant, id) =
-            (std::sync::Arc::clone(self), std::sync::Arc::clone(merchant), id.clone());
-        let trail = observation.trail().clone();
-        let own = trail.clone();
-        let work = async move {
+        let (redemptions, merchant, id) = (Arc::clone(self), Arc::clone(merchant), id.clone());
+        let (trail, own) = (observation.trail().clone(), observation.trail().clone());
+        let redeeming = async move {
             let _permit = permit;
-            gateway.redeem(&id, &body, &merchant, &own).await
+            redemptions.redeem(&id, &body, &merchant, &own).await
         };
-        self.detach(trail, Box::pin(work)).await
+        self.desk.detach(trail, Box::pin(redeeming)).await
     }
 
     fn prove_redeemer<'a>(
@@ -92,13 +108,13 @@ impl Gateway {
             idempotency_key: key.as_ref().map(IdempotencyKey::as_str),
             money_route: money,
         };
-        let now = self.clock.now();
+        let now = self.desk.clock.now();
         // Not what the handshake found, which may have been days ago: what is true now.
         let certificate = caller.certificate.as_ref().and_then(|certificate| certificate.fingerprint_at(now));
         let evidence = RedeemerEvidence { peer: caller.address, certificate, request };
         let name = candidates.name().to_owned();
         candidates.prove(&evidence, now).map_err(|error| {
-            self.limits.failed_proof(&name, caller.address);
+            self.admission.limits.failed_proof(&name, caller.address);
             match error {
                 RedeemerError::NotProven => Refusal::RedeemerNotProven,
                 RedeemerError::Signature(error) => Refusal::Signature(error),
@@ -123,33 +139,33 @@ impl Gateway {
             idempotency_key: key.as_ref().map_or("", IdempotencyKey::as_str),
             body,
         };
-        self.record_use(check, &used, Purpose::Finish).await
+        self.replays.record_use(check, &used, Purpose::Finish).await
     }
 
     /// The merchant's view of its token. Who asks while a claim holds it is at work on that claim.
     async fn show_granted(&self, id: &TokenId, merchant: &Merchant) -> Result<Reply, Refusal> {
-        let address = self.address_of(id).await?;
-        let mut view = self.ledger.read(&address).await?;
+        let address = self.tokens.address_of(id).await?;
+        let mut view = self.books.ledger.read(&address).await?;
         if view.session.as_ref().is_some_and(|session| session.claim.is_some()) {
             let noted =
-                self.ledger.transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+                self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
                     let session = view.session.as_mut().ok_or(Refusal::NotFound)?;
                     let viewed = note_view(session, id, merchant.doubt_grace, present.now);
                     Ok::<_, Refusal>((session.clone(), viewed))
                 });
-            let (session, viewed) = noted.await??;
+            let (session, viewed) = noted.await??.decided;
             self.note_viewed(viewed, &session);
             view.session = Some(session);
         }
         let (Some(token), Some(session)) = (&view.token, &view.session) else {
             return Err(Refusal::NotFound);
         };
-        self.granted_view(token, session)
+        self.tokens.granted_view(token, session)
     }
 
     fn note_viewed(&self, viewed: Viewed, session: &Session) {
         if viewed == Viewed::HeldLongEnough {
-            self.alarm("pending_too_long", &session.merchant, &session.id);
+            self.desk.alarm("pending_too_long", &session.merchant, &session.id);
         }
     }
 
@@ -163,7 +179,7 @@ impl Gateway {
         let request = RedeemRequest::read(body).map_err(|error| Refusal::of_body(&error))?;
         trail.claim(&request.claim);
         trail.amount(request.amount);
-        let address = self.address_of(id).await?;
+        let address = self.tokens.address_of(id).await?;
         let asked = Redeem {
             claim: request.claim.clone(),
             amount: request.amount,
@@ -186,7 +202,7 @@ impl Gateway {
             }
             Decided::NeedsKey(_) => return Err(Refusal::Store(StoreError::Unavailable)),
         };
-        let metrics = self.observer.metrics();
+        let metrics = self.desk.observer.metrics();
         metrics.token_event(match redeemed {
             Redeemed::First => "redeemed",
             Redeemed::Again => "redeemed_again",
@@ -203,25 +219,26 @@ impl Gateway {
         address: &Address,
         fetched: &Fetched,
     ) -> Result<Decided, Refusal> {
-        let decided = self.ledger.transact(address, Purpose::Finish, Durability::Synced, |view, present| {
-            let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
-                return Err(Undone::Refused(Refusal::NotFound));
-            };
-            if session.id != *named {
-                return Err(Undone::Refused(Refusal::Redeem(RedeemRefusal::NoSuchClaim)));
-            }
-            match redeem(session, token, asked, present) {
-                // Opened before anything is written: a card that does not open was not handed out.
-                Ok(redeemed) => Ok(Decided::Redeemed(self.card_of(token, fetched)?, redeemed)),
-                // Who is refused may have kept the card, and charge it: it is at work all the same.
-                Err(refusal) if is_open(session, &asked.claim) => {
-                    let viewed = note_view(session, id, merchant.doubt_grace, present.now);
-                    Ok(Decided::Refused(refusal, viewed, Box::new(session.clone())))
+        let decided =
+            self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, |view, present| {
+                let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
+                    return Err(Undone::Refused(Refusal::NotFound));
+                };
+                if session.id != *named {
+                    return Err(Undone::Refused(Refusal::Redeem(RedeemRefusal::NoSuchClaim)));
                 }
-                Err(refusal) => Err(Undone::Refused(Refusal::Redeem(refusal))),
-            }
-        });
-        decided.await?.or_else(|undone| match undone {
+                match redeem(session, token, asked, present) {
+                    // Opened before anything is written: a card that does not open was not handed out.
+                    Ok(redeemed) => Ok(Decided::Redeemed(self.card_of(token, fetched)?, redeemed)),
+                    // Who is refused may have kept the card, and charge it: it is at work all the same.
+                    Err(refusal) if is_open(session, &asked.claim) => {
+                        let viewed = note_view(session, id, merchant.doubt_grace, present.now);
+                        Ok(Decided::Refused(refusal, viewed, Box::new(session.clone())))
+                    }
+                    Err(refusal) => Err(Undone::Refused(Refusal::Redeem(refusal))),
+                }
+            });
+        decided.await?.map(|Done { decided, .. }| decided).or_else(|undone| match undone {
             Undone::Refused(refusal) => Err(refusal),
             Undone::NeedsKey(key) => Ok(Decided::NeedsKey(key)),
         })

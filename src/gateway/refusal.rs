@@ -3,6 +3,7 @@
 //! HTTP status, ACP error, metric reason. Inner stages know no HTTP; this match is exhaustive, so a new
 //! refusal is a question from the compiler.
 
+mod conversions;
 mod internal;
 mod merchants;
 mod reason;
@@ -16,7 +17,6 @@ pub use self::internal::Internal;
 use crate::acp::header::HeaderError;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
-use crate::acp::wire::WireError;
 use crate::auth::signature::SignatureRefusal;
 use crate::domain::session::{ClaimRefusal, RedeemRefusal, RevokeRefusal};
 use crate::fraud::Denied;
@@ -65,8 +65,8 @@ pub enum Refusal {
     SessionUnknown,
     /// The cart does not exist for this agent.
     CartUnknown,
-    /// Another operation on the session is under way.
-    SessionBusy,
+    /// Another operation on the session is under way, and will be for so long, as far as is known.
+    SessionBusy(Duration),
     /// The token does not exist for this agent.
     TokenUnknown,
     /// Complete without a token, where one is needed.
@@ -149,9 +149,9 @@ impl Refusal {
             Self::Broken => invalid(S::BAD_REQUEST, code, "The request body did not arrive whole."),
             Self::SessionUnknown => invalid(S::NOT_FOUND, code, "There is no such checkout session."),
             Self::CartUnknown => invalid(S::NOT_FOUND, code, "There is no such cart."),
-            Self::SessionBusy => {
+            Self::SessionBusy(wait) => {
                 invalid(S::CONFLICT, code, "Another operation on this checkout session is under way.")
-                    .with_retry_after(SHORT_WAIT)
+                    .with_retry_after(seconds(*wait))
             }
             Self::TokenUnknown => {
                 invalid(S::UNPROCESSABLE_ENTITY, code, "There is no such token for this checkout session.")
@@ -168,7 +168,7 @@ impl Refusal {
             Self::OutcomeUnknown(wait) => unavailable(
                 code,
                 "The merchant has not confirmed the outcome of this request; repeat it with the same Idempotency-Key.",
-                u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(SHORT_WAIT),
+                seconds(*wait),
             ),
             Self::Fraud(_) => invalid(S::FORBIDDEN, code, "The request was declined by risk rules."),
             Self::TooManyTokens => Problem::new(
@@ -222,11 +222,16 @@ impl Refusal {
     }
 }
 
+/// A wait in seconds, and at least a short one.
+fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(SHORT_WAIT)
+}
+
 fn claim_problem(refusal: ClaimRefusal, code: &'static str) -> Problem {
     use StatusCode as S;
     const TOKEN: &str = "$.payment_data";
     match refusal {
-        ClaimRefusal::SessionBusy => Refusal::SessionBusy.problem(),
+        ClaimRefusal::SessionBusy => Refusal::SessionBusy(Duration::ZERO).problem(),
         ClaimRefusal::AlreadyCharged => {
             invalid(S::CONFLICT, code, "This checkout session is already completed.")
         }
@@ -323,23 +328,4 @@ fn processing(status: StatusCode, code: &'static str, message: impl Into<Cow<'st
 fn unavailable(code: &'static str, message: &'static str, retry_after: u32) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, ProblemKind::ServiceUnavailable, code, message)
         .with_retry_after(retry_after)
-}
-
-impl Refusal {
-    /// A body that cannot be used: 400 for its shape, 422 for its meaning.
-    pub fn of_body(error: &WireError) -> Self {
-        Self::Malformed(Box::new(Problem::of_body(error.clone())))
-    }
-}
-
-impl From<StoreError> for Refusal {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<ClaimRefusal> for Refusal {
-    fn from(refusal: ClaimRefusal) -> Self {
-        Self::Claim(refusal)
-    }
 }

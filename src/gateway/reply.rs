@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::refusal::{Internal, Refusal};
 use crate::acp::header::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED, IdempotencyKey, REQUEST_ID};
 use crate::acp::problem::{ErrorDialect, Problem};
+use crate::idempotency::{NotKept, Operation, StoredAnswer};
 use crate::limit::Quota;
 use crate::merchant::{self, Exchange, InvalidAnswer, NotPassed};
 
@@ -92,6 +93,11 @@ impl Reply {
         Self { decision, ..self }
     }
 
+    /// Seals it, to be kept against the key of its operation. `None` where it is not kept.
+    pub fn seal(&self, operation: &Operation) -> Result<Option<StoredAnswer>, NotKept> {
+        operation.seal_answer(self.status, self.content_type(), &self.body)
+    }
+
     /// Adds a header.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -106,7 +112,7 @@ impl Reply {
     }
 
     /// The media type, as text.
-    pub fn content_type(&self) -> Option<String> {
+    fn content_type(&self) -> Option<String> {
         self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned)
     }
 }

@@ -5,18 +5,19 @@
 //! nobody needs any more. Paced, so that its cost a second does not grow with what is stored.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Gateway;
+use super::parts::{Books, Desk, Identities};
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
 use crate::domain::session::{ClaimStanding, Session, SessionKind};
 use crate::domain::token::{Instrument, Standing};
+use crate::ledger::Done;
 use crate::records::codec::decode;
 use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, agreed, key_use};
-use crate::telemetry::log::{Level, Value};
-use crate::token::PaymentToken;
+use crate::token::{PaymentToken, Vault};
 
 /// Records looked at in one step.
 const PAGE: usize = 500;
@@ -61,18 +62,27 @@ impl Ages {
     }
 }
 
-impl Gateway {
+/// Takes the survey's steps.
+pub(super) struct Surveyor {
+    pub identities: Arc<Identities>,
+    pub books: Arc<Books>,
+    pub vault: Arc<Vault>,
+    pub desk: Arc<Desk>,
+}
+
+impl Surveyor {
     /// Takes one step of the pass, or begins a new one when it is time.
     ///
     /// # Errors
     /// [`StoreError`]; the same step is taken again next time.
-    pub(super) async fn survey(&self, survey: &mut Option<Survey>, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn survey(&self, survey: &mut Option<Survey>, now: Timestamp) -> Result<(), StoreError> {
         let current = match survey.as_mut() {
             Some(current) if current.stage != Stage::Done || now.since(current.began) < EVERY => current,
             _ => {
-                key_use::note(&**self.ledger.store(), &self.rings, self.clock.latest()).await?;
-                if let Some(at) = self.clock.agreed() {
-                    agreed::keep(&**self.ledger.store(), at).await?;
+                key_use::note(&**self.books.ledger.store(), &self.identities.rings, self.desk.clock.latest())
+                    .await?;
+                if let Some(at) = self.desk.clock.agreed() {
+                    agreed::keep(&**self.books.ledger.store(), at).await?;
                 }
                 survey.insert(Survey::begin(now, self.vault.perishable_keys().over().await))
             }
@@ -86,11 +96,11 @@ impl Gateway {
 
     async fn survey_tokens(&self, survey: &mut Survey) -> Result<(), StoreError> {
         // What a token may be refused for is not yet a reason to destroy what belongs to it.
-        let (latest, earliest) = (self.clock.latest(), self.clock.earliest());
-        let page = self.ledger.store().scan(Kind::Token, survey.after.as_ref(), PAGE).await?;
+        let (latest, earliest) = (self.desk.clock.latest(), self.desk.clock.earliest());
+        let page = self.books.ledger.store().scan(Kind::Token, survey.after.as_ref(), PAGE).await?;
         for (_, record) in &page {
             let Ok(token) = decode::<PaymentToken>(&record.bytes) else {
-                self.unreadable_record("token");
+                self.desk.unreadable_record("token");
                 continue;
             };
             let standing = token.standing(latest);
@@ -113,7 +123,7 @@ impl Gateway {
             let unneeded = survey.over.iter().filter(|key| !survey.in_use.contains(*key)).cloned();
             self.vault.perishable_keys().destroy_unneeded(unneeded.collect()).await;
             for (count, standing) in survey.standings.into_iter().zip(Standing::ALL) {
-                self.observer.metrics().set_tokens(standing.as_str(), count);
+                self.desk.observer.metrics().set_tokens(standing.as_str(), count);
             }
             survey.stage = Stage::Claims;
         }
@@ -122,20 +132,20 @@ impl Gateway {
 
     /// Exactly the sessions with an open claim are due some time.
     async fn survey_claims(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
-        let present = self.ledger.present();
-        let store = self.ledger.store();
+        let present = self.books.ledger.present();
+        let store = self.books.ledger.store();
         let some_time = Timestamp::from_unix_millis(i64::MAX);
         let due = store.due(some_time, MOST_CLAIMS).await?;
         let sessions: Vec<(Timestamp, RecordKey)> =
             due.into_iter().filter(|(_, key)| key.kind == Kind::Session).collect();
         for (_, key) in sessions.iter().filter(|(at, _)| *at > present.now.plus(LATEST_CHECK)) {
-            self.postpone(key.clone()).await?;
+            self.books.ledger.postpone(key.clone()).await?;
         }
         let keys: Vec<RecordKey> = sessions.into_iter().map(|(_, key)| key).collect();
         for page in keys.chunks(PAGE) {
             for record in store.read(page).await?.into_iter().flatten() {
                 let Ok(session) = decode::<Session>(&record.bytes) else {
-                    self.unreadable_record("session");
+                    self.desk.unreadable_record("session");
                     continue;
                 };
                 let Some(claim) = &session.claim else { continue };
@@ -143,9 +153,9 @@ impl Gateway {
                 match claim.standing(present) {
                     ClaimStanding::Pending => {
                         survey.pending.note(age);
-                        let merchant = self.registry.merchant(&session.merchant);
+                        let merchant = self.identities.registry.merchant(&session.merchant);
                         if merchant.is_some_and(|merchant| age > merchant.pending_max) {
-                            self.alarm("pending_too_long", &session.merchant, &session.id);
+                            self.desk.alarm("pending_too_long", &session.merchant, &session.id);
                         }
                     }
                     ClaimStanding::InDoubt => survey.in_doubt.note(age),
@@ -154,22 +164,17 @@ impl Gateway {
             }
         }
         for (kind, ages) in [("in_doubt", &survey.in_doubt), ("pending", &survey.pending)] {
-            self.observer.metrics().set_unresolved(kind, ages.count, ages.oldest);
+            self.desk.observer.metrics().set_unresolved(kind, ages.count, ages.oldest);
         }
         survey.stage = Stage::Done;
         Ok(())
     }
 
     /// Another replica counts from now on: what was counted here is out of date.
-    pub(super) fn forget_counts(&self) {
-        let metrics = self.observer.metrics();
+    pub fn forget_counts(&self) {
+        let metrics = self.desk.observer.metrics();
         Standing::ALL.into_iter().for_each(|standing| metrics.set_tokens(standing.as_str(), 0));
         ["in_doubt", "pending"].into_iter().for_each(|kind| metrics.set_unresolved(kind, 0, Duration::ZERO));
-    }
-
-    /// One record that cannot be read must not keep the rest from being counted.
-    pub(super) fn unreadable_record(&self, kind: &'static str) {
-        self.observer.log().event(Level::Error, "record_unreadable", &[("kind", Value::Text(kind))]);
     }
 
     /// Deletes the card of a token that has expired, which no transition tells; and of one that ended
@@ -190,10 +195,12 @@ impl Gateway {
     async fn exchange(&self, token: &PaymentToken, read: &Instrument<Sealed>) -> Result<(), StoreError> {
         let allowance = &token.allowance;
         let address = self
+            .books
             .ledger
             .address(SessionKind::Checkout, &allowance.merchant, &allowance.session)
             .with_token(&token.id);
         let exchanged = self
+            .books
             .ledger
             .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
                 let current = view.token.as_mut().filter(|current| current.instrument == *read).ok_or(())?;
@@ -202,7 +209,7 @@ impl Gateway {
             })
             .await?;
         // It changed meanwhile: the next pass sees it again.
-        let _: Result<(), ()> = exchanged;
+        let _: Result<Done<()>, ()> = exchanged;
         Ok(())
     }
 }

@@ -1,18 +1,23 @@
 //! Tokens as seen from outside: the issuing agent's view, the merchant's view, and revoke. Never
 //! card data.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::Serialize;
 
-use super::Gateway;
 use super::call::Call;
+use super::events::Events;
+use super::parts::{Books, Desk};
 use super::refusal::Refusal;
+use super::replays::Replays;
 use super::reply::Reply;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
-use crate::domain::session::{Revoked, Session, SessionKind, revoke};
+use crate::domain::session::{Present, Revoked, Session, SessionKind, revoke};
 use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Standing, TokenState};
-use crate::ledger::Address;
+use crate::idempotency::Operation;
+use crate::ledger::{Address, Done, View};
 use crate::records::{Durability, Purpose};
 use crate::token::PaymentToken;
 
@@ -65,52 +70,63 @@ struct GrantedClaim<'a> {
     redeemed: bool,
 }
 
-impl Gateway {
+/// The flow of views and revokes.
+pub(super) struct Tokens {
+    pub books: Arc<Books>,
+    pub replays: Arc<Replays>,
+    pub events: Arc<Events>,
+    pub desk: Arc<Desk>,
+}
+
+impl Tokens {
     /// State, reason and times of a token, for the agent that minted it.
-    pub(super) async fn issued_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
-        self.refuse_replayed_read(call, None).await?;
+    pub async fn issued_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
+        self.replays.refuse_replayed_read(call, None).await?;
         let address = self.address_of(id).await?;
-        let view = self.ledger.read(&address).await?;
+        let view = self.books.ledger.read(&address).await?;
         let token = view.token.filter(|token| token.allowance.agent == call.agent.id);
         let token = token.ok_or(Refusal::NotFound)?;
         self.issued_view(&token, view.session.as_ref())
     }
 
     /// Withdraws a token. Repeating it gives the same answer.
-    pub(super) async fn revoke_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
-        let operation = call.operation(&self.rings, None)?;
-        self.refuse_replayed_signature(call, &operation, None, Purpose::Finish).await?;
+    pub async fn revoke_token(
+        &self,
+        call: &Call,
+        operation: &Operation,
+        id: &TokenId,
+    ) -> Result<Reply, Refusal> {
+        self.replays.refuse_replayed_signature(call, operation, None, Purpose::Finish).await?;
         let address = self.address_of(id).await?;
-        let (token, session, revoked) = self
-            .ledger
-            .transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
-                let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_mut()) else {
-                    return Err(Refusal::NotFound);
-                };
-                if token.allowance.agent != call.agent.id {
-                    return Err(Refusal::NotFound);
-                }
-                let revoked = revoke(session, token, present).map_err(Refusal::Revoke)?;
-                Ok((token.clone(), session.clone(), revoked))
-            })
-            .await??;
+        let decide = |view: &mut View, present: Present| {
+            let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_mut()) else {
+                return Err(Refusal::NotFound);
+            };
+            if token.allowance.agent != call.agent.id {
+                return Err(Refusal::NotFound);
+            }
+            let revoked = revoke(session, token, present).map_err(Refusal::Revoke)?;
+            Ok((token.clone(), session.clone(), revoked))
+        };
+        let Done { decided: (token, session, revoked), ended } =
+            self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, decide).await??;
         if revoked == Revoked::Now {
-            self.observer.metrics().token_event("revoked");
-            let expires_at = token.allowance.expires_at;
-            self.allotments.give_back(&call.agent.id, expires_at, self.clock.earliest());
+            self.desk.observer.metrics().token_event("revoked");
         }
+        self.events.token_ended(ended);
         self.issued_view(&token, Some(&session))
     }
 
     /// A token and its session, found by the token's id alone.
-    pub(super) async fn address_of(&self, id: &TokenId) -> Result<Address, Refusal> {
-        let token = self.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
+    pub async fn address_of(&self, id: &TokenId) -> Result<Address, Refusal> {
+        let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         let allowance = &token.allowance;
-        Ok(self.ledger.address(SessionKind::Checkout, &allowance.merchant, &allowance.session).with_token(id))
+        let (merchant, session) = (&allowance.merchant, &allowance.session);
+        Ok(self.books.ledger.address(SessionKind::Checkout, merchant, session).with_token(id))
     }
 
     fn issued_view(&self, token: &PaymentToken, session: Option<&Session>) -> Result<Reply, Refusal> {
-        let now = self.clock.latest();
+        let now = self.desk.clock.latest();
         let claim = session
             .and_then(|session| session.claim.as_ref())
             .filter(|claim| claim.token.as_ref() == Some(&token.id));
@@ -134,8 +150,8 @@ impl Gateway {
     }
 
     /// The merchant's view of a token granted to it.
-    pub(super) fn granted_view(&self, token: &PaymentToken, session: &Session) -> Result<Reply, Refusal> {
-        let now = self.clock.latest();
+    pub fn granted_view(&self, token: &PaymentToken, session: &Session) -> Result<Reply, Refusal> {
+        let now = self.desk.clock.latest();
         let allowance = &token.allowance;
         let claim = session.claim.as_ref().filter(|claim| claim.token.as_ref() == Some(&token.id));
         let view = GrantedToken {

@@ -7,12 +7,14 @@
 //! routes nothing is kept for longer, and of each agent only so much ([`KeptBytes`]).
 
 mod kept;
+mod operation;
 mod record;
 mod scope;
 
 use std::time::Duration;
 
 pub use kept::{KeptBytes, is_readable};
+pub use operation::{BodyError, KeptAnswer, KeyRefusal, NotKept, Operation, Taken, held};
 pub use record::{Kept, KeyRecord, KeyState, LeaseMark, Recharge, StoredAnswer, StoredRequest, weight};
 pub use scope::{Scope, ScopeParts};
 
@@ -38,14 +40,13 @@ pub fn times(record: &KeyRecord, present: Present) -> Times {
 }
 
 /// What a key's record means for a request that presents it.
-#[derive(Debug)]
-pub enum Peek {
+pub enum Peek<'r> {
     /// The key is new here.
     Fresh,
     /// It was used for this body, its outcome was not kept, and nobody is working on it.
     Resume,
-    /// The answer was kept: give it again.
-    Replay,
+    /// The answer was kept: it is given again.
+    Replay(&'r StoredAnswer),
     /// Somebody is working on it.
     InFlight,
     /// It was used for another body.
@@ -53,17 +54,17 @@ pub enum Peek {
 }
 
 /// Reads what a record means for a request whose body has the fingerprint test `same_body`.
-pub fn peek(
-    record: Option<&KeyRecord>,
+pub fn peek<'r>(
+    record: Option<&'r KeyRecord>,
     same_body: impl FnOnce(&KeyRecord) -> bool,
     present: Present,
-) -> Peek {
+) -> Peek<'r> {
     let Some(record) = record else { return Peek::Fresh };
     if !same_body(record) {
         return Peek::Conflict;
     }
     match &record.state {
-        KeyState::Recorded(_) => Peek::Replay,
+        KeyState::Recorded(answer) => Peek::Replay(answer),
         KeyState::Leased(mark) if is_alive(mark.incarnation, mark.until, present) => Peek::InFlight,
         // A lease of a former process, or one that ran out, is void.
         KeyState::Leased(_) | KeyState::Open => Peek::Resume,

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::RETENTION;
+use crate::auth::signature::VerifiedBody;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
@@ -125,8 +126,7 @@ pub struct StoredRequest {
     /// `Content-Type`.
     pub content_type: Option<String>,
     /// The body, byte for byte.
-    #[serde(with = "serde_bytes")]
-    pub body: Vec<u8>,
+    pub body: VerifiedBody,
 }
 
 impl Stored for KeyRecord {

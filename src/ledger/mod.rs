@@ -3,112 +3,38 @@
 //! Session, token and key record of one partition, read together, decided on by a pure function, and
 //! written together or not at all.
 
+pub mod lease;
 pub mod session;
+mod snapshot;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::session::Partitions;
+pub use self::snapshot::{Address, Seen, View};
 use crate::domain::allowance::Allowance;
-use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::clock::Clock;
 use crate::domain::id::{MerchantId, SessionId, TokenId};
 pub use crate::domain::session::Present;
 use crate::domain::session::{Session, SessionKind};
-use crate::idempotency::{self, KeyRecord, Scope};
+use crate::idempotency::{self, KeyRecord};
 use crate::records::codec::{Loaded, Stored};
-use crate::records::{
-    Batch, Committed, Durability, Purpose, RecordKey, RecordStore, Revision, StoreError, Write,
-};
-use crate::token::{PaymentToken, record_key, times};
+use crate::records::{Batch, Committed, Durability, Purpose, RecordKey, RecordStore, StoreError, Write};
+use crate::token::{PaymentToken, record_key};
 
 /// How often a decision is taken again because another writer was first. 64 racers on one session
 /// lose at most 63 times; twice that is a store in trouble.
 const MAX_DECISIONS: usize = 128;
 
-/// Which records a decision is about. They share the session's partition.
-#[derive(Clone, Debug)]
-pub struct Address {
-    session: RecordKey,
-    token: Option<RecordKey>,
-    key: Option<RecordKey>,
-}
-
-/// The records of an [`Address`] as read, to be changed by a decision.
-pub struct View {
-    /// The session or cart.
-    pub session: Option<Session>,
-    /// The token, where one is named.
-    pub token: Option<PaymentToken>,
-    /// The record of the idempotency key, where one is used.
-    pub key: Option<KeyRecord>,
-}
-
-impl View {
-    /// Whether the token can still lead to a charge.
-    pub fn has_live_token(&self, now: Timestamp) -> bool {
-        self.token.as_ref().is_some_and(|token| token.is_live(now))
-    }
-
-    /// The allowance of the token, if it was live before a decision and is not any more: what is to
-    /// be given back, once.
-    pub fn ended(&self, was_live: bool, now: Timestamp) -> Option<Allowance> {
-        self.token
-            .as_ref()
-            .filter(|token| was_live && !token.is_live(now))
-            .map(|token| token.allowance.clone())
-    }
-}
-
-/// The records of an [`Address`] as this process last read or wrote them. A decision may start from
-/// it without reading again: whether it still holds, the commit finds out.
-pub struct Seen {
-    session: Loaded<Session>,
-    token: Option<Loaded<PaymentToken>>,
-    key: Option<Loaded<KeyRecord>>,
-}
-
-impl Seen {
-    /// The session or cart.
-    pub fn session(&self) -> Option<&Session> {
-        self.session.value.as_ref()
-    }
-
-    /// The token, where one is named.
-    pub fn token(&self) -> Option<&PaymentToken> {
-        self.token.as_ref()?.value.as_ref()
-    }
-
-    /// The record of the idempotency key, where one is used.
-    pub fn key(&self) -> Option<&KeyRecord> {
-        self.key_record()?.value.as_ref()
-    }
-
-    /// The same as it was read, absent or not.
-    pub fn key_record(&self) -> Option<&Loaded<KeyRecord>> {
-        self.key.as_ref()
-    }
-
-    fn take(&mut self) -> View {
-        View {
-            session: self.session.value.take(),
-            token: self.token.as_mut().and_then(|loaded| loaded.value.take()),
-            key: self.key.as_mut().and_then(|loaded| loaded.value.take()),
-        }
-    }
-
-    /// Lets `decide` change the records; what it leaves behind when it refuses is thrown away.
-    fn decide<T, E>(&mut self, decide: impl FnOnce(&mut View) -> Result<T, E>) -> Result<T, E> {
-        let mut view = self.take();
-        let decided = decide(&mut view)?;
-        self.session.value = view.session;
-        if let Some(loaded) = self.token.as_mut() {
-            loaded.value = view.token;
-        }
-        if let Some(loaded) = self.key.as_mut() {
-            loaded.value = view.key;
-        }
-        Ok(decided)
-    }
+/// What a transaction decided, now that it is written.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done<T> {
+    /// The decision.
+    pub decided: T,
+    /// The allowance of a token that could lead to a charge before and cannot any more: it counts as
+    /// live no longer, and is told so once.
+    pub ended: Option<Allowance>,
 }
 
 /// Reads and changes the records of sessions, tokens and keys.
@@ -175,7 +101,7 @@ impl Ledger {
         purpose: Purpose,
         durability: Durability,
         decide: impl FnMut(&mut View, Present) -> Result<T, E>,
-    ) -> Result<Result<T, E>, StoreError> {
+    ) -> Result<Result<Done<T>, E>, StoreError> {
         let mut seen = self.look(address).await?;
         self.transact_on(&mut seen, true, address, purpose, durability, decide).await
     }
@@ -193,7 +119,7 @@ impl Ledger {
         purpose: Purpose,
         durability: Durability,
         decide: impl FnMut(&mut View, Present) -> Result<T, E>,
-    ) -> Result<Result<T, E>, StoreError> {
+    ) -> Result<Result<Done<T>, E>, StoreError> {
         self.transact_on(seen, false, address, purpose, durability, decide).await
     }
 
@@ -205,13 +131,18 @@ impl Ledger {
         purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut View, Present) -> Result<T, E>,
-    ) -> Result<Result<T, E>, StoreError> {
+    ) -> Result<Result<Done<T>, E>, StoreError> {
         for _ in 0..MAX_DECISIONS {
             let present = self.present();
-            match seen.decide(|view| decide(view, present)) {
-                Ok(decided) => {
+            let decided = seen.decide(|view| {
+                let was_live = view.has_live_token(present.latest);
+                let decided = decide(view, present)?;
+                Ok(Done { decided, ended: view.ended(was_live, present.latest) })
+            });
+            match decided {
+                Ok(done) => {
                     if self.write(seen, present, purpose, durability).await? {
-                        return Ok(Ok(decided));
+                        return Ok(Ok(done));
                     }
                 }
                 Err(refused) if is_fresh => return Ok(Err(refused)),
@@ -231,23 +162,15 @@ impl Ledger {
         purpose: Purpose,
         durability: Durability,
     ) -> Result<bool, StoreError> {
-        let [session, token, key] = seen.changes(present)?;
-        let writes: Vec<Write> = [&session, &token, &key].into_iter().flatten().cloned().collect();
+        let changes = seen.changes(present)?;
+        let writes: Vec<Write> = changes.iter().flatten().cloned().collect();
         let rests_on_reads = durability == Durability::Synced && !self.store.reads_are_acknowledged();
         if writes.is_empty() && !rests_on_reads {
             return Ok(true);
         }
         let batch = Batch { expect: seen.expectations(), writes, durability, purpose };
         let Committed::Applied(revision) = self.store.commit(batch).await? else { return Ok(false) };
-        if let Some(write) = &session {
-            seen.session.written(write, revision);
-        }
-        if let (Some(write), Some(loaded)) = (&token, seen.token.as_mut()) {
-            loaded.written(write, revision);
-        }
-        if let (Some(write), Some(loaded)) = (&key, seen.key.as_mut()) {
-            loaded.written(write, revision);
-        }
+        seen.written(&changes, revision);
         Ok(true)
     }
 
@@ -304,6 +227,24 @@ impl Ledger {
         Err(StoreError::Unavailable)
     }
 
+    /// Counts a look at an open claim, which also moves its due instant; the session, if there is
+    /// still a claim.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
+        let Some(session) = self.look_at::<Session>(key).await?.value else { return Ok(None) };
+        let address = self.address(session.kind, &session.merchant, &session.id);
+        let decide = |view: &mut View, _| {
+            let session = view.session.as_mut().ok_or(())?;
+            let claim = session.claim.as_mut().ok_or(())?;
+            claim.checks = claim.checks.saturating_add(1);
+            Ok::<_, ()>(session.clone())
+        };
+        let postponed = self.transact(&address, Purpose::Finish, Durability::Applied, decide).await?;
+        Ok(postponed.ok().map(|done| done.decided))
+    }
+
     /// Makes sure that a record is on replicas as it was read, where the store waits for them.
     ///
     /// # Errors
@@ -350,51 +291,5 @@ impl Ledger {
         let token = address.token.clone().map(|key| Loaded::decode(key, next())).transpose()?;
         let key = address.key.clone().map(|key| Loaded::decode(key, next())).transpose()?;
         Ok(Seen { session, token, key })
-    }
-}
-
-impl Address {
-    /// With a token of the session. A token whose tag is another partition's is not of this session
-    /// and is left out: to the decision it does not exist.
-    #[must_use]
-    pub fn with_token(mut self, token: &TokenId) -> Self {
-        self.token = Some(record_key(token)).filter(|key| key.partition() == self.session.partition());
-        self
-    }
-
-    /// With the record of an idempotency key used on a route of the session.
-    #[must_use]
-    pub fn with_key(mut self, scope: &Scope) -> Self {
-        self.key = Some(scope.record_key(Some(self.session.partition())));
-        self
-    }
-
-    /// The session's record.
-    pub fn session_key(&self) -> &RecordKey {
-        &self.session
-    }
-}
-
-impl Seen {
-    fn expectations(&self) -> Vec<(RecordKey, Revision)> {
-        std::iter::once(self.session.expectation())
-            .chain(self.token.as_ref().map(Loaded::expectation))
-            .chain(self.key.as_ref().map(Loaded::expectation))
-            .collect()
-    }
-
-    /// What a decision changed: of the session, of the token and of the key.
-    fn changes(&self, present: Present) -> Result<[Option<Write>; 3], StoreError> {
-        let now = present.now;
-        let session = self.session.change(|value| session::times(value, now))?;
-        let token =
-            self.token.as_ref().map(|loaded| loaded.change(|value| times(value, now))).transpose()?.flatten();
-        let key = self
-            .key
-            .as_ref()
-            .map(|loaded| loaded.change(|value| idempotency::times(value, present)))
-            .transpose()?
-            .flatten();
-        Ok([session, token, key])
     }
 }

@@ -120,11 +120,11 @@ impl Addressee {
             OutwardSignature::Acp(key) => {
                 // A grant is worth nothing that no countersignature covers.
                 headers.remove(names::COUNTERSIGN_GRANT);
-                headers.insert(SIGNATURE, acp_signature(key, &timestamp, &outbound.body)?);
+                headers.insert(SIGNATURE, acp_signature(key, &timestamp, outbound.body.as_bytes())?);
             }
         }
         let uri = self.uri(&outbound)?;
-        let mut request = Request::new(outbound.body);
+        let mut request = Request::new(outbound.body.into_bytes());
         *request.method_mut() = outbound.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -155,7 +155,9 @@ impl Addressee {
         }
         // Without a type no merchant reads a body; an agent that sent one sent JSON, or was refused.
         let declared = passing.content_type.clone();
-        if let Some(content_type) = declared.or_else(|| (!outbound.body.is_empty()).then_some(JSON)) {
+        if let Some(content_type) =
+            declared.or_else(|| (!outbound.body.as_bytes().is_empty()).then_some(JSON))
+        {
             headers.insert(CONTENT_TYPE, content_type);
         }
         headers.insert(ACCEPT, passing.accept.clone().unwrap_or(JSON));
@@ -177,7 +179,7 @@ impl Addressee {
         if let Some(grant) = &outbound.grant {
             headers.insert(names::COUNTERSIGN_GRANT, value(grant)?);
         }
-        headers.insert(CONTENT_DIGEST, content_digest::make(&outbound.body));
+        headers.insert(CONTENT_DIGEST, content_digest::make(outbound.body.as_bytes()));
         Ok(headers)
     }
 

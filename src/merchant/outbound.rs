@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::{HeaderValue, Method};
 
+use crate::auth::signature::VerifiedBody;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, KeyId, TokenId};
 use crate::domain::money::Money;
@@ -27,7 +27,7 @@ pub struct Outbound {
     /// Our derived key, on mutations; never the agent's own.
     pub idempotency_key: Option<String>,
     /// The body, byte for byte.
-    pub body: Bytes,
+    pub body: VerifiedBody,
     /// Who asks for what, told under our signature.
     pub context: Context,
     /// The token's grant, on complete.

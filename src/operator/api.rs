@@ -98,7 +98,7 @@ impl Api {
         }
         let presented = credential(headers).ok().flatten();
         presented.and_then(|credential| self.operators.by_credential(credential.expose())).ok_or_else(|| {
-            let observer = &self.gateway.observer;
+            let observer = &self.gateway.desk.observer;
             observer.metrics().refused("operator_unauthorized");
             let mut fields = vec![("peer", Value::Address(peer.ip()))];
             if presented.is_some_and(|credential| self.operators.with_line_end(credential.expose()).is_some())
@@ -112,14 +112,19 @@ impl Api {
     }
 
     async fn claims(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
-        let found =
-            self.gateway.open_claims(&query::claims(query).map_err(bad_query)?).await.map_err(of_store)?;
+        let found = self
+            .gateway
+            .open_claims
+            .open_claims(&query::claims(query).map_err(bad_query)?)
+            .await
+            .map_err(of_store)?;
         Ok(json(StatusCode::OK, &ClaimList::from(found)))
     }
 
     async fn show(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
         let (merchant, session) = query::session(query).map_err(bad_query)?;
-        let known = self.gateway.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
+        let known =
+            self.gateway.open_claims.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
         if known.is_empty() {
             return Err(invalid(
                 StatusCode::NOT_FOUND,
@@ -151,7 +156,7 @@ impl Api {
         // A client that leaves must not leave half of it undone.
         let resolving = tokio::spawn(async move {
             let evidence = request.evidence.into();
-            gateway.resolve_claim(&merchant, &session, &claim, evidence, &operator).await
+            gateway.open_claims.resolve_claim(&merchant, &session, &claim, evidence, &operator).await
         });
         let resolved = match resolving.await {
             Ok(resolved) => resolved.map_err(|why| self.not_resolved(&why))?,
@@ -181,7 +186,7 @@ impl Api {
                 "This claim is not open any more, and did not end like that: list the claims again.",
             ),
             NotResolved::Refused(ResolveRefusal::AttemptOutstanding { until }) => {
-                let left = until.since(self.gateway.clock.steady()).as_secs().saturating_add(1);
+                let left = until.since(self.gateway.desk.clock.steady()).as_secs().saturating_add(1);
                 let mut refused = invalid(
                     StatusCode::CONFLICT,
                     "attempt_outstanding",
@@ -222,7 +227,7 @@ impl Api {
                 "A backup is being made: wait until it is there.",
             ));
         };
-        let drain = self.gateway.drain.clone();
+        let drain = self.gateway.desk.drain.clone();
         let copying =
             tokio::task::spawn_blocking(move || backup.copy_to(&directory, &|| !drain.is_draining()));
         let copied = match copying.await {
@@ -235,7 +240,7 @@ impl Api {
             ("took", Value::Duration(copied.took)),
         ];
         fields.extend(Identifier::parse(&operator).map(|name| ("operator", Value::Id(name))));
-        self.gateway.observer.log().event(Level::Info, "store_backed_up", &fields);
+        self.gateway.desk.observer.log().event(Level::Info, "store_backed_up", &fields);
         Ok(json(
             StatusCode::CREATED,
             &BackupAnswer {
@@ -251,11 +256,11 @@ impl Api {
     async fn accept(self: &Arc<Self>, operator: String) -> Result<Response<Full<Bytes>>, Refused> {
         let gateway = Arc::clone(&self.gateway);
         // A client that leaves must not leave half of it undone.
-        let accepting = tokio::spawn(async move { gateway.ledger.store().accept().await });
+        let accepting = tokio::spawn(async move { gateway.books.ledger.store().accept().await });
         accepting.await.unwrap_or(Err(StoreError::Unacknowledged)).map_err(of_store)?;
         let name = Identifier::parse(&operator).map(|name| ("operator", Value::Id(name)));
         let fields: Vec<_> = name.into_iter().collect();
-        self.gateway.observer.log().event(Level::Warn, "store_accepted", &fields);
+        self.gateway.desk.observer.log().event(Level::Warn, "store_accepted", &fields);
         Ok(json(StatusCode::OK, &AcceptAnswer { accepted: true }))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
+use countersign::auth::signature::VerifiedBody;
 use countersign::crypto::aead::SealingKey;
 use countersign::crypto::jwks;
 use countersign::crypto::keyset::Ring;
@@ -150,7 +150,7 @@ impl Shop {
             path: "/checkout_sessions/cs_1".to_owned(),
             query: Some("expand=totals".to_owned()),
             idempotency_key: None,
-            body: Bytes::new(),
+            body: VerifiedBody::none(),
             grant: None,
             context: Context { complete: None, ..complete.context },
             headers: Passing { content_type: None, ..complete.headers },
@@ -239,8 +239,13 @@ fn whole_request(bytes: &[u8]) -> Option<Request> {
 }
 
 /// A body whose `payment_data` this is.
-pub fn body(payment_data: Value) -> Bytes {
-    json!({ "payment_data": payment_data, "note": "naïve" }).to_string().into()
+pub fn body(payment_data: Value) -> VerifiedBody {
+    kept(&json!({ "payment_data": payment_data, "note": "naïve" }))
+}
+
+/// A body as it comes back from where it was kept, which is the only way to one without a signature.
+pub fn kept(body: &Value) -> VerifiedBody {
+    serde_json::from_value(Value::String(body.to_string())).unwrap()
 }
 
 pub fn amount(units: u64, currency: &str) -> Money {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 use super::*;
@@ -88,6 +89,9 @@ fn authorization(value: &'static str) -> HeaderMap {
     [(http::header::AUTHORIZATION, HeaderValue::from_static(value))].into_iter().collect()
 }
 
+/// What is sent.
+static BODY: Bytes = Bytes::from_static(b"{}");
+
 fn evidence<'a>(peer: &str, certificate: Option<Sha256>, headers: &'a HeaderMap) -> RedeemerEvidence<'a> {
     let message = MessageView {
         method: "POST",
@@ -97,7 +101,7 @@ fn evidence<'a>(peer: &str, certificate: Option<Sha256>, headers: &'a HeaderMap)
         query: None,
         headers,
     };
-    let request = SignedRequest { message, body: b"{}", idempotency_key: Some("k"), money_route: true };
+    let request = SignedRequest { message, body: &BODY, idempotency_key: Some("k"), money_route: true };
     RedeemerEvidence { peer: peer.parse().unwrap(), certificate, request }
 }
 

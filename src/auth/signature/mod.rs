@@ -11,9 +11,12 @@ mod rfc9421;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use acp_header::Scheme;
 pub(crate) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
@@ -35,7 +38,7 @@ pub struct SignedRequest<'a> {
     /// The head: authority normalised, path as received, scheme `https`.
     pub message: MessageView<'a>,
     /// The body as received.
-    pub body: &'a [u8],
+    pub body: &'a Bytes,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
     /// Whether the route moves money or cards: delegate_payment, complete, revoke, redeem.
@@ -47,12 +50,53 @@ pub struct SignedRequest<'a> {
 #[must_use]
 pub struct Verified {
     proof: Proof,
+    body: VerifiedBody,
+}
+
+/// A body that was looked at with its request's signature: no other is forwarded. Cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VerifiedBody(Bytes);
+
+impl fmt::Debug for VerifiedBody {
+    /// Its length: a mint's holds a card.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+#[cfg(test)]
+impl<T: Into<Bytes>> From<T> for VerifiedBody {
+    fn from(body: T) -> Self {
+        Self(body.into())
+    }
+}
+
+impl VerifiedBody {
+    /// None.
+    pub const fn none() -> Self {
+        Self(Bytes::new())
+    }
+
+    /// The bytes as received.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same, to be sent.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
 }
 
 impl Verified {
     /// What was proven.
     pub const fn proof(&self) -> &Proof {
         &self.proof
+    }
+
+    /// The body it was looked at with.
+    pub const fn body(&self) -> &VerifiedBody {
+        &self.body
     }
 
     /// Whether the request is signed.
@@ -66,6 +110,19 @@ impl Verified {
             Proof::Signed { .. } => Outcome::Verified,
             Proof::BearerOnly { .. } => Outcome::Absent,
         }
+    }
+}
+
+/// Kept sealed, so that what is read back was verified when it was kept.
+impl Serialize for VerifiedBody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for VerifiedBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_bytes::ByteBuf::deserialize(deserializer).map(|bytes| Self(bytes.into_vec().into()))
     }
 }
 
@@ -152,10 +209,11 @@ pub fn verify(
         Presented::AcpHeader => acp_header::verify_allowed(agent, request, now)?,
         Presented::Nothing => None,
     };
+    let body = VerifiedBody(request.body.clone());
     match proof {
-        Some(proof) => Ok(Verified { proof }),
+        Some(proof) => Ok(Verified { proof, body }),
         None if is_demanded => Err(SignatureError::Required.into()),
-        None => Ok(Verified { proof: Proof::BearerOnly { replay: None } }),
+        None => Ok(Verified { proof: Proof::BearerOnly { replay: None }, body }),
     }
 }
 

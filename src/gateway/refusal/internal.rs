@@ -25,8 +25,6 @@ pub enum Internal {
     CardUnreadable,
     /// A kept answer has no status of HTTP.
     AnswerUnusable,
-    /// A key is answered and its record has no answer.
-    AnswerMissing,
     /// A grant cannot be signed.
     GrantNotSigned,
     /// An answer of ours cannot be written as JSON.
@@ -59,7 +57,6 @@ impl Internal {
             Self::CardNotHeld => "card_not_held",
             Self::CardUnreadable => "card_unreadable",
             Self::AnswerUnusable => "answer_unusable",
-            Self::AnswerMissing => "answer_missing",
             Self::GrantNotSigned => "grant_not_signed",
             Self::NotWritten => "not_written",
             Self::SessionGone => "session_gone",

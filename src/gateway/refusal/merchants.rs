@@ -2,35 +2,36 @@
 //!
 //! What of it is at fault, and never a byte of it.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
-use super::processing;
-use crate::acp::problem::Problem;
+use crate::acp::problem::{Problem, ProblemKind};
 use crate::merchant::{InvalidAnswer, Lost, NotSent};
 
 const REPEAT: &str = "repeat the request with the same Idempotency-Key.";
 
 pub(super) fn not_sent(reason: NotSent, code: &'static str) -> Problem {
     if matches!(reason, NotSent::Timeout(_)) {
-        return processing(
+        return upstream_problem(
             StatusCode::GATEWAY_TIMEOUT,
             code,
             "The merchant could not be connected to in time; nothing was sent.",
         );
     }
     let message = "The merchant could not be reached; nothing was sent.";
-    processing(StatusCode::BAD_GATEWAY, code, message)
+    upstream_problem(StatusCode::BAD_GATEWAY, code, message)
 }
 
 pub(super) fn lost(reason: Lost, code: &'static str) -> Problem {
     match reason {
         Lost::Timeout | Lost::SlowBody => {
             let message = format!("The merchant did not answer in time; {REPEAT}");
-            processing(StatusCode::GATEWAY_TIMEOUT, code, message)
+            upstream_problem(StatusCode::GATEWAY_TIMEOUT, code, message)
         }
         Lost::Misplaced => {
             let message = format!("The merchant's answer is about another session; {REPEAT}");
-            processing(StatusCode::BAD_GATEWAY, code, message)
+            upstream_problem(StatusCode::BAD_GATEWAY, code, message)
         }
         Lost::Reset
         | Lost::Alerted(_)
@@ -39,19 +40,27 @@ pub(super) fn lost(reason: Lost, code: &'static str) -> Problem {
         | Lost::TooLarge
         | Lost::Undecodable => {
             let message = format!("There is no whole answer: {reason}; {REPEAT}");
-            processing(StatusCode::BAD_GATEWAY, code, message)
+            upstream_problem(StatusCode::BAD_GATEWAY, code, message)
         }
     }
 }
 
 pub(super) fn invalid_answer(invalid: InvalidAnswer, code: &'static str) -> Problem {
     let message = format!("{}; {REPEAT}", invalid.told());
-    processing(StatusCode::BAD_GATEWAY, code, message)
+    upstream_problem(StatusCode::BAD_GATEWAY, code, message)
 }
 
 pub(super) fn ownership_conflict(code: &'static str) -> Problem {
     let message = "The merchant answered with an id it must not use.";
-    processing(StatusCode::BAD_GATEWAY, code, message)
+    upstream_problem(StatusCode::BAD_GATEWAY, code, message)
+}
+
+fn upstream_problem(
+    status: StatusCode,
+    code: &'static str,
+    message: impl Into<Cow<'static, str>>,
+) -> Problem {
+    Problem::new(status, ProblemKind::ProcessingError, code, message)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The reason of every refusal, one stable word each: an error's code, and what logs and metrics say.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::Refusal;
 use crate::acp::header::HeaderError;
@@ -36,7 +37,7 @@ impl Refusal {
             Self::Broken => "body_incomplete",
             Self::SessionUnknown => "checkout_session_not_found",
             Self::CartUnknown => "cart_not_found",
-            Self::SessionBusy => "checkout_session_busy",
+            Self::SessionBusy(_) => "checkout_session_busy",
             Self::TokenUnknown => "token_unknown",
             Self::TokenMissing => "token_required",
             Self::OutcomeUnknown(_) | Self::Store(StoreError::Unacknowledged) => "outcome_unknown",
@@ -91,7 +92,7 @@ const fn of_limit(limited: &Limited) -> &'static str {
 
 fn of_claim(refusal: ClaimRefusal) -> &'static str {
     match refusal {
-        ClaimRefusal::SessionBusy => Refusal::SessionBusy.reason(),
+        ClaimRefusal::SessionBusy => Refusal::SessionBusy(Duration::ZERO).reason(),
         ClaimRefusal::AlreadyCharged => "checkout_session_completed",
         ClaimRefusal::SessionClosed => "checkout_session_closed",
         ClaimRefusal::AtWork { wait } => Refusal::OutcomeUnknown(wait).reason(),

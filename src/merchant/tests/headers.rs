@@ -60,7 +60,7 @@ async fn received(shop: impl FnOnce(&str) -> Shop, outbound: Outbound) -> (Recei
 #[tokio::test]
 async fn a_complete_arrives_with_these_headers_and_no_others() {
     let outbound = complete();
-    let sent = outbound.body.clone();
+    let sent = outbound.body.clone().into_bytes();
     let (received, _) = received(Shop::at, outbound).await;
     assert_eq!(received.line, "POST /base/checkout_sessions/cs_1/complete HTTP/1.1");
     assert_eq!(received.body, sent);

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 
 use super::*;
+use crate::auth::signature::VerifiedBody;
 use crate::crypto::aead::SealingKey;
 use crate::crypto::keyset::Ring;
 use crate::crypto::mac::MacKey;
@@ -138,7 +139,7 @@ fn complete() -> Outbound {
             host: "gateway.example:8443".to_owned(),
         },
         idempotency_key: Some("derived-key".to_owned()),
-        body: Bytes::from_static(b"{ \"payment_data\": {\"amount\":1.0}, \"a\": null }"),
+        body: Bytes::from_static(b"{ \"payment_data\": {\"amount\":1.0}, \"a\": null }").into(),
         context: Context {
             agent: AgentId::parse("agent-1").unwrap(),
             proof: Proof::Signed,
@@ -165,7 +166,7 @@ fn read() -> Outbound {
         method: Method::GET,
         path: "/checkout_sessions/cs_1".to_owned(),
         idempotency_key: None,
-        body: Bytes::new(),
+        body: VerifiedBody::none(),
         grant: None,
         context: Context { complete: None, ..complete().context },
         headers: Passing { content_type: None, ..complete().headers },

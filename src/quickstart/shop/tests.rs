@@ -7,6 +7,7 @@ use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::auth::signature::VerifiedBody;
 use crate::crypto::aead::SealingKey;
 use crate::crypto::keyset::Ring;
 use crate::crypto::mac::MacKey;
@@ -285,7 +286,7 @@ async fn a_card_that_needs_3ds_is_charged_with_its_result_and_redeemed_once() {
     let (status, problem) = street.complete(&session, total, "claim-2").await;
     assert_eq!((status, &problem["code"]), (400, &json!("requires_3ds")));
     let mut outbound = street.completing(&session, total, "claim-3");
-    let mut body: Value = serde_json::from_slice(&outbound.body).unwrap();
+    let mut body: Value = serde_json::from_slice(outbound.body.as_bytes()).unwrap();
     body["authentication_result"] = json!({ "outcome": "authenticated" });
     outbound.body = body.to_string().into();
     assert_eq!(street.answer(outbound).await.1["status"], "completed");
@@ -421,7 +422,7 @@ async fn carts_and_older_versions_are_served() {
     let cancel = format!("{path}/cancel");
     assert_eq!(street.answer(street.outbound(Method::POST, &cancel, &json!({}), "k")).await.0, 200);
     let mut gone = street.outbound(Method::GET, &path, &json!({}), "k");
-    (gone.body, gone.idempotency_key) = (Default::default(), None);
+    (gone.body, gone.idempotency_key) = (VerifiedBody::none(), None);
     assert_eq!(street.answer(gone).await.0, 404);
 
     let body = json!({

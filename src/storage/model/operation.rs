@@ -152,7 +152,9 @@ impl Operation {
         if let Some(key) = &self.key {
             address = address.with_key(&key.scope());
         }
-        ledger.transact(&address, purpose, durability, |view, present| self.decide(view, present)).await
+        let decide = |view: &mut View, present| self.decide(view, present);
+        let done = ledger.transact(&address, purpose, durability, decide).await?;
+        Ok(done.map(|done| done.decided))
     }
 
     fn terms(&self) -> (Purpose, Durability) {
@@ -354,7 +356,7 @@ fn refuse_unless_free(record: Option<&KeyRecord>, body: u8, present: Present) ->
     match idempotency::peek(record, |record| record.fingerprint == [body; 32], present) {
         Peek::Fresh | Peek::Resume => Ok(()),
         Peek::InFlight => Err(Refused::KeyInFlight),
-        Peek::Replay => Err(Refused::KeyAnswered),
+        Peek::Replay(_) => Err(Refused::KeyAnswered),
         Peek::Conflict => Err(Refused::KeyConflict),
     }
 }

@@ -142,3 +142,20 @@ async fn who_waits_for_a_read_holds_no_place_at_the_merchant() {
     assert_eq!(waits(&repeating.join_next().await.unwrap().unwrap()), 2);
     assert_eq!(purchase.reads(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_something_else_of_a_session_in_doubt_is_told_to_wait_the_longer_the_longer_it_is() {
+    let doubt = Doubt::keyless().await;
+    let purchase = lost(&doubt).await;
+    let token = mint(&purchase.agent, "lamps", &purchase.session, GOOD_CARD, purchase.total).await;
+    let mut told = Vec::new();
+    for passed in [0, 10, 40] {
+        doubt.clock.advance(SECOND * passed);
+        let other = purchase.agent.post(purchase.path("/complete"), &payment(&token)).send().await.unwrap();
+        for answer in [purchase.update().await, purchase.cancel().await, other] {
+            assert_told(&answer, 409, "checkout_session_busy");
+            told.push(answer.header("retry-after").unwrap().to_owned());
+        }
+    }
+    assert_eq!(told, ["1", "1", "1", "5", "5", "5", "25", "25", "25"]);
+}

@@ -29,7 +29,7 @@ async fn unsealed(driven: &Driven) -> (Vec<Vec<u8>>, usize) {
         }
         if let Some(request) = &record.request {
             let request: StoredRequest = decode_plain(open("request", request).expose()).unwrap();
-            found.push(request.body);
+            found.push(request.body.as_bytes().to_vec());
         }
         mints += usize::from(record.token.is_some());
     }

@@ -21,7 +21,7 @@ fn acp_bound_signs_what_we_publish_with_each_kind_of_key() {
 #[test]
 fn acp_bound_covers_a_request_without_body_and_key() {
     let mut sender = sender(&[Profile::AcpBound], SignatureRequired::Always);
-    (sender.method, sender.body, sender.key, sender.money_route) = ("GET".into(), vec![], None, false);
+    (sender.method, sender.body, sender.key, sender.money_route) = ("GET".into(), Bytes::new(), None, false);
     let text = format!("{}.GET.{PATH}..", NOW.to_rfc3339());
     sender.set("timestamp", &NOW.to_rfc3339());
     sender.set("signature", &URL_SAFE.encode(MacKey::new(b"shared").tag(&[text.as_bytes()])));
@@ -53,7 +53,8 @@ fn an_acp_signature_over_an_empty_body_counts_as_none() {
 fn a_bad_signature_over_an_empty_body_is_invalid_whatever_profiles_are_allowed() {
     for profiles in [&[Profile::AcpBound][..], &[Profile::Acp], &[Profile::AcpBound, Profile::Acp]] {
         let mut sender = sender(profiles, SignatureRequired::MoneyRoutes);
-        (sender.method, sender.body, sender.key, sender.money_route) = ("GET".into(), vec![], None, false);
+        (sender.method, sender.body, sender.key, sender.money_route) =
+            ("GET".into(), Bytes::new(), None, false);
         sender.sign_acp(Profile::AcpBound, &NOW.to_rfc3339(), |bytes| {
             MacKey::new(b"other").tag(&[bytes]).into()
         });

@@ -41,7 +41,7 @@ fn off_the_money_routes_method_place_and_body_must_be_covered_or_it_counts_as_no
     let request = ["@method", "@authority", "@path", "content-digest"];
     let made = |components, query: Option<&'static str>, body: &[u8], required| {
         let mut sender = sender(&ALL, required);
-        (sender.money_route, sender.query, sender.body) = (false, query, body.to_vec());
+        (sender.money_route, sender.query, sender.body) = (false, query, body.to_vec().into());
         sender.sign_as("sig1", &Made { components, expires: None, nonce: Some("n"), ..MADE });
         sender.verify()
     };

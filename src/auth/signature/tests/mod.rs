@@ -34,7 +34,7 @@ struct Sender {
     path: String,
     query: Option<&'static str>,
     headers: HeaderMap,
-    body: Vec<u8>,
+    body: Bytes,
     key: Option<String>,
     money_route: bool,
 }
@@ -80,7 +80,7 @@ fn sender(profiles: &[Profile], required: SignatureRequired) -> Sender {
         path: PATH.into(),
         query: None,
         headers,
-        body: BODY.to_vec(),
+        body: Bytes::from_static(BODY),
         key: Some("k-1".into()),
         money_route: true,
     }

@@ -92,7 +92,7 @@ fn change(sender: &mut Sender, part: Part, flip: usize) {
         Part::Path => sender.path = flipped(&sender.path),
         Part::Body => {
             // Another value, not another spelling: canonical JSON forgives the latter.
-            sender.body = format!("{{\"a\":\"x\",\"b\":{}}}", flip + 2).into_bytes();
+            sender.body = format!("{{\"a\":\"x\",\"b\":{}}}", flip + 2).into();
         }
         Part::Key => {
             let key = flipped(sender.key.as_deref().unwrap());
@@ -145,7 +145,7 @@ proptest! {
         body in proptest::collection::vec(any::<u8>(), 0..20),
     ) {
         let mut sender = sender(&ALL, SignatureRequired::Never);
-        sender.body = body;
+        sender.body = body.into();
         if let Some(input) = &input {
             sender.set("signature-input", input);
         }

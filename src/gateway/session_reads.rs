@@ -10,17 +10,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::bracket::awaited;
-use super::read::SessionRead;
+use super::session_read::{SPACING, SessionRead};
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::ClaimId;
 use crate::domain::session::{Lifecycle, Milestones, OrderMark, Present, Session};
+use crate::ledger::lease::awaited;
 use crate::records::RecordKey;
 use crate::registry::{Merchant, MerchantIdempotency};
 
-/// The least time between two reads for one claim in doubt; doubled by each that tells nothing new.
-pub(super) const SPACING: Duration = Duration::from_secs(2);
-/// What it grows to.
+/// What the time between two reads for one claim grows to: doubled by each that tells nothing new.
 const MOST_SPACING: Duration = Duration::from_secs(30);
 /// How long after its last read a session's pace is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);

@@ -1,0 +1,381 @@
+//! A claim that is held: begun or begun again, forwarded, and ended by value, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::complete_answer::{complete_reply, is_declined, keep_answer, says_in_flight};
+use super::completion::{Completion, Ready};
+use super::events::{Attempted, Contradiction};
+use super::evidence::is_charged_by;
+use super::parts::{Books, Desk, owned_mut};
+use super::refusal::{Internal, Refusal};
+use super::reply::Reply;
+use super::session_reads::Doubtful;
+use super::upstreams::Upstreams;
+use crate::acp::wire::session::SessionView;
+use crate::crypto::aead::Sealed;
+use crate::domain::allowance::Allowance;
+use crate::domain::clock::Timestamp;
+use crate::domain::session::{
+    BegunClaim, ClaimRefusal, Observation, Outcome, Present, Settlement, begin_claim, note_life, reenter,
+    settle,
+};
+use crate::fraud::Cleared;
+use crate::idempotency::{KeyState, LeaseMark, Taken, held};
+use crate::ledger::lease::awaited;
+use crate::ledger::{Address, Done, Seen, View};
+use crate::limit::Permit;
+use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, fruitless, read_complete};
+use crate::records::{Durability, Purpose, StoreError};
+use crate::telemetry::log::{Level, Value};
+
+/// Begins claims.
+pub(super) struct Claims {
+    pub books: Arc<Books>,
+    pub upstreams: Arc<Upstreams>,
+    pub desk: Arc<Desk>,
+}
+
+/// What an attempt was begun with.
+struct Begun {
+    claim: BegunClaim,
+    lease: LeaseMark,
+    /// When the lease was taken: what the attempt is signed with, however late it is written.
+    at: Timestamp,
+    /// The request of the key's first use, where that was another one.
+    stored: Option<Sealed>,
+    /// Whether the key was never used before.
+    is_first_use: bool,
+    grant: Option<String>,
+    review: bool,
+}
+
+/// An open claim with an attempt of ours. While it exists the session and the token are held by it, and
+/// it ends by value: settled with what became of the request, or withdrawn before that was sent.
+///
+/// ```
+/// # use countersign::HeldClaim;
+/// # use countersign::merchant::Exchange;
+/// async fn once(claim: HeldClaim, exchange: Exchange) {
+///     let _settled = claim.settle(&exchange).await;
+/// }
+/// ```
+///
+/// It cannot end twice:
+///
+/// ```compile_fail,E0382
+/// # use countersign::HeldClaim;
+/// # use countersign::merchant::Exchange;
+/// async fn twice(claim: HeldClaim, exchange: Exchange) {
+///     let _settled = claim.settle(&exchange).await;
+///     claim.withdraw().await;
+/// }
+/// ```
+///
+/// nor be had twice:
+///
+/// ```compile_fail,E0599
+/// # use countersign::HeldClaim;
+/// fn copy(claim: &HeldClaim) -> HeldClaim {
+///     HeldClaim::clone(claim)
+/// }
+/// ```
+///
+/// nor be left lying:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use countersign::HeldClaim;
+/// async fn forgotten(begun: impl Future<Output = HeldClaim>) {
+///     begun.await;
+/// }
+/// ```
+#[must_use = "a claim holds its session and token until it is settled or withdrawn"]
+pub struct HeldClaim {
+    keeper: Arc<Claims>,
+    completion: Completion,
+    begun: Begun,
+    seen: Seen,
+    _place: Permit,
+}
+
+/// A claim's attempt that has ended.
+#[must_use = "what happened is to be told, and the agent to be answered"]
+pub struct Settled {
+    pub(super) completion: Completion,
+    /// What the agent is told.
+    pub(super) reply: Result<Reply, Refusal>,
+    /// What was recorded; `None` when the store did not take it: the claim stays held, and the worker or
+    /// a retry with the same key finds out.
+    pub(super) recorded: Option<Recorded>,
+}
+
+/// What the end of an attempt left in the records.
+pub(super) struct Recorded {
+    pub attempted: Attempted,
+    pub ended: Option<Allowance>,
+    /// What the merchant's answer shows of the session.
+    pub shown: Option<SessionView>,
+    /// The card that the merchant declined.
+    pub declined_card: Option<[u8; 32]>,
+}
+
+impl Claims {
+    /// Opens the claim: key, session and token change in one transaction, or nothing does.
+    pub async fn begin(self: &Arc<Self>, ready: Ready, cleared: &Cleared) -> Result<HeldClaim, Refusal> {
+        let Ready { completion, mut seen, place } = ready;
+        let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
+        let at = self.desk.clock.now();
+        let Completion { call, token, operation, address, .. } = &completion;
+        let sealed = operation.seal_request(&call.stored_request())?;
+        let decide = |view: &mut View, present: Present| {
+            let session = owned_mut(view.session.as_mut(), call)?;
+            let Taken { record, is_first_use, earlier_request: stored } =
+                operation.take(&mut view.key, lease, Some(&sealed), present)?;
+            if token.is_some() && view.token.is_none() {
+                return Err(Refusal::TokenUnknown);
+            }
+            let request = completion.begin_claim(session, lease.until);
+            let claim = begin_claim(session, view.token.as_mut(), &request, present)
+                .map_err(|refusal| Refusal::of_claim(refusal, session, present))?;
+            record.upstream_key = completion.claim.as_str().to_owned();
+            let grant = view.token.as_ref().map(|token| token.grant.clone());
+            Ok::<_, Refusal>(Begun {
+                claim,
+                lease,
+                at,
+                stored,
+                is_first_use,
+                grant,
+                review: cleared.review(),
+            })
+        };
+        let begun =
+            self.books.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
+        match begun.await {
+            Ok(begun) => {
+                let begun = begun?.decided;
+                Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, seen, _place: place })
+            }
+            Err(error) => {
+                if error == StoreError::Unacknowledged {
+                    // It may be open all the same, and nobody will send anything for it.
+                    self.take_back(&completion, lease).await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Begins another attempt of an open claim, after its session was read as `shown`: the stored bytes
+    /// under the stored key.
+    ///
+    /// # Errors
+    /// The attempt must not be made, or not yet.
+    pub async fn begin_again(
+        self: &Arc<Self>,
+        completion: Completion,
+        shown: &Observation,
+        doubtful: &Doubtful,
+        place: Permit,
+    ) -> Result<HeldClaim, Refusal> {
+        let Completion { call, merchant, operation, address, claim, .. } = &completion;
+        let unknown = || self.still_unknown(address, doubtful);
+        let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
+        let mut seen = self.books.ledger.look(address).await?;
+        let decide = |view: &mut View, present: Present| {
+            let session = owned_mut(view.session.as_mut(), call)?;
+            operation.refuse_unless_free(view.key.as_ref(), present)?;
+            if view.key.is_none() {
+                return Err(unknown());
+            }
+            let token = view.token.as_ref();
+            let begun = reenter(session, token, claim, shown, awaited(merchant), lease.until, present)
+                .map_err(|refusal| match refusal {
+                    ClaimRefusal::SessionBusy => Refusal::SessionBusy(Duration::ZERO),
+                    // It must not be sent again, or not yet; what became of it is still to be learned.
+                    _ => unknown(),
+                })?;
+            let Taken { earlier_request: stored, .. } =
+                operation.take(&mut view.key, lease, None, present)?;
+            let grant = view.token.as_ref().map(|token| token.grant.clone());
+            Ok::<_, Refusal>(Begun {
+                claim: begun,
+                lease,
+                at,
+                stored,
+                is_first_use: false,
+                grant,
+                review: false,
+            })
+        };
+        let begun =
+            self.books.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
+        let begun = begun.await??.decided;
+        Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, seen, _place: place })
+    }
+
+    /// The outcome is not known, with how long it will not be: until the session may be read again, and
+    /// where the request may be sent again, until then.
+    pub fn still_unknown(&self, address: &Address, doubtful: &Doubtful) -> Refusal {
+        let now = self.desk.clock.steady();
+        let next = self.upstreams.reads.next(address.session_key(), doubtful, now);
+        Refusal::OutcomeUnknown(
+            doubtful.milestones.silent_from.map_or(next, |from| from.max(next)).since(now),
+        )
+    }
+
+    /// Takes a claim back that was begun, or perhaps was, and of which nothing was sent. What the store
+    /// does not take now ends with the lease, by reading the session.
+    async fn take_back(&self, completion: &Completion, lease: LeaseMark) {
+        let Completion { merchant, session, claim, address, .. } = completion;
+        let decide = |view: &mut View, present: Present| {
+            let record = held(&mut view.key, lease).ok_or(())?;
+            record.state = KeyState::Open;
+            let session = view.session.as_mut().ok_or(())?;
+            let attempt = session.claim.as_ref().ok_or(())?.last_attempt;
+            let nothing = Outcome::NotCharged { recorded: false };
+            Ok::<_, ()>(settle(session, view.token.as_mut(), claim, attempt, nothing, present))
+        };
+        let taken = self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, decide).await;
+        if taken.is_err() {
+            let fields = [
+                ("merchant", Value::from(&merchant.id)),
+                ("session", Value::from(session)),
+                ("claim", Value::from(claim)),
+            ];
+            self.desk.observer.log().event(Level::Warn, "claim_not_withdrawn", &fields);
+        }
+    }
+}
+
+impl HeldClaim {
+    /// Sends the complete. Infallible: whatever happens is an exchange.
+    pub(super) async fn forward_claimed(&self) -> Exchange {
+        let Completion { call, merchant, token, operation, claim, .. } = &self.completion;
+        call.trail.amount(self.begun.claim.checked);
+        call.trail.attempt(self.begun.claim.attempt);
+        // The bytes of the first use, so that a merchant that compares bytes sees the same request.
+        let Ok(stored) = operation.open_request(self.begun.stored.as_ref()) else {
+            return Exchange::NotSent(NotSent::Unwritable);
+        };
+        let context = CompleteContext {
+            token: token.clone(),
+            claim: claim.clone(),
+            checked: self.begun.claim.checked,
+            attempt: self.begun.claim.attempt,
+            review: self.begun.review,
+        };
+        let key = Some(claim.as_str().to_owned());
+        let outbound = call.outbound(stored, key, Some(context), self.begun.grant.clone(), self.begun.at);
+        // Never after the lease: another attempt may be under way then.
+        let deadline = self.keeper.books.ledger.end_of(self.begun.lease);
+        self.keeper.upstreams.send_by(call, merchant, outbound, deadline).await
+    }
+
+    /// Ends the claim without anything having been sent under it.
+    pub async fn withdraw(self) {
+        self.keeper.take_back(&self.completion, self.begun.lease).await;
+    }
+
+    /// Ends the attempt with what became of its request.
+    pub async fn settle(mut self, exchange: &Exchange) -> Settled {
+        let reading = read_complete(exchange, &self.completion.session, self.completion.merchant.idempotency);
+        let reply = complete_reply(exchange, reading.outcome, &self.completion.session);
+        let recorded = self.record(exchange, &reading, reply.as_ref().ok()).await;
+        let Self { keeper, completion, begun, seen, .. } = self;
+        let (Ended { settlement, contradiction, doubtful }, ended) = match recorded {
+            Ok(Done { decided, ended }) => (decided, ended),
+            Err(refusal) => return Settled { completion, reply: Err(refusal), recorded: None },
+        };
+        let reply = match (settlement, reading.outcome) {
+            // What the merchant says does not hold while another attempt may still charge.
+            (Settlement::Held, Outcome::Charged | Outcome::NotCharged { .. }) => {
+                Err(keeper.still_unknown(&completion.address, &doubtful))
+            }
+            _ => reply,
+        };
+        let shown_total =
+            reading.session.as_ref().and_then(|shown| shown.total_in(begun.claim.checked.currency));
+        let attempted = Attempted {
+            settlement,
+            outcome: reading.outcome,
+            contradiction,
+            has_token: completion.token.is_some(),
+            is_overcharge: reading.outcome == Outcome::Charged
+                && shown_total.is_some_and(|shown| shown.amount > begun.claim.checked.amount),
+        };
+        let card = seen.token().map(|token| token.card_fingerprint);
+        let declined_card = card.filter(|_| is_declined(exchange, reading.outcome));
+        let recorded = Some(Recorded { attempted, ended, shown: reading.session, declined_card });
+        Settled { completion, reply, recorded }
+    }
+
+    async fn record(
+        &mut self,
+        exchange: &Exchange,
+        reading: &CompleteReading,
+        reply: Option<&Reply>,
+    ) -> Result<Done<Ended>, Refusal> {
+        let Self { keeper, completion, begun, seen, .. } = self;
+        let Completion { merchant, operation, claim, address, .. } = &*completion;
+        let is_kept = matches!(
+            reading.outcome,
+            Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }
+        );
+        let kept = reply.filter(|_| is_kept).and_then(|reply| reply.seal(operation).unwrap_or(None));
+        let decide = |view: &mut View, present: Present| {
+            let Some(session) = view.session.as_mut() else {
+                return Err(Refusal::Internal(Internal::SessionGone));
+            };
+            let holds = view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(begun.lease));
+            let outcome = match reading.outcome {
+                // Another attempt has taken the key over, perhaps in a claim begun anew under the
+                // same id: what this one learned ends nothing of that.
+                Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
+                outcome => outcome,
+            };
+            let contradiction = Contradiction {
+                order: session.note_order(reading.session.as_ref().and_then(|shown| shown.order_mark)),
+                answer: is_charged_by(session, claim)
+                    && reading.outcome == Outcome::NotCharged { recorded: true },
+            };
+            let settlement =
+                settle(session, view.token.as_mut(), claim, begun.claim.attempt, outcome, present);
+            if settlement == Settlement::Held && outcome == Outcome::InDoubt {
+                session.troubles.complete = Some(fruitless(exchange));
+            }
+            if settlement == Settlement::Held && exchange.answer().is_some_and(says_in_flight) {
+                note_life(session, present.now);
+            }
+            // Of an attempt that was given up meanwhile it is too old.
+            if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
+                let sequence = session.sequence;
+                let total = Some(total).filter(|_| exchange.shows_the_present(begun.is_first_use));
+                session.note_total(sequence, total, present);
+            }
+            let doubtful = Doubtful::of(session, claim, merchant, present);
+            if let Some(record) = view.key.as_mut() {
+                keep_answer(record, begun.lease, settlement, reading.outcome, kept.as_ref());
+                if holds && begun.stored.is_none() && matches!(exchange, Exchange::NotSent(_)) {
+                    // Nothing was ever sent: a repeat need not be the same bytes.
+                    record.request = None;
+                }
+            }
+            Ok(Ended { settlement, contradiction, doubtful })
+        };
+        keeper
+            .books
+            .ledger
+            .transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide)
+            .await
+            .map_err(Refusal::unrecorded)?
+    }
+}
+
+/// What the transaction that ends an attempt decides.
+struct Ended {
+    settlement: Settlement,
+    contradiction: Contradiction,
+    doubtful: Doubtful,
+}

@@ -1,0 +1,55 @@
+//! One complete on its way: what its steps share, from what was asked to the claim it runs under.
+
+use std::sync::Arc;
+
+use super::call::Call;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{ClaimId, SessionId, TokenId};
+use crate::domain::money::Money;
+use crate::domain::session::{BeginClaim, Session};
+use crate::idempotency::Operation;
+use crate::ledger::{Address, Seen};
+use crate::limit::Permit;
+use crate::registry::{Merchant, PurchaseOrders};
+
+/// One complete on its way: everything its steps share.
+pub(super) struct Completion {
+    pub call: Call,
+    pub merchant: Arc<Merchant>,
+    pub session: SessionId,
+    pub token: Option<TokenId>,
+    pub operation: Operation,
+    pub address: Address,
+    /// The claim: its id is the key the merchant receives.
+    pub claim: ClaimId,
+}
+
+impl Completion {
+    /// What is asked of the session and token.
+    pub fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
+        BeginClaim {
+            claim: self.claim.clone(),
+            agent: self.call.agent.id.clone(),
+            total_max_age: self.merchant.total_max_age,
+            purchase_order_limit: purchase_order_limit(&self.merchant, &self.call, session),
+            until,
+        }
+    }
+}
+
+/// A complete for which no claim is open, with leave to send it.
+pub(super) struct Ready {
+    pub completion: Completion,
+    /// Session, token and key as they were seen last.
+    pub seen: Seen,
+    pub place: Permit,
+}
+
+fn purchase_order_limit(merchant: &Merchant, call: &Call, session: &Session) -> Option<Money> {
+    let PurchaseOrders::Allowed { agents, limits } = &merchant.purchase_orders else { return None };
+    let total = session.total?.total;
+    limits
+        .iter()
+        .find(|limit| agents.contains(&call.agent.id) && total.in_currency(limit.currency).is_some())
+        .copied()
+}

@@ -1,0 +1,89 @@
+//! A session as it was read for ourselves: what it proves, and why it proves nothing.
+
+use std::time::Duration;
+
+use super::call::Call;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::acp::wire::session::SessionView;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::SessionId;
+use crate::domain::session::{Lifecycle, Observation};
+use crate::merchant::{Exchange, InvalidAnswer, Passing, SessionReading};
+
+/// The least time between two reads for one claim in doubt.
+pub(super) const SPACING: Duration = Duration::from_secs(2);
+
+/// What came of reading a session for ourselves.
+pub(super) struct SessionRead {
+    pub reading: SessionReading,
+    pub exchange: Exchange,
+    /// The instant before the read was sent.
+    pub asked_at: Timestamp,
+    /// In whose version and language it was asked.
+    pub passing: Passing,
+}
+
+impl SessionRead {
+    /// What it proves; `None` when it is no evidence.
+    pub fn observation(&self) -> Option<Observation> {
+        match &self.reading {
+            SessionReading::Shown(shown) => Some(observation(shown, self.asked_at)),
+            SessionReading::Missing | SessionReading::Unreadable => None,
+        }
+    }
+
+    /// One that brought nothing.
+    #[cfg(test)]
+    pub fn lost(exchange: Exchange, asked_at: Timestamp) -> Self {
+        let passing = Passing {
+            version: String::new(),
+            accept_language: None,
+            content_type: None,
+            accept: None,
+            user_agent: None,
+            request_id: String::new(),
+            traceparent: None,
+            forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
+            host: String::new(),
+        };
+        Self { reading: SessionReading::Unreadable, exchange, asked_at, passing }
+    }
+
+    /// Whether the answer is the one that this call would have got.
+    pub fn speaks_to(&self, call: &Call) -> bool {
+        let spoken = |passing: &Passing| {
+            (passing.version.clone(), passing.accept_language.clone(), passing.accept.clone())
+        };
+        spoken(&self.passing) == spoken(&call.passing)
+    }
+
+    /// Whether it says enough for a complete to begin.
+    pub fn shows_total(&self, mistrusted: bool) -> Result<(), Refusal> {
+        match (&self.reading, self.observation().map(|shown| shown.lifecycle)) {
+            // Perhaps at work on a complete that the store has forgotten.
+            (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if mistrusted => {
+                Err(Refusal::OutcomeUnknown(SPACING))
+            }
+            (SessionReading::Shown(_), _) => Ok(()),
+            (SessionReading::Missing, _) => Err(Refusal::SessionUnknown),
+            (SessionReading::Unreadable, _) => Err(Refusal::SessionBusy(SPACING)),
+        }
+    }
+
+    /// Why the session was not shown: what reached nobody, or did not come back, says so itself.
+    pub fn unreadable(&self, id: &SessionId) -> Refusal {
+        let invalid = Refusal::MerchantAnswer(InvalidAnswer::of_exchange(&self.exchange, Some(id)));
+        Reply::relayed(&self.exchange).err().unwrap_or(invalid)
+    }
+}
+
+/// What a session answer proves.
+pub(super) fn observation(shown: &SessionView, asked_at: Timestamp) -> Observation {
+    Observation {
+        lifecycle: shown.lifecycle(),
+        total: shown.known_total(),
+        asked_at,
+        order: shown.order_mark,
+    }
+}

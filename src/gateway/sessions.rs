@@ -1,0 +1,197 @@
+//! Sessions as they stand at their merchants: GET, relayed.
+//!
+//! And what must be known of a session before it is acted on: whose it is, and its total.
+
+use std::sync::Arc;
+
+use super::call::Call;
+use super::events::{About, Events};
+use super::evidence::Evidence;
+use super::parts::{Books, Desk, owned};
+use super::refusal::Refusal;
+use super::replays::Replays;
+use super::reply::Reply;
+use super::session_read::{SPACING, observation};
+use super::session_reads::Turn;
+use super::upstreams::{Upstreams, deadline};
+use crate::domain::id::SessionId;
+use crate::domain::session::{Lifecycle, Observation, Present, Session, SessionKind};
+use crate::ledger::View;
+use crate::limit::Permit;
+use crate::merchant::{SessionReading, read_session};
+use crate::records::{Durability, Purpose};
+use crate::registry::Merchant;
+
+/// The flow of reads, and what other flows ask of a session.
+pub(super) struct Sessions {
+    pub books: Arc<Books>,
+    pub upstreams: Arc<Upstreams>,
+    pub replays: Arc<Replays>,
+    pub evidence: Arc<Evidence>,
+    pub events: Arc<Events>,
+    pub desk: Arc<Desk>,
+}
+
+impl Sessions {
+    /// GET of a session or cart, relayed.
+    pub async fn read_through(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        kind: SessionKind,
+        id: &SessionId,
+    ) -> Result<Reply, Refusal> {
+        let address = self.books.ledger.address(kind, &merchant.id, id);
+        let mut view = self.books.ledger.read(&address).await?;
+        if view.session.is_none() && kind == SessionKind::Checkout {
+            Box::pin(self.adopt(call, merchant, id)).await?;
+            view = self.books.ledger.read(&address).await?;
+        }
+        let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
+        self.replays.refuse_replayed_read(call, Some(merchant)).await?;
+        let _place = self.upstreams.reading_place(call, merchant)?;
+        let asked_at = self.desk.clock.steady();
+        let outbound = call.outbound(None, None, None, None, self.desk.clock.now());
+        let exchange = self.upstreams.send_by(call, merchant, outbound, deadline(merchant)).await;
+        // What an agent's own query made of the session is no word about the session.
+        if kind == SessionKind::Checkout
+            && call.query.is_none()
+            && let SessionReading::Shown(shown) = read_session(&exchange, id)
+        {
+            self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
+            let observation = observation(&shown, asked_at);
+            if is_news(session, &observation, merchant) {
+                self.evidence.of_read(&address, session.sequence, &observation, merchant, id).await?;
+            }
+        }
+        Reply::relayed(&exchange)
+    }
+
+    /// Whether a complete can be decided without asking the merchant: its total is known, or something
+    /// else decides.
+    pub fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
+        let fresh = session.fresh_total(self.desk.clock.steady(), merchant.total_max_age).is_some();
+        session.claim.is_some()
+            || session.ending.is_some()
+            || (fresh && !self.books.ledger.store().mistrusted())
+    }
+
+    /// Makes sure that the session's total is known, reading it where it is not, or where the store
+    /// may have forgotten a claim: then what the merchant shows decides. One read a session is under
+    /// way at a time, and who waits for another's holds no `place` meanwhile.
+    pub async fn ensure_total(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        id: &SessionId,
+        place: &mut Option<Permit>,
+    ) -> Result<(), Refusal> {
+        let address = self.books.ledger.address(SessionKind::Checkout, &merchant.id, id);
+        let mistrusted = self.books.ledger.store().mistrusted();
+        let reads = &self.upstreams.reads;
+        let (begun, until) = (reads.begun(), deadline(merchant));
+        loop {
+            let session = owned(self.books.ledger.read(&address).await?.session.as_ref(), call)?.clone();
+            if self.knows_enough(&session, merchant) {
+                return Ok(());
+            }
+            match reads.turn(address.session_key(), None, self.desk.clock.steady()) {
+                Turn::Ours(reader) => {
+                    if place.is_none() {
+                        *place = Some(self.upstreams.place(call, merchant)?);
+                    }
+                    let read = self.upstreams.read_for(call, merchant, id).await;
+                    if let Some(observation) = read.observation() {
+                        self.evidence.of_read(&address, session.sequence, &observation, merchant, id).await?;
+                    }
+                    let read = reader.done(read);
+                    return match &read.reading {
+                        SessionReading::Unreadable => Err(read.unreadable(id)),
+                        SessionReading::Shown(_) | SessionReading::Missing => read.shows_total(mistrusted),
+                    };
+                }
+                Turn::Theirs(under_way) => {
+                    drop(place.take());
+                    // One that was asked before the store forgot a claim shows nothing of it, and one for a
+                    // claim in doubt leaves no total.
+                    let is_enough = under_way.is_for_total() && (!mistrusted || under_way.is_after(begun));
+                    match under_way.result(until).await {
+                        // To ask a merchant that has just not answered, one after the other, would only
+                        // make more of it.
+                        Some(read) if is_enough => return read.shows_total(mistrusted),
+                        _ if until.has_passed() => return Err(Refusal::SessionBusy(SPACING)),
+                        Some(_) | None => {}
+                    }
+                }
+                // Only where a claim is in doubt.
+                Turn::TooSoon => return Err(Refusal::SessionBusy(SPACING)),
+            }
+        }
+    }
+
+    /// Lets a named agent adopt a session that the gateway has not seen created, if the merchant
+    /// shows it alive. Otherwise the session does not exist.
+    pub async fn adopt(&self, call: &Call, merchant: &Arc<Merchant>, id: &SessionId) -> Result<(), Refusal> {
+        if !merchant.adoption.contains(&call.agent.id) {
+            return Err(Refusal::SessionUnknown);
+        }
+        let place = self.upstreams.reading_place(call, merchant)?;
+        let read = self.upstreams.read_for(call, merchant, id).await;
+        drop(place);
+        // Only the merchant itself can say that it has no such session.
+        if read.reading == SessionReading::Unreadable {
+            return Err(read.unreadable(id));
+        }
+        let alive = |shown: &Observation| matches!(shown.lifecycle, Lifecycle::Open | Lifecycle::Working);
+        let observation = read.observation().filter(alive).ok_or(Refusal::SessionUnknown)?;
+        self.own(call, merchant, SessionKind::Checkout, id, &observation).await
+    }
+
+    /// Records that a session belongs to the calling agent, unless it has another owner.
+    pub async fn own(
+        &self,
+        call: &Call,
+        merchant: &Merchant,
+        kind: SessionKind,
+        id: &SessionId,
+        observation: &Observation,
+    ) -> Result<(), Refusal> {
+        let address = self.books.ledger.address(kind, &merchant.id, id);
+        let decide = |view: &mut View, present: Present| {
+            let session = view.session.get_or_insert_with(|| {
+                Session::new(kind, merchant.id.clone(), id.clone(), call.agent.id.clone(), present.now)
+            });
+            if session.owner != call.agent.id {
+                return Err(Refusal::OwnershipConflict);
+            }
+            // A create that is repeated may show the session as it was before its updates.
+            session.note_total(0, observation.total, present);
+            Ok(())
+        };
+        let owned = self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, decide).await?;
+        if owned.is_err() {
+            self.events.ownership_conflict(About { merchant: &merchant.id, session: id });
+        }
+        owned.map(|done| done.decided)
+    }
+}
+
+/// Whether an observation is worth a write: it ends something, or the total changed or has aged.
+fn is_news(session: &Session, observation: &Observation, merchant: &Merchant) -> bool {
+    let ends = matches!(observation.lifecycle, Lifecycle::Completed | Lifecycle::Closed);
+    let refreshes = session.total.is_none_or(|known| {
+        Some(known.total) != observation.total
+            || observation.asked_at.since(known.at) > merchant.total_max_age / 2
+    });
+    session.claim.is_some()
+        || (ends && session.ending.is_none())
+        || !session.knows_order(observation.order)
+        || refreshes
+}
+
+pub(super) const fn unknown(kind: SessionKind) -> Refusal {
+    match kind {
+        SessionKind::Cart => Refusal::CartUnknown,
+        SessionKind::Checkout => Refusal::SessionUnknown,
+    }
+}

@@ -1,0 +1,100 @@
+//! Towards merchants: leave to send, the sending, and reads of sessions for ourselves.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::call::Call;
+use super::parts::Desk;
+use super::refusal::Refusal;
+use super::session_read::SessionRead;
+use super::session_reads::SessionReads;
+use crate::domain::clock::Deadline;
+use crate::domain::id::SessionId;
+use crate::limit::{Concurrency, Permit};
+use crate::merchant::{Exchange, Lost, Merchants, Outbound, UpstreamFailure, read_session, told_code};
+use crate::registry::Merchant;
+
+/// The way to merchants.
+pub(super) struct Upstreams {
+    pub merchants: Arc<Merchants>,
+    /// Requests under way.
+    pub concurrency: Concurrency,
+    /// Reads of sessions: one a session at a time, and how often.
+    pub reads: SessionReads,
+    pub desk: Arc<Desk>,
+}
+
+impl Upstreams {
+    /// Leave to forward a request that changes something.
+    pub fn place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
+        self.concurrency.forward(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
+    }
+
+    /// The place that is held, or one where it was given up meanwhile.
+    pub fn place_again(
+        &self,
+        call: &Call,
+        merchant: &Merchant,
+        held: Option<Permit>,
+    ) -> Result<Permit, Refusal> {
+        held.map_or_else(|| self.place(call, merchant), Ok)
+    }
+
+    /// Leave to forward a request that only reads.
+    pub fn reading_place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
+        self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
+    }
+
+    /// Sends a request for a call, and counts the wait as the merchant's.
+    pub async fn send_by(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        outbound: Outbound,
+        deadline: Deadline,
+    ) -> Exchange {
+        let started = Instant::now();
+        let exchange = self.ask_merchant(merchant, outbound, deadline).await;
+        call.trail.waited(started.elapsed());
+        let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
+        let answer = exchange.answer();
+        let code = answer.filter(|answer| !answer.status.is_success()).and_then(told_code);
+        call.trail.heard(answer.map(|answer| answer.status.as_u16()), code.as_deref(), failure);
+        exchange
+    }
+
+    /// Sends a request, and counts why it came to nothing.
+    async fn ask_merchant(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
+        let resource = outbound.resource().and_then(SessionId::parse);
+        let exchange = self.merchants.send(merchant, outbound, deadline).await;
+        if let Some(failure) = UpstreamFailure::of(&exchange) {
+            self.desk.observer.metrics().upstream_failed(failure.as_str());
+        }
+        // Somebody must look, at the merchant or at what stands in front of it.
+        if let (Exchange::Lost(Lost::Misplaced), Some(session)) = (&exchange, resource) {
+            self.desk.alarm("answer_of_another_session", &merchant.id, &session);
+        }
+        exchange
+    }
+
+    /// Reads a session for ourselves, on a call's behalf.
+    pub async fn read_for(&self, call: &Call, merchant: &Arc<Merchant>, id: &SessionId) -> SessionRead {
+        let asked_at = self.desk.clock.steady();
+        let outbound = call.session_read(id, self.desk.clock.now());
+        let passing = outbound.headers.clone();
+        let exchange = self.send_by(call, merchant, outbound, deadline(merchant)).await;
+        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
+    }
+
+    /// Reads a session on nobody's behalf.
+    pub async fn read_alone(&self, merchant: &Merchant, outbound: Outbound, id: &SessionId) -> SessionRead {
+        let (asked_at, passing) = (self.desk.clock.steady(), outbound.headers.clone());
+        let exchange = self.ask_merchant(merchant, outbound, deadline(merchant)).await;
+        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
+    }
+}
+
+/// By when an exchange that starts now is over.
+pub(super) fn deadline(merchant: &Merchant) -> Deadline {
+    Deadline::after(merchant.deadlines.total)
+}

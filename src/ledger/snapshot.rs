@@ -1,0 +1,156 @@
+//! Which records a decision is about, as they were read, and as it changes them.
+
+use super::session;
+use crate::domain::allowance::Allowance;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::TokenId;
+use crate::domain::session::{Present, Session};
+use crate::idempotency::{self, KeyRecord, Scope};
+use crate::records::codec::Loaded;
+use crate::records::{RecordKey, Revision, StoreError, Write};
+use crate::token::{PaymentToken, record_key, times};
+
+/// Which records a decision is about. They share the session's partition.
+#[derive(Clone, Debug)]
+pub struct Address {
+    pub(super) session: RecordKey,
+    pub(super) token: Option<RecordKey>,
+    pub(super) key: Option<RecordKey>,
+}
+
+/// The records of an [`Address`] as read, to be changed by a decision.
+pub struct View {
+    /// The session or cart.
+    pub session: Option<Session>,
+    /// The token, where one is named.
+    pub token: Option<PaymentToken>,
+    /// The record of the idempotency key, where one is used.
+    pub key: Option<KeyRecord>,
+}
+
+impl View {
+    /// Whether the token can still lead to a charge.
+    pub fn has_live_token(&self, now: Timestamp) -> bool {
+        self.token.as_ref().is_some_and(|token| token.is_live(now))
+    }
+
+    /// The allowance of the token, if it was live before a decision and is not any more: what is to
+    /// be given back, once.
+    pub fn ended(&self, was_live: bool, now: Timestamp) -> Option<Allowance> {
+        self.token
+            .as_ref()
+            .filter(|token| was_live && !token.is_live(now))
+            .map(|token| token.allowance.clone())
+    }
+}
+
+/// The records of an [`Address`] as this process last read or wrote them. A decision may start from
+/// it without reading again: whether it still holds, the commit finds out.
+pub struct Seen {
+    pub(super) session: Loaded<Session>,
+    pub(super) token: Option<Loaded<PaymentToken>>,
+    pub(super) key: Option<Loaded<KeyRecord>>,
+}
+
+impl Seen {
+    /// The session or cart.
+    pub fn session(&self) -> Option<&Session> {
+        self.session.value.as_ref()
+    }
+
+    /// The token, where one is named.
+    pub fn token(&self) -> Option<&PaymentToken> {
+        self.token.as_ref()?.value.as_ref()
+    }
+
+    /// The record of the idempotency key, where one is used.
+    pub fn key(&self) -> Option<&KeyRecord> {
+        self.key_record()?.value.as_ref()
+    }
+
+    /// The same as it was read, absent or not.
+    pub fn key_record(&self) -> Option<&Loaded<KeyRecord>> {
+        self.key.as_ref()
+    }
+
+    pub(super) fn take(&mut self) -> View {
+        View {
+            session: self.session.value.take(),
+            token: self.token.as_mut().and_then(|loaded| loaded.value.take()),
+            key: self.key.as_mut().and_then(|loaded| loaded.value.take()),
+        }
+    }
+
+    /// Lets `decide` change the records; what it leaves behind when it refuses is thrown away.
+    pub(super) fn decide<T, E>(&mut self, decide: impl FnOnce(&mut View) -> Result<T, E>) -> Result<T, E> {
+        let mut view = self.take();
+        let decided = decide(&mut view)?;
+        self.session.value = view.session;
+        if let Some(loaded) = self.token.as_mut() {
+            loaded.value = view.token;
+        }
+        if let Some(loaded) = self.key.as_mut() {
+            loaded.value = view.key;
+        }
+        Ok(decided)
+    }
+}
+
+impl Address {
+    /// With a token of the session. A token whose tag is another partition's is not of this session
+    /// and is left out: to the decision it does not exist.
+    #[must_use]
+    pub fn with_token(mut self, token: &TokenId) -> Self {
+        self.token = Some(record_key(token)).filter(|key| key.partition() == self.session.partition());
+        self
+    }
+
+    /// With the record of an idempotency key used on a route of the session.
+    #[must_use]
+    pub fn with_key(mut self, scope: &Scope) -> Self {
+        self.key = Some(scope.record_key(Some(self.session.partition())));
+        self
+    }
+
+    /// The session's record.
+    pub fn session_key(&self) -> &RecordKey {
+        &self.session
+    }
+}
+
+impl Seen {
+    pub(super) fn expectations(&self) -> Vec<(RecordKey, Revision)> {
+        std::iter::once(self.session.expectation())
+            .chain(self.token.as_ref().map(Loaded::expectation))
+            .chain(self.key.as_ref().map(Loaded::expectation))
+            .collect()
+    }
+
+    /// What a decision changed: of the session, of the token and of the key.
+    pub(super) fn changes(&self, present: Present) -> Result<[Option<Write>; 3], StoreError> {
+        let now = present.now;
+        let session = self.session.change(|value| session::times(value, now))?;
+        let token =
+            self.token.as_ref().map(|loaded| loaded.change(|value| times(value, now))).transpose()?.flatten();
+        let key = self
+            .key
+            .as_ref()
+            .map(|loaded| loaded.change(|value| idempotency::times(value, present)))
+            .transpose()?
+            .flatten();
+        Ok([session, token, key])
+    }
+
+    /// Takes it that these changes were written, under this revision.
+    pub(super) fn written(&mut self, [session, token, key]: &[Option<Write>; 3], revision: Revision) {
+        if let Some(write) = session {
+            self.session.written(write, revision);
+        }
+        if let (Some(write), Some(loaded)) = (token, self.token.as_mut()) {
+            loaded.written(write, revision);
+        }
+        if let (Some(write), Some(loaded)) = (key, self.key.as_mut()) {
+            loaded.written(write, revision);
+        }
+    }
+}
