@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::dice::Dice;
 use crate::facts::{Token, Told, Verb};
 use crate::merchants::Merchant;
-use crate::notebook::{Meaning, Notebook, Request};
+use crate::notebook::{Meaning, Notebook, Request, asked_to_wait};
 use crate::town::Town;
 
 /// After this an agent hears nothing any more.
@@ -272,9 +272,13 @@ impl Purchase<'_> {
             let mut pause = SOON;
             let mut settled = None;
             for answer in answers.into_iter().flatten() {
+                // One who has no patience does not wait as told either.
+                if self.temper != Temper::Impatient {
+                    pause = pause.max(asked_to_wait(&answer));
+                }
                 match self.buyers.notebook.answered(request, &answer, false) {
                     Meaning::Settled(_) => settled = Some(answer),
-                    Meaning::Unknown => pause = LATER,
+                    Meaning::Unknown => pause = pause.max(LATER),
                     Meaning::Later => {}
                 }
             }
@@ -283,6 +287,9 @@ impl Purchase<'_> {
             }
             // One who has no patience asks a second time and then does something else.
             if self.temper == Temper::Impatient && request.verb == Verb::Complete && sent >= 2 {
+                return None;
+            }
+            if Instant::now() + pause > end {
                 return None;
             }
             tokio::time::sleep(pause).await;

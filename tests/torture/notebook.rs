@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::quickstart::client::Answer;
 use parking_lot::Mutex;
@@ -121,6 +122,12 @@ impl Notebook {
     pub fn tally(&self) -> BTreeMap<(u16, String), usize> {
         self.tally.lock().clone()
     }
+}
+
+/// How long the sender is told to wait before it repeats; nothing when it is not told.
+pub fn asked_to_wait(answer: &Answer) -> Duration {
+    let seconds = answer.header("retry-after").and_then(|value| value.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0))
 }
 
 /// The code of the merchants' own errors.

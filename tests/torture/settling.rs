@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::buyers::Buyers;
 use crate::merchants::TOO_LONG;
-use crate::notebook::{Meaning, Request};
+use crate::notebook::{Meaning, Request, asked_to_wait};
 
 /// How long it may take: more than the grace period, after which a complete that never arrived is
 /// given up, and the pauses between looks at it.
@@ -78,12 +78,14 @@ impl Buyers {
         let mut gateway = request.key.len() % self.town.agents.len();
         while Instant::now() < end {
             gateway = (gateway + 1) % self.town.agents.len();
-            if let Some(answer) = self.send(request, gateway, ANSWERS_WITHIN).await
-                && let Meaning::Settled(_) = self.notebook.answered(request, &answer, true)
-            {
-                return;
+            let mut pause = PAUSE;
+            if let Some(answer) = self.send(request, gateway, ANSWERS_WITHIN).await {
+                if let Meaning::Settled(_) = self.notebook.answered(request, &answer, true) {
+                    return;
+                }
+                pause = pause.max(asked_to_wait(&answer));
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -126,12 +128,18 @@ impl Buyers {
         loop {
             let agent = &gateways.next()?[agent];
             let sent = tokio::time::timeout(ANSWERS_WITHIN, agent.get(path).send()).await;
-            match sent {
-                Ok(Ok(answer)) if answer.status == 200 => return answer.text("/status"),
-                Ok(Ok(answer)) if answer.status == 404 => return None,
-                _ if Instant::now() > end => return None,
-                _ => tokio::time::sleep(PAUSE).await,
+            let mut pause = PAUSE;
+            if let Ok(Ok(answer)) = sent {
+                match answer.status.as_u16() {
+                    200 => return answer.text("/status"),
+                    404 => return None,
+                    _ => pause = pause.max(asked_to_wait(&answer)),
+                }
             }
+            if Instant::now() > end {
+                return None;
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
