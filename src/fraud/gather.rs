@@ -43,7 +43,7 @@ pub(crate) struct CompleteAttempt<'a> {
 /// once the operation has begun. Dropped, it counts as kept: an operation whose end nobody saw is
 /// not forgotten before its window has passed.
 #[must_use]
-pub(crate) struct Tally<'a> {
+pub(crate) struct Reservation<'a> {
     velocity: &'a Velocity,
     counted: Vec<Counted>,
     now: Timestamp,
@@ -64,7 +64,7 @@ pub(crate) async fn gather_mint<'a, 'v>(
     settings: &Settings,
     attempt: MintAttempt<'a>,
     now: Timestamp,
-) -> Result<(Facts<'a>, Tally<'v>), StoreError> {
+) -> Result<(Facts<'a>, Reservation<'v>), StoreError> {
     let agent = &attempt.agent.id;
     let testing = &settings.card_testing;
     let counts_cards = testing.review_above.or(testing.deny_above).is_some();
@@ -73,18 +73,18 @@ pub(crate) async fn gather_mint<'a, 'v>(
     let agents =
         sharing.review_above.is_some().then(|| Counter::AgentsOfCard(attempt.card).over(sharing.window));
 
-    let mut tally = Tally { velocity, counted: Vec::with_capacity(2), now };
+    let mut reservation = Reservation { velocity, counted: Vec::with_capacity(2), now };
     let (cards, agents, declines) = tokio::join!(
         add(velocity, cards, member_of(attempt.card.as_bytes()), now),
         add(velocity, agents, member_of(&sha256_framed(&[agent.as_str().as_bytes()])), now),
         declines(velocity, settings, agent, Some(attempt.card), now),
     );
-    let cards_of_agent = tally.note(cards);
-    let agents_of_card = tally.note(agents);
+    let cards_of_agent = reservation.note(cards);
+    let agents_of_card = reservation.note(agents);
     let (cards_of_agent, agents_of_card, declines) = match (cards_of_agent, agents_of_card, declines) {
         (Ok(cards), Ok(agents), Ok(declines)) => (cards, agents, declines),
         (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => {
-            tally.hand_back().await;
+            reservation.release().await;
             return Err(error);
         }
     };
@@ -97,7 +97,7 @@ pub(crate) async fn gather_mint<'a, 'v>(
         declines,
         small_amounts: 0,
     };
-    Ok((facts, tally))
+    Ok((facts, reservation))
 }
 
 /// Counts a complete and gathers its facts.
@@ -109,22 +109,22 @@ pub(crate) async fn gather_complete<'a, 'v>(
     settings: &Settings,
     attempt: CompleteAttempt<'a>,
     now: Timestamp,
-) -> Result<(Facts<'a>, Tally<'v>), StoreError> {
+) -> Result<(Facts<'a>, Reservation<'v>), StoreError> {
     let agent = &attempt.agent.id;
     let small = &settings.small_amounts;
     let counts =
         small.review_above.or(small.deny_above).is_some() && attempt.amount.amount.get() <= small.at_most;
     let small = counts.then(|| Counter::SmallAmounts(agent).over(small.window));
 
-    let mut tally = Tally { velocity, counted: Vec::with_capacity(1), now };
+    let mut reservation = Reservation { velocity, counted: Vec::with_capacity(1), now };
     let (small, declines) = tokio::join!(
         add(velocity, small, member_of(attempt.operation.as_bytes()), now),
         declines(velocity, settings, agent, attempt.card, now),
     );
-    let (small_amounts, declines) = match (tally.note(small), declines) {
+    let (small_amounts, declines) = match (reservation.note(small), declines) {
         (Ok(small), Ok(declines)) => (small, declines),
         (Err(error), _) | (_, Err(error)) => {
-            tally.hand_back().await;
+            reservation.release().await;
             return Err(error);
         }
     };
@@ -137,7 +137,7 @@ pub(crate) async fn gather_complete<'a, 'v>(
         declines,
         small_amounts,
     };
-    Ok((facts, tally))
+    Ok((facts, reservation))
 }
 
 /// Counts that a complete with this card was declined; the same operation once, however often its
@@ -157,15 +157,15 @@ pub(crate) async fn record_decline(
     velocity.add(&window, member_of(operation.as_bytes()), now).await.map(drop)
 }
 
-impl Tally<'_> {
+impl Reservation<'_> {
     /// The operation has begun: what it counted stays.
-    pub(crate) fn keep(self) {}
+    pub(crate) fn commit(self) {}
 
     /// The operation was refused: what it counted is taken back. What the store does not let go of
     /// is forgotten when its window has passed.
-    pub(crate) async fn hand_back(self) {
+    pub(crate) async fn release(self) {
         for Counted { window, member, added } in self.counted {
-            let _ = self.velocity.hand_back(&window, member, added, self.now).await;
+            let _ = self.velocity.release(&window, member, added, self.now).await;
         }
     }
 

@@ -4,7 +4,7 @@
 //!    comes before judging, so that operations in parallel cannot all pass under one limit.
 //! 2. [`evaluate`] runs the rules over the [`Facts`]: no clock, no store, the same answer every
 //!    time. A rule in shadow mode reports what it would have said and decides nothing.
-//! 3. The [`Tally`] is kept when the operation begins and handed back when anything refuses it, so
+//! 3. The [`Reservation`] is committed when the operation begins and released when anything refuses it, so
 //!    that refused requests count nowhere. An operation counts once, however often it is retried.
 //!
 //! What one agent does never costs another: counters that several agents feed lead to review only.
@@ -22,7 +22,9 @@ use std::time::Duration;
 
 pub(crate) use facts::{Facts, RiskAction};
 pub(crate) use fingerprint::CardFingerprint;
-pub(crate) use gather::{CompleteAttempt, MintAttempt, Tally, gather_complete, gather_mint, record_decline};
+pub(crate) use gather::{
+    CompleteAttempt, MintAttempt, Reservation, gather_complete, gather_mint, record_decline,
+};
 pub(crate) use velocity::Velocity;
 pub(crate) use verdict::{Cleared, Decision, Denied, Hit, evaluate};
 

@@ -51,32 +51,32 @@ impl House {
     /// A mint that begins if the rules let it.
     async fn mint(&self, agent: &Agent, card: &CardFingerprint) -> Result<Cleared, Denied> {
         let attempt = MintAttempt { agent, amount: usd(5_000), card, signals: &[] };
-        let (facts, tally) =
+        let (facts, reservation) =
             gather_mint(&self.velocity, &self.settings, attempt, self.clock.now()).await.unwrap();
         match evaluate(&facts, &self.settings) {
             Ok(cleared) => {
-                tally.keep();
+                reservation.commit();
                 Ok(cleared)
             }
             Err(denied) => {
-                tally.hand_back().await;
+                reservation.release().await;
                 Err(denied)
             }
         }
     }
 
-    /// The facts of a complete, which is then kept or handed back.
+    /// The facts of a complete, which is then kept or released.
     async fn complete(&self, agent: &Agent, amount: u64, key: &str, keep: bool) -> (u32, u32) {
         let operation = operation(agent, key);
         let card = card(1);
         let attempt =
             CompleteAttempt { agent, amount: usd(amount), card: Some(&card), operation: &operation };
-        let (facts, tally) =
+        let (facts, reservation) =
             gather_complete(&self.velocity, &self.settings, attempt, self.clock.now()).await.unwrap();
         if keep {
-            tally.keep()
+            reservation.commit()
         } else {
-            tally.hand_back().await
+            reservation.release().await
         }
         (facts.small_amounts, facts.declines)
     }
@@ -121,9 +121,9 @@ async fn refused_mints_leave_nothing_behind() {
         let card = card(n);
         let agent = agent("a");
         let attempt = MintAttempt { agent: &agent, amount: usd(1), card: &card, signals: &[] };
-        let (_, tally) =
+        let (_, reservation) =
             gather_mint(&house.velocity, &house.settings, attempt, house.clock.now()).await.unwrap();
-        tally.hand_back().await;
+        reservation.release().await;
     }
     assert!(house.store.dump().is_empty());
 }

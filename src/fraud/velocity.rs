@@ -128,7 +128,7 @@ impl Velocity {
     ///
     /// # Errors
     /// [`StoreError`]; the member then stays until the window has passed.
-    pub(super) async fn hand_back(
+    pub(super) async fn release(
         &self,
         window: &Window,
         member: Member,
@@ -216,7 +216,7 @@ impl Waiting {
         match &self.change {
             Change::Add(member) => Some(set.add(*member, self.now, self.window.length)),
             Change::HandBack(member, added) => {
-                set.hand_back(*member, added);
+                set.release(*member, added);
                 None
             }
         }

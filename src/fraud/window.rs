@@ -30,7 +30,7 @@ pub(super) struct WindowSet {
 struct Sighting {
     member: Member,
     seen_at: Timestamp,
-    /// Operations that added the member and were not handed back; at the maximum it stays there.
+    /// Operations that added the member and were not released; at the maximum it stays there.
     operations: u16,
 }
 
@@ -76,7 +76,7 @@ impl WindowSet {
     }
 
     /// Takes back one [`Self::add`]. The member goes when no other operation rests on it.
-    pub(super) fn hand_back(&mut self, member: Member, added: &Added) {
+    pub(super) fn release(&mut self, member: Member, added: &Added) {
         let Some(sighting) = self.find(member) else { return };
         match sighting.operations {
             u16::MAX => {}
@@ -153,8 +153,8 @@ mod tests {
         let before = set.clone();
         let again = set.add(member(1), at(30_000), WINDOW);
         let other = set.add(member(2), at(30_000), WINDOW);
-        set.hand_back(member(2), &other);
-        set.hand_back(member(1), &again);
+        set.release(member(2), &other);
+        set.release(member(1), &again);
         assert_eq!(set, before);
     }
 
@@ -163,9 +163,9 @@ mod tests {
         let mut set = WindowSet::default();
         let first = set.add(member(1), at(0), WINDOW);
         let second = set.add(member(1), at(1), WINDOW);
-        set.hand_back(member(1), &first);
+        set.release(member(1), &first);
         assert_eq!(set.count(at(2), WINDOW), 1);
-        set.hand_back(member(1), &second);
+        set.release(member(1), &second);
         assert!(set.is_empty());
     }
 
@@ -190,7 +190,7 @@ mod tests {
     }
 
     proptest! {
-        /// Operations one after another, each kept or handed back, against a list of those kept.
+        /// Operations one after another, each committed or released, against a list of those committed.
         #[test]
         fn the_count_is_exactly_the_members_kept_within_the_window(
             steps in prop::collection::vec((0..12u64, 0..9_000u64, any::<bool>()), 1..200),
@@ -202,7 +202,7 @@ mod tests {
                 if keep {
                     kept.insert(n, now);
                 } else {
-                    set.hand_back(member(n), &added);
+                    set.release(member(n), &added);
                 }
                 let expected = kept.values().filter(|seen| now - **seen < 60_000).count();
                 prop_assert_eq!(usize::try_from(set.count(at(now), WINDOW)).unwrap(), expected);
@@ -224,7 +224,7 @@ mod tests {
                     }
                     _ => {
                         let (n, added) = open.swap_remove(index.index(open.len()));
-                        set.hand_back(member(n), &added);
+                        set.release(member(n), &added);
                     }
                 }
                 let expected: BTreeSet<_> = open.iter().map(|(n, _)| *n).chain(kept.iter().copied()).collect();

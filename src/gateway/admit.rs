@@ -28,7 +28,7 @@ use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::http_signature::MessageView;
 use crate::limit::{Limited, Limits};
-use crate::merchant::Passing;
+use crate::merchant::ForwardedHeaders;
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::access::Observation;
 use crate::telemetry::log::{Identifier, Level, Value};
@@ -289,12 +289,12 @@ impl Admission {
         caller: &Caller,
         echo: &Echo,
         observation: &mut Observation,
-    ) -> Passing {
+    ) -> ForwardedHeaders {
         let trace = head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
         if let Some(trace) = &trace {
             observation.trace(*trace);
         }
-        Passing {
+        ForwardedHeaders {
             version: version.as_str().to_owned(),
             accept_language: header::accept_language(&head.headers),
             content_type: head.headers.get(CONTENT_TYPE).cloned(),

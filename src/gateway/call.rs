@@ -12,7 +12,7 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::drain::WorkGuard;
 use crate::idempotency::{Operation, StoredRequest};
-use crate::merchant::{CompleteContext, Context, Outbound, Passing, Proof};
+use crate::merchant::{CompleteContext, Context, ForwardedHeaders, Outbound, Proof};
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::trail::Trail;
 
@@ -22,7 +22,7 @@ pub(super) struct Call {
     pub version: Version,
     pub route: Route,
     pub path: String,
-    pub passing: Passing,
+    pub passing: ForwardedHeaders,
     pub query: Option<String>,
     pub key: Option<IdempotencyKey>,
     pub verified: Verified,

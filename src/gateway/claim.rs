@@ -23,7 +23,7 @@ use crate::domain::session::{
 use crate::fraud::Cleared;
 use crate::idempotency::{KeyState, LeaseMark, Taken, held};
 use crate::ledger::lease::awaited;
-use crate::ledger::{Address, Done, Seen, View};
+use crate::ledger::{Done, RecordSet, Records, Snapshot};
 use crate::limit::Permit;
 use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, fruitless, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
@@ -95,7 +95,7 @@ pub struct HeldClaim {
     keeper: Arc<Claims>,
     completion: Completion,
     begun: Begun,
-    seen: Seen,
+    snapshot: Snapshot,
     _place: Permit,
 }
 
@@ -123,23 +123,23 @@ pub(super) struct Recorded {
 impl Claims {
     /// Opens the claim: key, session and token change in one transaction, or nothing does.
     pub async fn begin(self: &Arc<Self>, ready: Ready, cleared: &Cleared) -> Result<HeldClaim, Refusal> {
-        let Ready { completion, mut seen, place } = ready;
+        let Ready { completion, mut snapshot, place } = ready;
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();
-        let Completion { call, token, operation, address, .. } = &completion;
+        let Completion { call, token, operation, record_set, .. } = &completion;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let decide = |view: &mut View, present: Present| {
-            let session = owned_mut(view.session.as_mut(), call)?;
+        let decide = |records: &mut Records, present: Present| {
+            let session = owned_mut(records.session.as_mut(), call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
-                operation.take(&mut view.key, lease, Some(&sealed), present)?;
-            if token.is_some() && view.token.is_none() {
+                operation.take(&mut records.key, lease, Some(&sealed), present)?;
+            if token.is_some() && records.token.is_none() {
                 return Err(Refusal::TokenUnknown);
             }
             let request = completion.begin_claim(session, lease.until);
-            let claim = begin_claim(session, view.token.as_mut(), &request, present)
+            let claim = begin_claim(session, records.token.as_mut(), &request, present)
                 .map_err(|refusal| Refusal::of_claim(refusal, session, present))?;
             record.upstream_key = completion.claim.as_str().to_owned();
-            let grant = view.token.as_ref().map(|token| token.grant.clone());
+            let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {
                 claim,
                 lease,
@@ -150,12 +150,17 @@ impl Claims {
                 review: cleared.review(),
             })
         };
-        let begun =
-            self.books.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
+        let begun = self.books.ledger.transact_from(
+            &mut snapshot,
+            record_set,
+            Purpose::Admit,
+            Durability::Synced,
+            decide,
+        );
         match begun.await {
             Ok(begun) => {
                 let begun = begun?.decided;
-                Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, seen, _place: place })
+                Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, _place: place })
             }
             Err(error) => {
                 if error == StoreError::Unacknowledged {
@@ -179,17 +184,17 @@ impl Claims {
         doubtful: &Doubtful,
         place: Permit,
     ) -> Result<HeldClaim, Refusal> {
-        let Completion { call, merchant, operation, address, claim, .. } = &completion;
-        let unknown = || self.still_unknown(address, doubtful);
+        let Completion { call, merchant, operation, record_set, claim, .. } = &completion;
+        let unknown = || self.still_unknown(record_set, doubtful);
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
-        let mut seen = self.books.ledger.look(address).await?;
-        let decide = |view: &mut View, present: Present| {
-            let session = owned_mut(view.session.as_mut(), call)?;
-            operation.refuse_unless_free(view.key.as_ref(), present)?;
-            if view.key.is_none() {
+        let mut snapshot = self.books.ledger.load(record_set).await?;
+        let decide = |records: &mut Records, present: Present| {
+            let session = owned_mut(records.session.as_mut(), call)?;
+            operation.refuse_unless_free(records.key.as_ref(), present)?;
+            if records.key.is_none() {
                 return Err(unknown());
             }
-            let token = view.token.as_ref();
+            let token = records.token.as_ref();
             let begun = reenter(session, token, claim, shown, awaited(merchant), lease.until, present)
                 .map_err(|refusal| match refusal {
                     ClaimRefusal::SessionBusy => Refusal::SessionBusy(Duration::ZERO),
@@ -197,8 +202,8 @@ impl Claims {
                     _ => unknown(),
                 })?;
             let Taken { earlier_request: stored, .. } =
-                operation.take(&mut view.key, lease, None, present)?;
-            let grant = view.token.as_ref().map(|token| token.grant.clone());
+                operation.take(&mut records.key, lease, None, present)?;
+            let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {
                 claim: begun,
                 lease,
@@ -209,17 +214,22 @@ impl Claims {
                 review: false,
             })
         };
-        let begun =
-            self.books.ledger.transact_seen(&mut seen, address, Purpose::Admit, Durability::Synced, decide);
+        let begun = self.books.ledger.transact_from(
+            &mut snapshot,
+            record_set,
+            Purpose::Admit,
+            Durability::Synced,
+            decide,
+        );
         let begun = begun.await??.decided;
-        Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, seen, _place: place })
+        Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, _place: place })
     }
 
     /// The outcome is not known, with how long it will not be: until the session may be read again, and
     /// where the request may be sent again, until then.
-    pub fn still_unknown(&self, address: &Address, doubtful: &Doubtful) -> Refusal {
+    pub fn still_unknown(&self, record_set: &RecordSet, doubtful: &Doubtful) -> Refusal {
         let now = self.desk.clock.steady();
-        let next = self.upstreams.reads.next(address.session_key(), doubtful, now);
+        let next = self.upstreams.reads.next(record_set.session_key(), doubtful, now);
         Refusal::OutcomeUnknown(
             doubtful.milestones.silent_from.map_or(next, |from| from.max(next)).since(now),
         )
@@ -228,16 +238,16 @@ impl Claims {
     /// Takes a claim back that was begun, or perhaps was, and of which nothing was sent. What the store
     /// does not take now ends with the lease, by reading the session.
     async fn take_back(&self, completion: &Completion, lease: LeaseMark) {
-        let Completion { merchant, session, claim, address, .. } = completion;
-        let decide = |view: &mut View, present: Present| {
-            let record = held(&mut view.key, lease).ok_or(())?;
+        let Completion { merchant, session, claim, record_set, .. } = completion;
+        let decide = |records: &mut Records, present: Present| {
+            let record = held(&mut records.key, lease).ok_or(())?;
             record.state = KeyState::Open;
-            let session = view.session.as_mut().ok_or(())?;
+            let session = records.session.as_mut().ok_or(())?;
             let attempt = session.claim.as_ref().ok_or(())?.last_attempt;
             let nothing = Outcome::NotCharged { recorded: false };
-            Ok::<_, ()>(settle(session, view.token.as_mut(), claim, attempt, nothing, present))
+            Ok::<_, ()>(settle(session, records.token.as_mut(), claim, attempt, nothing, present))
         };
-        let taken = self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, decide).await;
+        let taken = self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await;
         if taken.is_err() {
             let fields = [
                 ("merchant", Value::from(&merchant.id)),
@@ -283,7 +293,7 @@ impl HeldClaim {
         let reading = read_complete(exchange, &self.completion.session, self.completion.merchant.idempotency);
         let reply = complete_reply(exchange, reading.outcome, &self.completion.session);
         let recorded = self.record(exchange, &reading, reply.as_ref().ok()).await;
-        let Self { keeper, completion, begun, seen, .. } = self;
+        let Self { keeper, completion, begun, snapshot, .. } = self;
         let (Ended { settlement, contradiction, doubtful }, ended) = match recorded {
             Ok(Done { decided, ended }) => (decided, ended),
             Err(refusal) => return Settled { completion, reply: Err(refusal), recorded: None },
@@ -291,7 +301,7 @@ impl HeldClaim {
         let reply = match (settlement, reading.outcome) {
             // What the merchant says does not hold while another attempt may still charge.
             (Settlement::Held, Outcome::Charged | Outcome::NotCharged { .. }) => {
-                Err(keeper.still_unknown(&completion.address, &doubtful))
+                Err(keeper.still_unknown(&completion.record_set, &doubtful))
             }
             _ => reply,
         };
@@ -305,7 +315,7 @@ impl HeldClaim {
             is_overcharge: reading.outcome == Outcome::Charged
                 && shown_total.is_some_and(|shown| shown.amount > begun.claim.checked.amount),
         };
-        let card = seen.token().map(|token| token.card_fingerprint);
+        let card = snapshot.token().map(|token| token.card_fingerprint);
         let declined_card = card.filter(|_| is_declined(exchange, reading.outcome));
         let recorded = Some(Recorded { attempted, ended, shown: reading.session, declined_card });
         Settled { completion, reply, recorded }
@@ -317,18 +327,19 @@ impl HeldClaim {
         reading: &CompleteReading,
         reply: Option<&Reply>,
     ) -> Result<Done<Ended>, Refusal> {
-        let Self { keeper, completion, begun, seen, .. } = self;
-        let Completion { merchant, operation, claim, address, .. } = &*completion;
+        let Self { keeper, completion, begun, snapshot, .. } = self;
+        let Completion { merchant, operation, claim, record_set, .. } = &*completion;
         let is_kept = matches!(
             reading.outcome,
             Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }
         );
         let kept = reply.filter(|_| is_kept).and_then(|reply| reply.seal(operation).unwrap_or(None));
-        let decide = |view: &mut View, present: Present| {
-            let Some(session) = view.session.as_mut() else {
+        let decide = |records: &mut Records, present: Present| {
+            let Some(session) = records.session.as_mut() else {
                 return Err(Refusal::Internal(Internal::SessionGone));
             };
-            let holds = view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(begun.lease));
+            let holds =
+                records.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(begun.lease));
             let outcome = match reading.outcome {
                 // Another attempt has taken the key over, perhaps in a claim begun anew under the
                 // same id: what this one learned ends nothing of that.
@@ -341,7 +352,7 @@ impl HeldClaim {
                     && reading.outcome == Outcome::NotCharged { recorded: true },
             };
             let settlement =
-                settle(session, view.token.as_mut(), claim, begun.claim.attempt, outcome, present);
+                settle(session, records.token.as_mut(), claim, begun.claim.attempt, outcome, present);
             if settlement == Settlement::Held && outcome == Outcome::InDoubt {
                 session.troubles.complete = Some(fruitless(exchange));
             }
@@ -355,7 +366,7 @@ impl HeldClaim {
                 session.note_total(sequence, total, present);
             }
             let doubtful = Doubtful::of(session, claim, merchant, present);
-            if let Some(record) = view.key.as_mut() {
+            if let Some(record) = records.key.as_mut() {
                 keep_answer(record, begun.lease, settlement, reading.outcome, kept.as_ref());
                 if holds && begun.stored.is_none() && matches!(exchange, Exchange::NotSent(_)) {
                     // Nothing was ever sent: a repeat need not be the same bytes.
@@ -367,7 +378,7 @@ impl HeldClaim {
         keeper
             .books
             .ledger
-            .transact_seen(seen, address, Purpose::Finish, Durability::Synced, decide)
+            .transact_from(snapshot, record_set, Purpose::Finish, Durability::Synced, decide)
             .await
             .map_err(Refusal::unrecorded)?
     }

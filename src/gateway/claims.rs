@@ -135,8 +135,8 @@ impl OpenClaimsDesk {
         };
         let mut known = Vec::new();
         for merchant in merchants {
-            let address = self.books.ledger.address(SessionKind::Checkout, &merchant, id);
-            let Some(session) = self.books.ledger.read(&address).await?.session else { continue };
+            let record_set = self.books.ledger.record_set(SessionKind::Checkout, &merchant, id);
+            let Some(session) = self.books.ledger.read(&record_set).await?.session else { continue };
             known.push(self.known_session(session).await?);
         }
         known.sort_by(|a, b| a.session.merchant.cmp(&b.session.merchant));
@@ -159,9 +159,9 @@ impl OpenClaimsDesk {
         let open = match &session.claim {
             None => None,
             Some(_) => {
-                let address = self.books.ledger.address(session.kind, &session.merchant, &session.id);
+                let record_set = self.books.ledger.record_set(session.kind, &session.merchant, &session.id);
                 let due = self.books.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
-                let next_check = due.into_iter().find(|(_, key)| key == address.session_key());
+                let next_check = due.into_iter().find(|(_, key)| key == record_set.session_key());
                 self.opened(session.clone(), next_check.map_or(present.now, |(at, _)| at), present)
             }
         };

@@ -23,7 +23,7 @@ use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::session::{Present, SessionKind};
 use crate::fraud::CardFingerprint;
 use crate::idempotency::Operation;
-use crate::ledger::{Address, Ledger, Seen};
+use crate::ledger::{Ledger, RecordSet, Snapshot};
 use crate::limit::Permit;
 use crate::records::{Purpose, StoreError};
 use crate::registry::Merchant;
@@ -49,7 +49,7 @@ struct Asked {
     /// Judged after the session: what is paid, or nobody's, needs no token.
     token: Result<Option<TokenId>, Refusal>,
     operation: Operation,
-    address: Address,
+    record_set: RecordSet,
 }
 
 /// How what is asked stands to what is known.
@@ -70,17 +70,19 @@ impl Completes {
         // First what needs nobody: a body that cannot be used costs no I/O.
         let asked = Asked::read(call, merchant, session, &self.identities, &self.books.ledger)?;
         // Session, token and key in one look, so that all of this is decided on one state of them.
-        let seen = self.session_of(&asked).await?;
+        let snapshot = self.session_of(&asked).await?;
         // The key before the session: an answer that was given stays given, whatever has become of the
         // session since.
         let conflict = StatusCode::UNPROCESSABLE_ENTITY;
-        if let Some(reply) = self.replays.kept_answer(&asked.operation, seen.key_record(), conflict).await? {
+        if let Some(reply) =
+            self.replays.kept_answer(&asked.operation, snapshot.key_record(), conflict).await?
+        {
             return Ok(reply);
         }
         // The session before the token: to mint another for one that is paid would only fail again.
-        let (completion, standing) = asked.against(&seen, self.books.ledger.present())?;
+        let (completion, standing) = asked.against(&snapshot, self.books.ledger.present())?;
         // What was begun under this key may be finished by it, also where nothing new is admitted.
-        let purpose = if seen.key().is_some() { Purpose::Finish } else { Purpose::Admit };
+        let purpose = if snapshot.key().is_some() { Purpose::Finish } else { Purpose::Admit };
         self.replays
             .refuse_replayed_signature(
                 &completion.call,
@@ -91,68 +93,68 @@ impl Completes {
             .await?;
         completion.call.trail.claim(&completion.claim);
         // Doubt before a fresh attempt: as long as nobody knows whether it charged, nothing new is sent.
-        let (completion, seen, place) = match standing {
-            Standing::Fresh { earlier_claim: false } => (completion, seen, None),
-            Standing::Fresh { earlier_claim: true } => (renewed(completion)?, seen, None),
+        let (completion, snapshot, place) = match standing {
+            Standing::Fresh { earlier_claim: false } => (completion, snapshot, None),
+            Standing::Fresh { earlier_claim: true } => (renewed(completion)?, snapshot, None),
             Standing::InDoubt(doubt) => match Box::pin(self.doubts.resume(completion, doubt)).await? {
                 Resumed::Answered(reply) => return Ok(reply),
                 Resumed::Again(claim) => return self.forward_and_settle(*claim).await,
                 Resumed::Anew(completion, place) => {
-                    let seen = self.books.ledger.look(&completion.address).await?;
-                    (*completion, seen, place)
+                    let snapshot = self.books.ledger.load(&completion.record_set).await?;
+                    (*completion, snapshot, place)
                 }
             },
         };
         // Before the total is read: what was read before a change of primary decides nothing after it.
-        let trusted = !self.books.ledger.store().mistrusted();
+        let trusted = !self.books.ledger.store().may_have_forgotten();
         // A place and the total before the rules, which judge the amount.
-        let ready = self.ready(completion, seen, place).await?;
+        let ready = self.ready(completion, snapshot, place).await?;
         // The rules last: what is refused anyway is counted nowhere.
-        let (cleared, tally) = self.risk.clear_complete(&ready.completion, &ready.seen).await?;
+        let (cleared, reservation) = self.risk.clear_complete(&ready.completion, &ready.snapshot).await?;
         // The last step that may refuse: from here on whatever happens is settled.
         let claim = match self.claims.begin(ready, &cleared).await {
             Ok(claim) => claim,
             Err(refusal) => {
-                tally.hand_back().await;
+                reservation.release().await;
                 return Err(refusal);
             }
         };
-        if trusted && self.books.ledger.store().mistrusted() {
-            tally.hand_back().await;
+        if trusted && self.books.ledger.store().may_have_forgotten() {
+            reservation.release().await;
             claim.withdraw().await;
             return Err(Refusal::Store(StoreError::Unavailable));
         }
-        tally.keep();
+        reservation.commit();
         self.forward_and_settle(claim).await
     }
 
     /// One look at session, token and key. A session that nobody has seen created may be adopted first.
-    async fn session_of(&self, asked: &Asked) -> Result<Seen, Refusal> {
-        let mut seen = self.books.ledger.look(&asked.address).await?;
-        if seen.session().is_none() {
+    async fn session_of(&self, asked: &Asked) -> Result<Snapshot, Refusal> {
+        let mut snapshot = self.books.ledger.load(&asked.record_set).await?;
+        if snapshot.session().is_none() {
             Box::pin(self.sessions.adopt(&asked.call, &asked.merchant, &asked.session)).await?;
-            seen = self.books.ledger.look(&asked.address).await?;
+            snapshot = self.books.ledger.load(&asked.record_set).await?;
         }
-        owned(seen.session(), &asked.call)?;
-        Ok(seen)
+        owned(snapshot.session(), &asked.call)?;
+        Ok(snapshot)
     }
 
     /// Leave to send, and the total of the session.
     async fn ready(
         &self,
         completion: Completion,
-        mut seen: Seen,
+        mut snapshot: Snapshot,
         place: Option<Permit>,
     ) -> Result<Ready, Refusal> {
-        let Completion { call, merchant, session, address, .. } = &completion;
+        let Completion { call, merchant, session, record_set, .. } = &completion;
         // Before the total, because to read it takes a place as well.
         let mut place = Some(self.upstreams.place_again(call, merchant, place)?);
-        if !self.sessions.knows_enough(owned(seen.session(), call)?, merchant) {
+        if !self.sessions.knows_enough(owned(snapshot.session(), call)?, merchant) {
             Box::pin(self.sessions.ensure_total(call, merchant, session, &mut place)).await?;
-            seen = self.books.ledger.look(address).await?;
+            snapshot = self.books.ledger.load(record_set).await?;
         }
         let place = self.upstreams.place_again(call, merchant, place)?;
-        Ok(Ready { completion, seen, place })
+        Ok(Ready { completion, snapshot, place })
     }
 
     /// Sends what the claim was begun for, settles it, tells what happened, and answers.
@@ -161,7 +163,7 @@ impl Completes {
         let Settled { completion, reply, recorded } = claim.settle(&exchange).await;
         if let Some(Recorded { attempted, ended, shown, declined_card }) = recorded {
             let about = About { merchant: &completion.merchant.id, session: &completion.session };
-            self.events.attempted(about, completion.address.session_key(), &attempted, ended);
+            self.events.attempted(about, completion.record_set.session_key(), &attempted, ended);
             if let Some(shown) = &shown {
                 self.events.faulty(about, shown);
             }
@@ -184,20 +186,20 @@ impl Asked {
         let request = CompleteView::read(call.body()).map_err(|error| Refusal::of_body(&error))?;
         let token = spent_token(&request);
         let operation = call.operation(&identities.rings, Some(&merchant))?;
-        let mut address =
-            ledger.address(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
+        let mut record_set =
+            ledger.record_set(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
         if let Ok(Some(token)) = &token {
             call.trail.token(token);
-            address = address.with_token(token);
+            record_set = record_set.with_token(token);
         }
-        Ok(Self { call, merchant, session, token, operation, address })
+        Ok(Self { call, merchant, session, token, operation, record_set })
     }
 
     /// How it stands to what is known of its session and key.
-    fn against(self, seen: &Seen, present: Present) -> Result<(Completion, Standing), Refusal> {
-        let claim = ClaimId::parse(&self.operation.upstream_key(seen.key()))
+    fn against(self, snapshot: &Snapshot, present: Present) -> Result<(Completion, Standing), Refusal> {
+        let claim = ClaimId::parse(&self.operation.upstream_key(snapshot.key()))
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
-        let session = owned(seen.session(), &self.call)?;
+        let session = owned(snapshot.session(), &self.call)?;
         let is_charged = is_charged_by(session, &claim);
         if !is_charged {
             session.refuse_ended()?;
@@ -208,10 +210,10 @@ impl Asked {
         } else if is_charged {
             Standing::InDoubt(InDoubt::Charged)
         } else {
-            Standing::Fresh { earlier_claim: seen.key().is_some() }
+            Standing::Fresh { earlier_claim: snapshot.key().is_some() }
         };
-        let Self { call, merchant, session, token, operation, address } = self;
-        Ok((Completion { call, merchant, session, token: token?, operation, address, claim }, standing))
+        let Self { call, merchant, session, token, operation, record_set } = self;
+        Ok((Completion { call, merchant, session, token: token?, operation, record_set, claim }, standing))
     }
 }
 

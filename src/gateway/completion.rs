@@ -8,7 +8,7 @@ use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{BeginClaim, Session};
 use crate::idempotency::Operation;
-use crate::ledger::{Address, Seen};
+use crate::ledger::{RecordSet, Snapshot};
 use crate::limit::Permit;
 use crate::registry::{Merchant, PurchaseOrders};
 
@@ -19,7 +19,7 @@ pub(super) struct Completion {
     pub session: SessionId,
     pub token: Option<TokenId>,
     pub operation: Operation,
-    pub address: Address,
+    pub record_set: RecordSet,
     /// The claim: its id is the key the merchant receives.
     pub claim: ClaimId,
 }
@@ -40,8 +40,8 @@ impl Completion {
 /// A complete for which no claim is open, with leave to send it.
 pub(super) struct Ready {
     pub completion: Completion,
-    /// Session, token and key as they were seen last.
-    pub seen: Seen,
+    /// Session, token and key as they were read last.
+    pub snapshot: Snapshot,
     pub place: Permit,
 }
 

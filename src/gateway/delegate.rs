@@ -26,7 +26,7 @@ use crate::domain::session::{Present, SessionKind, TooManyTokens};
 use crate::domain::token::{Token, TokenState};
 use crate::fraud::{self, CardFingerprint, MintAttempt};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark, Operation, Taken};
-use crate::ledger::{Done, View, lease};
+use crate::ledger::{Done, Records, lease};
 use crate::merchant::{Countersigner, grant};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, StoreError};
@@ -72,7 +72,7 @@ impl Mints {
         let conflict = call.version.delegate_conflict_status();
         // The key first: an answer that was given stays given, though the allowance has expired since or
         // the repeat names another version (rfc.delegate_payment §5).
-        let mut key = ledger.look_key(&operation.scope.record_key(None)).await?;
+        let mut key = ledger.load_key(&operation.scope.record_key(None)).await?;
         if let Some(reply) = self.replays.kept_answer(&operation, Some(&key), conflict).await? {
             return Ok(reply);
         }
@@ -87,14 +87,14 @@ impl Mints {
         refuse_beyond_policy(&call, &request, now)?;
         self.replays.refuse_replayed_signature(&call, &operation, scope.as_deref(), Purpose::Admit).await?;
         // The session must be there and the agent's: a token for one that is not could never be spent.
-        let address = ledger.address(SessionKind::Checkout, &merchant.id, &session);
-        owned(ledger.read(&address).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
-        // The rules before anything is drawn; what they counted is handed back when nothing is minted.
+        let record_set = ledger.record_set(SessionKind::Checkout, &merchant.id, &session);
+        owned(ledger.read(&record_set).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
+        // The rules before anything is drawn; what they counted is released when nothing is minted.
         let card = CardFingerprint::of(&self.identities.rings.card_fingerprint, &request.card.number);
         let signals: Vec<_> = request.risk_signals.iter().map(|signal| risk_action(signal.action)).collect();
         let attempt =
             MintAttempt { agent: &call.agent, amount: cap(&request), card: &card, signals: &signals };
-        let tally = self.risk.clear_mint(attempt).await?;
+        let reservation = self.risk.clear_mint(attempt).await?;
         let mint = Mint {
             call: &call,
             request: &request,
@@ -105,12 +105,12 @@ impl Mints {
         };
         match self.mint(&mint, &mut key, now).await {
             Ok(reply) => {
-                tally.keep();
+                reservation.commit();
                 self.desk.observer.metrics().token_event("minted");
                 Ok(reply)
             }
             Err(refusal) => {
-                tally.hand_back().await;
+                reservation.release().await;
                 Err(refusal)
             }
         }
@@ -172,29 +172,30 @@ impl Mints {
         // Counted before it exists, so that mints in parallel cannot all pass under one limit.
         let allotments = &self.books.allotments;
         let now = self.desk.clock.earliest();
-        if !allotments.take(&agent.id, expires_at, agent.live_tokens, now).await? {
+        if !allotments.reserve(&agent.id, expires_at, agent.live_tokens, now).await? {
             return Err(Refusal::TooManyTokens);
         }
         let ledger = &self.books.ledger;
-        let address = ledger.address(SessionKind::Checkout, &mint.merchant.id, mint.session).with_token(id);
-        let decide = |view: &mut View, present: Present| {
+        let record_set =
+            ledger.record_set(SessionKind::Checkout, &mint.merchant.id, mint.session).with_token(id);
+        let decide = |records: &mut Records, present: Present| {
             // An earlier try with this key got this far.
-            if view.token.is_some() {
+            if records.token.is_some() {
                 return Ok(false);
             }
-            let session = owned_mut(view.session.as_mut(), mint.call).map_err(|_| no_such_session())?;
+            let session = owned_mut(records.session.as_mut(), mint.call).map_err(|_| no_such_session())?;
             if session.ending.is_some() {
                 return Err(no_such_session());
             }
             session
                 .add_token(id.clone(), expires_at, agent.live_tokens_per_session, present.now)
                 .map_err(|TooManyTokens| Refusal::TooManyTokens)?;
-            view.token = Some(token.clone());
+            records.token = Some(token.clone());
             Ok(true)
         };
-        let inserted = ledger.transact(&address, Purpose::Admit, Durability::Synced, decide).await;
+        let inserted = ledger.transact(&record_set, Purpose::Admit, Durability::Synced, decide).await;
         if !matches!(inserted, Ok(Ok(Done { decided: true, .. }))) {
-            allotments.give_back(&agent.id, expires_at, self.desk.clock.earliest());
+            allotments.release(&agent.id, expires_at, self.desk.clock.earliest());
         }
         inserted?.map(drop)
     }

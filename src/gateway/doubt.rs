@@ -59,16 +59,16 @@ impl Doubts {
     }
 
     async fn resume_open(&self, completion: Completion, doubtful: Doubtful) -> Result<Resumed, Refusal> {
-        let Completion { call, merchant, session, address, claim, .. } = &completion;
+        let Completion { call, merchant, session, record_set, claim, .. } = &completion;
         let (read, place) = self.read_in_doubt(&completion, &doubtful).await?;
         let Some(observation) = read.observation() else {
             // Who shared it has nothing to add.
             if place.is_some() {
                 self.evidence.of_nothing(claim, &read.exchange, &merchant.id, session).await?;
             }
-            return Err(self.claims.still_unknown(address, &doubtful));
+            return Err(self.claims.still_unknown(record_set, &doubtful));
         };
-        match self.evidence.of_doubt(call, merchant, session, address, claim, &observation).await? {
+        match self.evidence.of_doubt(call, merchant, session, record_set, claim, &observation).await? {
             Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _) => {
                 self.answer_shown(&completion, &read).await.map(Resumed::Answered)
             }
@@ -88,7 +88,7 @@ impl Doubts {
                     .map(|claim| Resumed::Again(Box::new(claim)))
             }
             Weighed::Settled(Settlement::Held, doubtful) => {
-                Err(self.claims.still_unknown(address, &doubtful))
+                Err(self.claims.still_unknown(record_set, &doubtful))
             }
         }
     }
@@ -100,12 +100,12 @@ impl Doubts {
         completion: &Completion,
         doubtful: &Doubtful,
     ) -> Result<(Arc<SessionRead>, Option<Permit>), Refusal> {
-        let Completion { call, merchant, session, address, .. } = completion;
+        let Completion { call, merchant, session, record_set, .. } = completion;
         let until = deadline(merchant);
-        let unknown = || self.claims.still_unknown(address, doubtful);
+        let unknown = || self.claims.still_unknown(record_set, doubtful);
         loop {
             let turn =
-                self.upstreams.reads.turn(address.session_key(), Some(doubtful), self.desk.clock.steady());
+                self.upstreams.reads.turn(record_set.session_key(), Some(doubtful), self.desk.clock.steady());
             match turn {
                 Turn::Ours(reader) => {
                     let place = self.upstreams.place(call, merchant)?;
@@ -141,17 +141,17 @@ impl Doubts {
             Some(shown) if shown.lifecycle == Lifecycle::Completed && read.speaks_to(&completion.call) => {
                 self.keep_as_answer(completion, &read).await
             }
-            _ => Err(self.claims.still_unknown(&completion.address, &doubtful)),
+            _ => Err(self.claims.still_unknown(&completion.record_set, &doubtful)),
         }
     }
 
     async fn keep_as_answer(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
-        let Completion { merchant, session, operation, address, .. } = completion;
+        let Completion { merchant, session, operation, record_set, .. } = completion;
         let mut reply = Reply::relayed(&read.exchange)?.decided("charged");
         reply.status = StatusCode::OK;
         let kept = reply.seal(operation)?;
         let order = read.observation().and_then(|shown| shown.order);
-        self.evidence.of_answer(address, merchant, session, order, kept.as_ref()).await?;
+        self.evidence.of_answer(record_set, merchant, session, order, kept.as_ref()).await?;
         Ok(reply)
     }
 }

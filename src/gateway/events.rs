@@ -173,7 +173,7 @@ impl Events {
     /// A token can lead to a charge no longer: it counts as live no longer.
     pub fn token_ended(&self, ended: Option<Allowance>) {
         if let Some(Allowance { agent, expires_at, .. }) = ended {
-            self.books.allotments.give_back(&agent, expires_at, self.desk.clock.earliest());
+            self.books.allotments.release(&agent, expires_at, self.desk.clock.earliest());
         }
     }
 

@@ -16,7 +16,7 @@ use crate::domain::session::{
 };
 use crate::domain::token::Standing;
 use crate::idempotency::{KeyState, StoredAnswer};
-use crate::ledger::{Address, Done, View};
+use crate::ledger::{Done, RecordSet, Records};
 use crate::merchant::{Exchange, fruitless};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
@@ -76,67 +76,71 @@ impl Evidence {
         call: &Call,
         merchant: &Merchant,
         id: &SessionId,
-        address: &Address,
+        record_set: &RecordSet,
         claim: &ClaimId,
         observation: &Observation,
     ) -> Result<Weighed, Refusal> {
-        let decide = |view: &mut View, present: Present| {
-            if is_charged_by(owned_mut(view.session.as_mut(), call)?, claim) {
+        let decide = |records: &mut Records, present: Present| {
+            if is_charged_by(owned_mut(records.session.as_mut(), call)?, claim) {
                 return Ok::<_, Refusal>(None);
             }
-            let observed = apply(view, observation, merchant, present);
-            let session = view.session.as_ref();
+            let observed = apply(records, observation, merchant, present);
+            let session = records.session.as_ref();
             let doubtful = session.map(|session| Doubtful::of(session, claim, merchant, present));
             Ok(observed.zip(doubtful))
         };
-        let done = self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, decide).await??;
+        let done =
+            self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await??;
         let Done { decided: Some((observed, doubtful)), ended } = done else {
             return Ok(Weighed::HadCharged);
         };
         let about = About { merchant: &merchant.id, session: id };
-        let settlement = self.events.observed(about, address.session_key(), &observed, ended);
+        let settlement = self.events.observed(about, record_set.session_key(), &observed, ended);
         Ok(Weighed::Settled(settlement, doubtful))
     }
 
     /// A read of a session that no doubt asked for, made when it had come to `sequence`.
     pub async fn of_read(
         &self,
-        address: &Address,
+        record_set: &RecordSet,
         sequence: u64,
         observation: &Observation,
         merchant: &Merchant,
         id: &SessionId,
     ) -> Result<(), Refusal> {
         // Session and token change together: the open claim's token is needed to end it.
-        let session = self.books.ledger.read(address).await?.session;
+        let session = self.books.ledger.read(record_set).await?.session;
         let token = session.as_ref().and_then(Session::token_at_stake);
-        let address = token.map_or_else(|| address.clone(), |token| address.clone().with_token(token));
-        let decide = |view: &mut View, present: Present| {
-            let Some(session) = view.session.as_mut() else { return Err(Refusal::SessionUnknown) };
+        let record_set =
+            token.map_or_else(|| record_set.clone(), |token| record_set.clone().with_token(token));
+        let decide = |records: &mut Records, present: Present| {
+            let Some(session) = records.session.as_mut() else { return Err(Refusal::SessionUnknown) };
             session.note_total(sequence, observation.total, present);
-            apply(view, observation, merchant, present).ok_or(Refusal::SessionUnknown)
+            apply(records, observation, merchant, present).ok_or(Refusal::SessionUnknown)
         };
         let Done { decided, ended } =
-            self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, decide).await??;
+            self.books.ledger.transact(&record_set, Purpose::Finish, Durability::Synced, decide).await??;
         let about = About { merchant: &merchant.id, session: id };
-        self.events.observed(about, address.session_key(), &decided, ended);
+        self.events.observed(about, record_set.session_key(), &decided, ended);
         Ok(())
     }
 
     /// The worker's read of a session with an open claim.
     pub async fn of_check(
         &self,
-        address: &Address,
+        record_set: &RecordSet,
         observation: &Observation,
         merchant: &Merchant,
         id: &SessionId,
     ) -> Result<(), StoreError> {
-        let decide =
-            |view: &mut View, present: Present| apply(view, observation, merchant, present).ok_or(());
-        let done = self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, decide).await?;
+        let decide = |records: &mut Records, present: Present| {
+            apply(records, observation, merchant, present).ok_or(())
+        };
+        let done =
+            self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await?;
         let Ok(Done { decided, ended }) = done else { return Ok(()) };
         let about = About { merchant: &merchant.id, session: id };
-        let settlement = self.events.observed(about, address.session_key(), &decided, ended);
+        let settlement = self.events.observed(about, record_set.session_key(), &decided, ended);
         self.events.checked(settlement);
         Ok(())
     }
@@ -145,15 +149,15 @@ impl Evidence {
     /// that has an answer.
     pub async fn of_answer(
         &self,
-        address: &Address,
+        record_set: &RecordSet,
         merchant: &Merchant,
         id: &SessionId,
         order: Option<OrderMark>,
         kept: Option<&StoredAnswer>,
     ) -> Result<(), Refusal> {
-        let decide = |view: &mut View, _| {
-            let second = view.session.as_mut().is_some_and(|session| session.note_order(order));
-            if let (Some(record), Some(answer)) = (view.key.as_mut(), kept)
+        let decide = |records: &mut Records, _| {
+            let second = records.session.as_mut().is_some_and(|session| session.note_order(order));
+            if let (Some(record), Some(answer)) = (records.key.as_mut(), kept)
                 && !matches!(record.state, KeyState::Recorded(_))
             {
                 record.state = KeyState::Recorded(answer.clone());
@@ -162,7 +166,7 @@ impl Evidence {
             Ok::<_, Refusal>(second)
         };
         let Done { decided: order, .. } =
-            self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, decide).await??;
+            self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await??;
         let about = About { merchant: &merchant.id, session: id };
         self.events.contradicted(about, Contradiction { order, answer: false });
         Ok(())
@@ -177,15 +181,15 @@ impl Evidence {
         merchant: &MerchantId,
         id: &SessionId,
     ) -> Result<(), StoreError> {
-        let address = self.books.ledger.address(SessionKind::Checkout, merchant, id);
+        let record_set = self.books.ledger.record_set(SessionKind::Checkout, merchant, id);
         let came = fruitless(exchange);
-        let decide = |view: &mut View, _| {
-            let session = view.session.as_mut().ok_or(())?;
+        let decide = |records: &mut Records, _| {
+            let session = records.session.as_mut().ok_or(())?;
             session.claim.as_ref().filter(|open| open.id == *claim).ok_or(())?;
             Ok::<_, ()>(session.note_unread(came))
         };
         let noted =
-            self.books.ledger.transact(&address, Purpose::Finish, Durability::Applied, decide).await?;
+            self.books.ledger.transact(&record_set, Purpose::Finish, Durability::Applied, decide).await?;
         if matches!(noted, Ok(Done { decided: true, .. })) {
             self.events.unread(About { merchant, session: id }, claim, came, exchange);
         }
@@ -205,21 +209,21 @@ impl Evidence {
     ) -> Result<Resolved, NotResolved> {
         let ledger = &self.books.ledger;
         for _ in 0..MAX_ROUNDS {
-            let bare = ledger.address(SessionKind::Checkout, about.merchant, about.session);
+            let bare = ledger.record_set(SessionKind::Checkout, about.merchant, about.session);
             let read = ledger.read(&bare).await?.session.ok_or(NotResolved::SessionUnknown)?;
             let held = read.token_at_stake();
-            let address = held.map_or_else(|| bare.clone(), |token| bare.clone().with_token(token));
-            let decide = |view: &mut View, present: Present| {
-                let current = view.session.as_mut().ok_or(Undecided::No(NotResolved::SessionUnknown))?;
+            let record_set = held.map_or_else(|| bare.clone(), |token| bare.clone().with_token(token));
+            let decide = |records: &mut Records, present: Present| {
+                let current = records.session.as_mut().ok_or(Undecided::No(NotResolved::SessionUnknown))?;
                 // Session and token change together: the token read must be the claim's.
                 if current.token_at_stake() != held {
                     return Err(Undecided::Again);
                 }
-                let settlement = resolve(current, view.token.as_mut(), claim, word, present)
+                let settlement = resolve(current, records.token.as_mut(), claim, word, present)
                     .map_err(|refusal| Undecided::No(refusal.into()))?;
-                Ok((settlement, view.token.as_ref().map(|token| token.standing(present.latest))))
+                Ok((settlement, records.token.as_ref().map(|token| token.standing(present.latest))))
             };
-            let decided = ledger.transact(&address, Purpose::Finish, Durability::Synced, decide).await?;
+            let decided = ledger.transact(&record_set, Purpose::Finish, Durability::Synced, decide).await?;
             let Done { decided: (settlement, token), ended } = match decided {
                 Ok(done) => done,
                 Err(Undecided::Again) => continue,
@@ -232,7 +236,7 @@ impl Evidence {
                 Settlement::Held | Settlement::ChargedLate | Settlement::Stale => None,
             };
             if let Some(outcome) = outcome {
-                self.events.resolved(about, address.session_key(), claim, outcome, word, operator);
+                self.events.resolved(about, record_set.session_key(), claim, outcome, word, operator);
             }
             return Ok(Resolved { now: outcome.is_some(), token });
         }
@@ -242,16 +246,16 @@ impl Evidence {
 
 /// Applies an observation to a session and to the claim it may end; `None` without a session.
 fn apply(
-    view: &mut View,
+    records: &mut Records,
     observation: &Observation,
     merchant: &Merchant,
     present: Present,
 ) -> Option<Observed> {
-    let session = view.session.as_mut()?;
+    let session = records.session.as_mut()?;
     let second_order = session.note_order(observation.order);
     session.troubles.read = None;
     let claim = session.claim.as_ref().map(|open| (open.id.clone(), open.token.clone()));
-    let settlement = observe(session, view.token.as_mut(), observation, merchant.doubt_grace, present);
+    let settlement = observe(session, records.token.as_mut(), observation, merchant.doubt_grace, present);
     Some(Observed { settlement, claim, second_order })
 }
 

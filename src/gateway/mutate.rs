@@ -23,7 +23,7 @@ use crate::domain::session::{Observation, Present, SessionKind, Settlement, obse
 use crate::idempotency::{
     self, KeyRecord, KeyState, LeaseMark, Operation, Recharge, StoredAnswer, Taken, held,
 };
-use crate::ledger::{Done, View};
+use crate::ledger::{Done, Records};
 use crate::merchant::{Exchange, InvalidAnswer, read_shown};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose};
@@ -51,30 +51,30 @@ impl Mutations {
         let operation = call.operation(&self.identities.rings, Some(&merchant))?;
         let key = operation.scope.record_key(None);
         // What nobody can repeat is not kept.
-        let mut seen = match &call.key {
-            Some(_) => Some(self.books.ledger.look_key(&key).await?),
+        let mut snapshot = match &call.key {
+            Some(_) => Some(self.books.ledger.load_key(&key).await?),
             None => None,
         };
         let conflict = StatusCode::UNPROCESSABLE_ENTITY;
-        if let Some(reply) = self.replays.kept_answer(&operation, seen.as_ref(), conflict).await? {
+        if let Some(reply) = self.replays.kept_answer(&operation, snapshot.as_ref(), conflict).await? {
             return Ok(reply);
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let _place = self.upstreams.place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
-        let (upstream_key, stored) = match seen.as_mut() {
-            Some(seen) => self.begin_create(&call, &operation, seen, lease).await?,
+        let (upstream_key, stored) = match snapshot.as_mut() {
+            Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
             None => (operation.upstream_key(None), None),
         };
         let (exchange, asked_at) =
             self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
-        if let Some(seen) = seen.as_mut() {
+        if let Some(snapshot) = snapshot.as_mut() {
             let recharge = self
                 .books
                 .ledger
-                .transact_key(seen, Purpose::Finish, Durability::Synced, |record, present| {
+                .transact_key(snapshot, Purpose::Finish, Durability::Synced, |record, present| {
                     Ok::<_, Refusal>(
                         held(record, lease).map(|record| end.apply(record, call.is_signed(), present)),
                     )
@@ -92,17 +92,17 @@ impl Mutations {
         &self,
         call: &Call,
         operation: &Operation,
-        seen: &mut Loaded<KeyRecord>,
+        snapshot: &mut Loaded<KeyRecord>,
         lease: LeaseMark,
     ) -> Result<(String, Option<Sealed>), Refusal> {
         let sealed = operation.seal_request(&call.stored_request())?;
-        if seen.value.is_none() {
+        if snapshot.value.is_none() {
             self.admit_kept(call, &sealed).await?;
         }
         let (upstream_key, stored, recharge) = self
             .books
             .ledger
-            .transact_key(seen, Purpose::Admit, Durability::Synced, |record, present| {
+            .transact_key(snapshot, Purpose::Admit, Durability::Synced, |record, present| {
                 let Taken { record, earlier_request: stored, .. } =
                     operation.take(record, lease, Some(&sealed), present)?;
                 let recharge = record.recharge(call.is_signed(), present);
@@ -166,33 +166,33 @@ impl Mutations {
         id: SessionId,
     ) -> Result<Reply, Refusal> {
         let operation = call.operation(&self.identities.rings, Some(&merchant))?;
-        let mut address = self.books.ledger.address(kind, &merchant.id, &id);
+        let mut record_set = self.books.ledger.record_set(kind, &merchant.id, &id);
         // What nobody can repeat is not kept.
         let is_kept = call.key.is_some();
         if is_kept {
-            address = address.with_key(&operation.scope);
+            record_set = record_set.with_key(&operation.scope);
         }
-        let mut seen = self.books.ledger.look(&address).await?;
-        if seen.session().is_none() && kind == SessionKind::Checkout {
+        let mut snapshot = self.books.ledger.load(&record_set).await?;
+        if snapshot.session().is_none() && kind == SessionKind::Checkout {
             self.sessions.adopt(&call, &merchant, &id).await?;
-            seen = self.books.ledger.look(&address).await?;
+            snapshot = self.books.ledger.load(&record_set).await?;
         }
-        owned(seen.session(), &call).map_err(|_| unknown(kind))?;
+        owned(snapshot.session(), &call).map_err(|_| unknown(kind))?;
         let conflict = StatusCode::UNPROCESSABLE_ENTITY;
-        if let Some(reply) = self.replays.kept_answer(&operation, seen.key_record(), conflict).await? {
+        if let Some(reply) = self.replays.kept_answer(&operation, snapshot.key_record(), conflict).await? {
             return Ok(reply);
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let _place = self.upstreams.place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let sealed = is_kept.then(|| operation.seal_request(&call.stored_request())).transpose()?;
-        if let (Some(sealed), None) = (&sealed, seen.key()) {
+        if let (Some(sealed), None) = (&sealed, snapshot.key()) {
             self.admit_kept(&call, sealed).await?;
         }
-        let begin = |view: &mut View, present: Present| {
-            let session = owned_mut(view.session.as_mut(), &call)?;
+        let begin = |records: &mut Records, present: Present| {
+            let session = owned_mut(records.session.as_mut(), &call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
-                operation.take(&mut view.key, lease, sealed.as_ref(), present)?;
+                operation.take(&mut records.key, lease, sealed.as_ref(), present)?;
             let sequence = session
                 .begin_mutation(present, lease.until)
                 .map_err(|_| Refusal::SessionBusy(session.busy_for(present)))?;
@@ -202,7 +202,7 @@ impl Mutations {
         let begun = self
             .books
             .ledger
-            .transact_seen(&mut seen, &address, Purpose::Admit, Durability::Synced, begin)
+            .transact_from(&mut snapshot, &record_set, Purpose::Admit, Durability::Synced, begin)
             .await??;
         let (upstream_key, stored, sequence, is_first_use, recharge) = begun.decided;
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
@@ -213,10 +213,10 @@ impl Mutations {
         let observation = self.observation_of(&merchant, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
-        let finish = |view: &mut View, present: Present| {
+        let finish = |records: &mut Records, present: Present| {
             let recharge =
-                held(&mut view.key, lease).map(|record| end.apply(record, call.is_signed(), present));
-            let Some(session) = view.session.as_mut() else {
+                held(&mut records.key, lease).map(|record| end.apply(record, call.is_signed(), present));
+            let Some(session) = records.session.as_mut() else {
                 return Ok((Settlement::Stale, false, recharge));
             };
             session.end_mutation(sequence, total, present.now);
@@ -231,7 +231,7 @@ impl Mutations {
         let Done { decided: (settlement, second_order, recharge), .. } = self
             .books
             .ledger
-            .transact_seen(&mut seen, &address, Purpose::Finish, Durability::Synced, finish)
+            .transact_from(&mut snapshot, &record_set, Purpose::Finish, Durability::Synced, finish)
             .await
             .map_err(Refusal::unrecorded)??;
         self.note_kept(&call, recharge);

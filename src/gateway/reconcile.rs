@@ -21,7 +21,7 @@ use crate::crypto::random;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::MerchantId;
 use crate::domain::session::Session;
-use crate::merchant::{Context, Outbound, Passing, Proof};
+use crate::merchant::{Context, ForwardedHeaders, Outbound, Proof};
 use crate::records::worker::WorkerLease;
 use crate::records::{Kind, StoreError};
 use crate::registry::Merchant;
@@ -58,12 +58,12 @@ impl Worker {
     pub async fn run_worker(self: Arc<Self>) {
         let (turn, ours) = watch::channel(false);
         // Apart, so that a merchant that does not answer delays no housekeeping.
-        tokio::join!(self.take_turns(turn), self.reconcile(ours.clone()), self.keep_house(ours));
+        tokio::join!(self.hold_worker_lease(turn), self.reconcile(ours.clone()), self.do_housekeeping(ours));
     }
 
     /// Finds out whose turn it is. Also a replica that only waits forgets keys that another has
     /// destroyed.
-    async fn take_turns(&self, turn: watch::Sender<bool>) {
+    async fn hold_worker_lease(&self, turn: watch::Sender<bool>) {
         let Ok(number) = random::bytes() else { return };
         let lease = WorkerLease::new(Arc::clone(self.books.ledger.store()), u64::from_be_bytes(number));
         let mut tick = tokio::time::interval(TICK);
@@ -143,7 +143,7 @@ impl Worker {
         }
     }
 
-    async fn keep_house(&self, ours: watch::Receiver<bool>) {
+    async fn do_housekeeping(&self, ours: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(TICK);
         let mut survey = None;
         loop {
@@ -174,10 +174,10 @@ impl Worker {
     /// or was a moment ago, which applies it as well.
     async fn check_claim(&self, merchant: &Arc<Merchant>, session: &Session) -> Result<(), StoreError> {
         let Some(claim) = &session.claim else { return Ok(()) };
-        let mut address = self.books.ledger.address(session.kind, &session.merchant, &session.id);
+        let mut record_set = self.books.ledger.record_set(session.kind, &session.merchant, &session.id);
         let doubtful = Doubtful::of(session, &claim.id, merchant, self.books.ledger.present());
         let reads = &self.upstreams.reads;
-        let turn = reads.turn(address.session_key(), Some(&doubtful), self.desk.clock.steady());
+        let turn = reads.turn(record_set.session_key(), Some(&doubtful), self.desk.clock.steady());
         let Turn::Ours(reader) = turn else { return Ok(()) };
         let outbound = self.own_read(session, self.desk.clock.now());
         let read = reader.done(self.upstreams.read_alone(merchant, outbound, &session.id).await);
@@ -185,9 +185,9 @@ impl Worker {
             return self.evidence.of_nothing(&claim.id, &read.exchange, &merchant.id, &session.id).await;
         };
         if let Some(token) = claim.token.as_ref() {
-            address = address.with_token(token);
+            record_set = record_set.with_token(token);
         }
-        self.evidence.of_check(&address, &observation, merchant, &session.id).await
+        self.evidence.of_check(&record_set, &observation, merchant, &session.id).await
     }
 
     /// A read on our own behalf: the owner named, nothing of any request of its.
@@ -201,7 +201,7 @@ impl Worker {
             method: http::Method::GET,
             path: format!("/checkout_sessions/{}", session.id),
             query: None,
-            headers: Passing {
+            headers: ForwardedHeaders {
                 version: version.unwrap_or_default(),
                 accept_language: None,
                 content_type: None,

@@ -26,7 +26,7 @@ use crate::auth::signature::SignedRequest;
 use crate::body::Content;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
-use crate::ledger::{Address, Done};
+use crate::ledger::{Done, RecordSet};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::access::Observation;
@@ -144,15 +144,19 @@ impl Redemptions {
 
     /// The merchant's view of its token. Who asks while a claim holds it is at work on that claim.
     async fn show_granted(&self, id: &TokenId, merchant: &Merchant) -> Result<Reply, Refusal> {
-        let address = self.tokens.address_of(id).await?;
-        let mut view = self.books.ledger.read(&address).await?;
+        let record_set = self.tokens.record_set_of(id).await?;
+        let mut view = self.books.ledger.read(&record_set).await?;
         if view.session.as_ref().is_some_and(|session| session.claim.is_some()) {
-            let noted =
-                self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, |view, present| {
+            let noted = self.books.ledger.transact(
+                &record_set,
+                Purpose::Finish,
+                Durability::Synced,
+                |view, present| {
                     let session = view.session.as_mut().ok_or(Refusal::NotFound)?;
                     let viewed = note_view(session, id, merchant.doubt_grace, present.now);
                     Ok::<_, Refusal>((session.clone(), viewed))
-                });
+                },
+            );
             let (session, viewed) = noted.await??.decided;
             self.note_viewed(viewed, &session);
             view.session = Some(session);
@@ -179,7 +183,7 @@ impl Redemptions {
         let request = RedeemRequest::read(body).map_err(|error| Refusal::of_body(&error))?;
         trail.claim(&request.claim);
         trail.amount(request.amount);
-        let address = self.tokens.address_of(id).await?;
+        let record_set = self.tokens.record_set_of(id).await?;
         let asked = Redeem {
             claim: request.claim.clone(),
             amount: request.amount,
@@ -189,10 +193,11 @@ impl Redemptions {
         // A key that is not at hand is looked for once, with nothing held meanwhile.
         let mut fetched = Fetched::default();
         let mut decided =
-            self.decide_redeem(id, &request.session, &asked, merchant, &address, &fetched).await?;
+            self.decide_redeem(id, &request.session, &asked, merchant, &record_set, &fetched).await?;
         if let Decided::NeedsKey(key) = decided {
             fetched = self.vault.fetch(key).await?;
-            decided = self.decide_redeem(id, &request.session, &asked, merchant, &address, &fetched).await?;
+            decided =
+                self.decide_redeem(id, &request.session, &asked, merchant, &record_set, &fetched).await?;
         }
         let (reply, redeemed) = match decided {
             Decided::Redeemed(reply, redeemed) => (reply, redeemed),
@@ -216,11 +221,11 @@ impl Redemptions {
         named: &SessionId,
         asked: &Redeem,
         merchant: &Merchant,
-        address: &Address,
+        record_set: &RecordSet,
         fetched: &Fetched,
     ) -> Result<Decided, Refusal> {
         let decided =
-            self.books.ledger.transact(address, Purpose::Finish, Durability::Synced, |view, present| {
+            self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, |view, present| {
                 let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
                     return Err(Undone::Refused(Refusal::NotFound));
                 };

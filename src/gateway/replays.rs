@@ -27,16 +27,16 @@ impl Replays {
     pub async fn kept_answer(
         &self,
         operation: &Operation,
-        seen: Option<&Loaded<KeyRecord>>,
+        snapshot: Option<&Loaded<KeyRecord>>,
         conflict: StatusCode,
     ) -> Result<Option<Reply>, Refusal> {
         let metrics = self.desk.observer.metrics();
-        let Some(seen) = seen else {
+        let Some(snapshot) = snapshot else {
             metrics.idempotency("fresh");
             return Ok(None);
         };
         let same_body = |record: &KeyRecord| operation.same_body(record);
-        match peek(seen.value.as_ref(), same_body, self.books.ledger.present()) {
+        match peek(snapshot.value.as_ref(), same_body, self.books.ledger.present()) {
             Peek::Fresh => metrics.idempotency("fresh"),
             Peek::Resume => metrics.idempotency("resumed"),
             Peek::InFlight => {
@@ -50,7 +50,7 @@ impl Replays {
             Peek::Replay(answer) => {
                 metrics.idempotency("replayed");
                 let reply = opened(operation, answer)?;
-                self.books.ledger.acknowledge(seen).await?;
+                self.books.ledger.acknowledge(snapshot).await?;
                 return Ok(Some(reply));
             }
         }

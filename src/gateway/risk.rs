@@ -7,9 +7,9 @@ use super::parts::{Books, Desk, owned_mut};
 use super::refusal::Refusal;
 use crate::domain::session::begin_claim;
 use crate::fraud::{
-    self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, MintAttempt, Tally, evaluate,
+    self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, MintAttempt, Reservation, evaluate,
 };
-use crate::ledger::Seen;
+use crate::ledger::Snapshot;
 
 /// Asks the rules, and counts what they count.
 pub(super) struct Risk {
@@ -32,15 +32,15 @@ impl Risk {
         verdict.map_err(Refusal::Fraud)
     }
 
-    /// Counts a complete and asks the rules. The tally is handed back when the complete does not
+    /// Counts a complete and asks the rules. The reservation is released when the complete does not
     /// begin.
     pub async fn clear_complete(
         &self,
         completion: &Completion,
-        seen: &Seen,
-    ) -> Result<(Cleared, Tally<'_>), Refusal> {
+        snapshot: &Snapshot,
+    ) -> Result<(Cleared, Reservation<'_>), Refusal> {
         let Completion { call, operation, token, .. } = completion;
-        let (mut session, mut held) = (seen.session().cloned(), seen.token().cloned());
+        let (mut session, mut held) = (snapshot.session().cloned(), snapshot.token().cloned());
         let card = held.as_ref().map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
         if token.is_some() && held.is_none() {
             return Err(Refusal::TokenUnknown);
@@ -50,7 +50,7 @@ impl Risk {
         let present = self.books.ledger.present();
         let session = owned_mut(session.as_mut(), call)?;
         // The key speaks before the token it holds: a racer with the same key is told so.
-        operation.refuse_unless_free(seen.key(), present)?;
+        operation.refuse_unless_free(snapshot.key(), present)?;
         let request = completion.begin_claim(session, present.now);
         let begun = begin_claim(session, held.as_mut(), &request, present)
             .map_err(|refusal| Refusal::of_claim(refusal, session, present))?;
@@ -58,25 +58,26 @@ impl Risk {
         let attempt =
             CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };
         let now = self.desk.clock.steady();
-        let (facts, tally) =
+        let (facts, reservation) =
             fraud::gather_complete(&self.books.velocity, &self.settings, attempt, now).await?;
         match self.judge(&facts) {
-            Ok(cleared) => Ok((cleared, tally)),
+            Ok(cleared) => Ok((cleared, reservation)),
             Err(refusal) => {
-                tally.hand_back().await;
+                reservation.release().await;
                 Err(refusal)
             }
         }
     }
 
-    /// Counts a mint and asks the rules. The tally is handed back when nothing is minted.
-    pub async fn clear_mint(&self, attempt: MintAttempt<'_>) -> Result<Tally<'_>, Refusal> {
+    /// Counts a mint and asks the rules. The reservation is released when nothing is minted.
+    pub async fn clear_mint(&self, attempt: MintAttempt<'_>) -> Result<Reservation<'_>, Refusal> {
         let now = self.desk.clock.steady();
-        let (facts, tally) = fraud::gather_mint(&self.books.velocity, &self.settings, attempt, now).await?;
+        let (facts, reservation) =
+            fraud::gather_mint(&self.books.velocity, &self.settings, attempt, now).await?;
         match self.judge(&facts) {
-            Ok(_cleared) => Ok(tally),
+            Ok(_cleared) => Ok(reservation),
             Err(refusal) => {
-                tally.hand_back().await;
+                reservation.release().await;
                 Err(refusal)
             }
         }

@@ -9,7 +9,7 @@ use crate::acp::wire::session::SessionView;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SessionId;
 use crate::domain::session::{Lifecycle, Observation};
-use crate::merchant::{Exchange, InvalidAnswer, Passing, SessionReading};
+use crate::merchant::{Exchange, ForwardedHeaders, InvalidAnswer, SessionReading};
 
 /// The least time between two reads for one claim in doubt.
 pub(super) const SPACING: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ pub(super) struct SessionRead {
     /// The instant before the read was sent.
     pub asked_at: Timestamp,
     /// In whose version and language it was asked.
-    pub passing: Passing,
+    pub passing: ForwardedHeaders,
 }
 
 impl SessionRead {
@@ -36,7 +36,7 @@ impl SessionRead {
     /// One that brought nothing.
     #[cfg(test)]
     pub fn lost(exchange: Exchange, asked_at: Timestamp) -> Self {
-        let passing = Passing {
+        let passing = ForwardedHeaders {
             version: String::new(),
             accept_language: None,
             content_type: None,
@@ -52,17 +52,17 @@ impl SessionRead {
 
     /// Whether the answer is the one that this call would have got.
     pub fn speaks_to(&self, call: &Call) -> bool {
-        let spoken = |passing: &Passing| {
+        let spoken = |passing: &ForwardedHeaders| {
             (passing.version.clone(), passing.accept_language.clone(), passing.accept.clone())
         };
         spoken(&self.passing) == spoken(&call.passing)
     }
 
     /// Whether it says enough for a complete to begin.
-    pub fn shows_total(&self, mistrusted: bool) -> Result<(), Refusal> {
+    pub fn shows_total(&self, may_have_forgotten: bool) -> Result<(), Refusal> {
         match (&self.reading, self.observation().map(|shown| shown.lifecycle)) {
             // Perhaps at work on a complete that the store has forgotten.
-            (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if mistrusted => {
+            (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if may_have_forgotten => {
                 Err(Refusal::OutcomeUnknown(SPACING))
             }
             (SessionReading::Shown(_), _) => Ok(()),

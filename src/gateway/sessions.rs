@@ -16,7 +16,7 @@ use super::session_reads::Turn;
 use super::upstreams::{Upstreams, deadline};
 use crate::domain::id::SessionId;
 use crate::domain::session::{Lifecycle, Observation, Present, Session, SessionKind};
-use crate::ledger::View;
+use crate::ledger::Records;
 use crate::limit::Permit;
 use crate::merchant::{SessionReading, read_session};
 use crate::records::{Durability, Purpose};
@@ -41,13 +41,13 @@ impl Sessions {
         kind: SessionKind,
         id: &SessionId,
     ) -> Result<Reply, Refusal> {
-        let address = self.books.ledger.address(kind, &merchant.id, id);
-        let mut view = self.books.ledger.read(&address).await?;
-        if view.session.is_none() && kind == SessionKind::Checkout {
+        let record_set = self.books.ledger.record_set(kind, &merchant.id, id);
+        let mut records = self.books.ledger.read(&record_set).await?;
+        if records.session.is_none() && kind == SessionKind::Checkout {
             Box::pin(self.adopt(call, merchant, id)).await?;
-            view = self.books.ledger.read(&address).await?;
+            records = self.books.ledger.read(&record_set).await?;
         }
-        let session = owned(view.session.as_ref(), call).map_err(|_| unknown(kind))?;
+        let session = owned(records.session.as_ref(), call).map_err(|_| unknown(kind))?;
         self.replays.refuse_replayed_read(call, Some(merchant)).await?;
         let _place = self.upstreams.reading_place(call, merchant)?;
         let asked_at = self.desk.clock.steady();
@@ -61,7 +61,7 @@ impl Sessions {
             self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
             let observation = observation(&shown, asked_at);
             if is_news(session, &observation, merchant) {
-                self.evidence.of_read(&address, session.sequence, &observation, merchant, id).await?;
+                self.evidence.of_read(&record_set, session.sequence, &observation, merchant, id).await?;
             }
         }
         Reply::relayed(&exchange)
@@ -73,7 +73,7 @@ impl Sessions {
         let fresh = session.fresh_total(self.desk.clock.steady(), merchant.total_max_age).is_some();
         session.claim.is_some()
             || session.ending.is_some()
-            || (fresh && !self.books.ledger.store().mistrusted())
+            || (fresh && !self.books.ledger.store().may_have_forgotten())
     }
 
     /// Makes sure that the session's total is known, reading it where it is not, or where the store
@@ -86,39 +86,44 @@ impl Sessions {
         id: &SessionId,
         place: &mut Option<Permit>,
     ) -> Result<(), Refusal> {
-        let address = self.books.ledger.address(SessionKind::Checkout, &merchant.id, id);
-        let mistrusted = self.books.ledger.store().mistrusted();
+        let record_set = self.books.ledger.record_set(SessionKind::Checkout, &merchant.id, id);
+        let may_have_forgotten = self.books.ledger.store().may_have_forgotten();
         let reads = &self.upstreams.reads;
         let (begun, until) = (reads.begun(), deadline(merchant));
         loop {
-            let session = owned(self.books.ledger.read(&address).await?.session.as_ref(), call)?.clone();
+            let session = owned(self.books.ledger.read(&record_set).await?.session.as_ref(), call)?.clone();
             if self.knows_enough(&session, merchant) {
                 return Ok(());
             }
-            match reads.turn(address.session_key(), None, self.desk.clock.steady()) {
+            match reads.turn(record_set.session_key(), None, self.desk.clock.steady()) {
                 Turn::Ours(reader) => {
                     if place.is_none() {
                         *place = Some(self.upstreams.place(call, merchant)?);
                     }
                     let read = self.upstreams.read_for(call, merchant, id).await;
                     if let Some(observation) = read.observation() {
-                        self.evidence.of_read(&address, session.sequence, &observation, merchant, id).await?;
+                        self.evidence
+                            .of_read(&record_set, session.sequence, &observation, merchant, id)
+                            .await?;
                     }
                     let read = reader.done(read);
                     return match &read.reading {
                         SessionReading::Unreadable => Err(read.unreadable(id)),
-                        SessionReading::Shown(_) | SessionReading::Missing => read.shows_total(mistrusted),
+                        SessionReading::Shown(_) | SessionReading::Missing => {
+                            read.shows_total(may_have_forgotten)
+                        }
                     };
                 }
                 Turn::Theirs(under_way) => {
                     drop(place.take());
                     // One that was asked before the store forgot a claim shows nothing of it, and one for a
                     // claim in doubt leaves no total.
-                    let is_enough = under_way.is_for_total() && (!mistrusted || under_way.is_after(begun));
+                    let is_enough =
+                        under_way.is_for_total() && (!may_have_forgotten || under_way.is_after(begun));
                     match under_way.result(until).await {
                         // To ask a merchant that has just not answered, one after the other, would only
                         // make more of it.
-                        Some(read) if is_enough => return read.shows_total(mistrusted),
+                        Some(read) if is_enough => return read.shows_total(may_have_forgotten),
                         _ if until.has_passed() => return Err(Refusal::SessionBusy(SPACING)),
                         Some(_) | None => {}
                     }
@@ -156,9 +161,9 @@ impl Sessions {
         id: &SessionId,
         observation: &Observation,
     ) -> Result<(), Refusal> {
-        let address = self.books.ledger.address(kind, &merchant.id, id);
-        let decide = |view: &mut View, present: Present| {
-            let session = view.session.get_or_insert_with(|| {
+        let record_set = self.books.ledger.record_set(kind, &merchant.id, id);
+        let decide = |records: &mut Records, present: Present| {
+            let session = records.session.get_or_insert_with(|| {
                 Session::new(kind, merchant.id.clone(), id.clone(), call.agent.id.clone(), present.now)
             });
             if session.owner != call.agent.id {
@@ -168,7 +173,8 @@ impl Sessions {
             session.note_total(0, observation.total, present);
             Ok(())
         };
-        let owned = self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, decide).await?;
+        let owned =
+            self.books.ledger.transact(&record_set, Purpose::Finish, Durability::Synced, decide).await?;
         if owned.is_err() {
             self.events.ownership_conflict(About { merchant: &merchant.id, session: id });
         }

@@ -194,15 +194,15 @@ impl Surveyor {
     /// Writes a token's instrument in place of the one that was read.
     async fn exchange(&self, token: &PaymentToken, read: &Instrument<Sealed>) -> Result<(), StoreError> {
         let allowance = &token.allowance;
-        let address = self
+        let record_set = self
             .books
             .ledger
-            .address(SessionKind::Checkout, &allowance.merchant, &allowance.session)
+            .record_set(SessionKind::Checkout, &allowance.merchant, &allowance.session)
             .with_token(&token.id);
         let exchanged = self
             .books
             .ledger
-            .transact(&address, Purpose::Finish, Durability::Applied, |view, _| {
+            .transact(&record_set, Purpose::Finish, Durability::Applied, |view, _| {
                 let current = view.token.as_mut().filter(|current| current.instrument == *read).ok_or(())?;
                 current.instrument = token.instrument.clone();
                 Ok(())

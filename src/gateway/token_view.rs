@@ -17,7 +17,7 @@ use crate::domain::id::TokenId;
 use crate::domain::session::{Present, Revoked, Session, SessionKind, revoke};
 use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Standing, TokenState};
 use crate::idempotency::Operation;
-use crate::ledger::{Address, Done, View};
+use crate::ledger::{Done, RecordSet, Records};
 use crate::records::{Durability, Purpose};
 use crate::token::PaymentToken;
 
@@ -82,8 +82,8 @@ impl Tokens {
     /// State, reason and times of a token, for the agent that minted it.
     pub async fn issued_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
         self.replays.refuse_replayed_read(call, None).await?;
-        let address = self.address_of(id).await?;
-        let view = self.books.ledger.read(&address).await?;
+        let record_set = self.record_set_of(id).await?;
+        let view = self.books.ledger.read(&record_set).await?;
         let token = view.token.filter(|token| token.allowance.agent == call.agent.id);
         let token = token.ok_or(Refusal::NotFound)?;
         self.issued_view(&token, view.session.as_ref())
@@ -97,8 +97,8 @@ impl Tokens {
         id: &TokenId,
     ) -> Result<Reply, Refusal> {
         self.replays.refuse_replayed_signature(call, operation, None, Purpose::Finish).await?;
-        let address = self.address_of(id).await?;
-        let decide = |view: &mut View, present: Present| {
+        let record_set = self.record_set_of(id).await?;
+        let decide = |view: &mut Records, present: Present| {
             let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_mut()) else {
                 return Err(Refusal::NotFound);
             };
@@ -109,7 +109,7 @@ impl Tokens {
             Ok((token.clone(), session.clone(), revoked))
         };
         let Done { decided: (token, session, revoked), ended } =
-            self.books.ledger.transact(&address, Purpose::Finish, Durability::Synced, decide).await??;
+            self.books.ledger.transact(&record_set, Purpose::Finish, Durability::Synced, decide).await??;
         if revoked == Revoked::Now {
             self.desk.observer.metrics().token_event("revoked");
         }
@@ -118,11 +118,11 @@ impl Tokens {
     }
 
     /// A token and its session, found by the token's id alone.
-    pub async fn address_of(&self, id: &TokenId) -> Result<Address, Refusal> {
+    pub async fn record_set_of(&self, id: &TokenId) -> Result<RecordSet, Refusal> {
         let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         let allowance = &token.allowance;
         let (merchant, session) = (&allowance.merchant, &allowance.session);
-        Ok(self.books.ledger.address(SessionKind::Checkout, merchant, session).with_token(id))
+        Ok(self.books.ledger.record_set(SessionKind::Checkout, merchant, session).with_token(id))
     }
 
     fn issued_view(&self, token: &PaymentToken, session: Option<&Session>) -> Result<Reply, Refusal> {

@@ -43,14 +43,14 @@ impl Ledger {
     /// Gives up a lease whose operation was refused before it did anything.
     pub async fn forget_lease(&self, key: &RecordKey, lease: LeaseMark) {
         // A lease that cannot be given up now runs out by itself.
-        let Ok(mut seen) = self.look_key(key).await else { return };
+        let Ok(mut snapshot) = self.load_key(key).await else { return };
         let decide = |record: &mut Option<KeyRecord>, _| {
             if held(record, lease).is_some() {
                 *record = None;
             }
             Ok::<_, ()>(())
         };
-        let _ = self.transact_key(&mut seen, Purpose::Finish, Durability::Applied, decide).await;
+        let _ = self.transact_key(&mut snapshot, Purpose::Finish, Durability::Applied, decide).await;
     }
 
     /// By when what runs under a lease is over, and after when nothing of it may be sent: what is left

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::session::Partitions;
-pub use self::snapshot::{Address, Seen, View};
+pub use self::snapshot::{RecordSet, Records, Snapshot};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Clock;
 use crate::domain::id::{MerchantId, SessionId, TokenId};
@@ -76,17 +76,17 @@ impl Ledger {
         Present::of(&*self.clock, self.longest_lease, self.incarnation)
     }
 
-    /// Addresses a session.
-    pub fn address(&self, kind: SessionKind, merchant: &MerchantId, id: &SessionId) -> Address {
-        Address { session: self.partitions.session_key(kind, merchant, id), token: None, key: None }
+    /// The records of a session.
+    pub fn record_set(&self, kind: SessionKind, merchant: &MerchantId, id: &SessionId) -> RecordSet {
+        RecordSet { session: self.partitions.session_key(kind, merchant, id), token: None, key: None }
     }
 
     /// Reads without changing anything.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn read(&self, address: &Address) -> Result<View, StoreError> {
-        self.look(address).await.map(|mut seen| seen.take())
+    pub async fn read(&self, record_set: &RecordSet) -> Result<Records, StoreError> {
+        self.load(record_set).await.map(|mut snapshot| snapshot.take())
     }
 
     /// Reads the records, lets `decide` change them, and writes what it changed if nobody else
@@ -97,58 +97,58 @@ impl Ledger {
     /// [`StoreError`]; [`StoreError::Unacknowledged`] leaves open whether the change was made.
     pub async fn transact<T, E>(
         &self,
-        address: &Address,
+        record_set: &RecordSet,
         purpose: Purpose,
         durability: Durability,
-        decide: impl FnMut(&mut View, Present) -> Result<T, E>,
+        decide: impl FnMut(&mut Records, Present) -> Result<T, E>,
     ) -> Result<Result<Done<T>, E>, StoreError> {
-        let mut seen = self.look(address).await?;
-        self.transact_on(&mut seen, true, address, purpose, durability, decide).await
+        let mut snapshot = self.load(record_set).await?;
+        self.transact_on(&mut snapshot, true, record_set, purpose, durability, decide).await
     }
 
-    /// As [`Self::transact`], beginning with what was seen before: one round trip when nobody else
-    /// has changed it. A refusal is decided on what is there now. Where a change was made, `seen` is
+    /// As [`Self::transact`], beginning with what was read before: one round trip when nobody else
+    /// has changed it. A refusal is decided on what is there now. Where a change was made, `snapshot` is
     /// what is there after it; otherwise there is nothing in it any more.
     ///
     /// # Errors
     /// As [`Self::transact`].
-    pub async fn transact_seen<T, E>(
+    pub async fn transact_from<T, E>(
         &self,
-        seen: &mut Seen,
-        address: &Address,
+        snapshot: &mut Snapshot,
+        record_set: &RecordSet,
         purpose: Purpose,
         durability: Durability,
-        decide: impl FnMut(&mut View, Present) -> Result<T, E>,
+        decide: impl FnMut(&mut Records, Present) -> Result<T, E>,
     ) -> Result<Result<Done<T>, E>, StoreError> {
-        self.transact_on(seen, false, address, purpose, durability, decide).await
+        self.transact_on(snapshot, false, record_set, purpose, durability, decide).await
     }
 
     async fn transact_on<T, E>(
         &self,
-        seen: &mut Seen,
+        snapshot: &mut Snapshot,
         mut is_fresh: bool,
-        address: &Address,
+        record_set: &RecordSet,
         purpose: Purpose,
         durability: Durability,
-        mut decide: impl FnMut(&mut View, Present) -> Result<T, E>,
+        mut decide: impl FnMut(&mut Records, Present) -> Result<T, E>,
     ) -> Result<Result<Done<T>, E>, StoreError> {
         for _ in 0..MAX_DECISIONS {
             let present = self.present();
-            let decided = seen.decide(|view| {
-                let was_live = view.has_live_token(present.latest);
-                let decided = decide(view, present)?;
-                Ok(Done { decided, ended: view.ended(was_live, present.latest) })
+            let decided = snapshot.decide(|records| {
+                let was_live = records.has_live_token(present.latest);
+                let decided = decide(records, present)?;
+                Ok(Done { decided, ended: records.ended(was_live, present.latest) })
             });
             match decided {
                 Ok(done) => {
-                    if self.write(seen, present, purpose, durability).await? {
+                    if self.write(snapshot, present, purpose, durability).await? {
                         return Ok(Ok(done));
                     }
                 }
                 Err(refused) if is_fresh => return Ok(Err(refused)),
                 Err(_) => {}
             }
-            *seen = self.look(address).await?;
+            *snapshot = self.load(record_set).await?;
             is_fresh = true;
         }
         Err(StoreError::Unavailable)
@@ -157,20 +157,20 @@ impl Ledger {
     /// Writes what was changed; false when somebody else was first.
     async fn write(
         &self,
-        seen: &mut Seen,
+        snapshot: &mut Snapshot,
         present: Present,
         purpose: Purpose,
         durability: Durability,
     ) -> Result<bool, StoreError> {
-        let changes = seen.changes(present)?;
+        let changes = snapshot.changes(present)?;
         let writes: Vec<Write> = changes.iter().flatten().cloned().collect();
         let rests_on_reads = durability == Durability::Synced && !self.store.reads_are_acknowledged();
         if writes.is_empty() && !rests_on_reads {
             return Ok(true);
         }
-        let batch = Batch { expect: seen.expectations(), writes, durability, purpose };
+        let batch = Batch { expect: snapshot.expectations(), writes, durability, purpose };
         let Committed::Applied(revision) = self.store.commit(batch).await? else { return Ok(false) };
-        seen.written(&changes, revision);
+        snapshot.written(&changes, revision);
         Ok(true)
     }
 
@@ -179,7 +179,7 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn read_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
-        Ok(self.look_at(record_key(id)).await?.value)
+        Ok(self.load_record(record_key(id)).await?.value)
     }
 
     /// As [`Self::read_token`], for who will tell others of it: then no failover may forget it.
@@ -187,18 +187,18 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn acknowledged_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
-        let seen = self.look_at(record_key(id)).await?;
-        self.acknowledge(&seen).await?;
-        Ok(seen.value)
+        let snapshot = self.load_record(record_key(id)).await?;
+        self.acknowledge(&snapshot).await?;
+        Ok(snapshot.value)
     }
 
-    /// As [`Self::transact_seen`], for the record of a key that is not in a session's partition.
+    /// As [`Self::transact_from`], for the record of a key that is not in a session's partition.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn transact_key<T, E>(
         &self,
-        seen: &mut Loaded<KeyRecord>,
+        snapshot: &mut Loaded<KeyRecord>,
         purpose: Purpose,
         durability: Durability,
         mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
@@ -206,22 +206,22 @@ impl Ledger {
         let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
             let present = self.present();
-            match decide(&mut seen.value, present) {
+            match decide(&mut snapshot.value, present) {
                 Ok(decided) => {
-                    let Some(write) = seen.change(|record| idempotency::times(record, present))? else {
+                    let Some(write) = snapshot.change(|record| idempotency::times(record, present))? else {
                         return Ok(Ok(decided));
                     };
-                    let expect = vec![seen.expectation()];
+                    let expect = vec![snapshot.expectation()];
                     let batch = Batch { expect, writes: vec![write.clone()], durability, purpose };
                     if let Committed::Applied(revision) = self.store.commit(batch).await? {
-                        seen.written(&write, revision);
+                        snapshot.written(&write, revision);
                         return Ok(Ok(decided));
                     }
                 }
                 Err(refused) if is_fresh => return Ok(Err(refused)),
                 Err(_) => {}
             }
-            *seen = self.look_key(&seen.key).await?;
+            *snapshot = self.load_key(&snapshot.key).await?;
             is_fresh = true;
         }
         Err(StoreError::Unavailable)
@@ -233,15 +233,15 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
-        let Some(session) = self.look_at::<Session>(key).await?.value else { return Ok(None) };
-        let address = self.address(session.kind, &session.merchant, &session.id);
-        let decide = |view: &mut View, _| {
-            let session = view.session.as_mut().ok_or(())?;
+        let Some(session) = self.load_record::<Session>(key).await?.value else { return Ok(None) };
+        let record_set = self.record_set(session.kind, &session.merchant, &session.id);
+        let decide = |records: &mut Records, _| {
+            let session = records.session.as_mut().ok_or(())?;
             let claim = session.claim.as_mut().ok_or(())?;
             claim.checks = claim.checks.saturating_add(1);
             Ok::<_, ()>(session.clone())
         };
-        let postponed = self.transact(&address, Purpose::Finish, Durability::Applied, decide).await?;
+        let postponed = self.transact(&record_set, Purpose::Finish, Durability::Applied, decide).await?;
         Ok(postponed.ok().map(|done| done.decided))
     }
 
@@ -249,12 +249,12 @@ impl Ledger {
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Unavailable`] also when it has changed since.
-    pub async fn acknowledge<T: Stored>(&self, seen: &Loaded<T>) -> Result<(), StoreError> {
+    pub async fn acknowledge<T: Stored>(&self, snapshot: &Loaded<T>) -> Result<(), StoreError> {
         if self.store.reads_are_acknowledged() {
             return Ok(());
         }
         let batch = Batch {
-            expect: vec![seen.expectation()],
+            expect: vec![snapshot.expectation()],
             writes: vec![],
             durability: Durability::Synced,
             purpose: Purpose::Finish,
@@ -269,27 +269,30 @@ impl Ledger {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn look_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
-        self.look_at(key.clone()).await
+    pub async fn load_key(&self, key: &RecordKey) -> Result<Loaded<KeyRecord>, StoreError> {
+        self.load_record(key.clone()).await
     }
 
-    async fn look_at<T: Stored>(&self, key: RecordKey) -> Result<Loaded<T>, StoreError> {
+    async fn load_record<T: Stored>(&self, key: RecordKey) -> Result<Loaded<T>, StoreError> {
         let record = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
         Loaded::decode(key, record)
     }
 
-    /// Reads the records of an address, to decide on them later.
+    /// Reads the records of a set, to decide on them later.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn look(&self, address: &Address) -> Result<Seen, StoreError> {
-        let keys: Vec<RecordKey> =
-            std::iter::once(&address.session).chain(&address.token).chain(&address.key).cloned().collect();
+    pub async fn load(&self, record_set: &RecordSet) -> Result<Snapshot, StoreError> {
+        let keys: Vec<RecordKey> = std::iter::once(&record_set.session)
+            .chain(&record_set.token)
+            .chain(&record_set.key)
+            .cloned()
+            .collect();
         let mut records = self.store.read(&keys).await?.into_iter();
         let mut next = || records.next().flatten();
-        let session = Loaded::decode(address.session.clone(), next())?;
-        let token = address.token.clone().map(|key| Loaded::decode(key, next())).transpose()?;
-        let key = address.key.clone().map(|key| Loaded::decode(key, next())).transpose()?;
-        Ok(Seen { session, token, key })
+        let session = Loaded::decode(record_set.session.clone(), next())?;
+        let token = record_set.token.clone().map(|key| Loaded::decode(key, next())).transpose()?;
+        let key = record_set.key.clone().map(|key| Loaded::decode(key, next())).transpose()?;
+        Ok(Snapshot { session, token, key })
     }
 }

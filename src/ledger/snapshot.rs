@@ -12,14 +12,14 @@ use crate::token::{PaymentToken, record_key, times};
 
 /// Which records a decision is about. They share the session's partition.
 #[derive(Clone, Debug)]
-pub struct Address {
+pub struct RecordSet {
     pub(super) session: RecordKey,
     pub(super) token: Option<RecordKey>,
     pub(super) key: Option<RecordKey>,
 }
 
-/// The records of an [`Address`] as read, to be changed by a decision.
-pub struct View {
+/// The records of a [`RecordSet`] as read, to be changed by a decision.
+pub struct Records {
     /// The session or cart.
     pub session: Option<Session>,
     /// The token, where one is named.
@@ -28,7 +28,7 @@ pub struct View {
     pub key: Option<KeyRecord>,
 }
 
-impl View {
+impl Records {
     /// Whether the token can still lead to a charge.
     pub fn has_live_token(&self, now: Timestamp) -> bool {
         self.token.as_ref().is_some_and(|token| token.is_live(now))
@@ -44,15 +44,15 @@ impl View {
     }
 }
 
-/// The records of an [`Address`] as this process last read or wrote them. A decision may start from
+/// The records of a [`RecordSet`] as this process last read or wrote them. A decision may start from
 /// it without reading again: whether it still holds, the commit finds out.
-pub struct Seen {
+pub struct Snapshot {
     pub(super) session: Loaded<Session>,
     pub(super) token: Option<Loaded<PaymentToken>>,
     pub(super) key: Option<Loaded<KeyRecord>>,
 }
 
-impl Seen {
+impl Snapshot {
     /// The session or cart.
     pub fn session(&self) -> Option<&Session> {
         self.session.value.as_ref()
@@ -73,8 +73,8 @@ impl Seen {
         self.key.as_ref()
     }
 
-    pub(super) fn take(&mut self) -> View {
-        View {
+    pub(super) fn take(&mut self) -> Records {
+        Records {
             session: self.session.value.take(),
             token: self.token.as_mut().and_then(|loaded| loaded.value.take()),
             key: self.key.as_mut().and_then(|loaded| loaded.value.take()),
@@ -82,21 +82,21 @@ impl Seen {
     }
 
     /// Lets `decide` change the records; what it leaves behind when it refuses is thrown away.
-    pub(super) fn decide<T, E>(&mut self, decide: impl FnOnce(&mut View) -> Result<T, E>) -> Result<T, E> {
-        let mut view = self.take();
-        let decided = decide(&mut view)?;
-        self.session.value = view.session;
+    pub(super) fn decide<T, E>(&mut self, decide: impl FnOnce(&mut Records) -> Result<T, E>) -> Result<T, E> {
+        let mut records = self.take();
+        let decided = decide(&mut records)?;
+        self.session.value = records.session;
         if let Some(loaded) = self.token.as_mut() {
-            loaded.value = view.token;
+            loaded.value = records.token;
         }
         if let Some(loaded) = self.key.as_mut() {
-            loaded.value = view.key;
+            loaded.value = records.key;
         }
         Ok(decided)
     }
 }
 
-impl Address {
+impl RecordSet {
     /// With a token of the session. A token whose tag is another partition's is not of this session
     /// and is left out: to the decision it does not exist.
     #[must_use]
@@ -118,7 +118,7 @@ impl Address {
     }
 }
 
-impl Seen {
+impl Snapshot {
     pub(super) fn expectations(&self) -> Vec<(RecordKey, Revision)> {
         std::iter::once(self.session.expectation())
             .chain(self.token.as_ref().map(Loaded::expectation))

@@ -41,7 +41,7 @@ pub use failure::UpstreamFailure;
 pub use forward::AddresseeError;
 pub use handshake::TlsFailure;
 pub use invalid::InvalidAnswer;
-pub use outbound::{CompleteContext, Context, Outbound, Passing, Proof};
+pub use outbound::{CompleteContext, Context, ForwardedHeaders, Outbound, Proof};
 pub use outcome::{
     CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, read_complete,
     read_session, read_shown, told_code,

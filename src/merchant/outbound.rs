@@ -23,7 +23,7 @@ pub struct Outbound {
     /// The query without `?`, where the merchant's entry lets one pass.
     pub query: Option<String>,
     /// What travels of the agent's headers.
-    pub headers: Passing,
+    pub headers: ForwardedHeaders,
     /// Our derived key, on mutations; never the agent's own.
     pub idempotency_key: Option<String>,
     /// The body, byte for byte.
@@ -46,7 +46,7 @@ impl Outbound {
 
 /// The agent's headers that travel.
 #[derive(Clone, Debug)]
-pub struct Passing {
+pub struct ForwardedHeaders {
     /// `API-Version`.
     pub version: String,
     /// `Accept-Language`, unchanged.

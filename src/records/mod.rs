@@ -298,8 +298,8 @@ pub trait RecordStore: Send + Sync {
 
     /// Whether the last writes it acknowledged may have been lost a short while ago: what it says of
     /// an open claim, or of none, is then to be compared with the merchant's session before money
-    /// moves. An engine that waits for its own disk is never mistrusted.
-    fn mistrusted(&self) -> bool {
+    /// moves. An engine that waits for its own disk has never forgotten anything.
+    fn may_have_forgotten(&self) -> bool {
         false
     }
 

@@ -364,14 +364,14 @@ pub(super) async fn tokens_that_are_given_back_count_no_more_however_many_agents
     let (now, end) = (clock.now(), clock.now().plus(Duration::from_secs(600)));
     for agent in &agents {
         assert!(
-            allotments.take(agent, end, 1, now).await.unwrap()
-                && !allotments.take(agent, end, 1, now).await.unwrap()
+            allotments.reserve(agent, end, 1, now).await.unwrap()
+                && !allotments.reserve(agent, end, 1, now).await.unwrap()
         );
     }
-    agents.iter().skip(1).for_each(|agent| allotments.give_back(agent, end, now));
+    agents.iter().skip(1).for_each(|agent| allotments.release(agent, end, now));
     allotments.finish(now).await;
     let elsewhere = Allotments::new(Arc::clone(store));
     for (number, agent) in agents.iter().enumerate() {
-        assert_eq!(elsewhere.take(agent, end, 1, now).await, Ok(number > 0), "{agent}");
+        assert_eq!(elsewhere.reserve(agent, end, 1, now).await, Ok(number > 0), "{agent}");
     }
 }

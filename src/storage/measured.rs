@@ -88,8 +88,8 @@ impl RecordStore for Measured {
         self.store.health()
     }
 
-    fn mistrusted(&self) -> bool {
-        self.store.mistrusted()
+    fn may_have_forgotten(&self) -> bool {
+        self.store.may_have_forgotten()
     }
 
     fn reads_are_acknowledged(&self) -> bool {

@@ -104,7 +104,7 @@ impl Allotments {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn take(
+    pub async fn reserve(
         &self,
         agent: &AgentId,
         expires_at: Timestamp,
@@ -130,7 +130,7 @@ impl Allotments {
 
     /// Counts one token less, a moment later and together with others: nobody waits for it. What the
     /// store does not take then, or a crash forgets, ends with the token's hour.
-    pub fn give_back(&self, agent: &AgentId, expires_at: Timestamp, now: Timestamp) {
+    pub fn release(&self, agent: &AgentId, expires_at: Timestamp, now: Timestamp) {
         self.return_later(agent, BTreeMap::from([(hour(expires_at), 1)]), now);
     }
 
@@ -298,10 +298,10 @@ mod tests {
         let agents: Vec<AgentId> = (0..200).map(|n| AgentId::parse(&format!("agent-{n}")).unwrap()).collect();
         let end = NOW.plus(Duration::from_secs(600));
         for agent in &agents {
-            assert_eq!(allotments.take(agent, end, 1, NOW).await, Ok(true));
+            assert_eq!(allotments.reserve(agent, end, 1, NOW).await, Ok(true));
         }
         let taken = store.commits();
-        agents.iter().for_each(|agent| allotments.give_back(agent, end, NOW));
+        agents.iter().for_each(|agent| allotments.release(agent, end, NOW));
         store.fail(Some(StoreError::Unavailable));
         allotments.finish(NOW).await;
         assert_eq!(allotments.0.given_back.lock().by_agent.len(), agents.len());
@@ -309,7 +309,7 @@ mod tests {
         allotments.finish(NOW).await;
         assert_eq!(usize::try_from(store.commits() - taken).unwrap(), agents.len());
         for agent in &agents {
-            assert_eq!(allotments.take(agent, end, 1, NOW).await, Ok(true), "{agent}");
+            assert_eq!(allotments.reserve(agent, end, 1, NOW).await, Ok(true), "{agent}");
         }
     }
 
@@ -319,8 +319,8 @@ mod tests {
         let allotments = Allotments::new(store.clone());
         let agent = AgentId::parse("agent").unwrap();
         let end = NOW.plus(Duration::from_secs(600));
-        assert_eq!(allotments.take(&agent, end, 1, NOW).await, Ok(true));
-        allotments.give_back(&agent, end, NOW);
+        assert_eq!(allotments.reserve(&agent, end, 1, NOW).await, Ok(true));
+        allotments.release(&agent, end, NOW);
         store.fail(Some(StoreError::Unacknowledged));
         allotments.finish(NOW).await;
         assert!(allotments.0.given_back.lock().by_agent.is_empty());

@@ -22,7 +22,8 @@ use countersign::domain::money::{Currency, MinorUnits, Money};
 use countersign::domain::secret::SecretString;
 use countersign::http_signature::{Component, MessageView, Signing};
 use countersign::merchant::{
-    CompleteContext, Context, Countersigner, LABEL, Merchants, Outbound, Passing, Proof, Settings, grant,
+    CompleteContext, Context, Countersigner, ForwardedHeaders, LABEL, Merchants, Outbound, Proof, Settings,
+    grant,
 };
 use countersign::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
@@ -112,7 +113,7 @@ impl Shop {
             method: Method::POST,
             path: "/checkout_sessions/cs_1/complete".to_owned(),
             query: None,
-            headers: Passing {
+            headers: ForwardedHeaders {
                 version: "2026-04-17".to_owned(),
                 accept_language: Some(HeaderValue::from_static("de-CH")),
                 content_type: Some(HeaderValue::from_static("application/json")),
@@ -153,7 +154,7 @@ impl Shop {
             body: VerifiedBody::none(),
             grant: None,
             context: Context { complete: None, ..complete.context },
-            headers: Passing { content_type: None, ..complete.headers },
+            headers: ForwardedHeaders { content_type: None, ..complete.headers },
             ..complete
         }
     }

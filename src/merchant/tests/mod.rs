@@ -127,7 +127,7 @@ fn complete() -> Outbound {
         method: Method::POST,
         path: "/checkout_sessions/cs_1/complete".to_owned(),
         query: None,
-        headers: Passing {
+        headers: ForwardedHeaders {
             version: "2026-04-17".to_owned(),
             accept_language: Some(HeaderValue::from_static("de-CH")),
             content_type: Some(HeaderValue::from_static("application/json")),
@@ -169,7 +169,7 @@ fn read() -> Outbound {
         body: VerifiedBody::none(),
         grant: None,
         context: Context { complete: None, ..complete().context },
-        headers: Passing { content_type: None, ..complete().headers },
+        headers: ForwardedHeaders { content_type: None, ..complete().headers },
         ..complete()
     }
 }

@@ -18,8 +18,8 @@ use crate::domain::clock::{Deadline, ManualClock, Timestamp};
 use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId, TokenId};
 use crate::domain::money::{Currency, MinorUnits, Money};
 use crate::merchant::{
-    self, CompleteContext, Countersigner, Exchange, Merchants, Outbound, Outcome, Passing, Proof, grant,
-    read_complete,
+    self, CompleteContext, Countersigner, Exchange, ForwardedHeaders, Merchants, Outbound, Outcome, Proof,
+    grant, read_complete,
 };
 use crate::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
@@ -142,7 +142,7 @@ impl Street {
             method,
             path: path.to_owned(),
             query: None,
-            headers: Passing {
+            headers: ForwardedHeaders {
                 version: "2026-04-17".to_owned(),
                 accept_language: None,
                 content_type: Some(HeaderValue::from_static("application/json")),

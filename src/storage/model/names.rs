@@ -7,7 +7,7 @@ use crate::domain::id::{AgentId, MerchantId, SessionId};
 use crate::domain::money::{Currency, MinorUnits, Money};
 use crate::domain::session::{SessionKind, SessionTotal};
 use crate::idempotency::{Scope, ScopeParts};
-use crate::ledger::{Address, Ledger};
+use crate::ledger::{Ledger, RecordSet};
 use crate::records::RecordKey;
 use crate::token::PaymentToken;
 
@@ -41,8 +41,8 @@ impl Slot {
         token.allowance.merchant == self.merchant() && token.allowance.session == self.id()
     }
 
-    pub(super) fn address(self, ledger: &Ledger) -> Address {
-        ledger.address(self.kind(), &self.merchant(), &self.id())
+    pub(super) fn address(self, ledger: &Ledger) -> RecordSet {
+        ledger.record_set(self.kind(), &self.merchant(), &self.id())
     }
 }
 

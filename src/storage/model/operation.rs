@@ -15,7 +15,7 @@ use crate::domain::session::{
     reenter, resolve, revoke, settle,
 };
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek, StoredAnswer};
-use crate::ledger::{Ledger, Present, View};
+use crate::ledger::{Ledger, Present, Records};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::token::{PaymentToken, REDEEM_REPLAY};
 
@@ -137,12 +137,12 @@ impl Operation {
         let Some(slot) = self.slot else {
             let key = self.key.as_ref().unwrap().record_key(ledger);
             let decide = |record: &mut Option<KeyRecord>, present| {
-                let mut view = View { session: None, token: None, key: record.take() };
+                let mut view = Records { session: None, token: None, key: record.take() };
                 let decided = self.decide(&mut view, present);
                 *record = view.key;
                 decided
             };
-            let mut seen = ledger.look_key(&key).await?;
+            let mut seen = ledger.load_key(&key).await?;
             return ledger.transact_key(&mut seen, purpose, durability, decide).await;
         };
         let mut address = slot.address(ledger);
@@ -152,7 +152,7 @@ impl Operation {
         if let Some(key) = &self.key {
             address = address.with_key(&key.scope());
         }
-        let decide = |view: &mut View, present| self.decide(view, present);
+        let decide = |view: &mut Records, present| self.decide(view, present);
         let done = ledger.transact(&address, purpose, durability, decide).await?;
         Ok(done.map(|done| done.decided))
     }
@@ -175,7 +175,7 @@ impl Operation {
     }
 
     /// The decision. Pure.
-    pub(super) fn decide(&self, view: &mut View, present: Present) -> Answer {
+    pub(super) fn decide(&self, view: &mut Records, present: Present) -> Answer {
         let now = present.now;
         let was_live = view.has_live_token(now);
         let settlement = match &self.what {

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::Session;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
-use crate::ledger::{Ledger, Present, View, session};
+use crate::ledger::{Ledger, Present, Records, session};
 use crate::records::codec::{Stored, Times, decode};
 use crate::records::{Kind, RecordKey};
 use crate::token::{self, PaymentToken};
@@ -109,7 +109,7 @@ impl World {
             let of_session = |token: &PaymentToken| operation.slot.is_some_and(|slot| slot.is_of(token));
             self.token(id, now).is_none_or(of_session)
         });
-        let mut view = View {
+        let mut view = Records {
             session: operation.slot.and_then(|slot| self.session(slot, now)).cloned(),
             token: token.and_then(|id| self.token(id, now)).cloned(),
             key: operation.key.as_ref().and_then(|name| self.key(name, now)).cloned(),
@@ -168,7 +168,7 @@ impl World {
         for name in &self.used {
             let read = match name.slot {
                 Some(slot) => said(ledger.read(&slot.address(ledger).with_key(&name.scope())).await)?.key,
-                None => said(ledger.look_key(&name.record_key(ledger)).await)?.value,
+                None => said(ledger.load_key(&name.record_key(ledger)).await)?.value,
             };
             prop_assert_eq!(read.as_ref(), self.key(name, now));
         }

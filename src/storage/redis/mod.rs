@@ -217,8 +217,8 @@ impl RecordStore for RedisStore {
         self.shared.health()
     }
 
-    fn mistrusted(&self) -> bool {
-        self.shared.primaries.mistrusted()
+    fn may_have_forgotten(&self) -> bool {
+        self.shared.primaries.may_have_forgotten()
     }
 
     fn reads_are_acknowledged(&self) -> bool {

@@ -2,7 +2,7 @@
 //! writes that its predecessor acknowledged, and a primary that restarts may have lost its last
 //! seconds. So each bucket remembers which process served it last, every new connection compares
 //! before anybody uses it, and for a while after a change nobody believes the store about what a
-//! session was charged ([`crate::records::RecordStore::mistrusted`]).
+//! session was charged ([`crate::records::RecordStore::may_have_forgotten`]).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Primaries {
     }
 
     /// Whether a change is so recent that the store is not believed.
-    pub(super) fn mistrusted(&self) -> bool {
+    pub(super) fn may_have_forgotten(&self) -> bool {
         self.mistrusted_until.lock().is_some_and(|until| Instant::now() < until)
     }
 
@@ -44,8 +44,8 @@ impl Primaries {
         self.clock.break_at(changed_at.min(self.clock.steady()));
         let left = changed_at.plus(self.caution).since(self.clock.steady()).min(self.caution);
         let until = Instant::now().checked_add(left).filter(|_| !left.is_zero());
-        let mut mistrusted = self.mistrusted_until.lock();
-        *mistrusted = (*mistrusted).max(until);
+        let mut may_have_forgotten = self.mistrusted_until.lock();
+        *may_have_forgotten = (*may_have_forgotten).max(until);
     }
 
     /// Compares the process at the other end with the one that served each bucket last, and

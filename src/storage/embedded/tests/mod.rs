@@ -218,15 +218,15 @@ async fn a_count_of_live_tokens_that_cannot_be_read_keeps_no_other_from_being_wr
     let allotments = Allotments::new(store.clone());
     let agents: Vec<AgentId> = (0..150).map(|n| AgentId::parse(&format!("agent-{n}")).unwrap()).collect();
     let (now, end) = (clock.now(), clock.now().plus(Duration::from_secs(600)));
-    assert_eq!(allotments.take(&agents[0], end, 1, now).await, Ok(true));
+    assert_eq!(allotments.reserve(&agents[0], end, 1, now).await, Ok(true));
     let (key, _) = store.scan(Kind::Velocity, None, 1).await.unwrap().remove(0);
     for agent in &agents[1..] {
-        assert_eq!(allotments.take(agent, end, 1, now).await, Ok(true));
+        assert_eq!(allotments.reserve(agent, end, 1, now).await, Ok(true));
     }
     contract::write(&store, vec![put(&key, "no count")]).await;
-    agents.iter().for_each(|agent| allotments.give_back(agent, end, now));
+    agents.iter().for_each(|agent| allotments.release(agent, end, now));
     allotments.finish(now).await;
     for agent in &agents[1..] {
-        assert_eq!(allotments.take(agent, end, 1, now).await, Ok(true), "{agent}");
+        assert_eq!(allotments.reserve(agent, end, 1, now).await, Ok(true), "{agent}");
     }
 }

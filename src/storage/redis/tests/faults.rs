@@ -80,12 +80,12 @@ async fn a_store_that_came_back_empty_moves_nothing_until_an_operator_accepts_it
     // Somebody else's new store is not taken for this one.
     assert_eq!(one.accept().await, Ok(()));
     assert!(put_once(&one, "b").await.unwrap().is_applied());
-    assert!(one.mistrusted() && one.health().is_ok());
+    assert!(one.may_have_forgotten() && one.health().is_ok());
     until("the other replica follows", async || other.health().is_ok()).await;
     assert_eq!(read(&other, &token("b")).await.unwrap().bytes, "b");
     assert_eq!(read(&other, &token("a")).await, None);
     assert_eq!(other_told.count(&Notice::Accepted), 1);
-    assert!(other.mistrusted());
+    assert!(other.may_have_forgotten());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,7 +111,7 @@ async fn a_replica_that_takes_over_is_found_and_mistrusted_for_a_while() {
     let opened = RedisStore::open(cautious.clone(), Arc::clone(&clock), told.notify()).await;
     let store = durable(opened.unwrap());
     assert!(put_once(&store, "a").await.unwrap().is_applied());
-    assert!(!store.mistrusted());
+    assert!(!store.may_have_forgotten());
     servers.wait_until_in_sync();
     let began = clock.unbroken_since();
     let heir = servers.most_advanced();
@@ -120,14 +120,14 @@ async fn a_replica_that_takes_over_is_found_and_mistrusted_for_a_while() {
     assert!(matches!(refused, Err(StoreError::Unavailable | StoreError::Unacknowledged)), "{refused:?}");
     servers.promote(heir);
     until("it is found", async || put_once(&store, "c").await.is_ok()).await;
-    assert!(store.mistrusted(), "before the first write on it");
+    assert!(store.may_have_forgotten(), "before the first write on it");
     assert!(clock.unbroken_since() > began, "spans begin anew");
     assert_eq!(told.count(&Notice::PrimaryChanged), 1);
     assert_eq!(read(&store, &token("a")).await.unwrap().bytes, "a");
     // A gateway that starts only now is as cautious.
     let late = durable(open(cautious, &Notices::default()).await);
-    assert!(late.mistrusted());
-    until("trust returns", async || !store.mistrusted() && !late.mistrusted()).await;
+    assert!(late.may_have_forgotten());
+    until("trust returns", async || !store.may_have_forgotten() && !late.may_have_forgotten()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +138,7 @@ async fn a_primary_that_restarted_is_mistrusted_too() {
     server.stop();
     server.restart();
     until("it is back", async || put_once(&store, "b").await.is_ok()).await;
-    assert!(store.mistrusted());
+    assert!(store.may_have_forgotten());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,7 +194,7 @@ async fn what_is_answered_again_waits_for_replicas_too() {
     assert!(!store.reads_are_acknowledged());
     let clock = kept(Arc::new(SystemClock));
     let ledger = Ledger::new(Arc::new(open(waiting, &Notices::default()).await), clock);
-    let seen = ledger.look_key(&contract::key(Kind::Idempotency, "p", "k")).await.unwrap();
+    let seen = ledger.load_key(&contract::key(Kind::Idempotency, "p", "k")).await.unwrap();
     let revision = read(&store, &token("a")).await.unwrap().revision;
     let rests_on_it = || batch(&[(&token("a"), revision)], vec![]);
     until("an answer", async || store.commit(rests_on_it()).await.is_ok()).await;
@@ -214,7 +214,7 @@ async fn a_store_that_was_used_before_is_not_made_anew_by_whoever_starts_first()
     assert_eq!(store.health(), Err(StoreError::Changed));
     assert_eq!(put_once(&store, "a").await, Err(StoreError::Changed));
     store.accept().await.unwrap();
-    assert!(put_once(&store, "a").await.unwrap().is_applied() && store.mistrusted());
+    assert!(put_once(&store, "a").await.unwrap().is_applied() && store.may_have_forgotten());
     assert!(store.identity().tag_key == [9; 32], "tokens and sessions are found where they were");
 }
 
@@ -356,7 +356,7 @@ async fn a_cluster_whose_primary_dies_serves_all_slots_again_after_the_takeover(
     for name in &names {
         write(&store, vec![put(name, "1")]).await;
     }
-    assert!(!store.mistrusted());
+    assert!(!store.may_have_forgotten());
     let slot = Bucket::of("p0").slot();
     cluster.kill_primary_of(slot);
     cluster.wait_for_takeover(slot);
@@ -365,6 +365,6 @@ async fn a_cluster_whose_primary_dies_serves_all_slots_again_after_the_takeover(
         futures_util::future::join_all(writes).await.iter().all(Result::is_ok)
     };
     until("every slot is served", all).await;
-    assert!(store.mistrusted());
+    assert!(store.may_have_forgotten());
     assert_eq!(store.scan(Kind::Token, None, 100).await.unwrap().len(), names.len());
 }

@@ -99,7 +99,7 @@ async fn nodes_without_a_name_are_reached_by_address_and_wrong_names_end_no_link
     .await;
     look(&store).await;
     all("with wrong names", &store).await;
-    assert!(store.health().is_ok() && !store.mistrusted());
+    assert!(store.health().is_ok() && !store.may_have_forgotten());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
