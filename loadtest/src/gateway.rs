@@ -213,7 +213,7 @@ pub fn for_service() -> Result<Option<PathBuf>> {
 }
 
 /// The profile of what is put into service.
-const SERVICE: &str = "dist";
+const SERVICE: &str = "release";
 
 /// The profile a binary was built in, as cargo names the directory.
 fn profile(binary: &Path) -> &str {

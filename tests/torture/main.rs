@@ -7,9 +7,9 @@
 //! Without arguments, as in `cargo test`, it is short. The long way:
 //!
 //! ```console
-//! cargo test --release --locked --test torture -- --engine embedded --checkouts 20000 --faults 200 --seed 1
-//! cargo test --release --locked --test torture -- --engine redis --wait-replicas 1 --failovers 50
-//! cargo test --release --locked --test torture -- --engine cluster --outage
+//! cargo test --profile ci --locked --test torture -- --engine embedded --checkouts 20000 --faults 200 --seed 1
+//! cargo test --profile ci --locked --test torture -- --engine redis --wait-replicas 1 --failovers 50
+//! cargo test --profile ci --locked --test torture -- --engine cluster --outage
 //! ```
 
 #![allow(unreachable_pub, reason = "a program of its own: nothing outside reaches anything")]
