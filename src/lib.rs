@@ -26,7 +26,6 @@ pub mod merchant;
 // Adapters (the server knows nothing of payments), then flow, then shell.
 pub mod storage;
 pub mod server;
-#[allow(unreachable_pub, reason = "its types are being split")]
 pub(crate) mod gateway;
 pub mod config;
 pub(crate) mod operator;

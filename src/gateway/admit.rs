@@ -50,7 +50,7 @@ impl Echo {
 
 /// Whose digest of a credential and a line end was told: once each.
 #[derive(Default)]
-pub struct LineEnds {
+pub(super) struct LineEnds {
     told: Mutex<BTreeSet<String>>,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// Which authority and route a head names.
-    pub fn route(&self, head: &Parts) -> Result<(Authority, Route), Refusal> {
+    pub(super) fn route(&self, head: &Parts) -> Result<(Authority, Route), Refusal> {
         let authority = Authority::of_request(&head.uri, &head.headers).map_err(|_| {
             let problem = Problem::invalid_request(
                 http::StatusCode::BAD_REQUEST,
@@ -93,7 +93,7 @@ impl Admission {
 
     /// Takes an agent's request through every check that does not depend on its route's flow.
     #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
-    pub async fn admit(
+    pub(super) async fn admit(
         &self,
         head: &Parts,
         body: &mut Content,
@@ -174,7 +174,7 @@ impl Admission {
     }
 
     /// The refusal of who presents no credential that is known here.
-    pub fn unauthenticated(&self, headers: &HeaderMap, caller: &Caller) -> Refusal {
+    pub(super) fn unauthenticated(&self, headers: &HeaderMap, caller: &Caller) -> Refusal {
         self.tell_line_end(headers);
         match self.limits.failed_authentication(caller.address) {
             Ok(()) => Refusal::Unauthenticated,
@@ -229,7 +229,7 @@ impl Admission {
     }
 
     /// Reads a body within bounds; `hold` as for [`collect`]. A read has none.
-    pub async fn read_body(
+    pub(super) async fn read_body(
         &self,
         body: &mut Content,
         route: &Route,

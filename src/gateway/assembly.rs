@@ -29,7 +29,7 @@ use crate::merchant::{Countersigner, Merchants};
 use crate::token::Vault;
 
 /// What a gateway is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Who is who, and every key of ours.
     pub identities: Identities,
     /// What is written down.
@@ -58,7 +58,7 @@ pub struct Parts {
 
 impl Gateway {
     /// Puts the flows together.
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         let Parts { identities, books, desk, vault, countersigner, merchants, concurrency, .. } = parts;
         let (identities, books, desk) = (Arc::new(identities), Arc::new(books), Arc::new(desk));
         let (vault, reads) = (Arc::new(vault), SessionReads::default());

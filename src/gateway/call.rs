@@ -35,7 +35,7 @@ pub(super) struct Call {
 impl Call {
     /// The use of its idempotency key. Without one, which versions before 2026-04-17 allow off the
     /// money routes, the operation gets a key nobody can repeat.
-    pub fn operation(
+    pub(super) fn operation(
         &self,
         rings: &Arc<KeyRings>,
         merchant: Option<&Merchant>,
@@ -55,17 +55,17 @@ impl Call {
     }
 
     /// Its body: what was verified.
-    pub fn body(&self) -> &[u8] {
+    pub(super) fn body(&self) -> &[u8] {
         self.verified.body().as_bytes()
     }
 
     /// Whether it is signed, so that its limits are not those a thief of the bearer alone uses up.
-    pub fn is_signed(&self) -> bool {
+    pub(super) fn is_signed(&self) -> bool {
         self.verified.is_signed()
     }
 
     /// What a re-send repeats.
-    pub fn stored_request(&self) -> StoredRequest {
+    pub(super) fn stored_request(&self) -> StoredRequest {
         let text = |value: &Option<http::HeaderValue>| {
             value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
@@ -78,7 +78,7 @@ impl Call {
     }
 
     /// The request as it goes to the merchant: what is stored of the first use, where it differs.
-    pub fn outbound(
+    pub(super) fn outbound(
         &self,
         stored: Option<StoredRequest>,
         upstream_key: Option<String>,
@@ -109,7 +109,7 @@ impl Call {
     }
 
     /// A read of a session on the agent's behalf.
-    pub fn session_read(&self, session: &crate::domain::id::SessionId, now: Timestamp) -> Outbound {
+    pub(super) fn session_read(&self, session: &crate::domain::id::SessionId, now: Timestamp) -> Outbound {
         let mut headers = self.passing.clone();
         headers.content_type = None;
         Outbound {

@@ -122,7 +122,11 @@ pub(super) struct Recorded {
 
 impl Claims {
     /// Opens the claim: key, session and token change in one transaction, or nothing does.
-    pub async fn begin(self: &Arc<Self>, ready: Ready, cleared: &Cleared) -> Result<HeldClaim, Refusal> {
+    pub(super) async fn begin(
+        self: &Arc<Self>,
+        ready: Ready,
+        cleared: &Cleared,
+    ) -> Result<HeldClaim, Refusal> {
         let Ready { completion, mut snapshot, place } = ready;
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();
@@ -177,7 +181,7 @@ impl Claims {
     ///
     /// # Errors
     /// The attempt must not be made, or not yet.
-    pub async fn begin_again(
+    pub(super) async fn begin_again(
         self: &Arc<Self>,
         completion: Completion,
         shown: &Observation,
@@ -227,7 +231,7 @@ impl Claims {
 
     /// The outcome is not known, with how long it will not be: until the session may be read again, and
     /// where the request may be sent again, until then.
-    pub fn still_unknown(&self, record_set: &RecordSet, doubtful: &Doubtful) -> Refusal {
+    pub(super) fn still_unknown(&self, record_set: &RecordSet, doubtful: &Doubtful) -> Refusal {
         let now = self.desk.clock.steady();
         let next = self.upstreams.reads.next(record_set.session_key(), doubtful, now);
         Refusal::OutcomeUnknown(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::events::About;
 use super::evidence::Evidence;
-pub use super::evidence::{NotResolved, Resolved};
+pub(crate) use super::evidence::{NotResolved, Resolved};
 use super::parts::{Books, Desk, Identities};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
@@ -22,7 +22,7 @@ const EVERY_CLAIM: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Which claims are wanted.
 #[derive(Clone, Debug)]
-pub struct ClaimQuery {
+pub(crate) struct ClaimQuery {
     /// Of this merchant only.
     pub merchant: Option<MerchantId>,
     /// Also those that only wait for the answer to their first attempt.
@@ -33,7 +33,7 @@ pub struct ClaimQuery {
 
 /// An open claim and the session it holds.
 #[derive(Clone, Debug)]
-pub struct OpenClaim {
+pub(crate) struct OpenClaim {
     /// The session, `claim` in it.
     pub session: Session,
     /// The claim.
@@ -50,7 +50,7 @@ pub struct OpenClaim {
 
 /// A session as its record has it, whether or not a claim is open.
 #[derive(Clone, Debug)]
-pub struct KnownSession {
+pub(crate) struct KnownSession {
     /// The session.
     pub session: Session,
     /// The claim that is open.
@@ -63,7 +63,7 @@ pub struct KnownSession {
 
 /// A token of a session.
 #[derive(Clone, Debug)]
-pub struct KnownToken {
+pub(crate) struct KnownToken {
     /// Its id.
     pub id: TokenId,
     /// How it stands.
@@ -76,7 +76,7 @@ pub struct KnownToken {
 
 /// What a look at the open claims found.
 #[derive(Clone, Debug)]
-pub struct OpenClaims {
+pub(crate) struct OpenClaims {
     /// The longest open first.
     pub claims: Vec<OpenClaim>,
     /// Whether there are more than were asked for.
@@ -86,7 +86,7 @@ pub struct OpenClaims {
 }
 
 /// The open claims, for operators.
-pub struct OpenClaimsDesk {
+pub(crate) struct OpenClaimsDesk {
     pub(super) identities: Arc<Identities>,
     pub(super) books: Arc<Books>,
     pub(super) evidence: Arc<Evidence>,
@@ -99,7 +99,7 @@ impl OpenClaimsDesk {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open_claims(&self, query: &ClaimQuery) -> Result<OpenClaims, StoreError> {
+    pub(crate) async fn open_claims(&self, query: &ClaimQuery) -> Result<OpenClaims, StoreError> {
         let present = self.books.ledger.present();
         let due = self.books.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
         let mut more = due.len() == LOOKED_AT;
@@ -124,7 +124,7 @@ impl OpenClaimsDesk {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn known_sessions(
+    pub(crate) async fn known_sessions(
         &self,
         merchant: Option<&MerchantId>,
         id: &SessionId,
@@ -200,7 +200,7 @@ impl OpenClaimsDesk {
     ///
     /// # Errors
     /// [`NotResolved`]; nothing has changed then.
-    pub async fn resolve_claim(
+    pub(crate) async fn resolve_claim(
         &self,
         merchant: &MerchantId,
         session: &SessionId,

@@ -61,7 +61,7 @@ enum Standing {
 }
 
 impl Completes {
-    pub async fn complete(
+    pub(super) async fn complete(
         &self,
         call: Call,
         merchant: Arc<Merchant>,

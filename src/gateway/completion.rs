@@ -26,7 +26,7 @@ pub(super) struct Completion {
 
 impl Completion {
     /// What is asked of the session and token.
-    pub fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
+    pub(super) fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
         BeginClaim {
             claim: self.claim.clone(),
             agent: self.call.agent.id.clone(),

@@ -64,7 +64,11 @@ struct Drawn {
 }
 
 impl Mints {
-    pub async fn delegate_payment(&self, call: Call, named: Option<MerchantId>) -> Result<Reply, Refusal> {
+    pub(super) async fn delegate_payment(
+        &self,
+        call: Call,
+        named: Option<MerchantId>,
+    ) -> Result<Reply, Refusal> {
         let ledger = &self.books.ledger;
         let now = self.desk.clock.now();
         let scope = named.as_ref().map(|id| self.identities.merchant(id)).transpose()?;

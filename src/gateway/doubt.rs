@@ -51,7 +51,7 @@ pub(super) enum Resumed {
 
 impl Doubts {
     /// What becomes of a retry with the key of a claim that was begun.
-    pub async fn resume(&self, completion: Completion, doubt: InDoubt) -> Result<Resumed, Refusal> {
+    pub(super) async fn resume(&self, completion: Completion, doubt: InDoubt) -> Result<Resumed, Refusal> {
         match doubt {
             InDoubt::Charged => self.answer_of_charged(&completion).await.map(Resumed::Answered),
             InDoubt::Open(doubtful) => self.resume_open(completion, doubtful).await,

@@ -60,7 +60,7 @@ pub(super) struct Attempted {
 
 impl Events {
     /// An observation of a session was recorded.
-    pub fn observed(
+    pub(super) fn observed(
         &self,
         about: About<'_>,
         record: &RecordKey,
@@ -105,7 +105,7 @@ impl Events {
     }
 
     /// An attempt of a claim has ended, and that is recorded.
-    pub fn attempted(
+    pub(super) fn attempted(
         &self,
         about: About<'_>,
         record: &RecordKey,
@@ -140,7 +140,7 @@ impl Events {
     }
 
     /// A read for nobody has ended a claim, or has not.
-    pub fn checked(&self, settlement: Settlement) {
+    pub(super) fn checked(&self, settlement: Settlement) {
         match settlement {
             Settlement::Charged => self.desk.observer.metrics().claim("charged"),
             Settlement::Released => self.desk.observer.metrics().claim("released"),
@@ -149,7 +149,7 @@ impl Events {
     }
 
     /// An operator has ended a claim.
-    pub fn resolved(
+    pub(super) fn resolved(
         &self,
         about: About<'_>,
         record: &RecordKey,
@@ -171,21 +171,21 @@ impl Events {
     }
 
     /// A token can lead to a charge no longer: it counts as live no longer.
-    pub fn token_ended(&self, ended: Option<Allowance>) {
+    pub(super) fn token_ended(&self, ended: Option<Allowance>) {
         if let Some(Allowance { agent, expires_at, .. }) = ended {
             self.books.allotments.release(&agent, expires_at, self.desk.clock.earliest());
         }
     }
 
     /// There is an order that no open claim accounts for.
-    pub fn charged_late(&self, about: About<'_>) {
+    pub(super) fn charged_late(&self, about: About<'_>) {
         self.desk.observer.metrics().claim("charged_late");
         self.desk.alarm("charged_late", about.merchant, about.session);
     }
 
     /// A merchant has answered one claim twice and differently, or made a second order of a session:
     /// money may have been taken twice.
-    pub fn contradicted(&self, about: About<'_>, contradiction: Contradiction) {
+    pub(super) fn contradicted(&self, about: About<'_>, contradiction: Contradiction) {
         if contradiction.order {
             self.desk.observer.metrics().second_answer("order");
             self.desk.alarm("second_order", about.merchant, about.session);
@@ -197,7 +197,7 @@ impl Events {
     }
 
     /// The session of an open claim could not be read, for another reason than the last time.
-    pub fn unread(&self, about: About<'_>, claim: &ClaimId, came: Fruitless, exchange: &Exchange) {
+    pub(super) fn unread(&self, about: About<'_>, claim: &ClaimId, came: Fruitless, exchange: &Exchange) {
         let status = exchange.answer().map(|answer| answer.status.as_u16());
         let cause = match came {
             Fruitless::Refused(_) => "refused",
@@ -215,7 +215,7 @@ impl Events {
     }
 
     /// What a session says against ACP, before it is relayed all the same.
-    pub fn faulty(&self, about: About<'_>, shown: &SessionView) {
+    pub(super) fn faulty(&self, about: About<'_>, shown: &SessionView) {
         for fault in &shown.faults {
             self.desk.observer.metrics().session_fault(fault.as_str());
             let fields = [
@@ -228,7 +228,7 @@ impl Events {
     }
 
     /// A merchant answered with the id of another agent's session.
-    pub fn ownership_conflict(&self, about: About<'_>) {
+    pub(super) fn ownership_conflict(&self, about: About<'_>) {
         self.desk.observer.metrics().ownership_conflict();
         self.desk.alarm("ownership_conflict", about.merchant, about.session);
     }

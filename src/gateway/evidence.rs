@@ -40,7 +40,7 @@ pub(super) enum Weighed {
 
 /// A claim that an operator ended, or had ended before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// False when it had ended so before.
     pub now: bool,
     /// How its token stands; `None` where there is none.
@@ -49,7 +49,7 @@ pub struct Resolved {
 
 /// Why a claim was not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotResolved {
+pub(crate) enum NotResolved {
     /// No such session.
     #[error("there is no such checkout session")]
     SessionUnknown,
@@ -71,7 +71,7 @@ enum Undecided {
 
 impl Evidence {
     /// A read of the session of a claim that a repeat with its key asks about.
-    pub async fn of_doubt(
+    pub(super) async fn of_doubt(
         &self,
         call: &Call,
         merchant: &Merchant,
@@ -100,7 +100,7 @@ impl Evidence {
     }
 
     /// A read of a session that no doubt asked for, made when it had come to `sequence`.
-    pub async fn of_read(
+    pub(super) async fn of_read(
         &self,
         record_set: &RecordSet,
         sequence: u64,
@@ -126,7 +126,7 @@ impl Evidence {
     }
 
     /// The worker's read of a session with an open claim.
-    pub async fn of_check(
+    pub(super) async fn of_check(
         &self,
         record_set: &RecordSet,
         observation: &Observation,
@@ -147,7 +147,7 @@ impl Evidence {
 
     /// A session that was read as the answer to the complete that charged it: kept against its key, unless
     /// that has an answer.
-    pub async fn of_answer(
+    pub(super) async fn of_answer(
         &self,
         record_set: &RecordSet,
         merchant: &Merchant,
@@ -174,7 +174,7 @@ impl Evidence {
 
     /// The session of an open claim was read and brought nothing: kept for who looks at the claim, and
     /// told once a change.
-    pub async fn of_nothing(
+    pub(super) async fn of_nothing(
         &self,
         claim: &ClaimId,
         exchange: &Exchange,
@@ -200,7 +200,7 @@ impl Evidence {
     ///
     /// # Errors
     /// [`NotResolved`]; nothing has changed then.
-    pub async fn of_operator(
+    pub(super) async fn of_operator(
         &self,
         about: About<'_>,
         claim: &ClaimId,

@@ -8,7 +8,7 @@ mod admit;
 mod assembly;
 mod call;
 mod claim;
-pub mod claims;
+pub(crate) mod claims;
 mod complete;
 mod complete_answer;
 mod completion;
@@ -41,14 +41,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use self::admit::Admission;
-pub use self::assembly::Parts;
+pub(crate) use self::assembly::Parts;
 use self::call::Call;
 pub use self::claim::{HeldClaim, Settled};
 use self::claims::OpenClaimsDesk;
 use self::complete::Completes;
 use self::delegate::Mints;
 use self::mutate::Mutations;
-pub use self::parts::{Books, Desk, Identities};
+pub(crate) use self::parts::{Books, Desk, Identities};
 use self::publish::Published;
 use self::reconcile::Worker;
 use self::redeem::Redemptions;
@@ -68,7 +68,7 @@ use crate::telemetry::trail::Trail;
 
 /// The flows, and the way to each. One immutable snapshot: a new configuration is a new gateway over
 /// the same store.
-pub struct Gateway {
+pub(crate) struct Gateway {
     admission: Arc<Admission>,
     published: Published,
     completes: Arc<Completes>,
@@ -88,7 +88,7 @@ pub struct Gateway {
 
 /// Who is at the other end of the connection.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Its address, a trusted proxy's word included.
     pub address: IpAddr,
     /// Its TLS client certificate.
@@ -99,12 +99,16 @@ pub struct Caller {
 
 impl Gateway {
     /// Does what nobody asks for, in the background, until shutdown begins.
-    pub async fn work_in_background(&self) {
+    pub(crate) async fn work_in_background(&self) {
         Arc::clone(&self.worker).run_worker().await;
     }
 
     /// Answers one request. Dropping the future abandons reads; mutations run on in tasks.
-    pub async fn handle(&self, request: http::Request<Incoming>, caller: Caller) -> Response<Full<Bytes>> {
+    pub(crate) async fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        caller: Caller,
+    ) -> Response<Full<Bytes>> {
         let mut observation = self.desk.observer.begin(caller.address);
         let (head, body) = request.into_parts();
         let mut body = Content::new(&head, body);

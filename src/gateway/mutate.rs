@@ -42,7 +42,7 @@ pub(super) struct Mutations {
 
 impl Mutations {
     /// Creates a session or cart. What the merchant creates belongs to the agent.
-    pub async fn create(
+    pub(super) async fn create(
         &self,
         call: Call,
         merchant: Arc<Merchant>,
@@ -158,7 +158,7 @@ impl Mutations {
     }
 
     /// Updates or cancels a session or cart.
-    pub async fn mutate(
+    pub(super) async fn mutate(
         &self,
         call: Call,
         merchant: Arc<Merchant>,

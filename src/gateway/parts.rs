@@ -23,7 +23,7 @@ use crate::telemetry::trail::Trail;
 use crate::token::Allotments;
 
 /// Who is who, and every key of ours.
-pub struct Identities {
+pub(crate) struct Identities {
     /// Agents, merchants and redeemers.
     pub registry: Arc<Registry>,
     /// Our keys.
@@ -38,7 +38,7 @@ impl Identities {
 }
 
 /// What is written down: the ledger, and what is counted beside it.
-pub struct Books {
+pub(crate) struct Books {
     /// Sessions, tokens and keys.
     pub ledger: Ledger,
     /// Live tokens of agents.
@@ -50,7 +50,7 @@ pub struct Books {
 }
 
 /// What every flow tells and asks.
-pub struct Desk {
+pub(crate) struct Desk {
     /// Metrics and log.
     pub observer: Observer,
     /// The clocks.

@@ -25,7 +25,11 @@ pub(super) struct Published {
 
 impl Published {
     /// `/.well-known/acp.json` of this host.
-    pub fn discovery(&self, merchant: Option<&MerchantId>, authority: &Authority) -> Result<Reply, Refusal> {
+    pub(super) fn discovery(
+        &self,
+        merchant: Option<&MerchantId>,
+        authority: &Authority,
+    ) -> Result<Reply, Refusal> {
         // On the shared host nothing tells which merchants exist.
         let body = match merchant.map(|id| self.identities.merchant(id)).transpose()? {
             None => discovery::document(authority, Version::NEWEST_FIRST, [Service::DelegatePayment]),
@@ -42,12 +46,12 @@ impl Published {
     }
 
     /// The public keys of countersignatures and grants.
-    pub fn jwks(&self) -> Result<Reply, Refusal> {
+    pub(super) fn jwks(&self) -> Result<Reply, Refusal> {
         self.keys(jwks::JWKS_MEDIA_TYPE)
     }
 
     /// The same keys, as a directory of HTTP message signatures.
-    pub fn signature_directory(&self) -> Result<Reply, Refusal> {
+    pub(super) fn signature_directory(&self) -> Result<Reply, Refusal> {
         self.keys(jwks::DIRECTORY_MEDIA_TYPE)
     }
 

@@ -55,7 +55,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Works until shutdown begins, while it is this replica's turn.
-    pub async fn run_worker(self: Arc<Self>) {
+    pub(super) async fn run_worker(self: Arc<Self>) {
         let (turn, ours) = watch::channel(false);
         // Apart, so that a merchant that does not answer delays no housekeeping.
         tokio::join!(self.hold_worker_lease(turn), self.reconcile(ours.clone()), self.do_housekeeping(ours));

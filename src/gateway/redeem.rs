@@ -49,7 +49,7 @@ impl Redemptions {
     /// Serves a merchant or provider. Goes on while the gateway shuts down: completes under way
     /// wait for it.
     #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
-    pub async fn serve_redeemer(
+    pub(super) async fn serve_redeemer(
         self: &Arc<Self>,
         head: &Parts,
         body: &mut Content,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-pub use self::internal::Internal;
+pub(super) use self::internal::Internal;
 use crate::acp::header::HeaderError;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
@@ -26,7 +26,7 @@ use crate::records::StoreError;
 
 /// Why a request was not served.
 #[derive(Debug)]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// An agent that may not use this merchant, or a merchant that does not exist: one answer.
     MerchantUnknown,
     /// `API-Version` is none of those that are served there.
@@ -113,7 +113,7 @@ const TOKEN_WAIT: u32 = 5;
 
 impl Refusal {
     /// The ACP error, before the route's dialect ([`Problem::in_dialect`]).
-    pub fn problem(&self) -> Problem {
+    pub(super) fn problem(&self) -> Problem {
         use StatusCode as S;
         let code = self.reason();
         match self {
@@ -199,7 +199,7 @@ impl Refusal {
     }
 
     /// What of a merchant's answer is no use: a word for the log.
-    pub const fn merchant_fault(&self) -> Option<&'static str> {
+    pub(super) const fn merchant_fault(&self) -> Option<&'static str> {
         match self {
             Self::MerchantAnswer(invalid) => Some(invalid.as_str()),
             _ => None,
@@ -207,7 +207,7 @@ impl Refusal {
     }
 
     /// Why it is not the caller's doing: a word for the log alone.
-    pub const fn cause(&self) -> Option<&'static str> {
+    pub(super) const fn cause(&self) -> Option<&'static str> {
         match self {
             Self::Internal(internal) => Some(internal.as_str()),
             Self::NotSent(reason) => Some(reason.as_str()),

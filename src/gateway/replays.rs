@@ -24,7 +24,7 @@ pub(super) struct Replays {
 impl Replays {
     /// The answer to a key that already has one, or why it has none yet; `None` when the operation
     /// is to be done. An answer is given again only once it is as safe as one given first.
-    pub async fn kept_answer(
+    pub(super) async fn kept_answer(
         &self,
         operation: &Operation,
         snapshot: Option<&Loaded<KeyRecord>>,
@@ -59,7 +59,7 @@ impl Replays {
 
     /// Records the call's signature where that is needed; the same signature for another request is
     /// a replay.
-    pub async fn refuse_replayed_signature(
+    pub(super) async fn refuse_replayed_signature(
         &self,
         call: &Call,
         operation: &Operation,
@@ -70,7 +70,7 @@ impl Replays {
     }
 
     /// As [`Self::refuse_replayed_signature`], for a request without a body, which begins nothing.
-    pub async fn refuse_replayed_read(
+    pub(super) async fn refuse_replayed_read(
         &self,
         call: &Call,
         merchant: Option<&Merchant>,
@@ -103,7 +103,7 @@ impl Replays {
     }
 
     /// As [`Self::refuse_replayed_signature`], for any signature.
-    pub async fn record_use(
+    pub(super) async fn record_use(
         &self,
         check: &ReplayCheck,
         used: &Use<'_>,

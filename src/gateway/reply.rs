@@ -27,18 +27,27 @@ pub(super) struct Reply {
 
 impl Reply {
     /// A JSON answer of ours.
-    pub fn json(status: StatusCode, body: &impl Serialize, decision: &'static str) -> Result<Self, Refusal> {
+    pub(super) fn json(
+        status: StatusCode,
+        body: &impl Serialize,
+        decision: &'static str,
+    ) -> Result<Self, Refusal> {
         let body = serde_json::to_vec(body).map_err(|_| Refusal::Internal(Internal::NotWritten))?;
         Ok(Self::bytes(status, JSON, body.into(), decision))
     }
 
     /// Bytes of a media type.
-    pub fn bytes(status: StatusCode, media_type: HeaderValue, body: Bytes, decision: &'static str) -> Self {
+    pub(super) fn bytes(
+        status: StatusCode,
+        media_type: HeaderValue,
+        body: Bytes,
+        decision: &'static str,
+    ) -> Self {
         Self { status, headers: HeaderMap::from_iter([(CONTENT_TYPE, media_type)]), body, decision }
     }
 
     /// An error in ACP's flat form.
-    pub fn problem(problem: &Problem, decision: &'static str) -> Self {
+    pub(super) fn problem(problem: &Problem, decision: &'static str) -> Self {
         let mut reply = Self::bytes(problem.status, JSON, problem.body(), decision);
         if let Some(seconds) = problem.retry_after {
             reply.headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -47,7 +56,7 @@ impl Reply {
     }
 
     /// A refusal as the caller sees it.
-    pub fn refusal(refusal: &Refusal, dialect: ErrorDialect) -> Self {
+    pub(super) fn refusal(refusal: &Refusal, dialect: ErrorDialect) -> Self {
         let mut reply = Self::problem(&refusal.problem().in_dialect(dialect), refusal.reason());
         if let Refusal::MethodNotAllowed(allow) = refusal {
             reply.headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -65,7 +74,7 @@ impl Reply {
     /// # Errors
     /// [`Refusal::NotSent`], [`Refusal::Lost`] or [`Refusal::MerchantAnswer`] when the merchant gave no
     /// answer: nothing of it can be kept.
-    pub fn relayed(exchange: &Exchange) -> Result<Self, Refusal> {
+    pub(super) fn relayed(exchange: &Exchange) -> Result<Self, Refusal> {
         let answer = match exchange {
             Exchange::NotSent(reason) => return Err(Refusal::NotSent(*reason)),
             Exchange::Lost(reason) => return Err(Refusal::Lost(*reason)),
@@ -89,25 +98,25 @@ impl Reply {
 
     /// The same, where more was decided than to pass an answer on.
     #[must_use]
-    pub fn decided(self, decision: &'static str) -> Self {
+    pub(super) fn decided(self, decision: &'static str) -> Self {
         Self { decision, ..self }
     }
 
     /// Seals it, to be kept against the key of its operation. `None` where it is not kept.
-    pub fn seal(&self, operation: &Operation) -> Result<Option<StoredAnswer>, NotKept> {
+    pub(super) fn seal(&self, operation: &Operation) -> Result<Option<StoredAnswer>, NotKept> {
         operation.seal_answer(self.status, self.content_type(), &self.body)
     }
 
     /// Adds a header.
     #[must_use]
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
 
     /// Marks a replay (rfc.agentic_checkout §6.3).
     #[must_use]
-    pub fn replayed(self) -> Self {
+    pub(super) fn replayed(self) -> Self {
         self.with(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"))
     }
 
@@ -130,7 +139,7 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 
 impl Echo {
     /// The HTTP response.
-    pub fn respond(&self, reply: Reply) -> Response<Full<Bytes>> {
+    pub(super) fn respond(&self, reply: Reply) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(reply.body));
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();

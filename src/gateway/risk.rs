@@ -34,7 +34,7 @@ impl Risk {
 
     /// Counts a complete and asks the rules. The reservation is released when the complete does not
     /// begin.
-    pub async fn clear_complete(
+    pub(super) async fn clear_complete(
         &self,
         completion: &Completion,
         snapshot: &Snapshot,
@@ -70,7 +70,7 @@ impl Risk {
     }
 
     /// Counts a mint and asks the rules. The reservation is released when nothing is minted.
-    pub async fn clear_mint(&self, attempt: MintAttempt<'_>) -> Result<Reservation<'_>, Refusal> {
+    pub(super) async fn clear_mint(&self, attempt: MintAttempt<'_>) -> Result<Reservation<'_>, Refusal> {
         let now = self.desk.clock.steady();
         let (facts, reservation) =
             fraud::gather_mint(&self.books.velocity, &self.settings, attempt, now).await?;
@@ -84,7 +84,7 @@ impl Risk {
     }
 
     /// Counts a decline of a card: it was out and the merchant refused.
-    pub async fn note_decline(&self, completion: &Completion, card: &CardFingerprint) {
+    pub(super) async fn note_decline(&self, completion: &Completion, card: &CardFingerprint) {
         let Completion { call, operation, .. } = completion;
         let now = self.desk.clock.steady();
         let (velocity, settings) = (&self.books.velocity, &self.settings);

@@ -26,7 +26,7 @@ pub(super) struct SessionRead {
 
 impl SessionRead {
     /// What it proves; `None` when it is no evidence.
-    pub fn observation(&self) -> Option<Observation> {
+    pub(super) fn observation(&self) -> Option<Observation> {
         match &self.reading {
             SessionReading::Shown(shown) => Some(observation(shown, self.asked_at)),
             SessionReading::Missing | SessionReading::Unreadable => None,
@@ -35,7 +35,7 @@ impl SessionRead {
 
     /// One that brought nothing.
     #[cfg(test)]
-    pub fn lost(exchange: Exchange, asked_at: Timestamp) -> Self {
+    pub(super) fn lost(exchange: Exchange, asked_at: Timestamp) -> Self {
         let passing = ForwardedHeaders {
             version: String::new(),
             accept_language: None,
@@ -51,7 +51,7 @@ impl SessionRead {
     }
 
     /// Whether the answer is the one that this call would have got.
-    pub fn speaks_to(&self, call: &Call) -> bool {
+    pub(super) fn speaks_to(&self, call: &Call) -> bool {
         let spoken = |passing: &ForwardedHeaders| {
             (passing.version.clone(), passing.accept_language.clone(), passing.accept.clone())
         };
@@ -59,7 +59,7 @@ impl SessionRead {
     }
 
     /// Whether it says enough for a complete to begin.
-    pub fn shows_total(&self, may_have_forgotten: bool) -> Result<(), Refusal> {
+    pub(super) fn shows_total(&self, may_have_forgotten: bool) -> Result<(), Refusal> {
         match (&self.reading, self.observation().map(|shown| shown.lifecycle)) {
             // Perhaps at work on a complete that the store has forgotten.
             (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if may_have_forgotten => {
@@ -72,7 +72,7 @@ impl SessionRead {
     }
 
     /// Why the session was not shown: what reached nobody, or did not come back, says so itself.
-    pub fn unreadable(&self, id: &SessionId) -> Refusal {
+    pub(super) fn unreadable(&self, id: &SessionId) -> Refusal {
         let invalid = Refusal::MerchantAnswer(InvalidAnswer::of_exchange(&self.exchange, Some(id)));
         Reply::relayed(&self.exchange).err().unwrap_or(invalid)
     }

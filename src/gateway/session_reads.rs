@@ -29,7 +29,7 @@ const FEW: usize = 1024;
 
 /// The reads of sessions that are under way or were made of late. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct SessionReads(Arc<Mutex<Known>>);
+pub(super) struct SessionReads(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
@@ -59,7 +59,7 @@ pub(super) struct Doubtful {
 
 impl Doubtful {
     /// The open claim, as its session stands.
-    pub fn of(session: &Session, claim: &ClaimId, merchant: &Merchant, present: Present) -> Self {
+    pub(super) fn of(session: &Session, claim: &ClaimId, merchant: &Merchant, present: Present) -> Self {
         let open = session.claim.as_ref().filter(|open| open.id == *claim);
         let mut milestones = session.milestones(awaited(merchant), merchant.doubt_grace, present);
         if merchant.idempotency == MerchantIdempotency::None {
@@ -70,7 +70,7 @@ impl Doubtful {
     }
 
     /// A claim of which only the answer is missing.
-    pub fn charged(claim: &ClaimId) -> Self {
+    pub(super) fn charged(claim: &ClaimId) -> Self {
         Self { claim: claim.clone(), attempt: 0, milestones: Milestones::default(), seen_at: None }
     }
 }
@@ -198,17 +198,17 @@ impl Pace {
 
 impl UnderWay {
     /// Whether it was begun when so many others had been.
-    pub const fn is_after(&self, begun: u64) -> bool {
+    pub(super) const fn is_after(&self, begun: u64) -> bool {
         self.number > begun
     }
 
     /// Whether it is made for no claim in doubt, but to learn the total.
-    pub const fn is_for_total(&self) -> bool {
+    pub(super) const fn is_for_total(&self) -> bool {
         self.for_total
     }
 
     /// What it finds; `None` when it is given up, or not over by `until`.
-    pub async fn result(mut self, until: Deadline) -> Option<Arc<SessionRead>> {
+    pub(super) async fn result(mut self, until: Deadline) -> Option<Arc<SessionRead>> {
         let told = self.told.wait_for(Option::is_some);
         tokio::time::timeout_at(until.instant().into(), told).await.ok()?.ok()?.clone()
     }
@@ -216,7 +216,7 @@ impl UnderWay {
 
 impl Reader {
     /// Tells what was found to those who wait for it.
-    pub fn done(self, read: SessionRead) -> Arc<SessionRead> {
+    pub(super) fn done(self, read: SessionRead) -> Arc<SessionRead> {
         let read = Arc::new(read);
         if let Some((claim, attempt)) = self.claim.clone() {
             let known = &mut *self.reads.0.lock();

@@ -34,7 +34,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// GET of a session or cart, relayed.
-    pub async fn read_through(
+    pub(super) async fn read_through(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
@@ -69,7 +69,7 @@ impl Sessions {
 
     /// Whether a complete can be decided without asking the merchant: its total is known, or something
     /// else decides.
-    pub fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
+    pub(super) fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
         let fresh = session.fresh_total(self.desk.clock.steady(), merchant.total_max_age).is_some();
         session.claim.is_some()
             || session.ending.is_some()
@@ -79,7 +79,7 @@ impl Sessions {
     /// Makes sure that the session's total is known, reading it where it is not, or where the store
     /// may have forgotten a claim: then what the merchant shows decides. One read a session is under
     /// way at a time, and who waits for another's holds no `place` meanwhile.
-    pub async fn ensure_total(
+    pub(super) async fn ensure_total(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
@@ -136,7 +136,12 @@ impl Sessions {
 
     /// Lets a named agent adopt a session that the gateway has not seen created, if the merchant
     /// shows it alive. Otherwise the session does not exist.
-    pub async fn adopt(&self, call: &Call, merchant: &Arc<Merchant>, id: &SessionId) -> Result<(), Refusal> {
+    pub(super) async fn adopt(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        id: &SessionId,
+    ) -> Result<(), Refusal> {
         if !merchant.adoption.contains(&call.agent.id) {
             return Err(Refusal::SessionUnknown);
         }
@@ -153,7 +158,7 @@ impl Sessions {
     }
 
     /// Records that a session belongs to the calling agent, unless it has another owner.
-    pub async fn own(
+    pub(super) async fn own(
         &self,
         call: &Call,
         merchant: &Merchant,

@@ -75,7 +75,7 @@ impl Surveyor {
     ///
     /// # Errors
     /// [`StoreError`]; the same step is taken again next time.
-    pub async fn survey(&self, survey: &mut Option<Survey>, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) async fn survey(&self, survey: &mut Option<Survey>, now: Timestamp) -> Result<(), StoreError> {
         let current = match survey.as_mut() {
             Some(current) if current.stage != Stage::Done || now.since(current.began) < EVERY => current,
             _ => {
@@ -171,7 +171,7 @@ impl Surveyor {
     }
 
     /// Another replica counts from now on: what was counted here is out of date.
-    pub fn forget_counts(&self) {
+    pub(super) fn forget_counts(&self) {
         let metrics = self.desk.observer.metrics();
         Standing::ALL.into_iter().for_each(|standing| metrics.set_tokens(standing.as_str(), 0));
         ["in_doubt", "pending"].into_iter().for_each(|kind| metrics.set_unresolved(kind, 0, Duration::ZERO));

@@ -80,7 +80,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// State, reason and times of a token, for the agent that minted it.
-    pub async fn issued_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
+    pub(super) async fn issued_token(&self, call: &Call, id: &TokenId) -> Result<Reply, Refusal> {
         self.replays.refuse_replayed_read(call, None).await?;
         let record_set = self.record_set_of(id).await?;
         let view = self.books.ledger.read(&record_set).await?;
@@ -90,7 +90,7 @@ impl Tokens {
     }
 
     /// Withdraws a token. Repeating it gives the same answer.
-    pub async fn revoke_token(
+    pub(super) async fn revoke_token(
         &self,
         call: &Call,
         operation: &Operation,
@@ -118,7 +118,7 @@ impl Tokens {
     }
 
     /// A token and its session, found by the token's id alone.
-    pub async fn record_set_of(&self, id: &TokenId) -> Result<RecordSet, Refusal> {
+    pub(super) async fn record_set_of(&self, id: &TokenId) -> Result<RecordSet, Refusal> {
         let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         let allowance = &token.allowance;
         let (merchant, session) = (&allowance.merchant, &allowance.session);
@@ -150,7 +150,7 @@ impl Tokens {
     }
 
     /// The merchant's view of a token granted to it.
-    pub fn granted_view(&self, token: &PaymentToken, session: &Session) -> Result<Reply, Refusal> {
+    pub(super) fn granted_view(&self, token: &PaymentToken, session: &Session) -> Result<Reply, Refusal> {
         let now = self.desk.clock.latest();
         let allowance = &token.allowance;
         let claim = session.claim.as_ref().filter(|claim| claim.token.as_ref() == Some(&token.id));

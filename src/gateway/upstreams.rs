@@ -26,12 +26,12 @@ pub(super) struct Upstreams {
 
 impl Upstreams {
     /// Leave to forward a request that changes something.
-    pub fn place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
+    pub(super) fn place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
         self.concurrency.forward(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
     }
 
     /// The place that is held, or one where it was given up meanwhile.
-    pub fn place_again(
+    pub(super) fn place_again(
         &self,
         call: &Call,
         merchant: &Merchant,
@@ -41,12 +41,12 @@ impl Upstreams {
     }
 
     /// Leave to forward a request that only reads.
-    pub fn reading_place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
+    pub(super) fn reading_place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
         self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
     }
 
     /// Sends a request for a call, and counts the wait as the merchant's.
-    pub async fn send_by(
+    pub(super) async fn send_by(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
@@ -78,7 +78,12 @@ impl Upstreams {
     }
 
     /// Reads a session for ourselves, on a call's behalf.
-    pub async fn read_for(&self, call: &Call, merchant: &Arc<Merchant>, id: &SessionId) -> SessionRead {
+    pub(super) async fn read_for(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        id: &SessionId,
+    ) -> SessionRead {
         let asked_at = self.desk.clock.steady();
         let outbound = call.session_read(id, self.desk.clock.now());
         let passing = outbound.headers.clone();
@@ -87,7 +92,12 @@ impl Upstreams {
     }
 
     /// Reads a session on nobody's behalf.
-    pub async fn read_alone(&self, merchant: &Merchant, outbound: Outbound, id: &SessionId) -> SessionRead {
+    pub(super) async fn read_alone(
+        &self,
+        merchant: &Merchant,
+        outbound: Outbound,
+        id: &SessionId,
+    ) -> SessionRead {
         let (asked_at, passing) = (self.desk.clock.steady(), outbound.headers.clone());
         let exchange = self.ask_merchant(merchant, outbound, deadline(merchant)).await;
         SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }

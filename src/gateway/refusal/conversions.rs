@@ -14,19 +14,19 @@ use crate::records::StoreError;
 
 impl Refusal {
     /// A body that cannot be used: 400 for its shape, 422 for its meaning.
-    pub fn of_body(error: &WireError) -> Self {
+    pub(crate) fn of_body(error: &WireError) -> Self {
         Self::Malformed(Box::new(Problem::of_body(error.clone())))
     }
 }
 
 impl Refusal {
     /// The store failed after the merchant had answered: something was done, and a retry finds it.
-    pub const fn unrecorded(_: StoreError) -> Self {
+    pub(crate) const fn unrecorded(_: StoreError) -> Self {
         Self::Store(StoreError::Unacknowledged)
     }
 
     /// A claim that cannot begin on this session.
-    pub fn of_claim(refusal: ClaimRefusal, session: &Session, present: Present) -> Self {
+    pub(crate) fn of_claim(refusal: ClaimRefusal, session: &Session, present: Present) -> Self {
         match refusal {
             ClaimRefusal::SessionBusy => Self::SessionBusy(session.busy_for(present)),
             refusal => Self::Claim(refusal),
@@ -34,7 +34,7 @@ impl Refusal {
     }
 
     /// A key that is not taken. `conflict` is the status of another body under it.
-    pub const fn of_key(refusal: KeyRefusal, conflict: StatusCode) -> Self {
+    pub(crate) const fn of_key(refusal: KeyRefusal, conflict: StatusCode) -> Self {
         match refusal {
             KeyRefusal::InFlight => Self::KeyInFlight,
             KeyRefusal::Conflict => Self::KeyConflict { status: conflict },

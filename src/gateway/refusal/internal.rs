@@ -4,7 +4,7 @@ use crate::crypto::aead::SealError;
 
 /// What of ours failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Internal {
+pub(crate) enum Internal {
     /// The operating system gave no randomness.
     NoRandomness,
     /// An id of ours came out as none.
@@ -37,7 +37,7 @@ pub enum Internal {
 
 impl Internal {
     /// The word in the log.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::NoRandomness
             | Self::NotSealed(SealError::Random(_))

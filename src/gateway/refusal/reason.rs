@@ -12,7 +12,7 @@ use crate::records::StoreError;
 
 impl Refusal {
     /// The reason in logs and metrics: the error's own code, before the route's dialect.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Malformed(problem) => match problem.code {
                 Cow::Borrowed(code) => code,
