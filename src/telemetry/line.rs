@@ -54,11 +54,22 @@ impl Value {
     }
 }
 
+/// An id of ours, or one that a merchant chose.
+trait Named {
+    fn name(&self) -> &str;
+}
+
 macro_rules! identifiers {
     ($($id:ty),*) => {$(
         impl From<&$id> for Value {
             fn from(id: &$id) -> Self {
                 Self::Id(Identifier::known(id.as_str()))
+            }
+        }
+
+        impl Named for $id {
+            fn name(&self) -> &str {
+                self.as_str()
             }
         }
     )*};
@@ -74,14 +85,22 @@ impl Identifier {
     /// Reads an id that a stranger chose, a request id for instance; `None` when it may not be
     /// logged.
     pub fn parse(text: &str) -> Option<Self> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~:/+=-".contains(&b);
-        ((1..=128).contains(&text.len()) && text.bytes().all(allowed) && !holds_card_number(text))
-            .then(|| Self(text.into()))
+        may_be_logged(text).then(|| Self(text.into()))
     }
 
-    pub(super) fn known(text: &str) -> Self {
-        Self::parse(text).unwrap_or_else(|| Self("masked".into()))
+    fn known(text: &str) -> Self {
+        Self(masked(text).into())
     }
+}
+
+fn may_be_logged(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._~:/+=-".contains(&b);
+    (1..=128).contains(&text.len()) && text.bytes().all(allowed) && !holds_card_number(text)
+}
+
+/// What stands in the log for it.
+fn masked(text: &str) -> &str {
+    if may_be_logged(text) { text } else { "masked" }
 }
 
 /// Digits of a card number (ISO/IEC 7812-1).
@@ -100,18 +119,18 @@ fn holds_card_number(text: &str) -> bool {
 }
 
 fn begins_with_card_number(text: &[u8]) -> bool {
-    let mut digits = Vec::with_capacity(*CARD_DIGITS.end());
+    let (mut digits, mut count) = ([0; *CARD_DIGITS.end()], 0);
     let mut rest = text.iter().take_while(|byte| !byte.is_ascii_alphabetic()).peekable();
     while let Some(byte) = rest.next() {
-        if byte.is_ascii_digit() {
-            digits.push(*byte);
+        if !byte.is_ascii_digit() {
+            continue;
         }
-        let ends = byte.is_ascii_digit() && rest.peek().is_none_or(|next| !next.is_ascii_digit());
-        if ends && CARD_DIGITS.contains(&digits.len()) && luhn(digits.iter().copied()) {
+        let Some(next) = digits.get_mut(count) else { return false };
+        *next = *byte;
+        count += 1;
+        let ends = rest.peek().is_none_or(|next| !next.is_ascii_digit());
+        if ends && CARD_DIGITS.contains(&count) && luhn(digits.iter().copied().take(count)) {
             return true;
-        }
-        if digits.len() > *CARD_DIGITS.end() {
-            return false;
         }
     }
     false
@@ -149,20 +168,20 @@ pub struct AccessRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
     /// The authenticated agent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub agent: Option<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "known")]
+    pub agent: Option<AgentId>,
     /// The configured merchant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub merchant: Option<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "known")]
+    pub merchant: Option<MerchantId>,
     /// The checkout session it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "known")]
+    pub session: Option<SessionId>,
     /// The claim it runs under: the key that the merchant receives.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub claim: Option<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "known")]
+    pub claim: Option<ClaimId>,
     /// The payment token it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<Identifier>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "known")]
+    pub token: Option<TokenId>,
     /// How much money it is about, in minor units: the most a token is for, what was checked of a
     /// complete, what a redeemer asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,6 +254,11 @@ impl Serialize for Value {
             Self::Message(message) => serializer.serialize_str(message),
         }
     }
+}
+
+/// Looked at by who writes the line, and not by who is waited for.
+fn known<T: Named, S: Serializer>(id: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.as_ref().map_or("", |id| masked(id.name())))
 }
 
 fn code<S: Serializer>(currency: &Option<Currency>, serializer: S) -> Result<S::Ok, S::Error> {
