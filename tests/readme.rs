@@ -236,6 +236,18 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_path_that_is_named_exists() {
+    let folders = ["src/", "tests/", "deploy/", "loadtest/", ".ci/", ".cargo/", ".github/"];
+    for Document { path, text } in documents() {
+        for name in prose(&text).split('`').skip(1).step_by(2) {
+            let file = name.split_whitespace().next().unwrap_or_default();
+            let is_path = folders.iter().any(|folder| file.starts_with(folder)) && !file.contains('*');
+            assert!(!is_path || root().join(file).exists(), "{path:?}: {name}");
+        }
+    }
+}
+
+#[test]
 fn every_error_and_event_it_names_is_in_the_code() {
     let code: String =
         ["src/gateway", "src/gateway/refusal", "src/fraud/rules", "src/server", "src/acp", "src/operator"]
