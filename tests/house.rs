@@ -17,6 +17,7 @@ mod citations;
 #[path = "house/reading.rs"]
 mod reading;
 
+use calls::{Module, module};
 use circles::File;
 use reading::{Token, paths, tokens, without_tests};
 
@@ -71,6 +72,10 @@ const OF_SOMETHING_ELSE: [(&str, &str, &str); 4] = [
     ("src/fraud/velocity.rs", "commit", "the store"),
     ("src/server/shared.rs", "admit", "the limit on arrivals"),
 ];
+
+/// Files with an `impl` of a type of somebody else's, and why.
+const STRAYS: [(&str, &str); 1] =
+    [("src/ledger/session.rs", "how a session is kept: the domain knows no store, and the store no session")];
 
 /// A file of Rust.
 struct Source {
@@ -328,6 +333,78 @@ fn files_of_a_folder_call_each_other_one_way_only() {
     );
 }
 
+/// `impl` blocks that stand apart from every type and trait they name, as far as those are of this crate.
+fn strays(modules: &[(&str, Module)]) -> Vec<String> {
+    let declarers = |name: &str| {
+        let declares = move |(_, module): &&(&str, Module)| module.types.iter().any(|known| known == name);
+        modules.iter().filter(declares).map(|(path, _)| *path).collect::<Vec<_>>()
+    };
+    let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    // Beside the declaration, or in the folder of the module it stands in.
+    let is_near = |path: &str, declarer: &str| {
+        folder(path) == folder(declarer) || is_within(path, &format!("{}/", module_folder(declarer)))
+    };
+    let mut wrong = Vec::new();
+    for (path, module) in modules {
+        for block in &module.impls {
+            // A trait may be implemented beside itself, or beside what it is about.
+            let names: Vec<&String> =
+                block.names.iter().filter(|name| block.is_of_trait || **name == block.of).collect();
+            let declared: Vec<&str> = names.iter().flat_map(|name| declarers(name)).collect();
+            if !declared.is_empty() && !declared.iter().any(|declarer| is_near(path, declarer)) {
+                wrong.push(format!(
+                    "{path}:{}: `impl {}`, declared in {}",
+                    block.line,
+                    block.of,
+                    declared.join(", ")
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_type_has_its_functions_in_its_own_file_or_folder() {
+    let sources = sources("src/");
+    let is_excepted = |source: &Source| STRAYS.iter().any(|(path, _)| *path == source.path);
+    let product = sources.iter().filter(|source| !source.is_test && !is_excepted(source));
+    let modules: Vec<_> = product.map(|source| (source.path.as_str(), module(&source.tokens))).collect();
+    none(&strays(&modules), "an `impl` far from its type is found by nobody");
+}
+
+#[test]
+fn an_impl_is_a_stray_wherever_nothing_it_names_is_near() {
+    let wrong = |path: &str, text: &str| {
+        let known = [
+            ("src/own/mod.rs", "pub struct Own; pub trait Tells {}"),
+            ("src/own/part.rs", "pub enum Part {}"),
+            ("src/far.rs", "pub struct Far<T>(T);"),
+        ];
+        let known = known.into_iter().chain([(path, text)]).map(|(path, text)| (path, module(&tokens(text))));
+        strays(&known.collect::<Vec<_>>()).len()
+    };
+    for (path, text) in [
+        ("src/own/flow.rs", "impl Own {} impl Part {}"),
+        ("src/far/deep.rs", "impl<T> Far<T> where T: Own {}"),
+        ("src/own/flow.rs", "impl From<Far<u8>> for Part {} impl From<Part> for Far<u8> {}"),
+        (
+            "src/else.rs",
+            "struct Mine; impl Tells for Mine {} impl Display for Mine {} impl<'a> Iterator for Vec<&'a u8> {}",
+        ),
+    ] {
+        assert_eq!(wrong(path, text), 0, "{text}");
+    }
+    for (path, text) in [
+        ("src/other/flow.rs", "impl Own {}"),
+        ("src/other/flow.rs", "impl<T: Tells> Far<T> {}"),
+        ("src/own/flow.rs", "impl Far<Own> {}"),
+        ("src/other/flow.rs", "impl From<Far<u8>> for Part {}"),
+    ] {
+        assert_eq!(wrong(path, text), 1, "{text}");
+    }
+}
+
 #[test]
 fn every_exception_is_of_a_place_that_exists() {
     let places = DOORWAYS.iter().flat_map(|(_, places)| places.iter().map(|(place, _)| *place));
@@ -335,6 +412,7 @@ fn every_exception_is_of_a_place_that_exists() {
         .map(|(path, ..)| path)
         .into_iter()
         .chain(CIRCULAR.map(|(folder, _)| folder))
+        .chain(STRAYS.map(|(path, _)| path))
         .chain(OF_SOMETHING_ELSE.map(|(path, ..)| path));
     let gone = places.chain(others).filter(|place| !root().join(place).exists());
     assert_eq!(gone.collect::<Vec<_>>(), Vec::<&str>::new());

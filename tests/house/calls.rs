@@ -29,8 +29,10 @@ pub struct Call {
 pub struct Impl {
     pub line: usize,
     pub of: String,
-    /// The trait's name, if it is of one.
-    pub by: Option<String>,
+    /// All types and traits it names between `impl` and `{`.
+    pub names: Vec<String>,
+    /// It is of a trait.
+    pub is_of_trait: bool,
 }
 
 /// What a file defines, imports and calls.
@@ -72,7 +74,15 @@ pub fn module(tokens: &[Token]) -> Module {
             }
             "impl" if words.begins_item(at) => {
                 let (of, by, body) = words.impl_header(at + 1);
-                found.impls.push(Impl { line: tokens[at].line, of: of.clone(), by: by.clone() });
+                let names = (at + 1..body)
+                    .map(|at| words.text(at))
+                    .filter(|word| word.starts_with(char::is_uppercase));
+                found.impls.push(Impl {
+                    line: tokens[at].line,
+                    of: of.clone(),
+                    names: names.map(str::to_owned).collect(),
+                    is_of_trait: by.is_some(),
+                });
                 at = body;
                 depth += 1;
                 within.push((depth, of, by));
