@@ -11,7 +11,10 @@ mod connection;
 mod linger;
 mod listener;
 pub mod process;
+#[cfg(not(fuzzing))]
 mod proxy;
+#[cfg(fuzzing)]
+pub mod proxy;
 mod seats;
 mod shared;
 pub mod signals;

@@ -83,6 +83,18 @@ async fn read_v2(stream: &mut TcpStream) -> Result<Client, ProxyError> {
     parse_v2(&head, &rest)
 }
 
+/// A whole header; `None` when it is none. For the fuzz target, which has no connection.
+#[cfg(fuzzing)]
+pub fn parse(header: &[u8]) -> Option<Option<SocketAddr>> {
+    match header.split_first_chunk::<16>() {
+        Some((head, rest)) if head.starts_with(&SIGNATURE) => {
+            let length = v2_length(head).ok()?;
+            parse_v2(head, rest.get(..usize::from(length))?).ok()
+        }
+        _ => parse_v1(header).ok(),
+    }
+}
+
 /// Section 2.1: `PROXY TCP4 source destination source-port destination-port CRLF`.
 fn parse_v1(line: &[u8]) -> Result<Client, ProxyError> {
     let text = std::str::from_utf8(line).map_err(|_| ProxyError::Malformed)?;
