@@ -23,7 +23,7 @@ use crate::domain::session::{
 use crate::fraud::Cleared;
 use crate::idempotency::{KeyState, LeaseMark, Taken, held};
 use crate::ledger::lease::awaited;
-use crate::ledger::{Done, RecordSet, Records, Snapshot};
+use crate::ledger::{Done, Records, Snapshot};
 use crate::limit::Permit;
 use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, fruitless, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
@@ -96,7 +96,7 @@ pub struct HeldClaim {
     completion: Completion,
     begun: Begun,
     snapshot: Snapshot,
-    _place: Permit,
+    place: Permit,
 }
 
 /// A claim's attempt that has ended.
@@ -164,9 +164,11 @@ impl Claims {
         match begun.await {
             Ok(begun) => {
                 let begun = begun?.decided;
-                Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, _place: place })
+                Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, place })
             }
             Err(error) => {
+                // Nothing will be sent: others may use the place while the store is waited for.
+                drop(place);
                 if error == StoreError::Unacknowledged {
                     // It may be open all the same, and nobody will send anything for it.
                     self.take_back(&completion, lease).await;
@@ -189,7 +191,7 @@ impl Claims {
         place: Permit,
     ) -> Result<HeldClaim, Refusal> {
         let Completion { call, merchant, operation, record_set, claim, .. } = &completion;
-        let unknown = || self.still_unknown(record_set, doubtful);
+        let unknown = || self.upstreams.still_unknown(record_set, doubtful);
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
         let mut snapshot = self.books.ledger.load(record_set).await?;
         let decide = |records: &mut Records, present: Present| {
@@ -226,17 +228,7 @@ impl Claims {
             decide,
         );
         let begun = begun.await??.decided;
-        Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, _place: place })
-    }
-
-    /// The outcome is not known, with how long it will not be: until the session may be read again, and
-    /// where the request may be sent again, until then.
-    pub(super) fn still_unknown(&self, record_set: &RecordSet, doubtful: &Doubtful) -> Refusal {
-        let now = self.desk.clock.steady();
-        let next = self.upstreams.reads.next(record_set.session_key(), doubtful, now);
-        Refusal::OutcomeUnknown(
-            doubtful.milestones.silent_from.map_or(next, |from| from.max(next)).since(now),
-        )
+        Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, place })
     }
 
     /// Takes a claim back that was begun, or perhaps was, and of which nothing was sent. What the store
@@ -252,13 +244,23 @@ impl Claims {
             Ok::<_, ()>(settle(session, records.token.as_mut(), claim, attempt, nothing, present))
         };
         let taken = self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await;
-        if taken.is_err() {
-            let fields = [
-                ("merchant", Value::from(&merchant.id)),
-                ("session", Value::from(session)),
-                ("claim", Value::from(claim)),
-            ];
-            self.desk.observer.log().event(Level::Warn, "claim_not_withdrawn", &fields);
+        match taken {
+            Ok(Ok(Done { ended: Some(allowance), .. })) => {
+                let earliest = self.desk.clock.earliest();
+                self.books.allotments.release(&allowance.agent, allowance.expires_at, earliest);
+            }
+            // Taken back, or never begun; or taken back on a primary whose replicas have not said so.
+            Ok(Ok(Done { ended: None, .. }) | Err(())) | Err(StoreError::Unacknowledged) => {}
+            Err(
+                StoreError::Unavailable | StoreError::NoSpace | StoreError::Corrupt | StoreError::Changed,
+            ) => {
+                let fields = [
+                    ("merchant", Value::from(&merchant.id)),
+                    ("session", Value::from(session)),
+                    ("claim", Value::from(claim)),
+                ];
+                self.desk.observer.log().event(Level::Warn, "claim_not_withdrawn", &fields);
+            }
         }
     }
 }
@@ -289,7 +291,9 @@ impl HeldClaim {
 
     /// Ends the claim without anything having been sent under it.
     pub async fn withdraw(self) {
-        self.keeper.take_back(&self.completion, self.begun.lease).await;
+        let Self { keeper, completion, begun, snapshot: _, place } = self;
+        drop(place);
+        keeper.take_back(&completion, begun.lease).await;
     }
 
     /// Ends the attempt with what became of its request.
@@ -305,7 +309,7 @@ impl HeldClaim {
         let reply = match (settlement, reading.outcome) {
             // What the merchant says does not hold while another attempt may still charge.
             (Settlement::Held, Outcome::Charged | Outcome::NotCharged { .. }) => {
-                Err(keeper.still_unknown(&completion.record_set, &doubtful))
+                Err(keeper.upstreams.still_unknown(&completion.record_set, &doubtful))
             }
             _ => reply,
         };

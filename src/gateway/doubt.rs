@@ -66,7 +66,7 @@ impl Doubts {
             if place.is_some() {
                 self.evidence.of_nothing(claim, &read.exchange, &merchant.id, session).await?;
             }
-            return Err(self.claims.still_unknown(record_set, &doubtful));
+            return Err(self.upstreams.still_unknown(record_set, &doubtful));
         };
         match self.evidence.of_doubt(call, merchant, session, record_set, claim, &observation).await? {
             Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _) => {
@@ -88,7 +88,7 @@ impl Doubts {
                     .map(|claim| Resumed::Again(Box::new(claim)))
             }
             Weighed::Settled(Settlement::Held, doubtful) => {
-                Err(self.claims.still_unknown(record_set, &doubtful))
+                Err(self.upstreams.still_unknown(record_set, &doubtful))
             }
         }
     }
@@ -102,7 +102,7 @@ impl Doubts {
     ) -> Result<(Arc<SessionRead>, Option<Permit>), Refusal> {
         let Completion { call, merchant, session, record_set, .. } = completion;
         let until = deadline(merchant);
-        let unknown = || self.claims.still_unknown(record_set, doubtful);
+        let unknown = || self.upstreams.still_unknown(record_set, doubtful);
         loop {
             let turn =
                 self.upstreams.reads.turn(record_set.session_key(), Some(doubtful), self.desk.clock.steady());
@@ -141,7 +141,7 @@ impl Doubts {
             Some(shown) if shown.lifecycle == Lifecycle::Completed && read.speaks_to(&completion.call) => {
                 self.keep_as_answer(completion, &read).await
             }
-            _ => Err(self.claims.still_unknown(&completion.record_set, &doubtful)),
+            _ => Err(self.upstreams.still_unknown(&completion.record_set, &doubtful)),
         }
     }
 

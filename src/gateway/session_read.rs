@@ -67,7 +67,7 @@ impl SessionRead {
             }
             (SessionReading::Shown(_), _) => Ok(()),
             (SessionReading::Missing, _) => Err(Refusal::SessionUnknown),
-            (SessionReading::Unreadable, _) => Err(Refusal::SessionBusy(SPACING)),
+            (SessionReading::Unreadable, _) => Err(Refusal::SessionBusy(Duration::ZERO)),
         }
     }
 

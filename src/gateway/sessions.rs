@@ -3,6 +3,7 @@
 //! And what must be known of a session before it is acted on: whose it is, and its total.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::call::Call;
 use super::events::{About, Events};
@@ -124,7 +125,7 @@ impl Sessions {
                         // To ask a merchant that has just not answered, one after the other, would only
                         // make more of it.
                         Some(read) if is_enough => return read.shows_total(may_have_forgotten),
-                        _ if until.has_passed() => return Err(Refusal::SessionBusy(SPACING)),
+                        _ if until.has_passed() => return Err(Refusal::SessionBusy(Duration::ZERO)),
                         Some(_) | None => {}
                     }
                 }

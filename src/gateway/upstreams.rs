@@ -7,9 +7,10 @@ use super::call::Call;
 use super::parts::Desk;
 use super::refusal::Refusal;
 use super::session_read::SessionRead;
-use super::session_reads::SessionReads;
+use super::session_reads::{Doubtful, SessionReads};
 use crate::domain::clock::Deadline;
 use crate::domain::id::SessionId;
+use crate::ledger::RecordSet;
 use crate::limit::{Concurrency, Permit};
 use crate::merchant::{Exchange, Lost, Merchants, Outbound, UpstreamFailure, read_session, told_code};
 use crate::registry::Merchant;
@@ -61,6 +62,16 @@ impl Upstreams {
         let code = answer.filter(|answer| !answer.status.is_success()).and_then(told_code);
         call.trail.heard(answer.map(|answer| answer.status.as_u16()), code.as_deref(), failure);
         exchange
+    }
+
+    /// The outcome is not known, with how long it will not be: until the session may be read again, and
+    /// where the request may be sent again, until then.
+    pub(super) fn still_unknown(&self, record_set: &RecordSet, doubtful: &Doubtful) -> Refusal {
+        let now = self.desk.clock.steady();
+        let next = self.reads.next(record_set.session_key(), doubtful, now);
+        Refusal::OutcomeUnknown(
+            doubtful.milestones.silent_from.map_or(next, |from| from.max(next)).since(now),
+        )
     }
 
     /// Sends a request, and counts why it came to nothing.

@@ -201,8 +201,8 @@ const LONGEST_BUSY: Duration = Duration::from_secs(30);
 
 impl Session {
     /// How long it will be busy, as far as is known. An answer that is waited for may come at any moment;
-    /// a claim in doubt will be so for a while, the longer the longer it has been: then nobody need ask
-    /// every second, and many who do would only keep its merchant from being asked.
+    /// a claim in doubt, or one that people decide about, will be so for a while, the longer the longer it
+    /// has been: then nobody need ask every second, and many who do would only keep its merchant from being asked.
     pub fn busy_for(&self, present: Present) -> Duration {
         let waits = self.claim.as_ref().filter(|claim| claim.standing(present) != ClaimStanding::UnderWay);
         waits.map_or(Duration::ZERO, |claim| (present.now.since(claim.opened_at) / 2).min(LONGEST_BUSY))
