@@ -66,8 +66,7 @@ use crate::merchant::UpstreamFailure;
 use crate::telemetry::access::Observation;
 use crate::telemetry::trail::Trail;
 
-/// The flows, and the way to each. One immutable snapshot: a new configuration is a new gateway over
-/// the same store.
+/// The flows, and the way to each; nothing of it changes while it runs.
 pub(crate) struct Gateway {
     admission: Arc<Admission>,
     published: Published,

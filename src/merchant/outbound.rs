@@ -13,6 +13,15 @@ use crate::domain::money::Money;
 
 /// A request for a merchant. It holds everything that travels: what is not here is dropped. Cannot
 /// be printed: no body is ever logged.
+///
+/// No body can be forwarded but one that was verified:
+///
+/// ```compile_fail,E0308
+/// # use countersign::merchant::Outbound;
+/// fn with_another_body(outbound: Outbound, body: bytes::Bytes) -> Outbound {
+///     Outbound { body, ..outbound }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Outbound {
     /// The method of the route.
