@@ -167,7 +167,8 @@ impl MerchantClient {
             }
             Taken::Http2(mut slot) => {
                 let (head, body) = for_http2(request);
-                let (answered, upload) = slot.send(head, body, &ticket).map_err(NoHead::NotSent)?;
+                let sent = slot.send(head, body, &ticket).map_err(NoHead::NotSent);
+                let (answered, upload) = sent.map_err(|no| no.alerted(slot.connection().alert(), need))?;
                 let response = self.wait(&ticket, deadline, answered, of_http2).await;
                 let response = response.map_err(|no| no.alerted(slot.connection().alert(), need))?;
                 slot.heard();

@@ -243,8 +243,13 @@ async fn shaking_hands(config: ServerConfig) -> SocketAddr {
     tcp(move |stream| {
         let acceptor = acceptor.clone();
         async move {
-            if let Ok(mut stream) = acceptor.accept(stream).await {
-                let _ = stream.read_u8().await;
+            match acceptor.accept(stream).into_fallible().await {
+                Ok(mut stream) => drop(stream.read_u8().await),
+                // To close with bytes unread would reset the connection, and the alert be lost with it.
+                Err((_, mut stream)) => {
+                    let _ = stream.shutdown().await;
+                    drop(stream.read_to_end(&mut Vec::new()).await);
+                }
             }
         }
     })
