@@ -11,3 +11,4 @@ pub mod secret;
 pub mod session;
 pub mod told;
 pub mod token;
+pub(crate) mod wiping;

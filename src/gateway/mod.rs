@@ -62,6 +62,7 @@ use crate::auth::client_certificate::ClientCertificate;
 use crate::body::Content;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::SessionKind;
+use crate::domain::wiping::wiping_stack;
 use crate::merchant::UpstreamFailure;
 use crate::telemetry::access::Observation;
 use crate::telemetry::trail::Trail;
@@ -173,7 +174,7 @@ impl Gateway {
             Route::Jwks => self.published.jwks(),
             Route::SignatureDirectory => self.published.signature_directory(),
             Route::GrantedToken { token } | Route::RedeemToken { token } => {
-                Box::pin(self.redemptions.serve_redeemer(
+                wiping_stack(self.redemptions.serve_redeemer(
                     head,
                     body,
                     caller,
@@ -184,8 +185,16 @@ impl Gateway {
                 ))
                 .await
             }
-            Route::DelegatePayment { .. }
-            | Route::IssuedToken { .. }
+            // From the first look at its body.
+            Route::DelegatePayment { .. } => {
+                wiping_stack(async {
+                    let call =
+                        self.admission.admit(head, body, caller, authority, route, observation, echo).await?;
+                    self.dispatch(call).await
+                })
+                .await
+            }
+            Route::IssuedToken { .. }
             | Route::RevokeToken { .. }
             | Route::Checkout { .. }
             | Route::Cart { .. } => {
@@ -206,7 +215,7 @@ impl Gateway {
             Route::DelegatePayment { merchant } => {
                 let mints = Arc::clone(&self.mints);
                 self.desk
-                    .detach(trail, Box::pin(async move { mints.delegate_payment(call, merchant).await }))
+                    .detach(trail, wiping_stack(async move { mints.delegate_payment(call, merchant).await }))
                     .await
             }
             Route::IssuedToken { token } => Box::pin(self.tokens.issued_token(&call, &token)).await,

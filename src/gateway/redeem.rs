@@ -26,6 +26,7 @@ use crate::auth::signature::SignedRequest;
 use crate::body::Content;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
+use crate::domain::wiping::wiping_stack;
 use crate::ledger::{Done, RecordSet};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
@@ -89,7 +90,7 @@ impl Redemptions {
             let _permit = permit;
             redemptions.redeem(&id, &body, &merchant, &own).await
         };
-        self.desk.detach(trail, Box::pin(redeeming)).await
+        self.desk.detach(trail, wiping_stack(redeeming)).await
     }
 
     fn prove_redeemer<'a>(
