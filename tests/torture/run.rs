@@ -67,7 +67,7 @@ impl Run {
         });
         let faults = self.buy(&buyers).await;
         let bought = began.elapsed();
-        buyers.settle().await;
+        let settled = buyers.settle().await;
         watching.await.unwrap();
         if self.outage {
             self.only_unavailable(&notebook);
@@ -75,7 +75,7 @@ impl Run {
         let found = audit(&notebook.facts());
         let checkouts = buyers.done.load(Ordering::Relaxed);
         let passed = if self.forget { found.twice > 0 } else { found.violations.is_empty() };
-        println!("{}", self.summary(checkouts, &faults, &found, bought, began.elapsed(), passed));
+        println!("{}", self.summary(checkouts, &faults, &found, [bought, settled, began.elapsed()], passed));
         for ((status, code), count) in notebook.tally() {
             println!("    {count:>7} x {status} {code}");
         }
@@ -147,8 +147,7 @@ impl Run {
         checkouts: usize,
         faults: &BTreeMap<Fault, usize>,
         found: &Findings,
-        bought: Duration,
-        took: Duration,
+        [bought, settled, took]: [Duration; 3],
         passed: bool,
     ) -> String {
         let engine = match self.engine {
@@ -163,7 +162,8 @@ impl Run {
         };
         format!(
             "torture of {engine}, seed {}: {checkouts} checkouts, {} faults ({}), {} charges, {} in doubt and \
-             resolved, {} lost writes, {} violations{expected}; {bought:.0?} under faults, {took:.0?} in all: {}",
+             resolved, {} lost writes, {} violations{expected}; {bought:.0?} under faults, all settled {settled:.0?} after the last, \
+             {took:.0?} in all: {}",
             self.seed,
             faults.values().sum::<usize>(),
             kinds.join(", "),

@@ -26,8 +26,10 @@ const AT_ONCE: usize = 64;
 const WAITED_FOR: usize = 1000;
 
 impl Buyers {
-    /// Settles everything.
-    pub async fn settle(&self) {
+    /// Settles everything. Returns how long it took from the last fault, from when every merchant behaves
+    /// well, until every operation was answered for good.
+    pub async fn settle(&self) -> Duration {
+        let calm = Instant::now();
         for merchant in &self.town.merchants {
             merchant.shop.behave_well();
         }
@@ -42,12 +44,9 @@ impl Buyers {
         tokio::time::sleep(TOO_LONG).await;
         self.decide_everything().await;
         let (open, settled) = self.notebook.requests();
-        for (requests, at_once) in [(open, WAITED_FOR), (settled, AT_ONCE)] {
-            self.for_all(requests, at_once, |buyers, request| async move {
-                buyers.repeat(&request).await;
-            })
-            .await;
-        }
+        self.repeat_all(open, WAITED_FOR).await;
+        let took = calm.elapsed();
+        self.repeat_all(settled, AT_ONCE).await;
         self.look_at_sessions().await;
         self.look_at_tokens().await;
         let charges = self.town.merchants.iter().flat_map(|merchant| merchant.charges()).collect();
@@ -57,6 +56,11 @@ impl Buyers {
                 self.notebook.odd(format!("a gateway ended by itself, {status}"));
             }
         }
+        took
+    }
+
+    async fn repeat_all(&self, requests: Vec<Request>, at_once: usize) {
+        self.for_all(requests, at_once, |buyers, request| async move { buyers.repeat(&request).await }).await;
     }
 
     /// The merchants' people decide about what is still pending: an agent that was not told so handed
