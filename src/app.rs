@@ -171,7 +171,13 @@ impl App {
         let worker = tokio::spawn(async move { working.work_in_background().await });
         let health = Arc::clone(&store);
         let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
-        let operator = Api::new(Arc::clone(&gateway), config.operators, opened.backup);
+        let operator = Api::new(
+            Arc::clone(&gateway.open_claims),
+            Arc::clone(&store),
+            Arc::clone(&gateway.desk),
+            config.operators,
+            opened.backup,
+        );
         let admin_service =
             Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
         let mut sockets = config.server;

@@ -31,9 +31,9 @@ use crate::body::{self, Content};
 use crate::domain::clock::Deadline;
 use crate::domain::id::{ClaimId, MerchantId, SessionId};
 use crate::domain::session::ResolveRefusal;
-use crate::gateway::Gateway;
-use crate::gateway::claims::NotResolved;
-use crate::records::{BoxFuture, StoreError};
+use crate::gateway::Desk;
+use crate::gateway::claims::{NotResolved, OpenClaimsDesk};
+use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::registry::{Operator, Operators};
 use crate::server::{Peer, Service};
 use crate::storage::backup::{Backup, BackupError};
@@ -46,7 +46,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The operator's API of one gateway.
 pub(crate) struct Api {
-    gateway: Arc<Gateway>,
+    claims: Arc<OpenClaimsDesk>,
+    store: Arc<dyn RecordStore>,
+    desk: Arc<Desk>,
     operators: Operators,
     backup: Option<Arc<dyn Backup>>,
     copying: tokio::sync::Mutex<()>,
@@ -64,8 +66,14 @@ enum Route {
 
 impl Api {
     /// The API for these operators. `backup` copies the store, where its engine can.
-    pub(crate) fn new(gateway: Arc<Gateway>, operators: Operators, backup: Option<Arc<dyn Backup>>) -> Self {
-        Self { gateway, operators, backup, copying: tokio::sync::Mutex::new(()) }
+    pub(crate) fn new(
+        claims: Arc<OpenClaimsDesk>,
+        store: Arc<dyn RecordStore>,
+        desk: Arc<Desk>,
+        operators: Operators,
+        backup: Option<Arc<dyn Backup>>,
+    ) -> Self {
+        Self { claims, store, desk, operators, backup, copying: tokio::sync::Mutex::new(()) }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
@@ -98,7 +106,7 @@ impl Api {
         }
         let presented = credential(headers).ok().flatten();
         presented.and_then(|credential| self.operators.by_credential(credential.expose())).ok_or_else(|| {
-            let observer = &self.gateway.desk.observer;
+            let observer = &self.desk.observer;
             observer.metrics().refused("operator_unauthorized");
             let mut fields = vec![("peer", Value::Address(peer.ip()))];
             if presented.is_some_and(|credential| self.operators.with_line_end(credential.expose()).is_some())
@@ -112,19 +120,14 @@ impl Api {
     }
 
     async fn claims(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
-        let found = self
-            .gateway
-            .open_claims
-            .open_claims(&query::claims(query).map_err(bad_query)?)
-            .await
-            .map_err(of_store)?;
+        let found =
+            self.claims.open_claims(&query::claims(query).map_err(bad_query)?).await.map_err(of_store)?;
         Ok(json(StatusCode::OK, &ClaimList::from(found)))
     }
 
     async fn show(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
         let (merchant, session) = query::session(query).map_err(bad_query)?;
-        let known =
-            self.gateway.open_claims.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
+        let known = self.claims.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
         if known.is_empty() {
             return Err(invalid(
                 StatusCode::NOT_FOUND,
@@ -152,11 +155,11 @@ impl Api {
         let session = SessionId::parse(&request.checkout_session_id)
             .ok_or_else(|| unreadable("$.checkout_session_id"))?;
         let claim = ClaimId::parse(&request.claim).ok_or_else(|| unreadable("$.claim"))?;
-        let gateway = Arc::clone(&self.gateway);
+        let claims = Arc::clone(&self.claims);
         // A client that leaves must not leave half of it undone.
         let resolving = tokio::spawn(async move {
             let evidence = request.evidence.into();
-            gateway.open_claims.resolve_claim(&merchant, &session, &claim, evidence, &operator).await
+            claims.resolve_claim(&merchant, &session, &claim, evidence, &operator).await
         });
         let resolved = match resolving.await {
             Ok(resolved) => resolved.map_err(|why| self.not_resolved(&why))?,
@@ -186,7 +189,7 @@ impl Api {
                 "This claim is not open any more, and did not end like that: list the claims again.",
             ),
             NotResolved::Refused(ResolveRefusal::AttemptOutstanding { until }) => {
-                let left = until.since(self.gateway.desk.clock.steady()).as_secs().saturating_add(1);
+                let left = until.since(self.desk.clock.steady()).as_secs().saturating_add(1);
                 let mut refused = invalid(
                     StatusCode::CONFLICT,
                     "attempt_outstanding",
@@ -227,7 +230,7 @@ impl Api {
                 "A backup is being made: wait until it is there.",
             ));
         };
-        let drain = self.gateway.desk.drain.clone();
+        let drain = self.desk.drain.clone();
         let copying =
             tokio::task::spawn_blocking(move || backup.copy_to(&directory, &|| !drain.is_draining()));
         let copied = match copying.await {
@@ -240,7 +243,7 @@ impl Api {
             ("took", Value::Duration(copied.took)),
         ];
         fields.extend(Identifier::parse(&operator).map(|name| ("operator", Value::Id(name))));
-        self.gateway.desk.observer.log().event(Level::Info, "store_backed_up", &fields);
+        self.desk.observer.log().event(Level::Info, "store_backed_up", &fields);
         Ok(json(
             StatusCode::CREATED,
             &BackupAnswer {
@@ -254,13 +257,13 @@ impl Api {
 
     /// Takes the store as it is: what it has lost stays lost.
     async fn accept(self: &Arc<Self>, operator: String) -> Result<Response<Full<Bytes>>, Refused> {
-        let gateway = Arc::clone(&self.gateway);
+        let store = Arc::clone(&self.store);
         // A client that leaves must not leave half of it undone.
-        let accepting = tokio::spawn(async move { gateway.books.ledger.store().accept().await });
+        let accepting = tokio::spawn(async move { store.accept().await });
         accepting.await.unwrap_or(Err(StoreError::Unacknowledged)).map_err(of_store)?;
         let name = Identifier::parse(&operator).map(|name| ("operator", Value::Id(name)));
         let fields: Vec<_> = name.into_iter().collect();
-        self.gateway.desk.observer.log().event(Level::Warn, "store_accepted", &fields);
+        self.desk.observer.log().event(Level::Warn, "store_accepted", &fields);
         Ok(json(StatusCode::OK, &AcceptAnswer { accepted: true }))
     }
 }
