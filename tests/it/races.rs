@@ -2,7 +2,7 @@
 //! wins, there is one order and one charge, and everybody else is told why with a stable code.
 //!
 //! Each race is run 25 times, or as often as `COUNTERSIGN_RACE_ROUNDS` says, over replicas
-//! `COUNTERSIGN_REPLICA_RACE_ROUNDS`; `tests/run` says 200 to the first.
+//! `COUNTERSIGN_REPLICA_RACE_ROUNDS`; `tests/run` says 60 to the first, `tests/run --long` 200.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
