@@ -30,6 +30,8 @@ mod storm;
 mod story;
 /// The outcome table, row by row.
 mod table;
+/// Claims that the store did not acknowledge.
+mod unacknowledged;
 /// The background worker, when no agent asks again.
 mod worker;
 
