@@ -266,8 +266,11 @@ mod tests {
         assert_eq!(collect(pieces(&[b"12", b"345"], false), 8, soon(), &mut hold).await.unwrap(), "12345");
         // These pieces do not say which is the last.
         assert_eq!(held, [2, 3]);
-        let limited =
-            Limited { scope: crate::limit::Scope::UnfinishedBodies, retry_after_seconds: 1, quota: None };
+        let limited = Limited {
+            scope: crate::limit::LimitScope::UnfinishedBodies,
+            retry_after_seconds: 1,
+            quota: None,
+        };
         let refused =
             collect(
                 pieces(&[b"12", b"345"], true),

@@ -270,7 +270,7 @@ fn the_total_status_and_order_of_every_official_session_are_found() {
             let Total::Known(known) = view.total else { panic!("{version} {name}: {:?}", view.total) };
             assert_eq!(Some(known.settlement.amount.get()), total["amount"].as_u64(), "{version} {name}");
             assert_ne!(view.status, SessionStatus::Unknown, "{version} {name}");
-            assert_eq!(view.order == OrderView::Shown, session.get("order").is_some(), "{version} {name}");
+            assert_eq!(view.order == OrderView::Valid, session.get("order").is_some(), "{version} {name}");
             assert_eq!(view.faults, [], "{version} {name}");
             let listed = session["capabilities"]["payment"]["handlers"].as_array().map_or(0, Vec::len);
             assert_eq!(view.handlers.len(), listed, "{version} {name}");

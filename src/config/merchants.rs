@@ -17,7 +17,7 @@ use super::values::{allowance_id, choice, duration, flag, id, money_by_currency,
 use crate::acp::version::Version;
 use crate::domain::id::MerchantId;
 use crate::domain::secret::SecretString;
-use crate::merchant::{AddresseeError, Merchants, SetupReason, TlsSetupError};
+use crate::merchant::{DestinationError, Merchants, SetupReason, TlsSetupError};
 use crate::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
     SHORTEST_SIGNATURE_LIFE,
@@ -123,9 +123,9 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
 fn try_out(section: &Section<'_>, merchant: &Merchant, parties: &mut Parties<'_>) {
     let Err(reason) = Merchants::try_out(merchant) else { return };
     let key = match reason {
-        SetupReason::Addressee(AddresseeError::BaseUrl) => "base_url",
-        SetupReason::Addressee(AddresseeError::PublicBaseUrl) => "public_base_url",
-        SetupReason::Addressee(AddresseeError::Credential) => "credential",
+        SetupReason::Destination(DestinationError::BaseUrl) => "base_url",
+        SetupReason::Destination(DestinationError::PublicBaseUrl) => "public_base_url",
+        SetupReason::Destination(DestinationError::Credential) => "credential",
         SetupReason::Tls(TlsSetupError::Authorities) => "ca_file",
         SetupReason::Tls(TlsSetupError::ClientCertificate) => "client_certificate_file",
         SetupReason::Tls(TlsSetupError::SystemAuthorities) => {

@@ -141,10 +141,10 @@ pub struct OpenMutation {
 
 /// Who is running now: what a lease, an attempt or a mutation is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Present {
+pub struct Moment {
     /// Elapsed time as an instant ([`Clock::steady`]): what spans go by,
     /// and the marks they begin at.
-    pub now: Timestamp,
+    pub steady: Timestamp,
     /// The latest of our clocks: what is past for it is refused.
     pub latest: Timestamp,
     /// Spans are known to have elapsed since then; what began before begins anew then.
@@ -156,28 +156,28 @@ pub struct Present {
     pub incarnation: u64,
 }
 
-impl Present {
+impl Moment {
     /// With clocks that agree and have never been set.
     pub const fn at(now: Timestamp, incarnation: u64) -> Self {
         let unbroken_since = Timestamp::from_unix_millis(i64::MIN);
-        Self { now, latest: now, unbroken_since, just_jumped: false, incarnation }
+        Self { steady: now, latest: now, unbroken_since, just_jumped: false, incarnation }
     }
 
     /// By this clock, with leases that last at most so long.
     pub fn of(clock: &dyn Clock, longest_lease: Duration, incarnation: u64) -> Self {
-        let now = clock.steady();
+        let steady = clock.steady();
         Self {
-            now,
+            steady,
             latest: clock.latest(),
             unbroken_since: clock.unbroken_since(),
-            just_jumped: clock.jumped_at().is_some_and(|at| now < at.plus(longest_lease)),
+            just_jumped: clock.jumped_at().is_some_and(|at| steady < at.plus(longest_lease)),
             incarnation,
         }
     }
 
     /// Whether less than `span` has passed since `mark`, and none of a clock that was ahead.
     pub fn is_within(self, mark: Timestamp, span: Duration) -> bool {
-        mark <= self.now.plus(CLOCK_SKEW) && self.now.since(mark) < span
+        mark <= self.steady.plus(CLOCK_SKEW) && self.steady.since(mark) < span
     }
 
     /// A mark as the span that begins at it is to be reckoned: one that was made before anybody can say
@@ -185,7 +185,7 @@ impl Present {
     /// a second charge.
     #[must_use]
     pub fn reckoned(self, mark: Timestamp) -> Timestamp {
-        if mark > self.now.plus(CLOCK_SKEW) { self.now } else { mark.max(self.unbroken_since) }
+        if mark > self.steady.plus(CLOCK_SKEW) { self.steady } else { mark.max(self.unbroken_since) }
     }
 }
 
@@ -226,19 +226,15 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionBusy`] while a claim is open or too many mutations are under way.
-    pub fn begin_mutation(&mut self, present: Present, until: Timestamp) -> Result<u64, SessionBusy> {
-        self.forget_dead_mutations(present);
+    pub fn begin_mutation(&mut self, moment: Moment, until: Timestamp) -> Result<u64, SessionBusy> {
+        self.forget_dead_mutations(moment);
         if self.claim.is_some() || self.mutations.len() >= MAX_OPEN_MUTATIONS {
             return Err(SessionBusy);
         }
         // From here on nothing is refused.
         self.sequence = self.sequence.saturating_add(1);
         self.total = None;
-        self.mutations.push(OpenMutation {
-            sequence: self.sequence,
-            incarnation: present.incarnation,
-            until,
-        });
+        self.mutations.push(OpenMutation { sequence: self.sequence, incarnation: moment.incarnation, until });
         Ok(self.sequence)
     }
 
@@ -256,10 +252,10 @@ impl Session {
 
     /// Takes the total of a read that started at `sequence`, unless a mutation was under way then or
     /// since.
-    pub fn note_total(&mut self, sequence: u64, total: Option<SessionTotal>, present: Present) {
-        self.forget_dead_mutations(present);
+    pub fn note_total(&mut self, sequence: u64, total: Option<SessionTotal>, moment: Moment) {
+        self.forget_dead_mutations(moment);
         if sequence == self.sequence && self.mutations.is_empty() {
-            self.total = total.map(|total| ObservedTotal { total, at: present.now });
+            self.total = total.map(|total| ObservedTotal { total, at: moment.steady });
         }
     }
 
@@ -281,8 +277,8 @@ impl Session {
     }
 
     /// Whether a mutation that may still change the session is under way.
-    pub fn has_open_mutation(&self, present: Present) -> bool {
-        self.mutations.iter().any(|open| is_alive(open.incarnation, open.until, present))
+    pub fn has_open_mutation(&self, moment: Moment) -> bool {
+        self.mutations.iter().any(|open| is_alive(open.incarnation, open.until, moment))
     }
 
     /// Registers a token minted for this session.
@@ -308,8 +304,8 @@ impl Session {
         self.tokens.retain(|(known, _)| known != id);
     }
 
-    fn forget_dead_mutations(&mut self, present: Present) {
-        self.mutations.retain(|open| is_alive(open.incarnation, open.until, present));
+    fn forget_dead_mutations(&mut self, moment: Moment) {
+        self.mutations.retain(|open| is_alive(open.incarnation, open.until, moment));
     }
 }
 
@@ -319,8 +315,8 @@ impl Session {
 pub struct TooManyTokens;
 
 /// Whether work begun under `incarnation`, to be over by `until`, may still be running.
-pub fn is_alive(incarnation: u64, until: Timestamp, present: Present) -> bool {
-    incarnation == present.incarnation && (present.now < until || present.just_jumped)
+pub fn is_alive(incarnation: u64, until: Timestamp, moment: Moment) -> bool {
+    incarnation == moment.incarnation && (moment.steady < until || moment.just_jumped)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::Caller;
 use super::call::Call;
 use super::parts::{Desk, Identities};
 use super::refusal::Refusal;
-use super::reply::Echo;
+use super::reply::ResponseHead;
 use crate::acp::authority::Authority;
 use crate::acp::header::{self, ContentType, HeaderError, RequestHead};
 use crate::acp::problem::{ErrorDialect, Problem};
@@ -30,12 +30,12 @@ use crate::http_signature::MessageView;
 use crate::limit::{Limited, Limits};
 use crate::merchant::ForwardedHeaders;
 use crate::registry::{Agent, Merchant};
-use crate::telemetry::access::Observation;
+use crate::telemetry::access::RequestLog;
 use crate::telemetry::log::{Identifier, Level, Value};
 use crate::telemetry::trace::TraceParent;
 use crate::telemetry::trail::Trail;
 
-impl Echo {
+impl ResponseHead {
     /// What can be echoed before anything is known to be right.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self {
@@ -100,8 +100,8 @@ impl Admission {
         caller: Caller,
         authority: Authority,
         route: Route,
-        observation: &mut Observation,
-        echo: &mut Echo,
+        request_log: &mut RequestLog,
+        response_head: &mut ResponseHead,
     ) -> Result<Call, Refusal> {
         // Work that finishes what was begun goes on while the gateway shuts down; nothing new does.
         // What was let in here is waited for from here on, its body included.
@@ -111,8 +111,8 @@ impl Admission {
         };
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         let agent = self.authenticate(&head.headers, &caller)?;
-        observation.agent(&agent.id);
-        note_names(&route, observation.trail());
+        request_log.agent(&agent.id);
+        note_names(&route, request_log.trail());
         let read = RequestHead::read(&head.headers).map_err(|error| match error {
             HeaderError::UnsupportedVersion => Refusal::Version(self.versions_of(&route, &agent)),
             other => Refusal::Header(other),
@@ -123,7 +123,7 @@ impl Admission {
             .ok_or_else(|| Refusal::MissingVersion(self.versions_of(&route, &agent)))?;
         let merchant = self.merchant_of(&route, &agent, version)?;
         if let Some(merchant) = &merchant {
-            observation.merchant(&merchant.id);
+            request_log.merchant(&merchant.id);
         }
         if route.needs_idempotency_key(version) && read.idempotency_key.is_none() {
             return Err(Refusal::KeyRequired);
@@ -133,7 +133,7 @@ impl Admission {
         // not the agent's, and before a byte of body is read.
         self.limits.signature(&agent.id, caller.address).map_err(Refusal::Limited)?;
         let mut unfinished = self.limits.unfinished_body(&agent.id, caller.address, self.body_bytes);
-        let body = self.read_body(body, &route, |bytes| unfinished.hold(bytes), observation).await?;
+        let body = self.read_body(body, &route, |bytes| unfinished.hold(bytes), request_log).await?;
         drop(unfinished);
         if read.content_type == ContentType::Absent && !body.is_empty() {
             return Err(Refusal::Header(HeaderError::UnsupportedMediaType));
@@ -147,8 +147,8 @@ impl Admission {
         };
         let verified = self.verify(&agent, &request, &caller)?;
         let quota = self.limits.admit(&agent, verified.is_signed(), merchant.as_deref()).await;
-        echo.quota = Some(quota.map_err(Refusal::Limited)?);
-        let passing = self.passing(head, version, &authority, &caller, echo, observation);
+        response_head.quota = Some(quota.map_err(Refusal::Limited)?);
+        let passing = self.passing(head, version, &authority, &caller, response_head, request_log);
         Ok(Call {
             agent,
             version,
@@ -158,7 +158,7 @@ impl Admission {
             query,
             key: read.idempotency_key,
             verified,
-            trail: observation.trail().clone(),
+            trail: request_log.trail().clone(),
             _work: work,
         })
     }
@@ -234,7 +234,7 @@ impl Admission {
         body: &mut Content,
         route: &Route,
         hold: impl FnMut(usize) -> Result<(), Limited>,
-        observation: &mut Observation,
+        request_log: &mut RequestLog,
     ) -> Result<Bytes, Refusal> {
         let started = Instant::now();
         let most = match route {
@@ -243,7 +243,7 @@ impl Admission {
             _ => 0,
         };
         let read = collect(body, most, Deadline::after(self.body_timeout), hold).await;
-        observation.body(read.as_ref().map_or(0, Bytes::len), started.elapsed());
+        request_log.body(read.as_ref().map_or(0, Bytes::len), started.elapsed());
         read.map_err(|error| match error {
             BodyError::TooLarge => Refusal::TooLarge,
             BodyError::TooSlow => Refusal::TooSlow,
@@ -287,12 +287,12 @@ impl Admission {
         version: Version,
         authority: &Authority,
         caller: &Caller,
-        echo: &Echo,
-        observation: &mut Observation,
+        response_head: &ResponseHead,
+        request_log: &mut RequestLog,
     ) -> ForwardedHeaders {
         let trace = head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
         if let Some(trace) = &trace {
-            observation.trace(*trace);
+            request_log.trace(*trace);
         }
         ForwardedHeaders {
             version: version.as_str().to_owned(),
@@ -300,7 +300,7 @@ impl Admission {
             content_type: head.headers.get(CONTENT_TYPE).cloned(),
             accept: head.headers.get(ACCEPT).cloned(),
             user_agent: head.headers.get(USER_AGENT).cloned(),
-            request_id: echo.request_id.clone(),
+            request_id: response_head.request_id.clone(),
             traceparent: trace.map(|trace| trace.to_string()),
             forwarded_for: caller.address,
             host: authority.as_str().to_owned(),

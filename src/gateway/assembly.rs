@@ -21,7 +21,7 @@ use super::replays::Replays;
 use super::risk::Risk;
 use super::session_reads::SessionReads;
 use super::sessions::Sessions;
-use super::survey::Surveyor;
+use super::store_scan::StoreScanner;
 use super::token_view::Tokens;
 use super::upstreams::Upstreams;
 use crate::limit::{Concurrency, Limits};
@@ -153,7 +153,7 @@ impl Gateway {
                 books: Arc::clone(&books),
                 upstreams,
                 evidence: Arc::clone(&evidence),
-                surveyor: Surveyor {
+                scanner: StoreScanner {
                     identities: Arc::clone(&identities),
                     books: Arc::clone(&books),
                     vault: Arc::clone(&vault),

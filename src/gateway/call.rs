@@ -6,13 +6,13 @@ use super::refusal::Refusal;
 use crate::acp::header::IdempotencyKey;
 use crate::acp::route::Route;
 use crate::acp::version::Version;
-use crate::auth::signature::{Proof as Proven, Verified, VerifiedBody};
+use crate::auth::signature::{Proof, Verified, VerifiedBody};
 use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::drain::WorkGuard;
 use crate::idempotency::{Operation, StoredRequest};
-use crate::merchant::{CompleteContext, Context, ForwardedHeaders, Outbound, Proof};
+use crate::merchant::{CompleteContext, Context, ForwardedHeaders, Outbound, ProofKind};
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::trail::Trail;
 
@@ -127,8 +127,8 @@ impl Call {
 
     fn context(&self, complete: Option<CompleteContext>) -> Context {
         let (proof, key) = match self.verified.proof() {
-            Proven::Signed { key, .. } => (Proof::Signed, Some(key.clone())),
-            Proven::BearerOnly { .. } => (Proof::Bearer, None),
+            Proof::Signed { key, .. } => (ProofKind::Signed, Some(key.clone())),
+            Proof::BearerOnly { .. } => (ProofKind::Bearer, None),
         };
         Context { agent: self.agent.id.clone(), proof, key, complete }
     }

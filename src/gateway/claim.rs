@@ -17,7 +17,7 @@ use crate::crypto::aead::Sealed;
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{
-    BegunClaim, ClaimRefusal, Observation, Outcome, Present, Settlement, begin_claim, note_life, reenter,
+    BegunClaim, ClaimRefusal, Moment, Observation, Outcome, Settlement, begin_claim, note_life, reenter,
     settle,
 };
 use crate::fraud::Cleared;
@@ -132,16 +132,16 @@ impl Claims {
         let at = self.desk.clock.now();
         let Completion { call, token, operation, record_set, .. } = &completion;
         let sealed = operation.seal_request(&call.stored_request())?;
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
-                operation.take(&mut records.key, lease, Some(&sealed), present)?;
+                operation.take(&mut records.key, lease, Some(&sealed), moment)?;
             if token.is_some() && records.token.is_none() {
                 return Err(Refusal::TokenUnknown);
             }
             let request = completion.begin_claim(session, lease.until);
-            let claim = begin_claim(session, records.token.as_mut(), &request, present)
-                .map_err(|refusal| Refusal::of_claim(refusal, session, present))?;
+            let claim = begin_claim(session, records.token.as_mut(), &request, moment)
+                .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
             record.upstream_key = completion.claim.as_str().to_owned();
             let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {
@@ -194,21 +194,21 @@ impl Claims {
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
         let mut snapshot = self.books.ledger.load(record_set).await?;
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
-            operation.refuse_unless_free(records.key.as_ref(), present)?;
+            operation.refuse_unless_free(records.key.as_ref(), moment)?;
             if records.key.is_none() {
                 return Err(unknown());
             }
             let token = records.token.as_ref();
-            let begun = reenter(session, token, claim, shown, awaited(merchant), lease.until, present)
+            let begun = reenter(session, token, claim, shown, awaited(merchant), lease.until, moment)
                 .map_err(|refusal| match refusal {
                     ClaimRefusal::SessionBusy => Refusal::SessionBusy(Duration::ZERO),
                     // It must not be sent again, or not yet; what became of it is still to be learned.
                     _ => unknown(),
                 })?;
             let Taken { earlier_request: stored, .. } =
-                operation.take(&mut records.key, lease, None, present)?;
+                operation.take(&mut records.key, lease, None, moment)?;
             let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {
                 claim: begun,
@@ -235,13 +235,13 @@ impl Claims {
     /// does not take now ends with the lease, by reading the session.
     async fn take_back(&self, completion: &Completion, lease: LeaseMark) {
         let Completion { merchant, session, claim, record_set, .. } = completion;
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             let record = held(&mut records.key, lease).ok_or(())?;
             record.state = KeyState::Open;
             let session = records.session.as_mut().ok_or(())?;
             let attempt = session.claim.as_ref().ok_or(())?.last_attempt;
             let nothing = Outcome::NotCharged { recorded: false };
-            Ok::<_, ()>(settle(session, records.token.as_mut(), claim, attempt, nothing, present))
+            Ok::<_, ()>(settle(session, records.token.as_mut(), claim, attempt, nothing, moment))
         };
         let taken = self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await;
         match taken {
@@ -273,7 +273,7 @@ impl HeldClaim {
         call.trail.attempt(self.begun.claim.attempt);
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
         let Ok(stored) = operation.open_request(self.begun.stored.as_ref()) else {
-            return Exchange::NotSent(NotSent::Unwritable);
+            return Exchange::NotSent(NotSent::NotBuilt);
         };
         let context = CompleteContext {
             token: token.clone(),
@@ -313,7 +313,7 @@ impl HeldClaim {
             }
             _ => reply,
         };
-        let shown_total =
+        let total_in_answer =
             reading.session.as_ref().and_then(|shown| shown.total_in(begun.claim.checked.currency));
         let attempted = Attempted {
             settlement,
@@ -321,7 +321,7 @@ impl HeldClaim {
             contradiction,
             has_token: completion.token.is_some(),
             is_overcharge: reading.outcome == Outcome::Charged
-                && shown_total.is_some_and(|shown| shown.amount > begun.claim.checked.amount),
+                && total_in_answer.is_some_and(|shown| shown.amount > begun.claim.checked.amount),
         };
         let card = snapshot.token().map(|token| token.card_fingerprint);
         let declined_card = card.filter(|_| is_declined(exchange, reading.outcome));
@@ -342,7 +342,7 @@ impl HeldClaim {
             Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }
         );
         let kept = reply.filter(|_| is_kept).and_then(|reply| reply.seal(operation).unwrap_or(None));
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             let Some(session) = records.session.as_mut() else {
                 return Err(Refusal::Internal(Internal::SessionGone));
             };
@@ -360,20 +360,20 @@ impl HeldClaim {
                     && reading.outcome == Outcome::NotCharged { recorded: true },
             };
             let settlement =
-                settle(session, records.token.as_mut(), claim, begun.claim.attempt, outcome, present);
+                settle(session, records.token.as_mut(), claim, begun.claim.attempt, outcome, moment);
             if settlement == Settlement::Held && outcome == Outcome::InDoubt {
                 session.troubles.complete = Some(fruitless(exchange));
             }
             if settlement == Settlement::Held && exchange.answer().is_some_and(says_in_flight) {
-                note_life(session, present.now);
+                note_life(session, moment.steady);
             }
             // Of an attempt that was given up meanwhile it is too old.
             if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
                 let total = Some(total).filter(|_| exchange.shows_the_present(begun.is_first_use));
-                session.note_total(sequence, total, present);
+                session.note_total(sequence, total, moment);
             }
-            let doubtful = Doubtful::of(session, claim, merchant, present);
+            let doubtful = Doubtful::of(session, claim, merchant, moment);
             if let Some(record) = records.key.as_mut() {
                 keep_answer(record, begun.lease, settlement, reading.outcome, kept.as_ref());
                 if holds && begun.stored.is_none() && matches!(exchange, Exchange::NotSent(_)) {

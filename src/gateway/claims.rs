@@ -10,7 +10,7 @@ pub(crate) use super::evidence::{NotResolved, Resolved};
 use super::parts::{Books, Desk, Identities};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
-use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Present, Session, SessionKind};
+use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Moment, Session, SessionKind};
 use crate::domain::token::Standing;
 use crate::records::codec::Loaded;
 use crate::records::{Kind, RecordKey, StoreError};
@@ -100,12 +100,12 @@ impl OpenClaimsDesk {
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn open_claims(&self, query: &ClaimQuery) -> Result<OpenClaims, StoreError> {
-        let present = self.books.ledger.present();
-        let due = self.books.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
+        let moment = self.books.ledger.moment();
+        let due = self.books.ledger.store().due(moment.steady.plus(EVERY_CLAIM), LOOKED_AT).await?;
         let mut more = due.len() == LOOKED_AT;
         let mut claims = Vec::new();
         for (next_check, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
-            if let Some(open) = self.open_claim(key, next_check, present).await?
+            if let Some(open) = self.open_claim(key, next_check, moment).await?
                 && query.merchant.as_ref().is_none_or(|merchant| *merchant == open.session.merchant)
                 && (query.under_way || open.standing != ClaimStanding::UnderWay)
             {
@@ -116,7 +116,7 @@ impl OpenClaimsDesk {
             }
         }
         more |= keep_oldest(&mut claims, query.limit);
-        Ok(OpenClaims { claims, more, at: present.now })
+        Ok(OpenClaims { claims, more, at: moment.steady })
     }
 
     /// What is known of a session, at this merchant or at whichever has one of that id. Its record is
@@ -144,7 +144,7 @@ impl OpenClaimsDesk {
     }
 
     async fn known_session(&self, session: Session) -> Result<KnownSession, StoreError> {
-        let present = self.books.ledger.present();
+        let moment = self.books.ledger.moment();
         let at_stake = session.token_at_stake().cloned();
         let mut ids: Vec<TokenId> = session.tokens.iter().map(|(id, _)| id.clone()).collect();
         ids.extend(at_stake.filter(|id| session.tokens.iter().all(|(known, _)| known != id)));
@@ -152,7 +152,7 @@ impl OpenClaimsDesk {
         for id in ids {
             // What was deleted meanwhile has nothing to tell.
             let Some(token) = self.books.ledger.read_token(&id).await? else { continue };
-            let (standing, attempts) = (token.standing(present.latest), token.attempts);
+            let (standing, attempts) = (token.standing(moment.latest), token.attempts);
             tokens.push(KnownToken { id, standing, expires_at: token.allowance.expires_at, attempts });
         }
         // The index has the instant that the worker goes by, which no record holds.
@@ -160,19 +160,19 @@ impl OpenClaimsDesk {
             None => None,
             Some(_) => {
                 let record_set = self.books.ledger.record_set(session.kind, &session.merchant, &session.id);
-                let due = self.books.ledger.store().due(present.now.plus(EVERY_CLAIM), LOOKED_AT).await?;
+                let due = self.books.ledger.store().due(moment.steady.plus(EVERY_CLAIM), LOOKED_AT).await?;
                 let next_check = due.into_iter().find(|(_, key)| key == record_set.session_key());
-                self.opened(session.clone(), next_check.map_or(present.now, |(at, _)| at), present)
+                self.opened(session.clone(), next_check.map_or(moment.steady, |(at, _)| at), moment)
             }
         };
-        Ok(KnownSession { session, open, tokens, at: present.now })
+        Ok(KnownSession { session, open, tokens, at: moment.steady })
     }
 
     async fn open_claim(
         &self,
         key: RecordKey,
         next_check: Timestamp,
-        present: Present,
+        moment: Moment,
     ) -> Result<Option<OpenClaim>, StoreError> {
         let record = self.books.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
         let Ok(loaded) = Loaded::<Session>::decode(key, record) else {
@@ -181,14 +181,14 @@ impl OpenClaimsDesk {
             return Ok(None);
         };
         // It may have ended since it was found.
-        Ok(loaded.value.and_then(|session| self.opened(session, next_check, present)))
+        Ok(loaded.value.and_then(|session| self.opened(session, next_check, moment)))
     }
 
-    fn opened(&self, session: Session, next_check: Timestamp, present: Present) -> Option<OpenClaim> {
+    fn opened(&self, session: Session, next_check: Timestamp, moment: Moment) -> Option<OpenClaim> {
         let claim = session.claim.clone()?;
         Some(OpenClaim {
-            standing: claim.standing(present),
-            awaited_until: claim.awaited_until(present),
+            standing: claim.standing(moment),
+            awaited_until: claim.awaited_until(moment),
             next_check,
             merchant_known: self.identities.registry.merchant(&session.merchant).is_some(),
             session,

@@ -20,7 +20,7 @@ use super::sessions::Sessions;
 use super::upstreams::Upstreams;
 use crate::acp::wire::complete::CompleteView;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
-use crate::domain::session::{Present, SessionKind};
+use crate::domain::session::{Moment, SessionKind};
 use crate::fraud::CardFingerprint;
 use crate::idempotency::Operation;
 use crate::ledger::{Ledger, RecordSet, Snapshot};
@@ -80,7 +80,7 @@ impl Completes {
             return Ok(reply);
         }
         // The session before the token: to mint another for one that is paid would only fail again.
-        let (completion, standing) = asked.against(&snapshot, self.books.ledger.present())?;
+        let (completion, standing) = asked.against(&snapshot, self.books.ledger.moment())?;
         // What was begun under this key may be finished by it, also where nothing new is admitted.
         let purpose = if snapshot.key().is_some() { Purpose::Finish } else { Purpose::Admit };
         self.replays
@@ -196,7 +196,7 @@ impl Asked {
     }
 
     /// How it stands to what is known of its session and key.
-    fn against(self, snapshot: &Snapshot, present: Present) -> Result<(Completion, Standing), Refusal> {
+    fn against(self, snapshot: &Snapshot, moment: Moment) -> Result<(Completion, Standing), Refusal> {
         let claim = ClaimId::parse(&self.operation.upstream_key(snapshot.key()))
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let session = owned(snapshot.session(), &self.call)?;
@@ -205,7 +205,7 @@ impl Asked {
             session.refuse_ended()?;
         }
         let standing = if session.claim.as_ref().is_some_and(|open| open.id == claim) {
-            let doubtful = Doubtful::of(session, &claim, &self.merchant, present);
+            let doubtful = Doubtful::of(session, &claim, &self.merchant, moment);
             Standing::InDoubt(InDoubt::Open(doubtful))
         } else if is_charged {
             Standing::InDoubt(InDoubt::Charged)

@@ -22,7 +22,7 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{MerchantId, SessionId, TOKEN_RANDOM_CHARS, TokenId};
 use crate::domain::money::Money;
-use crate::domain::session::{Present, SessionKind, TooManyTokens};
+use crate::domain::session::{Moment, SessionKind, TooManyTokens};
 use crate::domain::token::{Token, TokenState};
 use crate::fraud::{self, CardFingerprint, MintAttempt};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark, Operation, Taken};
@@ -158,8 +158,8 @@ impl Mints {
         let drawn = TokenId::assemble(&tag, &random::base62(TOKEN_RANDOM_CHARS)?)
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let conflict = mint.call.version.delegate_conflict_status();
-        let decide = |record: &mut Option<KeyRecord>, present: Present| {
-            let taken = mint.operation.take(record, lease, None, present);
+        let decide = |record: &mut Option<KeyRecord>, moment: Moment| {
+            let taken = mint.operation.take(record, lease, None, moment);
             let Taken { record, .. } = taken.map_err(|refusal| Refusal::of_key(refusal, conflict))?;
             let earlier = record.token.is_some();
             let id = record.token.get_or_insert_with(|| drawn.clone()).clone();
@@ -182,7 +182,7 @@ impl Mints {
         let ledger = &self.books.ledger;
         let record_set =
             ledger.record_set(SessionKind::Checkout, &mint.merchant.id, mint.session).with_token(id);
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             // An earlier try with this key got this far.
             if records.token.is_some() {
                 return Ok(false);
@@ -192,7 +192,7 @@ impl Mints {
                 return Err(no_such_session());
             }
             session
-                .add_token(id.clone(), expires_at, agent.live_tokens_per_session, present.now)
+                .add_token(id.clone(), expires_at, agent.live_tokens_per_session, moment.steady)
                 .map_err(|TooManyTokens| Refusal::TooManyTokens)?;
             records.token = Some(token.clone());
             Ok(true)

@@ -70,7 +70,7 @@ impl Doubts {
         };
         match self.evidence.of_doubt(call, merchant, session, record_set, claim, &observation).await? {
             Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _) => {
-                self.answer_shown(&completion, &read).await.map(Resumed::Answered)
+                self.answer_from_read(&completion, &read).await.map(Resumed::Answered)
             }
             Weighed::Settled(Settlement::Released | Settlement::Stale | Settlement::ChargedLate, _) => {
                 Ok(Resumed::Anew(Box::new(renewed(completion)?), place))
@@ -124,7 +124,7 @@ impl Doubts {
 
     /// The claim is known to have charged. What was read for somebody else, in another version or
     /// language, is no answer to this agent.
-    async fn answer_shown(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
+    async fn answer_from_read(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
         if read.speaks_to(&completion.call) {
             self.keep_as_answer(completion, read).await
         } else {

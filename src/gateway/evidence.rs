@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::session_reads::Doubtful;
 use crate::domain::id::{ClaimId, MerchantId, SessionId};
 use crate::domain::session::{
-    Ending, Evidence as Word, Observation, OrderMark, Present, ResolveRefusal, Session, SessionKind,
+    Ending, Evidence as Word, Moment, Observation, OrderMark, ResolveRefusal, Session, SessionKind,
     Settlement, observe, resolve,
 };
 use crate::domain::token::Standing;
@@ -80,13 +80,13 @@ impl Evidence {
         claim: &ClaimId,
         observation: &Observation,
     ) -> Result<Weighed, Refusal> {
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             if is_charged_by(owned_mut(records.session.as_mut(), call)?, claim) {
                 return Ok::<_, Refusal>(None);
             }
-            let observed = apply(records, observation, merchant, present);
+            let observed = apply(records, observation, merchant, moment);
             let session = records.session.as_ref();
-            let doubtful = session.map(|session| Doubtful::of(session, claim, merchant, present));
+            let doubtful = session.map(|session| Doubtful::of(session, claim, merchant, moment));
             Ok(observed.zip(doubtful))
         };
         let done =
@@ -113,10 +113,10 @@ impl Evidence {
         let token = session.as_ref().and_then(Session::token_at_stake);
         let record_set =
             token.map_or_else(|| record_set.clone(), |token| record_set.clone().with_token(token));
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             let Some(session) = records.session.as_mut() else { return Err(Refusal::SessionUnknown) };
-            session.note_total(sequence, observation.total, present);
-            apply(records, observation, merchant, present).ok_or(Refusal::SessionUnknown)
+            session.note_total(sequence, observation.total, moment);
+            apply(records, observation, merchant, moment).ok_or(Refusal::SessionUnknown)
         };
         let Done { decided, ended } =
             self.books.ledger.transact(&record_set, Purpose::Finish, Durability::Synced, decide).await??;
@@ -133,9 +133,8 @@ impl Evidence {
         merchant: &Merchant,
         id: &SessionId,
     ) -> Result<(), StoreError> {
-        let decide = |records: &mut Records, present: Present| {
-            apply(records, observation, merchant, present).ok_or(())
-        };
+        let decide =
+            |records: &mut Records, moment: Moment| apply(records, observation, merchant, moment).ok_or(());
         let done =
             self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await?;
         let Ok(Done { decided, ended }) = done else { return Ok(()) };
@@ -213,15 +212,15 @@ impl Evidence {
             let read = ledger.read(&bare).await?.session.ok_or(NotResolved::SessionUnknown)?;
             let held = read.token_at_stake();
             let record_set = held.map_or_else(|| bare.clone(), |token| bare.clone().with_token(token));
-            let decide = |records: &mut Records, present: Present| {
+            let decide = |records: &mut Records, moment: Moment| {
                 let current = records.session.as_mut().ok_or(Undecided::No(NotResolved::SessionUnknown))?;
                 // Session and token change together: the token read must be the claim's.
                 if current.token_at_stake() != held {
                     return Err(Undecided::Again);
                 }
-                let settlement = resolve(current, records.token.as_mut(), claim, word, present)
+                let settlement = resolve(current, records.token.as_mut(), claim, word, moment)
                     .map_err(|refusal| Undecided::No(refusal.into()))?;
-                Ok((settlement, records.token.as_ref().map(|token| token.standing(present.latest))))
+                Ok((settlement, records.token.as_ref().map(|token| token.standing(moment.latest))))
             };
             let decided = ledger.transact(&record_set, Purpose::Finish, Durability::Synced, decide).await?;
             let Done { decided: (settlement, token), ended } = match decided {
@@ -249,13 +248,13 @@ fn apply(
     records: &mut Records,
     observation: &Observation,
     merchant: &Merchant,
-    present: Present,
+    moment: Moment,
 ) -> Option<Observed> {
     let session = records.session.as_mut()?;
     let second_order = session.note_order(observation.order);
     session.troubles.read = None;
     let claim = session.claim.as_ref().map(|open| (open.id.clone(), open.token.clone()));
-    let settlement = observe(session, records.token.as_mut(), observation, merchant.doubt_grace, present);
+    let settlement = observe(session, records.token.as_mut(), observation, merchant.doubt_grace, moment);
     Some(Observed { settlement, claim, second_order })
 }
 

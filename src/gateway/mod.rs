@@ -28,7 +28,7 @@ mod risk;
 mod session_read;
 mod session_reads;
 mod sessions;
-mod survey;
+mod store_scan;
 mod token_view;
 mod upstreams;
 
@@ -53,7 +53,7 @@ use self::publish::Published;
 use self::reconcile::Worker;
 use self::redeem::Redemptions;
 use self::refusal::Refusal;
-use self::reply::{Echo, Reply};
+use self::reply::{Reply, ResponseHead};
 use self::sessions::Sessions;
 use self::token_view::Tokens;
 use crate::acp::route::{CartCall, CheckoutCall, Route};
@@ -64,7 +64,7 @@ use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::SessionKind;
 use crate::domain::wiping::wiping_stack;
 use crate::merchant::UpstreamFailure;
-use crate::telemetry::access::Observation;
+use crate::telemetry::access::RequestLog;
 use crate::telemetry::trail::Trail;
 
 /// The flows, and the way to each; nothing of it changes while it runs.
@@ -109,30 +109,30 @@ impl Gateway {
         request: http::Request<Incoming>,
         caller: Caller,
     ) -> Response<Full<Bytes>> {
-        let mut observation = self.desk.observer.begin(caller.address);
+        let mut request_log = self.desk.observer.begin(caller.address);
         let (head, body) = request.into_parts();
         let mut body = Content::new(&head, body);
-        let mut echo = Echo::of(&head.headers);
-        observation.request_id(&echo.request_id);
-        let reply = match self.serve(&head, &mut body, caller, &mut observation, &mut echo).await {
+        let mut response_head = ResponseHead::of(&head.headers);
+        request_log.request_id(&response_head.request_id);
+        let reply = match self.serve(&head, &mut body, caller, &mut request_log, &mut response_head).await {
             Ok(reply) => reply,
             Err(refusal) => {
-                self.note_refusal(&refusal, &mut echo, observation.trail());
-                observation.merchant_fault(refusal.merchant_fault());
+                self.note_refusal(&refusal, &mut response_head, request_log.trail());
+                request_log.merchant_fault(refusal.merchant_fault());
                 if matches!(refusal, Refusal::Internal(_)) {
-                    observation.is_ours();
+                    request_log.is_ours();
                 }
-                Reply::refusal(&refusal, echo.dialect)
+                Reply::refusal(&refusal, response_head.dialect)
             }
         };
-        observation.decision(reply.decision);
-        observation.finish(reply.status.as_u16(), reply.body.len());
-        let mut response = echo.respond(reply);
+        request_log.decision(reply.decision);
+        request_log.finish(reply.status.as_u16(), reply.body.len());
+        let mut response = response_head.respond(reply);
         body.finish(response.headers_mut(), self.admission.body_bytes).await;
         response
     }
 
-    fn note_refusal(&self, refusal: &Refusal, echo: &mut Echo, trail: &Trail) {
+    fn note_refusal(&self, refusal: &Refusal, response_head: &mut ResponseHead, trail: &Trail) {
         let metrics = self.desk.observer.metrics();
         if let Some(cause) = refusal.cause() {
             trail.cause(cause);
@@ -149,7 +149,7 @@ impl Gateway {
         metrics.refused(refusal.reason());
         if let Refusal::Limited(limited) = refusal {
             metrics.limited(limited.scope.as_str());
-            echo.quota = limited.quota.or(echo.quota);
+            response_head.quota = limited.quota.or(response_head.quota);
         }
     }
 
@@ -158,13 +158,13 @@ impl Gateway {
         head: &http::request::Parts,
         body: &mut Content,
         caller: Caller,
-        observation: &mut Observation,
-        echo: &mut Echo,
+        request_log: &mut RequestLog,
+        response_head: &mut ResponseHead,
     ) -> Result<Reply, Refusal> {
         let routed = self.admission.route(head);
         if let Ok((_, route)) = &routed {
-            echo.dialect = route.error_dialect();
-            observation.route(route.label());
+            response_head.dialect = route.error_dialect();
+            request_log.route(route.label());
         }
         // Who asks for what is not here pays for it too.
         self.admission.limits.address(caller.address).map_err(Refusal::Limited)?;
@@ -181,15 +181,17 @@ impl Gateway {
                     &authority,
                     &route,
                     token,
-                    observation,
+                    request_log,
                 ))
                 .await
             }
             // From the first look at its body.
             Route::DelegatePayment { .. } => {
                 wiping_stack(async {
-                    let call =
-                        self.admission.admit(head, body, caller, authority, route, observation, echo).await?;
+                    let call = self
+                        .admission
+                        .admit(head, body, caller, authority, route, request_log, response_head)
+                        .await?;
                     self.dispatch(call).await
                 })
                 .await
@@ -198,8 +200,10 @@ impl Gateway {
             | Route::RevokeToken { .. }
             | Route::Checkout { .. }
             | Route::Cart { .. } => {
-                let call =
-                    self.admission.admit(head, body, caller, authority, route, observation, echo).await?;
+                let call = self
+                    .admission
+                    .admit(head, body, caller, authority, route, request_log, response_head)
+                    .await?;
                 self.dispatch(call).await
             }
         }

@@ -19,12 +19,12 @@ use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Observation, Present, SessionKind, Settlement, observe};
+use crate::domain::session::{Moment, Observation, SessionKind, Settlement, observe};
 use crate::idempotency::{
     self, KeyRecord, KeyState, LeaseMark, Operation, Recharge, StoredAnswer, Taken, held,
 };
 use crate::ledger::{Done, Records};
-use crate::merchant::{Exchange, InvalidAnswer, read_shown};
+use crate::merchant::{Exchange, InvalidAnswer, session_view};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
@@ -74,9 +74,9 @@ impl Mutations {
             let recharge = self
                 .books
                 .ledger
-                .transact_key(snapshot, Purpose::Finish, Durability::Synced, |record, present| {
+                .transact_key(snapshot, Purpose::Finish, Durability::Synced, |record, moment| {
                     Ok::<_, Refusal>(
-                        held(record, lease).map(|record| end.apply(record, call.is_signed(), present)),
+                        held(record, lease).map(|record| end.apply(record, call.is_signed(), moment)),
                     )
                 })
                 .await
@@ -102,10 +102,10 @@ impl Mutations {
         let (upstream_key, stored, recharge) = self
             .books
             .ledger
-            .transact_key(snapshot, Purpose::Admit, Durability::Synced, |record, present| {
+            .transact_key(snapshot, Purpose::Admit, Durability::Synced, |record, moment| {
                 let Taken { record, earlier_request: stored, .. } =
-                    operation.take(record, lease, Some(&sealed), present)?;
-                let recharge = record.recharge(call.is_signed(), present);
+                    operation.take(record, lease, Some(&sealed), moment)?;
+                let recharge = record.recharge(call.is_signed(), moment);
                 Ok::<_, Refusal>((record.upstream_key.clone(), stored, recharge))
             })
             .await??;
@@ -189,14 +189,14 @@ impl Mutations {
         if let (Some(sealed), None) = (&sealed, snapshot.key()) {
             self.admit_kept(&call, sealed).await?;
         }
-        let begin = |records: &mut Records, present: Present| {
+        let begin = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), &call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
-                operation.take(&mut records.key, lease, sealed.as_ref(), present)?;
+                operation.take(&mut records.key, lease, sealed.as_ref(), moment)?;
             let sequence = session
-                .begin_mutation(present, lease.until)
-                .map_err(|_| Refusal::SessionBusy(session.busy_for(present)))?;
-            let recharge = record.recharge(call.is_signed(), present);
+                .begin_mutation(moment, lease.until)
+                .map_err(|_| Refusal::SessionBusy(session.busy_for(moment)))?;
+            let recharge = record.recharge(call.is_signed(), moment);
             Ok::<_, Refusal>((record.upstream_key.clone(), stored, sequence, is_first_use, recharge))
         };
         let begun = self
@@ -213,18 +213,18 @@ impl Mutations {
         let observation = self.observation_of(&merchant, &exchange, &id, asked_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
-        let finish = |records: &mut Records, present: Present| {
+        let finish = |records: &mut Records, moment: Moment| {
             let recharge =
-                held(&mut records.key, lease).map(|record| end.apply(record, call.is_signed(), present));
+                held(&mut records.key, lease).map(|record| end.apply(record, call.is_signed(), moment));
             let Some(session) = records.session.as_mut() else {
                 return Ok((Settlement::Stale, false, recharge));
             };
-            session.end_mutation(sequence, total, present.now);
+            session.end_mutation(sequence, total, moment.steady);
             let second = session.note_order(observation.as_ref().and_then(|observation| observation.order));
             // A claim can only be open if this mutation was given up before it ended; then the
             // claim's token is not at hand and nothing is settled here.
             let settlement = observation.as_ref().map_or(Settlement::Stale, |observation| {
-                observe::<()>(session, None, observation, merchant.doubt_grace, present)
+                observe::<()>(session, None, observation, merchant.doubt_grace, moment)
             });
             Ok::<_, Refusal>((settlement, second, recharge))
         };
@@ -252,7 +252,7 @@ impl Mutations {
         asked_at: Timestamp,
     ) -> Option<Observation> {
         let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
-        let shown = read_shown(answer, id)?;
+        let shown = session_view(answer, id)?;
         self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
         Some(observation(&shown, asked_at))
     }
@@ -270,7 +270,7 @@ impl Mutations {
     ) -> (Exchange, Timestamp) {
         let asked_at = self.desk.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
-            return (Exchange::NotSent(crate::merchant::NotSent::Unwritable), asked_at);
+            return (Exchange::NotSent(crate::merchant::NotSent::NotBuilt), asked_at);
         };
         let outbound = call.outbound(stored, Some(upstream_key), None, None, self.desk.clock.now());
         let deadline = self.books.ledger.end_of(lease);
@@ -311,7 +311,7 @@ impl End {
         }
     }
 
-    fn apply(&self, record: &mut KeyRecord, signed: bool, present: Present) -> Recharge {
+    fn apply(&self, record: &mut KeyRecord, signed: bool, moment: Moment) -> Recharge {
         record.state = match self {
             Self::Decided(answer) => KeyState::Recorded(answer.clone()),
             Self::NothingDone | Self::Unknown => KeyState::Open,
@@ -319,6 +319,6 @@ impl End {
         if !matches!(self, Self::Unknown) {
             record.request = None;
         }
-        record.recharge(signed, present)
+        record.recharge(signed, moment)
     }
 }

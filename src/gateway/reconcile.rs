@@ -1,6 +1,6 @@
 //! The background worker: reads the sessions of claims nobody is waiting for.
 //!
-//! Sweeps what has expired, and takes the survey's steps. Of several replicas one does, by a lease in the
+//! Sweeps what has expired, and takes the scan's steps. Of several replicas one does, by a lease in the
 //! store.
 
 use std::collections::HashMap;
@@ -14,14 +14,14 @@ use super::admit::drawn_request_id;
 use super::evidence::Evidence;
 use super::parts::{Books, Desk, Identities};
 use super::session_reads::{Doubtful, Turn};
-use super::survey::Surveyor;
+use super::store_scan::StoreScanner;
 use super::upstreams::Upstreams;
 use crate::auth::signature::VerifiedBody;
 use crate::crypto::random;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::MerchantId;
 use crate::domain::session::Session;
-use crate::merchant::{Context, ForwardedHeaders, Outbound, Proof};
+use crate::merchant::{Context, ForwardedHeaders, Outbound, ProofKind};
 use crate::records::worker::WorkerLease;
 use crate::records::{Kind, StoreError};
 use crate::registry::Merchant;
@@ -48,7 +48,7 @@ pub(super) struct Worker {
     pub books: Arc<Books>,
     pub upstreams: Arc<Upstreams>,
     pub evidence: Arc<Evidence>,
-    pub surveyor: Surveyor,
+    pub scanner: StoreScanner,
     pub vault: Arc<Vault>,
     pub desk: Arc<Desk>,
 }
@@ -79,7 +79,7 @@ impl Worker {
             self.desk.observer.metrics().set_kept_bytes(kept);
             let is_ours = lease.hold(self.desk.clock.steady()).await.unwrap_or(false);
             if turn.send_replace(is_ours) && !is_ours {
-                self.surveyor.forget_counts();
+                self.scanner.forget_counts();
             }
             if !is_ours && looked.elapsed() >= LOOK_AT_KEYS_EVERY {
                 looked = Instant::now();
@@ -145,18 +145,18 @@ impl Worker {
 
     async fn do_housekeeping(&self, ours: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(TICK);
-        let mut survey = None;
+        let mut scan = None;
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
                 () = self.desk.drain.begun() => return,
             }
             if !*ours.borrow() {
-                survey = None;
+                scan = None;
                 continue;
             }
             self.sweep(self.desk.clock.earliest()).await;
-            let _ = self.surveyor.survey(&mut survey, self.desk.clock.steady()).await;
+            let _ = self.scanner.scan(&mut scan, self.desk.clock.steady()).await;
         }
     }
 
@@ -175,7 +175,7 @@ impl Worker {
     async fn check_claim(&self, merchant: &Arc<Merchant>, session: &Session) -> Result<(), StoreError> {
         let Some(claim) = &session.claim else { return Ok(()) };
         let mut record_set = self.books.ledger.record_set(session.kind, &session.merchant, &session.id);
-        let doubtful = Doubtful::of(session, &claim.id, merchant, self.books.ledger.present());
+        let doubtful = Doubtful::of(session, &claim.id, merchant, self.books.ledger.moment());
         let reads = &self.upstreams.reads;
         let turn = reads.turn(record_set.session_key(), Some(&doubtful), self.desk.clock.steady());
         let Turn::Ours(reader) = turn else { return Ok(()) };
@@ -216,7 +216,7 @@ impl Worker {
             body: VerifiedBody::none(),
             context: Context {
                 agent: session.owner.clone(),
-                proof: Proof::Bearer,
+                proof: ProofKind::Bearer,
                 key: None,
                 complete: None,
             },

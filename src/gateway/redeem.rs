@@ -30,7 +30,7 @@ use crate::domain::wiping::wiping_stack;
 use crate::ledger::{Done, RecordSet};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
-use crate::telemetry::access::Observation;
+use crate::telemetry::access::RequestLog;
 use crate::telemetry::trail::Trail;
 use crate::token::{Fetched, OpenError, PaymentToken, REDEEM_REPLAY, Vault};
 
@@ -58,7 +58,7 @@ impl Redemptions {
         authority: &Authority,
         route: &Route,
         id: &TokenId,
-        observation: &mut Observation,
+        request_log: &mut RequestLog,
     ) -> Result<Reply, Refusal> {
         let _work = self.desk.drain.work();
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
@@ -68,7 +68,7 @@ impl Redemptions {
             .map_err(|_| self.admission.unauthenticated(&head.headers, &caller))?;
         self.admission.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
         // So short that nothing else bounds what is held of it.
-        let body = self.admission.read_body(body, route, |_| Ok(()), observation).await?;
+        let body = self.admission.read_body(body, route, |_| Ok(()), request_log).await?;
         let standing = caller.standing.clone();
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         standing.recognise();
@@ -76,16 +76,16 @@ impl Redemptions {
         let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;
         let merchant = &self.identities.merchant(&token.allowance.merchant)?;
-        observation.merchant(&merchant.id);
-        note_names(route, observation.trail());
-        observation.trail().session(&token.allowance.session);
+        request_log.merchant(&merchant.id);
+        note_names(route, request_log.trail());
+        request_log.trail().session(&token.allowance.session);
         self.admission.limits.redeem(merchant).map_err(Refusal::Limited)?;
         let permit = self.upstreams.concurrency.redeem(merchant).map_err(Refusal::Limited)?;
         if let Route::GrantedToken { .. } = route {
             return self.show_granted(id, merchant).await;
         }
         let (redemptions, merchant, id) = (Arc::clone(self), Arc::clone(merchant), id.clone());
-        let (trail, own) = (observation.trail().clone(), observation.trail().clone());
+        let (trail, own) = (request_log.trail().clone(), request_log.trail().clone());
         let redeeming = async move {
             let _permit = permit;
             redemptions.redeem(&id, &body, &merchant, &own).await
@@ -152,9 +152,9 @@ impl Redemptions {
                 &record_set,
                 Purpose::Finish,
                 Durability::Synced,
-                |view, present| {
+                |view, moment| {
                     let session = view.session.as_mut().ok_or(Refusal::NotFound)?;
-                    let viewed = note_view(session, id, merchant.doubt_grace, present.now);
+                    let viewed = note_view(session, id, merchant.doubt_grace, moment.steady);
                     Ok::<_, Refusal>((session.clone(), viewed))
                 },
             );
@@ -226,19 +226,19 @@ impl Redemptions {
         fetched: &Fetched,
     ) -> Result<Decided, Refusal> {
         let decided =
-            self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, |view, present| {
+            self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, |view, moment| {
                 let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_ref()) else {
                     return Err(Undone::Refused(Refusal::NotFound));
                 };
                 if session.id != *named {
                     return Err(Undone::Refused(Refusal::Redeem(RedeemRefusal::NoSuchClaim)));
                 }
-                match redeem(session, token, asked, present) {
+                match redeem(session, token, asked, moment) {
                     // Opened before anything is written: a card that does not open was not handed out.
                     Ok(redeemed) => Ok(Decided::Redeemed(self.card_of(token, fetched)?, redeemed)),
                     // Who is refused may have kept the card, and charge it: it is at work all the same.
                     Err(refusal) if is_open(session, &asked.claim) => {
-                        let viewed = note_view(session, id, merchant.doubt_grace, present.now);
+                        let viewed = note_view(session, id, merchant.doubt_grace, moment.steady);
                         Ok(Decided::Refused(refusal, viewed, Box::new(session.clone())))
                     }
                     Err(refusal) => Err(Undone::Refused(Refusal::Redeem(refusal))),

@@ -36,7 +36,7 @@ impl Replays {
             return Ok(None);
         };
         let same_body = |record: &KeyRecord| operation.same_body(record);
-        match peek(snapshot.value.as_ref(), same_body, self.books.ledger.present()) {
+        match peek(snapshot.value.as_ref(), same_body, self.books.ledger.moment()) {
             Peek::Fresh => metrics.idempotency("fresh"),
             Peek::Resume => metrics.idempotency("resumed"),
             Peek::InFlight => {

@@ -127,7 +127,7 @@ impl Reply {
 }
 
 /// What is echoed to the caller whatever the answer is.
-pub(super) struct Echo {
+pub(super) struct ResponseHead {
     pub request_id: String,
     pub idempotency_key: Option<IdempotencyKey>,
     pub quota: Option<Quota>,
@@ -137,21 +137,21 @@ pub(super) struct Echo {
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-impl Echo {
+impl ResponseHead {
     /// The HTTP response.
     pub(super) fn respond(&self, reply: Reply) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(reply.body));
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();
         *headers = reply.headers;
-        let mut echo = |name, value: &str| {
+        let mut response_head = |name, value: &str| {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
         };
-        echo(REQUEST_ID, &self.request_id);
+        response_head(REQUEST_ID, &self.request_id);
         if let Some(key) = &self.idempotency_key {
-            echo(IDEMPOTENCY_KEY, key.as_str());
+            response_head(IDEMPOTENCY_KEY, key.as_str());
         }
         if let Some(quota) = &self.quota {
             headers.insert(RATE_LIMIT, quota.rate_limit());

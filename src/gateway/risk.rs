@@ -47,13 +47,13 @@ impl Risk {
         }
         // A rehearsal on copies: what would be refused anyway is refused before it counts, and what
         // would be checked is the amount the rules see.
-        let present = self.books.ledger.present();
+        let moment = self.books.ledger.moment();
         let session = owned_mut(session.as_mut(), call)?;
         // The key speaks before the token it holds: a racer with the same key is told so.
-        operation.refuse_unless_free(snapshot.key(), present)?;
-        let request = completion.begin_claim(session, present.now);
-        let begun = begin_claim(session, held.as_mut(), &request, present)
-            .map_err(|refusal| Refusal::of_claim(refusal, session, present))?;
+        operation.refuse_unless_free(snapshot.key(), moment)?;
+        let request = completion.begin_claim(session, moment.steady);
+        let begun = begin_claim(session, held.as_mut(), &request, moment)
+            .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
         let amount = begun.checked;
         let attempt =
             CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };

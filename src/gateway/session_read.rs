@@ -28,7 +28,7 @@ impl SessionRead {
     /// What it proves; `None` when it is no evidence.
     pub(super) fn observation(&self) -> Option<Observation> {
         match &self.reading {
-            SessionReading::Shown(shown) => Some(observation(shown, self.asked_at)),
+            SessionReading::Session(shown) => Some(observation(shown, self.asked_at)),
             SessionReading::Missing | SessionReading::Unreadable => None,
         }
     }
@@ -65,7 +65,7 @@ impl SessionRead {
             (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if may_have_forgotten => {
                 Err(Refusal::OutcomeUnknown(SPACING))
             }
-            (SessionReading::Shown(_), _) => Ok(()),
+            (SessionReading::Session(_), _) => Ok(()),
             (SessionReading::Missing, _) => Err(Refusal::SessionUnknown),
             (SessionReading::Unreadable, _) => Err(Refusal::SessionBusy(Duration::ZERO)),
         }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::session_read::{SPACING, SessionRead};
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::ClaimId;
-use crate::domain::session::{Lifecycle, Milestones, OrderMark, Present, Session};
+use crate::domain::session::{Lifecycle, Milestones, Moment, OrderMark, Session};
 use crate::ledger::lease::awaited;
 use crate::records::RecordKey;
 use crate::registry::{Merchant, MerchantIdempotency};
@@ -43,7 +43,7 @@ struct Known {
 #[derive(Default)]
 struct Entry {
     under_way: Option<UnderWay>,
-    pace: Option<Pace>,
+    schedule: Option<ReadSchedule>,
 }
 
 /// A claim whose outcome is asked of its session.
@@ -59,9 +59,9 @@ pub(super) struct Doubtful {
 
 impl Doubtful {
     /// The open claim, as its session stands.
-    pub(super) fn of(session: &Session, claim: &ClaimId, merchant: &Merchant, present: Present) -> Self {
+    pub(super) fn of(session: &Session, claim: &ClaimId, merchant: &Merchant, moment: Moment) -> Self {
         let open = session.claim.as_ref().filter(|open| open.id == *claim);
-        let mut milestones = session.milestones(awaited(merchant), merchant.doubt_grace, present);
+        let mut milestones = session.milestones(awaited(merchant), merchant.doubt_grace, moment);
         if merchant.idempotency == MerchantIdempotency::None {
             milestones.silent_from = None;
         }
@@ -76,7 +76,7 @@ impl Doubtful {
 }
 
 /// How often the session of a claim is read.
-struct Pace {
+struct ReadSchedule {
     claim: ClaimId,
     attempt: u32,
     asked_at: Timestamp,
@@ -126,8 +126,9 @@ impl SessionReads {
         if let Some(under_way) = entry.and_then(|entry| entry.under_way.clone()) {
             return Turn::Theirs(under_way);
         }
-        let pace = entry.and_then(|entry| entry.pace.as_ref());
-        if let Some(next) = pace.zip(doubtful).and_then(|(pace, doubtful)| pace.next(doubtful, now))
+        let schedule = entry.and_then(|entry| entry.schedule.as_ref());
+        if let Some(next) =
+            schedule.zip(doubtful).and_then(|(schedule, doubtful)| schedule.next(doubtful, now))
             && now < next
         {
             return Turn::TooSoon;
@@ -148,15 +149,15 @@ impl SessionReads {
     /// When the session may be read next for a claim in doubt.
     pub(super) fn next(&self, session: &RecordKey, doubtful: &Doubtful, now: Timestamp) -> Timestamp {
         let known = self.0.lock();
-        let pace = known.sessions.get(session).and_then(|entry| entry.pace.as_ref());
-        pace.and_then(|pace| pace.next(doubtful, now)).map_or(now, |next| next.max(now))
+        let schedule = known.sessions.get(session).and_then(|entry| entry.schedule.as_ref());
+        schedule.and_then(|schedule| schedule.next(doubtful, now)).map_or(now, |next| next.max(now))
     }
 
     /// The session's claim has ended: what comes next has a pace of its own.
     pub(super) fn forget_pace(&self, session: &RecordKey) {
         let known = &mut *self.0.lock();
         if let Some(entry) = known.sessions.get_mut(session) {
-            entry.pace = None;
+            entry.schedule = None;
             if entry.under_way.is_none() {
                 known.sessions.remove(session);
             }
@@ -170,13 +171,14 @@ impl Known {
             return;
         }
         self.sessions.retain(|_, entry| {
-            entry.under_way.is_some() || entry.pace.as_ref().is_some_and(|pace| pace.is_remembered(now))
+            entry.under_way.is_some()
+                || entry.schedule.as_ref().is_some_and(|schedule| schedule.is_remembered(now))
         });
         self.room = self.sessions.len().saturating_mul(2);
     }
 }
 
-impl Pace {
+impl ReadSchedule {
     fn is_remembered(&self, now: Timestamp) -> bool {
         now.since(self.asked_at) < REMEMBERED && self.asked_at <= now.plus(AHEAD)
     }
@@ -221,15 +223,18 @@ impl Reader {
         if let Some((claim, attempt)) = self.claim.clone() {
             let known = &mut *self.reads.0.lock();
             let entry = known.sessions.entry(self.session.clone()).or_default();
-            let before = entry.pace.take().filter(|pace| pace.claim == claim && pace.attempt == attempt);
+            let before = entry
+                .schedule
+                .take()
+                .filter(|schedule| schedule.claim == claim && schedule.attempt == attempt);
             let shown = read.observation().map(|shown| (shown.lifecycle, shown.order));
-            let is_news = shown.is_some() && before.as_ref().is_none_or(|pace| pace.shown != shown);
+            let is_news = shown.is_some() && before.as_ref().is_none_or(|schedule| schedule.shown != shown);
             let spacing = match &before {
-                Some(pace) if !is_news => pace.spacing.saturating_mul(2).min(MOST_SPACING),
+                Some(schedule) if !is_news => schedule.spacing.saturating_mul(2).min(MOST_SPACING),
                 Some(_) | None => SPACING,
             };
-            let shown = shown.or_else(|| before.and_then(|pace| pace.shown));
-            entry.pace = Some(Pace { claim, attempt, asked_at: read.asked_at, spacing, shown });
+            let shown = shown.or_else(|| before.and_then(|schedule| schedule.shown));
+            entry.schedule = Some(ReadSchedule { claim, attempt, asked_at: read.asked_at, spacing, shown });
         }
         // Before the session may be read again, so that nobody who comes now reads it again.
         self.told.send_replace(Some(Arc::clone(&read)));
@@ -244,7 +249,7 @@ impl Drop for Reader {
         if entry.under_way.as_ref().is_some_and(|under_way| under_way.number == self.number) {
             entry.under_way = None;
         }
-        if entry.under_way.is_none() && entry.pace.is_none() {
+        if entry.under_way.is_none() && entry.schedule.is_none() {
             known.sessions.remove(&self.session);
         }
     }

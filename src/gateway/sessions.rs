@@ -16,7 +16,7 @@ use super::session_read::{SPACING, observation};
 use super::session_reads::Turn;
 use super::upstreams::{Upstreams, deadline};
 use crate::domain::id::SessionId;
-use crate::domain::session::{Lifecycle, Observation, Present, Session, SessionKind};
+use crate::domain::session::{Lifecycle, Moment, Observation, Session, SessionKind};
 use crate::ledger::Records;
 use crate::limit::Permit;
 use crate::merchant::{SessionReading, read_session};
@@ -57,7 +57,7 @@ impl Sessions {
         // What an agent's own query made of the session is no word about the session.
         if kind == SessionKind::Checkout
             && call.query.is_none()
-            && let SessionReading::Shown(shown) = read_session(&exchange, id)
+            && let SessionReading::Session(shown) = read_session(&exchange, id)
         {
             self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
             let observation = observation(&shown, asked_at);
@@ -110,7 +110,7 @@ impl Sessions {
                     let read = reader.done(read);
                     return match &read.reading {
                         SessionReading::Unreadable => Err(read.unreadable(id)),
-                        SessionReading::Shown(_) | SessionReading::Missing => {
+                        SessionReading::Session(_) | SessionReading::Missing => {
                             read.shows_total(may_have_forgotten)
                         }
                     };
@@ -168,15 +168,15 @@ impl Sessions {
         observation: &Observation,
     ) -> Result<(), Refusal> {
         let record_set = self.books.ledger.record_set(kind, &merchant.id, id);
-        let decide = |records: &mut Records, present: Present| {
+        let decide = |records: &mut Records, moment: Moment| {
             let session = records.session.get_or_insert_with(|| {
-                Session::new(kind, merchant.id.clone(), id.clone(), call.agent.id.clone(), present.now)
+                Session::new(kind, merchant.id.clone(), id.clone(), call.agent.id.clone(), moment.steady)
             });
             if session.owner != call.agent.id {
                 return Err(Refusal::OwnershipConflict);
             }
             // A create that is repeated may show the session as it was before its updates.
-            session.note_total(0, observation.total, present);
+            session.note_total(0, observation.total, moment);
             Ok(())
         };
         let owned =

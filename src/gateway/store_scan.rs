@@ -1,4 +1,4 @@
-//! The survey: goes through all tokens and all open claims, a page at a time.
+//! The scan: goes through all tokens and all open claims, a page at a time.
 //!
 //! Goes through all tokens a page at a time and all open claims, counts them for the gauges, seals old
 //! cards under the current key, deletes those of tokens that have expired, and destroys the keys of CVCs
@@ -26,11 +26,11 @@ const MOST_CLAIMS: usize = 10_000;
 /// No claim is looked at later than so long from now: one that says so was written by a clock that was
 /// ahead, and is looked at anew.
 const LATEST_CHECK: Duration = Duration::from_secs(2 * 3600);
-/// A new survey does not start earlier than this after the last began.
+/// A new scan does not start earlier than this after the last began.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// One pass over the store.
-pub(super) struct Survey {
+pub(super) struct StoreScan {
     began: Timestamp,
     stage: Stage,
     after: Option<RecordKey>,
@@ -62,21 +62,21 @@ impl Ages {
     }
 }
 
-/// Takes the survey's steps.
-pub(super) struct Surveyor {
+/// Takes the scan's steps.
+pub(super) struct StoreScanner {
     pub identities: Arc<Identities>,
     pub books: Arc<Books>,
     pub vault: Arc<Vault>,
     pub desk: Arc<Desk>,
 }
 
-impl Surveyor {
+impl StoreScanner {
     /// Takes one step of the pass, or begins a new one when it is time.
     ///
     /// # Errors
     /// [`StoreError`]; the same step is taken again next time.
-    pub(super) async fn survey(&self, survey: &mut Option<Survey>, now: Timestamp) -> Result<(), StoreError> {
-        let current = match survey.as_mut() {
+    pub(super) async fn scan(&self, scan: &mut Option<StoreScan>, now: Timestamp) -> Result<(), StoreError> {
+        let current = match scan.as_mut() {
             Some(current) if current.stage != Stage::Done || now.since(current.began) < EVERY => current,
             _ => {
                 key_use::note(&**self.books.ledger.store(), &self.identities.rings, self.desk.clock.latest())
@@ -84,33 +84,33 @@ impl Surveyor {
                 if let Some(at) = self.desk.clock.agreed() {
                     agreed::keep(&**self.books.ledger.store(), at).await?;
                 }
-                survey.insert(Survey::begin(now, self.vault.perishable_keys().over().await))
+                scan.insert(StoreScan::begin(now, self.vault.perishable_keys().over().await))
             }
         };
         match current.stage {
-            Stage::Tokens => self.survey_tokens(current).await,
-            Stage::Claims => self.survey_claims(current, now).await,
+            Stage::Tokens => self.scan_tokens(current).await,
+            Stage::Claims => self.scan_claims(current, now).await,
             Stage::Done => Ok(()),
         }
     }
 
-    async fn survey_tokens(&self, survey: &mut Survey) -> Result<(), StoreError> {
+    async fn scan_tokens(&self, scan: &mut StoreScan) -> Result<(), StoreError> {
         // What a token may be refused for is not yet a reason to destroy what belongs to it.
         let (latest, earliest) = (self.desk.clock.latest(), self.desk.clock.earliest());
-        let page = self.books.ledger.store().scan(Kind::Token, survey.after.as_ref(), PAGE).await?;
+        let page = self.books.ledger.store().scan(Kind::Token, scan.after.as_ref(), PAGE).await?;
         for (_, record) in &page {
             let Ok(token) = decode::<PaymentToken>(&record.bytes) else {
                 self.desk.unreadable_record("token");
                 continue;
             };
             let standing = token.standing(latest);
-            for (count, known) in survey.standings.iter_mut().zip(Standing::ALL) {
+            for (count, known) in scan.standings.iter_mut().zip(Standing::ALL) {
                 *count += u64::from(known == standing);
             }
             if token.is_live(earliest)
                 && let Instrument::Sealed { perishable: Some(sealed), .. } = &token.instrument
             {
-                survey.in_use.insert(sealed.key.clone());
+                scan.in_use.insert(sealed.key.clone());
             }
             if token.has_ended(earliest) {
                 self.delete_card(token).await?;
@@ -118,27 +118,27 @@ impl Surveyor {
                 self.reseal(token).await?;
             }
         }
-        survey.after = page.last().map(|(key, _)| key.clone());
-        if survey.after.is_none() {
-            let unneeded = survey.over.iter().filter(|key| !survey.in_use.contains(*key)).cloned();
+        scan.after = page.last().map(|(key, _)| key.clone());
+        if scan.after.is_none() {
+            let unneeded = scan.over.iter().filter(|key| !scan.in_use.contains(*key)).cloned();
             self.vault.perishable_keys().destroy_unneeded(unneeded.collect()).await;
-            for (count, standing) in survey.standings.into_iter().zip(Standing::ALL) {
+            for (count, standing) in scan.standings.into_iter().zip(Standing::ALL) {
                 self.desk.observer.metrics().set_tokens(standing.as_str(), count);
             }
-            survey.stage = Stage::Claims;
+            scan.stage = Stage::Claims;
         }
         Ok(())
     }
 
     /// Exactly the sessions with an open claim are due some time.
-    async fn survey_claims(&self, survey: &mut Survey, now: Timestamp) -> Result<(), StoreError> {
-        let present = self.books.ledger.present();
+    async fn scan_claims(&self, scan: &mut StoreScan, now: Timestamp) -> Result<(), StoreError> {
+        let moment = self.books.ledger.moment();
         let store = self.books.ledger.store();
         let some_time = Timestamp::from_unix_millis(i64::MAX);
         let due = store.due(some_time, MOST_CLAIMS).await?;
         let sessions: Vec<(Timestamp, RecordKey)> =
             due.into_iter().filter(|(_, key)| key.kind == Kind::Session).collect();
-        for (_, key) in sessions.iter().filter(|(at, _)| *at > present.now.plus(LATEST_CHECK)) {
+        for (_, key) in sessions.iter().filter(|(at, _)| *at > moment.steady.plus(LATEST_CHECK)) {
             self.books.ledger.postpone(key.clone()).await?;
         }
         let keys: Vec<RecordKey> = sessions.into_iter().map(|(_, key)| key).collect();
@@ -150,23 +150,23 @@ impl Surveyor {
                 };
                 let Some(claim) = &session.claim else { continue };
                 let age = now.since(claim.opened_at);
-                match claim.standing(present) {
+                match claim.standing(moment) {
                     ClaimStanding::Pending => {
-                        survey.pending.note(age);
+                        scan.pending.note(age);
                         let merchant = self.identities.registry.merchant(&session.merchant);
                         if merchant.is_some_and(|merchant| age > merchant.pending_max) {
                             self.desk.alarm("pending_too_long", &session.merchant, &session.id);
                         }
                     }
-                    ClaimStanding::InDoubt => survey.in_doubt.note(age),
+                    ClaimStanding::InDoubt => scan.in_doubt.note(age),
                     ClaimStanding::UnderWay => {}
                 }
             }
         }
-        for (kind, ages) in [("in_doubt", &survey.in_doubt), ("pending", &survey.pending)] {
+        for (kind, ages) in [("in_doubt", &scan.in_doubt), ("pending", &scan.pending)] {
             self.desk.observer.metrics().set_unresolved(kind, ages.count, ages.oldest);
         }
-        survey.stage = Stage::Done;
+        scan.stage = Stage::Done;
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Surveyor {
     }
 }
 
-impl Survey {
+impl StoreScan {
     fn begin(now: Timestamp, over: Vec<KeyId>) -> Self {
         Self {
             began: now,

@@ -14,7 +14,7 @@ use super::replays::Replays;
 use super::reply::Reply;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
-use crate::domain::session::{Present, Revoked, Session, SessionKind, revoke};
+use crate::domain::session::{Moment, Revoked, Session, SessionKind, revoke};
 use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Standing, TokenState};
 use crate::idempotency::Operation;
 use crate::ledger::{Done, RecordSet, Records};
@@ -98,14 +98,14 @@ impl Tokens {
     ) -> Result<Reply, Refusal> {
         self.replays.refuse_replayed_signature(call, operation, None, Purpose::Finish).await?;
         let record_set = self.record_set_of(id).await?;
-        let decide = |view: &mut Records, present: Present| {
+        let decide = |view: &mut Records, moment: Moment| {
             let (Some(session), Some(token)) = (view.session.as_mut(), view.token.as_mut()) else {
                 return Err(Refusal::NotFound);
             };
             if token.allowance.agent != call.agent.id {
                 return Err(Refusal::NotFound);
             }
-            let revoked = revoke(session, token, present).map_err(Refusal::Revoke)?;
+            let revoked = revoke(session, token, moment).map_err(Refusal::Revoke)?;
             Ok((token.clone(), session.clone(), revoked))
         };
         let Done { decided: (token, session, revoked), ended } =

@@ -60,7 +60,7 @@ impl Upstreams {
         let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
         let answer = exchange.answer();
         let code = answer.filter(|answer| !answer.status.is_success()).and_then(told_code);
-        call.trail.heard(answer.map(|answer| answer.status.as_u16()), code.as_deref(), failure);
+        call.trail.merchant_answered(answer.map(|answer| answer.status.as_u16()), code.as_deref(), failure);
         exchange
     }
 

@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::HttpSignatureError as Error;
-use crate::structured_fields::{Bare, Item, Unwritable, write};
+use crate::structured_fields::{Bare, Item, NotSerializable, write};
 
 /// A part of a request that a signature covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +88,7 @@ impl Component {
     }
 
     /// Appends the serialised identifier (RFC 9421 §2, step 1 of §2.5).
-    pub(super) fn write(&self, out: &mut String) -> Result<(), Unwritable> {
+    pub(super) fn write(&self, out: &mut String) -> Result<(), NotSerializable> {
         write::string(self.name(), out)?;
         if let Self::Member { key, .. } = self {
             write::parameter("key", out);

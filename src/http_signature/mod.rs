@@ -20,7 +20,7 @@ pub use component::Component;
 pub use sign::{SignatureHeaders, Signing};
 pub use signature_input::{Parameters, ReceivedSignature, received};
 
-use crate::structured_fields::{FieldError, Unwritable};
+use crate::structured_fields::{FieldError, NotSerializable};
 
 /// Signatures in one message.
 pub const MAX_SIGNATURES: usize = 8;
@@ -61,8 +61,8 @@ pub enum HttpSignatureError {
     NotSigned,
 }
 
-impl From<Unwritable> for HttpSignatureError {
-    fn from(Unwritable: Unwritable) -> Self {
+impl From<NotSerializable> for HttpSignatureError {
+    fn from(NotSerializable: NotSerializable) -> Self {
         Self::NotAscii
     }
 }

@@ -19,7 +19,7 @@ use super::record::{HOUR_SECONDS, Kept, Recharge, hour};
 use crate::crypto::digest::{hexadecimal, sha256_framed};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
-use crate::limit::{Limited, Scope};
+use crate::limit::{LimitScope, Limited};
 use crate::records::codec::{Loaded, Stored, Times};
 use crate::records::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 
@@ -101,9 +101,9 @@ impl View {
 
     /// What counts now, by the hour in which it ends.
     fn present(&self, now: Timestamp) -> Charged {
-        let mut present = self.stored.clone();
-        present.add(&self.changes, now);
-        present
+        let mut moment = self.stored.clone();
+        moment.add(&self.changes, now);
+        moment
     }
 
     fn total(&self, now: Timestamp) -> u64 {
@@ -168,7 +168,7 @@ impl KeptBytes {
     ) -> Result<Result<(), Limited>, StoreError> {
         let own = Account::Of { agent: agent.clone(), signed };
         for (account, most, scope) in
-            [(own, most, Scope::AgentKeptBytes), (Account::All, self.0.most, Scope::KeptBytes)]
+            [(own, most, LimitScope::AgentKeptBytes), (Account::All, self.0.most, LimitScope::KeptBytes)]
         {
             let exceeds = |view: &View| view.total(now).saturating_add(bytes) > most;
             let wants_a_look = |view: &View| view.read_at.is_none() || (exceeds(view) && !view.is_fresh());

@@ -18,7 +18,7 @@ pub use operation::{BodyError, KeptAnswer, KeyRefusal, NotKept, Operation, Taken
 pub use record::{Kept, KeyRecord, KeyState, LeaseMark, Recharge, StoredAnswer, StoredRequest, weight};
 pub use scope::{Scope, ScopeParts};
 
-use crate::domain::session::{Present, is_alive};
+use crate::domain::session::{Moment, is_alive};
 use crate::records::codec::Times;
 
 /// How long a finished key is remembered: 24 h (rfc.agentic_checkout §6.6) and a margin for clocks that
@@ -30,13 +30,13 @@ pub const RETENTION: Duration = Duration::from_secs(25 * 3600);
 pub const UNFINISHED_RETENTION: Duration = Duration::from_secs((7 * 24 + 25) * 3600);
 
 /// When a key's record ends: a day and a margin after its answer, later while it has none.
-pub fn times(record: &KeyRecord, present: Present) -> Times {
+pub fn times(record: &KeyRecord, moment: Moment) -> Times {
     let kept = match &record.state {
         KeyState::Recorded(_) => RETENTION,
         KeyState::Leased(_) | KeyState::Open if record.kept.is_some() => RETENTION,
         KeyState::Leased(_) | KeyState::Open => UNFINISHED_RETENTION,
     };
-    Times { expires_at: Some(present.latest.plus(kept)), due: None }
+    Times { expires_at: Some(moment.latest.plus(kept)), due: None }
 }
 
 /// What a key's record means for a request that presents it.
@@ -57,7 +57,7 @@ pub enum Peek<'r> {
 pub fn peek<'r>(
     record: Option<&'r KeyRecord>,
     same_body: impl FnOnce(&KeyRecord) -> bool,
-    present: Present,
+    moment: Moment,
 ) -> Peek<'r> {
     let Some(record) = record else { return Peek::Fresh };
     if !same_body(record) {
@@ -65,7 +65,7 @@ pub fn peek<'r>(
     }
     match &record.state {
         KeyState::Recorded(answer) => Peek::Replay(answer),
-        KeyState::Leased(mark) if is_alive(mark.incarnation, mark.until, present) => Peek::InFlight,
+        KeyState::Leased(mark) if is_alive(mark.incarnation, mark.until, moment) => Peek::InFlight,
         // A lease of a former process, or one that ran out, is void.
         KeyState::Leased(_) | KeyState::Open => Peek::Resume,
     }
@@ -93,8 +93,8 @@ mod tests {
         }
     }
 
-    fn at(seconds: i64, incarnation: u64) -> Present {
-        Present::at(Timestamp::from_unix_seconds(seconds), incarnation)
+    fn at(seconds: i64, incarnation: u64) -> Moment {
+        Moment::at(Timestamp::from_unix_seconds(seconds), incarnation)
     }
 
     fn leased() -> KeyState {

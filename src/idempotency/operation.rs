@@ -13,7 +13,7 @@ use crate::crypto::aead::{SealError, Sealed, SealingKey};
 use crate::crypto::keyset::Ring;
 use crate::crypto::rings::KeyRings;
 use crate::domain::id::{AgentId, KeyId, MerchantId};
-use crate::domain::session::Present;
+use crate::domain::session::Moment;
 use crate::records::{StoreError, codec};
 
 /// The body of a request that has none: for idempotency, absent is `{}`.
@@ -173,8 +173,8 @@ impl Operation {
     ///
     /// # Errors
     /// [`KeyRefusal`].
-    pub fn refuse_unless_free(&self, record: Option<&KeyRecord>, present: Present) -> Result<(), KeyRefusal> {
-        match peek(record, |record| self.same_body(record), present) {
+    pub fn refuse_unless_free(&self, record: Option<&KeyRecord>, moment: Moment) -> Result<(), KeyRefusal> {
+        match peek(record, |record| self.same_body(record), moment) {
             Peek::Fresh | Peek::Resume => Ok(()),
             Peek::InFlight | Peek::Replay(_) => Err(KeyRefusal::InFlight),
             Peek::Conflict => Err(KeyRefusal::Conflict),
@@ -190,9 +190,9 @@ impl Operation {
         record: &'r mut Option<KeyRecord>,
         lease: LeaseMark,
         request: Option<&Sealed>,
-        present: Present,
+        moment: Moment,
     ) -> Result<Taken<'r>, KeyRefusal> {
-        self.refuse_unless_free(record.as_ref(), present)?;
+        self.refuse_unless_free(record.as_ref(), moment)?;
         let is_first_use = record.is_none();
         let record = record.get_or_insert_with(|| self.new_record(lease));
         record.state = KeyState::Leased(lease);

@@ -7,7 +7,7 @@ use crate::auth::signature::VerifiedBody;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
-use crate::domain::session::Present;
+use crate::domain::session::Moment;
 use crate::records::Kind;
 use crate::records::codec::Stored;
 
@@ -62,13 +62,13 @@ const RECORD_BYTES: u64 = 512;
 
 impl KeyRecord {
     /// Charges the record as it stands: it is kept for [`RETENTION`] from now on.
-    pub fn recharge(&mut self, signed: bool, present: Present) -> Recharge {
+    pub fn recharge(&mut self, signed: bool, moment: Moment) -> Recharge {
         let answer = match &self.state {
             KeyState::Recorded(answer) => answer.body.bytes.len(),
             KeyState::Leased(_) | KeyState::Open => 0,
         };
         let sealed = answer + self.request.as_ref().map_or(0, |request| request.bytes.len());
-        let after = Kept { hour: hour(present.latest.plus(RETENTION)), bytes: weight(sealed), signed };
+        let after = Kept { hour: hour(moment.latest.plus(RETENTION)), bytes: weight(sealed), signed };
         Recharge { before: self.kept.replace(after), after }
     }
 }

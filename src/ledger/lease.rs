@@ -35,9 +35,9 @@ impl Ledger {
     /// [`RandomUnavailable`]: two leases must never be taken for one.
     pub fn lease(&self, total: Duration) -> Result<LeaseMark, RandomUnavailable> {
         let number = u64::from_be_bytes(random::bytes()?);
-        let present = self.present();
-        let until = present.now.plus(total.saturating_add(MARGIN));
-        Ok(LeaseMark { number, incarnation: present.incarnation, until })
+        let moment = self.moment();
+        let until = moment.steady.plus(total.saturating_add(MARGIN));
+        Ok(LeaseMark { number, incarnation: moment.incarnation, until })
     }
 
     /// Gives up a lease whose operation was refused before it did anything.
@@ -56,6 +56,6 @@ impl Ledger {
     /// By when what runs under a lease is over, and after when nothing of it may be sent: what is left
     /// of the lease, however long ago it was taken.
     pub fn end_of(&self, lease: LeaseMark) -> Deadline {
-        Deadline::after(lease.until.minus(MARGIN).since(self.present().now))
+        Deadline::after(lease.until.minus(MARGIN).since(self.moment().steady))
     }
 }

@@ -15,7 +15,7 @@ pub use self::snapshot::{RecordSet, Records, Snapshot};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Clock;
 use crate::domain::id::{MerchantId, SessionId, TokenId};
-pub use crate::domain::session::Present;
+pub use crate::domain::session::Moment;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{self, KeyRecord};
 use crate::records::codec::{Loaded, Stored};
@@ -72,8 +72,8 @@ impl Ledger {
     }
 
     /// Who is running now.
-    pub fn present(&self) -> Present {
-        Present::of(&*self.clock, self.longest_lease, self.incarnation)
+    pub fn moment(&self) -> Moment {
+        Moment::of(&*self.clock, self.longest_lease, self.incarnation)
     }
 
     /// The records of a session.
@@ -100,7 +100,7 @@ impl Ledger {
         record_set: &RecordSet,
         purpose: Purpose,
         durability: Durability,
-        decide: impl FnMut(&mut Records, Present) -> Result<T, E>,
+        decide: impl FnMut(&mut Records, Moment) -> Result<T, E>,
     ) -> Result<Result<Done<T>, E>, StoreError> {
         let mut snapshot = self.load(record_set).await?;
         self.transact_on(&mut snapshot, true, record_set, purpose, durability, decide).await
@@ -118,7 +118,7 @@ impl Ledger {
         record_set: &RecordSet,
         purpose: Purpose,
         durability: Durability,
-        decide: impl FnMut(&mut Records, Present) -> Result<T, E>,
+        decide: impl FnMut(&mut Records, Moment) -> Result<T, E>,
     ) -> Result<Result<Done<T>, E>, StoreError> {
         self.transact_on(snapshot, false, record_set, purpose, durability, decide).await
     }
@@ -130,18 +130,18 @@ impl Ledger {
         record_set: &RecordSet,
         purpose: Purpose,
         durability: Durability,
-        mut decide: impl FnMut(&mut Records, Present) -> Result<T, E>,
+        mut decide: impl FnMut(&mut Records, Moment) -> Result<T, E>,
     ) -> Result<Result<Done<T>, E>, StoreError> {
         for _ in 0..MAX_DECISIONS {
-            let present = self.present();
+            let moment = self.moment();
             let decided = snapshot.decide(|records| {
-                let was_live = records.has_live_token(present.latest);
-                let decided = decide(records, present)?;
-                Ok(Done { decided, ended: records.ended(was_live, present.latest) })
+                let was_live = records.has_live_token(moment.latest);
+                let decided = decide(records, moment)?;
+                Ok(Done { decided, ended: records.ended(was_live, moment.latest) })
             });
             match decided {
                 Ok(done) => {
-                    if self.write(snapshot, present, purpose, durability).await? {
+                    if self.write(snapshot, moment, purpose, durability).await? {
                         return Ok(Ok(done));
                     }
                 }
@@ -158,11 +158,11 @@ impl Ledger {
     async fn write(
         &self,
         snapshot: &mut Snapshot,
-        present: Present,
+        moment: Moment,
         purpose: Purpose,
         durability: Durability,
     ) -> Result<bool, StoreError> {
-        let changes = snapshot.changes(present)?;
+        let changes = snapshot.changes(moment)?;
         let writes: Vec<Write> = changes.iter().flatten().cloned().collect();
         let rests_on_reads = durability == Durability::Synced && !self.store.reads_are_acknowledged();
         if writes.is_empty() && !rests_on_reads {
@@ -201,14 +201,14 @@ impl Ledger {
         snapshot: &mut Loaded<KeyRecord>,
         purpose: Purpose,
         durability: Durability,
-        mut decide: impl FnMut(&mut Option<KeyRecord>, Present) -> Result<T, E>,
+        mut decide: impl FnMut(&mut Option<KeyRecord>, Moment) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
         let mut is_fresh = false;
         for _ in 0..MAX_DECISIONS {
-            let present = self.present();
-            match decide(&mut snapshot.value, present) {
+            let moment = self.moment();
+            match decide(&mut snapshot.value, moment) {
                 Ok(decided) => {
-                    let Some(write) = snapshot.change(|record| idempotency::times(record, present))? else {
+                    let Some(write) = snapshot.change(|record| idempotency::times(record, moment))? else {
                         return Ok(Ok(decided));
                     };
                     let expect = vec![snapshot.expectation()];

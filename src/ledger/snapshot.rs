@@ -4,7 +4,7 @@ use super::session;
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
-use crate::domain::session::{Present, Session};
+use crate::domain::session::{Moment, Session};
 use crate::idempotency::{self, KeyRecord, Scope};
 use crate::records::codec::Loaded;
 use crate::records::{RecordKey, Revision, StoreError, Write};
@@ -127,15 +127,15 @@ impl Snapshot {
     }
 
     /// What a decision changed: of the session, of the token and of the key.
-    pub(super) fn changes(&self, present: Present) -> Result<[Option<Write>; 3], StoreError> {
-        let now = present.now;
+    pub(super) fn changes(&self, moment: Moment) -> Result<[Option<Write>; 3], StoreError> {
+        let now = moment.steady;
         let session = self.session.change(|value| session::times(value, now))?;
         let token =
             self.token.as_ref().map(|loaded| loaded.change(|value| times(value, now))).transpose()?.flatten();
         let key = self
             .key
             .as_ref()
-            .map(|loaded| loaded.change(|value| idempotency::times(value, present)))
+            .map(|loaded| loaded.change(|value| idempotency::times(value, moment)))
             .transpose()?
             .flatten();
         Ok([session, token, key])

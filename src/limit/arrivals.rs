@@ -11,21 +11,21 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::bucket::{KeyedBucket, Rate};
+use super::clock::LimitClock;
 use super::network::{SHARES, networks};
-use super::pace::Pace;
-use super::states::Crowded;
-use super::{Scope, Settings};
+use super::states::Grouped;
+use super::{LimitScope, Settings};
 
 /// Connections a second, by address and network.
 pub struct Arrivals {
     by_share: [(NonZeroU32, KeyedBucket<IpNet>); SHARES.len()],
 }
 
-impl Crowded for IpNet {
-    type Crowd = IpNet;
+impl Grouped for IpNet {
+    type Group = IpNet;
 
     /// What one operator announces: an IPv4 /16 or an IPv6 /32.
-    fn crowd(&self) -> Self {
+    fn group(&self) -> Self {
         let length = if self.max_prefix_len() == 32 { 16 } else { 32 };
         Self::new(self.addr(), length.min(self.prefix_len())).map_or(*self, |network| network.trunc())
     }
@@ -34,11 +34,11 @@ impl Crowded for IpNet {
 impl Arrivals {
     /// By the system's monotonic clock.
     pub fn new(settings: &Settings) -> Self {
-        Self::with_pace(settings, &Pace::system())
+        Self::with_clock(settings, &LimitClock::system())
     }
 
     /// By a clock of the caller's.
-    pub fn with_pace(settings: &Settings, pace: &Pace) -> Self {
+    pub fn with_clock(settings: &Settings, clock: &LimitClock) -> Self {
         let by_share = SHARES.map(|share| {
             let rate = Rate {
                 requests: settings.address_connections_per_second.saturating_mul(share),
@@ -46,7 +46,7 @@ impl Arrivals {
                 burst: settings.address_connection_burst.saturating_mul(share),
             };
             // Whoever it turns away learns no more than that.
-            (share, KeyedBucket::new(Scope::Address, rate, settings.tracked_addresses, pace.clone()))
+            (share, KeyedBucket::new(LimitScope::Address, rate, settings.tracked_addresses, clock.clone()))
         });
         Self { by_share }
     }
@@ -64,16 +64,16 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::ManualPace;
+    use crate::limit::ManualLimitClock;
 
-    fn arrivals() -> (Arrivals, ManualPace) {
-        let (pace, hand) = Pace::manual();
+    fn arrivals() -> (Arrivals, ManualLimitClock) {
+        let (clock, hand) = LimitClock::manual();
         let settings = Settings {
             address_connections_per_second: NonZeroU32::MIN,
             address_connection_burst: NonZeroU32::new(4).unwrap(),
             ..Settings::default()
         };
-        (Arrivals::with_pace(&settings, &pace), hand)
+        (Arrivals::with_clock(&settings, &clock), hand)
     }
 
     /// How many of the addresses in turn are let in before the first that is not.

@@ -12,9 +12,9 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, RateLimiter};
 
-use super::pace::{Pace, nanos};
-use super::states::{Access, BoundedStates, Crowded};
-use super::{Limited, Quota, Scope};
+use super::clock::{LimitClock, nanos};
+use super::states::{Access, BoundedStates, Grouped};
+use super::{LimitScope, Limited, Quota};
 
 /// So many requests in a time, and so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +36,16 @@ impl Rate {
             .allow_burst(self.burst)
     }
 
-    fn admitted(self, scope: Scope, state: &StateSnapshot) -> Quota {
+    fn admitted(self, scope: LimitScope, state: &StateSnapshot) -> Quota {
         self.says(scope, state.remaining_burst_capacity(), seconds_up(self.interval()))
     }
 
-    fn refused(self, scope: Scope, until: &NotUntil<Nanos>, now: Nanos) -> Limited {
+    fn refused(self, scope: LimitScope, until: &NotUntil<Nanos>, now: Nanos) -> Limited {
         let wait = seconds_up(until.wait_time_from(now));
         Limited { scope, retry_after_seconds: wait, quota: Some(self.says(scope, 0, wait)) }
     }
 
-    pub(super) fn says(self, scope: Scope, remaining: u32, reset_seconds: u32) -> Quota {
+    pub(super) fn says(self, scope: LimitScope, remaining: u32, reset_seconds: u32) -> Quota {
         let window = self.interval().saturating_mul(self.burst.get());
         Quota { scope, limit: self.burst.get(), window_seconds: seconds_up(window), remaining, reset_seconds }
     }
@@ -59,14 +59,14 @@ pub(super) fn seconds_up(duration: Duration) -> u32 {
 
 /// A limit of one known party.
 pub(super) struct Bucket {
-    scope: Scope,
+    scope: LimitScope,
     rate: Rate,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Pace, StateInformationMiddleware>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, LimitClock, StateInformationMiddleware>,
 }
 
 impl Bucket {
-    pub(super) fn new(scope: Scope, rate: Rate, pace: Pace) -> Self {
-        let limiter = RateLimiter::direct_with_clock(rate.quota(), pace).with_middleware();
+    pub(super) fn new(scope: LimitScope, rate: Rate, clock: LimitClock) -> Self {
+        let limiter = RateLimiter::direct_with_clock(rate.quota(), clock).with_middleware();
         Self { scope, rate, limiter }
     }
 
@@ -84,16 +84,16 @@ impl Bucket {
 }
 
 /// A limit of each of many strangers, in bounded memory.
-pub(super) struct KeyedBucket<K: Crowded> {
-    scope: Scope,
+pub(super) struct KeyedBucket<K: Grouped> {
+    scope: LimitScope,
     rate: Rate,
-    limiter: RateLimiter<Access<K>, BoundedStates<K>, Pace, StateInformationMiddleware>,
+    limiter: RateLimiter<Access<K>, BoundedStates<K>, LimitClock, StateInformationMiddleware>,
 }
 
-impl<K: Crowded> KeyedBucket<K> {
-    pub(super) fn new(scope: Scope, rate: Rate, tracked: NonZeroU32, pace: Pace) -> Self {
+impl<K: Grouped> KeyedBucket<K> {
+    pub(super) fn new(scope: LimitScope, rate: Rate, tracked: NonZeroU32, clock: LimitClock) -> Self {
         let states = BoundedStates::new(tracked, nanos(rate.interval()));
-        Self { scope, rate, limiter: RateLimiter::new(rate.quota(), states, pace) }
+        Self { scope, rate, limiter: RateLimiter::new(rate.quota(), states, clock) }
     }
 
     /// Charges one request of `key`.
@@ -159,9 +159,9 @@ mod tests {
             waits in prop::collection::vec(prop_oneof![3 => Just(0), 2 => 0..5_000u64], 1..300),
         ) {
             let rate = rate(requests, per_seconds, burst);
-            let (pace, hand) = Pace::manual();
+            let (clock, hand) = LimitClock::manual();
             hand.advance(Duration::from_secs(100));
-            let bucket = Bucket::new(Scope::Agent, rate, pace);
+            let bucket = Bucket::new(LimitScope::Agent, rate, clock);
             let interval = rate.interval().as_nanos();
             let mut model = Model { interval, burst: u128::from(burst), arrival: 0 };
             let mut now = Duration::from_secs(100);
@@ -192,8 +192,8 @@ mod tests {
 
         #[test]
         fn as_many_as_remaining_says_are_admitted_at_once(requests in 1..50u32, burst in 1..50u32) {
-            let (pace, _hand) = Pace::manual();
-            let bucket = Bucket::new(Scope::Agent, rate(requests, 1, burst), pace);
+            let (clock, _hand) = LimitClock::manual();
+            let bucket = Bucket::new(LimitScope::Agent, rate(requests, 1, burst), clock);
             let remaining = bucket.take().unwrap().remaining;
             for left in (0..remaining).rev() {
                 prop_assert_eq!(bucket.take().unwrap().remaining, left);
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn a_limit_faster_than_the_clock_still_works() {
-        let (pace, _hand) = Pace::manual();
-        let bucket = Bucket::new(Scope::Agent, rate(u32::MAX, 1, u32::MAX), pace);
+        let (clock, _hand) = LimitClock::manual();
+        let bucket = Bucket::new(LimitScope::Agent, rate(u32::MAX, 1, u32::MAX), clock);
         assert!(bucket.take().is_ok());
     }
 }

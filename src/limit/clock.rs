@@ -10,7 +10,7 @@ use governor::nanos::Nanos;
 
 /// A monotonic clock, counted from an instant of its own.
 #[derive(Clone, Debug)]
-pub struct Pace(Source);
+pub struct LimitClock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
@@ -18,20 +18,20 @@ enum Source {
     Manual(Arc<AtomicU64>),
 }
 
-impl Pace {
+impl LimitClock {
     /// The system's monotonic clock.
     pub fn system() -> Self {
         Self(Source::System(Instant::now()))
     }
 
     /// A clock that moves only when told to, and what moves it.
-    pub fn manual() -> (Self, ManualPace) {
+    pub fn manual() -> (Self, ManualLimitClock) {
         let nanos = Arc::new(AtomicU64::new(0));
-        (Self(Source::Manual(Arc::clone(&nanos))), ManualPace(nanos))
+        (Self(Source::Manual(Arc::clone(&nanos))), ManualLimitClock(nanos))
     }
 }
 
-impl Clock for Pace {
+impl Clock for LimitClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
@@ -42,11 +42,11 @@ impl Clock for Pace {
     }
 }
 
-/// Moves a manual [`Pace`] and its clones.
+/// Moves a manual [`LimitClock`] and its clones.
 #[derive(Debug)]
-pub struct ManualPace(Arc<AtomicU64>);
+pub struct ManualLimitClock(Arc<AtomicU64>);
 
-impl ManualPace {
+impl ManualLimitClock {
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(nanos(by), Ordering::SeqCst);

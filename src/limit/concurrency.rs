@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Limited, Scope};
+use super::{LimitScope, Limited};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{Merchant, Registry};
 
@@ -77,7 +77,7 @@ impl Concurrency {
     /// # Errors
     /// The agent has its quarter under way, or the merchant all it may have.
     pub fn forward(&self, merchant: &Merchant, agent: &AgentId, is_signed: bool) -> Result<Permit, Limited> {
-        self.acquire(merchant, Holder::Mutation((agent.clone(), is_signed)), Scope::MerchantConcurrency)
+        self.acquire(merchant, Holder::Mutation((agent.clone(), is_signed)), LimitScope::MerchantConcurrency)
     }
 
     /// Leave to forward a request that only reads.
@@ -85,7 +85,7 @@ impl Concurrency {
     /// # Errors
     /// As [`Self::forward`], or reads have three quarters of the merchant's pool.
     pub fn read(&self, merchant: &Merchant, agent: &AgentId, is_signed: bool) -> Result<Permit, Limited> {
-        self.acquire(merchant, Holder::Read((agent.clone(), is_signed)), Scope::MerchantConcurrency)
+        self.acquire(merchant, Holder::Read((agent.clone(), is_signed)), LimitScope::MerchantConcurrency)
     }
 
     /// Leave to answer a redemption: as many at once as requests may be forwarded.
@@ -93,10 +93,10 @@ impl Concurrency {
     /// # Errors
     /// As many redemptions as fit are under way.
     pub fn redeem(&self, merchant: &Merchant) -> Result<Permit, Limited> {
-        self.acquire(merchant, Holder::Redemption, Scope::RedeemConcurrency)
+        self.acquire(merchant, Holder::Redemption, LimitScope::RedeemConcurrency)
     }
 
-    fn acquire(&self, merchant: &Merchant, holder: Holder, unknown: Scope) -> Result<Permit, Limited> {
+    fn acquire(&self, merchant: &Merchant, holder: Holder, unknown: LimitScope) -> Result<Permit, Limited> {
         let pools = self.merchants.get(&merchant.id).ok_or(limited(unknown))?;
         pools.0.lock().enter(&holder)?;
         Ok(Permit { pools: Arc::clone(pools), holder })
@@ -122,7 +122,7 @@ impl UnderWay {
             Holder::Mutation(agent) => self.enter_forwarded(agent),
             Holder::Read(agent) => {
                 if self.reads >= (self.limit - self.limit / 4).max(1) {
-                    return Err(limited(Scope::MerchantConcurrency));
+                    return Err(limited(LimitScope::MerchantConcurrency));
                 }
                 self.enter_forwarded(agent)?;
                 self.reads += 1;
@@ -134,10 +134,10 @@ impl UnderWay {
     fn enter_forwarded(&mut self, agent: &Sender) -> Result<(), Limited> {
         let of_agent = self.agents.get(agent).copied().unwrap_or(0);
         if of_agent >= (self.limit / 4).max(1) {
-            return Err(limited(Scope::AgentConcurrency));
+            return Err(limited(LimitScope::AgentConcurrency));
         }
         if self.forwarded >= self.limit {
-            return Err(limited(Scope::MerchantConcurrency));
+            return Err(limited(LimitScope::MerchantConcurrency));
         }
         self.forwarded += 1;
         self.agents.insert(agent.clone(), of_agent + 1);
@@ -146,7 +146,7 @@ impl UnderWay {
 
     fn enter_redemption(&mut self) -> Result<(), Limited> {
         if self.redemptions >= self.limit {
-            return Err(limited(Scope::RedeemConcurrency));
+            return Err(limited(LimitScope::RedeemConcurrency));
         }
         self.redemptions += 1;
         Ok(())
@@ -181,7 +181,7 @@ impl Drop for Permit {
 }
 
 /// Requests finish within seconds or not at all, so the shortest wait that can be said is right.
-const fn limited(scope: Scope) -> Limited {
+const fn limited(scope: LimitScope) -> Limited {
     Limited { scope, retry_after_seconds: 1, quota: None }
 }
 
@@ -206,14 +206,14 @@ mod tests {
         let _second = concurrency.forward(&shop, &agent("a"), true).unwrap();
         assert_eq!(
             concurrency.forward(&shop, &agent("a"), true).err().unwrap().scope,
-            Scope::AgentConcurrency
+            LimitScope::AgentConcurrency
         );
 
         let others: Vec<_> = ["b", "b", "c", "c", "d", "d"]
             .map(|id| concurrency.forward(&shop, &agent(id), true).unwrap())
             .into();
         let full = concurrency.forward(&shop, &agent("e"), true).err().unwrap();
-        assert_eq!((full.scope, full.retry_after_seconds), (Scope::MerchantConcurrency, 1));
+        assert_eq!((full.scope, full.retry_after_seconds), (LimitScope::MerchantConcurrency, 1));
 
         drop(first);
         concurrency.forward(&shop, &agent("e"), true).map(drop).unwrap();
@@ -248,7 +248,7 @@ mod tests {
         let _completes = ["a", "b", "c", "d"].map(|id| concurrency.forward(&shop, &agent(id), true).unwrap());
         let redemptions: Vec<_> = (0..8).map_while(|_| concurrency.redeem(&shop).ok()).collect();
         assert_eq!(redemptions.len(), 4);
-        assert_eq!(concurrency.redeem(&shop).err().unwrap().scope, Scope::RedeemConcurrency);
+        assert_eq!(concurrency.redeem(&shop).err().unwrap().scope, LimitScope::RedeemConcurrency);
     }
 
     #[test]

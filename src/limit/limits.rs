@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bucket::{Bucket, KeyedBucket, Rate};
-use super::network::{AgentAtPeer, Peer, RedeemerAtPeer, WideNetwork};
-use super::pace::Pace;
+use super::clock::LimitClock;
+use super::network::{AddressKey, AgentAtAddress, RedeemerAtAddress, WideNetwork};
 use super::shared::{SharedLimits, SharedRates};
-use super::states::Crowded;
+use super::states::Grouped;
 use super::unfinished::{Held, Unfinished};
-use super::{Limited, Quota, Scope, Settings};
+use super::{LimitScope, Limited, Quota, Settings};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{Agent, Merchant, Registry};
 
 /// Every request rate. Cheap to ask, never waits.
 pub struct Limits {
     settings: Settings,
-    pace: Pace,
-    strangers: Arc<Strangers>,
+    clock: LimitClock,
+    address_limits: Arc<AddressLimits>,
     unfinished: Arc<Unfinished>,
     agents: HashMap<AgentId, Arc<Bucket>>,
     unsigned: HashMap<AgentId, Arc<Bucket>>,
@@ -30,50 +30,50 @@ pub struct Limits {
 }
 
 /// The limits by address: of whoever comes, known or not.
-struct Strangers {
-    requests: KeyedBucket<Peer>,
-    failed_authentications: KeyedBucket<Peer>,
-    failed_signatures: KeyedBucket<AgentAtPeer>,
-    failed_proofs: KeyedBucket<RedeemerAtPeer>,
+struct AddressLimits {
+    requests: KeyedBucket<AddressKey>,
+    failed_authentications: KeyedBucket<AddressKey>,
+    failed_signatures: KeyedBucket<AgentAtAddress>,
+    failed_proofs: KeyedBucket<RedeemerAtAddress>,
 }
 
-impl Crowded for Peer {
-    type Crowd = WideNetwork;
+impl Grouped for AddressKey {
+    type Group = WideNetwork;
 
-    fn crowd(&self) -> WideNetwork {
+    fn group(&self) -> WideNetwork {
         self.wide()
     }
 }
 
-impl Crowded for AgentAtPeer {
-    type Crowd = (AgentId, WideNetwork);
+impl Grouped for AgentAtAddress {
+    type Group = (AgentId, WideNetwork);
 
-    fn crowd(&self) -> Self::Crowd {
-        (self.agent.clone(), self.peer.wide())
+    fn group(&self) -> Self::Group {
+        (self.agent.clone(), self.address.wide())
     }
 }
 
-impl Crowded for RedeemerAtPeer {
-    type Crowd = (Arc<str>, WideNetwork);
+impl Grouped for RedeemerAtAddress {
+    type Group = (Arc<str>, WideNetwork);
 
-    fn crowd(&self) -> Self::Crowd {
-        (self.redeemer.clone(), self.peer.wide())
+    fn group(&self) -> Self::Group {
+        (self.redeemer.clone(), self.address.wide())
     }
 }
 
 impl Limits {
     /// Limits for these agents and merchants, by the system's monotonic clock.
     pub fn new(settings: Settings, registry: &Registry) -> Self {
-        Self::with_pace(settings, registry, Pace::system())
+        Self::with_clock(settings, registry, LimitClock::system())
     }
 
     /// Limits by a clock of the caller's.
-    pub fn with_pace(settings: Settings, registry: &Registry, pace: Pace) -> Self {
-        let strangers = Arc::new(Strangers::new(&settings, &pace));
+    pub fn with_clock(settings: Settings, registry: &Registry, clock: LimitClock) -> Self {
+        let address_limits = Arc::new(AddressLimits::new(&settings, &clock));
         let empty = Self {
             settings,
-            pace,
-            strangers,
+            clock,
+            address_limits,
             unfinished: Arc::default(),
             agents: HashMap::new(),
             unsigned: HashMap::new(),
@@ -95,15 +95,15 @@ impl Limits {
     /// a reload refills nobody's bucket.
     #[must_use]
     pub fn reloaded(&self, settings: Settings, registry: &Registry) -> Self {
-        let strangers = if settings == self.settings {
-            Arc::clone(&self.strangers)
+        let address_limits = if settings == self.settings {
+            Arc::clone(&self.address_limits)
         } else {
-            Arc::new(Strangers::new(&settings, &self.pace))
+            Arc::new(AddressLimits::new(&settings, &self.clock))
         };
         let changed = Self {
             settings,
-            pace: self.pace.clone(),
-            strangers,
+            clock: self.clock.clone(),
+            address_limits,
             unfinished: Arc::clone(&self.unfinished),
             agents: self.agents.clone(),
             unsigned: self.unsigned.clone(),
@@ -117,7 +117,7 @@ impl Limits {
     fn with_registry(mut self, registry: &Registry) -> Self {
         let bucket = |known: Option<&Arc<Bucket>>, scope, rate| match known {
             Some(bucket) if bucket.rate() == rate => Arc::clone(bucket),
-            _ => Arc::new(Bucket::new(scope, rate, self.pace.clone())),
+            _ => Arc::new(Bucket::new(scope, rate, self.clock.clone())),
         };
         let of_agents = |known: &HashMap<AgentId, Arc<Bucket>>, scope| {
             registry
@@ -128,8 +128,8 @@ impl Limits {
                 })
                 .collect()
         };
-        self.unsigned = of_agents(&self.unsigned, Scope::AgentUnsigned);
-        self.agents = of_agents(&self.agents, Scope::Agent);
+        self.unsigned = of_agents(&self.unsigned, LimitScope::AgentUnsigned);
+        self.agents = of_agents(&self.agents, LimitScope::Agent);
         let of_merchants = |known: &HashMap<MerchantId, Arc<Bucket>>, scope| {
             registry
                 .merchants()
@@ -139,8 +139,8 @@ impl Limits {
                 })
                 .collect()
         };
-        self.redeemers = of_merchants(&self.redeemers, Scope::Redeem);
-        self.merchants = of_merchants(&self.merchants, Scope::Merchant);
+        self.redeemers = of_merchants(&self.redeemers, LimitScope::Redeem);
+        self.merchants = of_merchants(&self.merchants, LimitScope::Merchant);
         self
     }
 
@@ -149,7 +149,7 @@ impl Limits {
     /// # Errors
     /// The address sends too much.
     pub fn address(&self, address: IpAddr) -> Result<(), Limited> {
-        self.strangers.requests.take(Peer::of(address)).map(drop)
+        self.address_limits.requests.take(AddressKey::of(address)).map(drop)
     }
 
     /// Charges an address for a failed authentication. Who presents a credential that is known is
@@ -158,7 +158,7 @@ impl Limits {
     /// # Errors
     /// The address has failed too often.
     pub fn failed_authentication(&self, address: IpAddr) -> Result<(), Limited> {
-        self.strangers.failed_authentications.take(Peer::of(address)).map(drop)
+        self.address_limits.failed_authentications.take(AddressKey::of(address)).map(drop)
     }
 
     /// Before the proof of a redeemer whose credential is known is looked at: whether that credential
@@ -167,12 +167,12 @@ impl Limits {
     /// # Errors
     /// Too many proofs have failed for this redeemer from this address.
     pub fn proof(&self, redeemer: &str, address: IpAddr) -> Result<(), Limited> {
-        self.strangers.failed_proofs.peek(RedeemerAtPeer::new(redeemer, address)).map(drop)
+        self.address_limits.failed_proofs.peek(RedeemerAtAddress::new(redeemer, address)).map(drop)
     }
 
     /// Charges a redeemer's credential at an address for a proof that is missing or wrong.
     pub fn failed_proof(&self, redeemer: &str, address: IpAddr) {
-        let _ = self.strangers.failed_proofs.take(RedeemerAtPeer::new(redeemer, address));
+        let _ = self.address_limits.failed_proofs.take(RedeemerAtAddress::new(redeemer, address));
     }
 
     /// Before a body is read and a signature verified: whether this agent's credential has failed
@@ -181,13 +181,13 @@ impl Limits {
     /// # Errors
     /// Too many signatures have failed for this agent from this address.
     pub fn signature(&self, agent: &AgentId, address: IpAddr) -> Result<(), Limited> {
-        self.strangers.failed_signatures.peek(AgentAtPeer::new(agent, address)).map(drop)
+        self.address_limits.failed_signatures.peek(AgentAtAddress::new(agent, address)).map(drop)
     }
 
     /// Charges an agent's credential at an address for a signature that is wrong, or missing where
     /// one is demanded. The agent's own bucket is untouched.
     pub fn failed_signature(&self, agent: &AgentId, address: IpAddr) {
-        let _ = self.strangers.failed_signatures.take(AgentAtPeer::new(agent, address));
+        let _ = self.address_limits.failed_signatures.take(AgentAtAddress::new(agent, address));
     }
 
     /// A body about to be read, for what is held of it while it is not whole; the largest allowed has
@@ -199,13 +199,13 @@ impl Limits {
     /// Charges an agent one signed request, here alone.
     #[cfg(test)]
     pub(super) fn agent(&self, agent: &Agent) -> Result<Quota, Limited> {
-        take(&self.agents, &agent.id, Scope::Agent)
+        take(&self.agents, &agent.id, LimitScope::Agent)
     }
 
     /// Charges a merchant one request from an agent, here alone.
     #[cfg(test)]
     pub(super) fn merchant(&self, merchant: &Merchant) -> Result<Quota, Limited> {
-        take(&self.merchants, &merchant.id, Scope::Merchant)
+        take(&self.merchants, &merchant.id, LimitScope::Merchant)
     }
 
     /// Charges an agent one request, and the merchant it is for; to be asked once its signature is
@@ -222,8 +222,8 @@ impl Limits {
         merchant: Option<&Merchant>,
     ) -> Result<Quota, Limited> {
         let (buckets, scope) = match is_signed {
-            true => (&self.agents, Scope::Agent),
-            false => (&self.unsigned, Scope::AgentUnsigned),
+            true => (&self.agents, LimitScope::Agent),
+            false => (&self.unsigned, LimitScope::AgentUnsigned),
         };
         let mut quota = take(buckets, &agent.id, scope)?;
         if let Some(shared) = &self.shared {
@@ -231,10 +231,10 @@ impl Limits {
             quota = shared.take(scope, agent.id.as_str(), rate).await?.unwrap_or(quota);
         }
         let Some(merchant) = merchant else { return Ok(quota) };
-        take(&self.merchants, &merchant.id, Scope::Merchant)?;
+        take(&self.merchants, &merchant.id, LimitScope::Merchant)?;
         if let Some(shared) = &self.shared {
             let rate = per_second(merchant.requests_per_second, merchant.request_burst);
-            shared.take(Scope::Merchant, merchant.id.as_str(), rate).await?;
+            shared.take(LimitScope::Merchant, merchant.id.as_str(), rate).await?;
         }
         Ok(quota)
     }
@@ -245,20 +245,20 @@ impl Limits {
     /// # Errors
     /// The merchant's redeemers send too much.
     pub fn redeem(&self, merchant: &Merchant) -> Result<Quota, Limited> {
-        take(&self.redeemers, &merchant.id, Scope::Redeem)
+        take(&self.redeemers, &merchant.id, LimitScope::Redeem)
     }
 
     /// How many keys the largest of the tables by address holds, for metrics.
     pub fn tracked_addresses(&self) -> usize {
-        let Strangers { requests, failed_authentications, failed_signatures, failed_proofs } =
-            &*self.strangers;
+        let AddressLimits { requests, failed_authentications, failed_signatures, failed_proofs } =
+            &*self.address_limits;
         let failures = failed_authentications.tracked().max(failed_signatures.tracked());
         requests.tracked().max(failures).max(failed_proofs.tracked())
     }
 }
 
-impl Strangers {
-    fn new(settings: &Settings, pace: &Pace) -> Self {
+impl AddressLimits {
+    fn new(settings: &Settings, clock: &LimitClock) -> Self {
         let requests = per_second(settings.address_requests_per_second, settings.address_request_burst);
         let per_minute = |requests, burst| Rate { requests, per: Duration::from_secs(60), burst };
         let authentications =
@@ -266,15 +266,20 @@ impl Strangers {
         let signatures = per_minute(settings.failed_signatures_per_minute, settings.failed_signature_burst);
         let tracked = settings.tracked_addresses;
         Self {
-            requests: KeyedBucket::new(Scope::Address, requests, tracked, pace.clone()),
+            requests: KeyedBucket::new(LimitScope::Address, requests, tracked, clock.clone()),
             failed_authentications: KeyedBucket::new(
-                Scope::FailedAuthentication,
+                LimitScope::FailedAuthentication,
                 authentications,
                 tracked,
-                pace.clone(),
+                clock.clone(),
             ),
-            failed_signatures: KeyedBucket::new(Scope::FailedSignature, signatures, tracked, pace.clone()),
-            failed_proofs: KeyedBucket::new(Scope::FailedSignature, signatures, tracked, pace.clone()),
+            failed_signatures: KeyedBucket::new(
+                LimitScope::FailedSignature,
+                signatures,
+                tracked,
+                clock.clone(),
+            ),
+            failed_proofs: KeyedBucket::new(LimitScope::FailedSignature, signatures, tracked, clock.clone()),
         }
     }
 }
@@ -286,7 +291,7 @@ const fn per_second(requests: NonZeroU32, burst: NonZeroU32) -> Rate {
 fn take<Id: std::hash::Hash + Eq>(
     buckets: &HashMap<Id, Arc<Bucket>>,
     id: &Id,
-    scope: Scope,
+    scope: LimitScope,
 ) -> Result<Quota, Limited> {
     match buckets.get(id) {
         Some(bucket) => bucket.take(),

@@ -26,7 +26,7 @@ mod concurrency;
 pub(crate) mod fixture;
 mod limits;
 mod network;
-mod pace;
+mod clock;
 pub mod shared;
 mod states;
 mod unfinished;
@@ -38,10 +38,10 @@ use http::HeaderValue;
 use crate::structured_fields::write;
 
 pub use arrivals::Arrivals;
+pub use clock::{LimitClock, ManualLimitClock};
 pub use concurrency::{Concurrency, Permit};
 pub use limits::Limits;
 pub use network::networks;
-pub use pace::{ManualPace, Pace};
 pub use unfinished::Held;
 
 /// Limits that belong to no agent or merchant; theirs stand in their own entries.
@@ -103,7 +103,7 @@ fn positive(value: u32) -> NonZeroU32 {
 
 /// What was limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
+pub enum LimitScope {
     /// Requests of a peer address.
     Address,
     /// Failed authentications of a peer address.
@@ -133,7 +133,7 @@ pub enum Scope {
     KeptBytes,
 }
 
-impl Scope {
+impl LimitScope {
     /// Every scope, for metrics.
     pub const ALL: [Self; 13] = [
         Self::Address,
@@ -189,7 +189,7 @@ impl Scope {
     }
 }
 
-impl Scope {
+impl LimitScope {
     /// Whether the request itself was welcome, and only what would have to be kept of it is too much.
     pub const fn is_about_what_is_kept(self) -> bool {
         matches!(self, Self::AgentKeptBytes | Self::KeptBytes)
@@ -201,7 +201,7 @@ impl Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Which limit.
-    pub scope: Scope,
+    pub scope: LimitScope,
     /// `q`: requests in a full bucket.
     pub limit: u32,
     /// `w`: seconds in which an empty bucket fills, rounded up.
@@ -241,7 +241,7 @@ impl Quota {
 #[error("the limit of {} has nothing left", scope.as_str())]
 pub struct Limited {
     /// Which limit.
-    pub scope: Scope,
+    pub scope: LimitScope,
     /// `Retry-After`: at least one second, and never earlier than the quota's `reset_seconds`.
     pub retry_after_seconds: u32,
     /// The same decision as `RateLimit` headers say it; none for requests under way.

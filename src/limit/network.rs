@@ -12,23 +12,23 @@ use crate::domain::id::AgentId;
 /// One peer: an IPv4 address, or an IPv6 /64 (RFC 4291 §2.5.4: the smallest network handed out, so
 /// one host owns all its addresses). An IPv4 address written as IPv6 is the IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Peer {
+pub(super) enum AddressKey {
     V4([u8; 4]),
     V6([u8; 8]),
 }
 
 /// An agent's credential as used from one address.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct AgentAtPeer {
+pub(super) struct AgentAtAddress {
     pub(super) agent: AgentId,
-    pub(super) peer: Peer,
+    pub(super) address: AddressKey,
 }
 
 /// A redeemer's credential as used from one address.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct RedeemerAtPeer {
+pub(super) struct RedeemerAtAddress {
     pub(super) redeemer: Arc<str>,
-    pub(super) peer: Peer,
+    pub(super) address: AddressKey,
 }
 
 /// The wider network a peer is in: an IPv4 /16 or an IPv6 /32.
@@ -38,19 +38,19 @@ pub(super) enum WideNetwork {
     V6([u8; 4]),
 }
 
-impl AgentAtPeer {
+impl AgentAtAddress {
     pub(super) fn new(agent: &AgentId, address: IpAddr) -> Self {
-        Self { agent: agent.clone(), peer: Peer::of(address) }
+        Self { agent: agent.clone(), address: AddressKey::of(address) }
     }
 }
 
-impl RedeemerAtPeer {
+impl RedeemerAtAddress {
     pub(super) fn new(redeemer: &str, address: IpAddr) -> Self {
-        Self { redeemer: redeemer.into(), peer: Peer::of(address) }
+        Self { redeemer: redeemer.into(), address: AddressKey::of(address) }
     }
 }
 
-impl Peer {
+impl AddressKey {
     pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.octets()),
@@ -97,22 +97,22 @@ pub fn networks(address: IpAddr) -> impl Iterator<Item = (IpNet, NonZeroU32)> {
 mod tests {
     use super::*;
 
-    fn peer(text: &str) -> Peer {
-        Peer::of(text.parse().unwrap())
+    fn address(text: &str) -> AddressKey {
+        AddressKey::of(text.parse().unwrap())
     }
 
     #[test]
     fn a_host_is_one_peer_under_all_its_addresses() {
-        assert_eq!(peer("2001:db8:1:2::1"), peer("2001:db8:1:2:ffff::9"));
-        assert_ne!(peer("2001:db8:1:2::1"), peer("2001:db8:1:3::1"));
-        assert_eq!(peer("::ffff:192.0.2.1"), peer("192.0.2.1"));
-        assert_ne!(peer("192.0.2.1"), peer("192.0.2.2"));
+        assert_eq!(address("2001:db8:1:2::1"), address("2001:db8:1:2:ffff::9"));
+        assert_ne!(address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
+        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
+        assert_ne!(address("192.0.2.1"), address("192.0.2.2"));
     }
 
     #[test]
     fn neighbours_share_a_wide_network() {
-        assert_eq!(peer("2001:db8:1::1").wide(), peer("2001:db8:ffff::1").wide());
-        assert_eq!(peer("192.0.2.1").wide(), peer("192.0.255.1").wide());
-        assert_ne!(peer("192.0.2.1").wide(), peer("192.1.2.1").wide());
+        assert_eq!(address("2001:db8:1::1").wide(), address("2001:db8:ffff::1").wide());
+        assert_eq!(address("192.0.2.1").wide(), address("192.0.255.1").wide());
+        assert_ne!(address("192.0.2.1").wide(), address("192.1.2.1").wide());
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::bucket::{Rate, seconds_up};
-use super::{Limited, Quota, Scope};
+use super::{LimitScope, Limited, Quota};
 use crate::records::BoxFuture;
 
 /// Of a rate, what is charged at once: what is earned in this time, and no more than a part of the
@@ -51,7 +51,7 @@ pub trait SharedLimits: Send + Sync {
 }
 
 impl SharedLimit {
-    fn new(scope: Scope, id: &str, rate: Rate) -> Self {
+    fn new(scope: LimitScope, id: &str, rate: Rate) -> Self {
         Self { name: format!("{}/{id}", scope.as_str()), interval: rate.interval(), burst: rate.burst.get() }
     }
 
@@ -81,7 +81,12 @@ impl SharedRates {
     }
 
     /// Charges one request of `rate` in the shared store; `None` when that cannot say.
-    pub(super) async fn take(&self, scope: Scope, id: &str, rate: Rate) -> Result<Option<Quota>, Limited> {
+    pub(super) async fn take(
+        &self,
+        scope: LimitScope,
+        id: &str,
+        rate: Rate,
+    ) -> Result<Option<Quota>, Limited> {
         let limit = SharedLimit::new(scope, id, rate);
         let says = |remaining| rate.says(scope, remaining, seconds_up(rate.interval()));
         if let Some(remaining) = self.use_one(&limit) {
@@ -149,7 +154,7 @@ mod tests {
         let positive = |number| NonZeroU32::new(number).unwrap();
         let rate = Rate { requests: positive(a_second), per: Duration::from_secs(1), burst: positive(burst) };
         let mut admitted = 0;
-        while rates.take(Scope::Agent, "alpha", rate).await.is_ok() {
+        while rates.take(LimitScope::Agent, "alpha", rate).await.is_ok() {
             admitted += 1;
         }
         (admitted, store.asked.load(Ordering::Relaxed))

@@ -22,10 +22,10 @@ const SHARED_CELLS: u64 = 256;
 /// microseconds, so a flood must not cause one for each of its requests.
 const SWEEP_EVERY_NANOS: u64 = 250_000_000;
 
-/// A key that has company it can be counted with.
-pub(super) trait Crowded: Clone + Eq + Hash {
-    type Crowd: Hash;
-    fn crowd(&self) -> Self::Crowd;
+/// A key that can be counted together with others of its network.
+pub(super) trait Grouped: Clone + Eq + Hash {
+    type Group: Hash;
+    fn group(&self) -> Self::Group;
 }
 
 /// A key, and whether this look at it may change its state.
@@ -50,7 +50,7 @@ struct Shard<K> {
     next_sweep: u64,
 }
 
-impl<K: Crowded> BoundedStates<K> {
+impl<K: Grouped> BoundedStates<K> {
     /// Room for about `capacity` keys.
     pub(super) fn new(capacity: NonZeroU32, interval: u64) -> Self {
         let shared = usize::try_from(SHARED_CELLS).unwrap_or(1);
@@ -70,14 +70,14 @@ impl<K> Shard<K> {
     }
 }
 
-impl<K: Crowded> StateStore for BoundedStates<K> {
+impl<K: Grouped> StateStore for BoundedStates<K> {
     type Key = Access<K>;
 
     fn measure_and_replace<T, F, E>(&self, access: &Access<K>, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let hash = self.hasher.hash_one(access.key.crowd());
+        let hash = self.hasher.hash_one(access.key.group());
         let index = |value: u64| usize::try_from(value).unwrap_or(0);
         // Both indices are below the length of what they index; `get` keeps that from being a panic.
         let Some(shard) = self.shards.get(index(hash % SHARDS)) else {
@@ -113,7 +113,7 @@ impl<K: Crowded> StateStore for BoundedStates<K> {
     }
 }
 
-impl<K: Crowded> ShrinkableKeyedStateStore<Access<K>> for BoundedStates<K> {
+impl<K: Grouped> ShrinkableKeyedStateStore<Access<K>> for BoundedStates<K> {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in &self.shards {
             shard.lock().known.retain(|_, arrival| *arrival > drop_below.as_u64());

@@ -10,10 +10,10 @@ const GUEST: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const NEIGHBOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const THIEF: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
-fn limits(settings: Settings) -> (Limits, ManualPace) {
-    let (pace, hand) = Pace::manual();
+fn limits(settings: Settings) -> (Limits, ManualLimitClock) {
+    let (clock, hand) = LimitClock::manual();
     hand.advance(Duration::from_secs(1_000));
-    (Limits::with_pace(settings, &registry(10, 20, 8), pace), hand)
+    (Limits::with_clock(settings, &registry(10, 20, 8), clock), hand)
 }
 
 fn burst_of(settings: &Settings) -> u32 {
@@ -31,7 +31,7 @@ fn success_is_never_charged_as_a_failure_and_failure_is_charged_in_full() {
         limits.failed_authentication(GUEST).unwrap();
     }
     let limited = limits.failed_authentication(GUEST).unwrap_err();
-    assert_eq!((limited.scope, limited.retry_after_seconds), (Scope::FailedAuthentication, 1));
+    assert_eq!((limited.scope, limited.retry_after_seconds), (LimitScope::FailedAuthentication, 1));
     limits.failed_authentication(THIEF).unwrap();
     // Who is known behind the same address is not asked.
     limits.address(GUEST).unwrap();
@@ -51,7 +51,7 @@ fn an_address_sends_no_more_than_its_rate() {
     };
     let (limits, hand) = limits(settings);
     assert_eq!((0..100).filter(|_| limits.address(GUEST).is_ok()).count(), 10);
-    assert_eq!(limits.address(GUEST).unwrap_err().scope, Scope::Address);
+    assert_eq!(limits.address(GUEST).unwrap_err().scope, LimitScope::Address);
     hand.advance(Duration::from_secs(1));
     assert_eq!((0..100).filter(|_| limits.address(GUEST).is_ok()).count(), 5);
 }
@@ -81,8 +81,8 @@ fn agents_merchants_and_redeemers_have_buckets_of_their_own() {
         limits.agent(&victim).unwrap();
         limits.merchant(&shop).unwrap();
     }
-    assert_eq!(limits.agent(&victim).unwrap_err().scope, Scope::Agent);
-    assert_eq!(limits.merchant(&shop).unwrap_err().scope, Scope::Merchant);
+    assert_eq!(limits.agent(&victim).unwrap_err().scope, LimitScope::Agent);
+    assert_eq!(limits.merchant(&shop).unwrap_err().scope, LimitScope::Merchant);
     assert_eq!(limits.agent(&other).unwrap().remaining, 19);
     assert_eq!(limits.redeem(&shop).unwrap().remaining, 19);
 }
@@ -129,9 +129,9 @@ fn memory_stays_bounded_under_a_million_addresses_and_nobodys_state_is_lost() {
         }
     }
     assert!(limits.tracked_addresses() <= 4_096, "{}", limits.tracked_addresses());
-    // The thief has its own one failure left: neither a new bucket nor the crowd's empty one.
+    // The thief has its own one failure left: neither a new bucket nor the group's empty one.
     limits.failed_authentication(THIEF).unwrap();
-    assert_eq!(limits.failed_authentication(THIEF).unwrap_err().scope, Scope::FailedAuthentication);
+    assert_eq!(limits.failed_authentication(THIEF).unwrap_err().scope, LimitScope::FailedAuthentication);
 
     // What is as good as new makes room again: a guest no longer shares its neighbour's fate.
     hand.advance(Duration::from_secs(3_600));
@@ -152,7 +152,7 @@ fn a_flood_from_one_network_leaves_other_networks_alone() {
     }
     // Within the flooding network newcomers now share a bucket that is empty.
     let refused = limits.failed_authentication(flooder(2, 2_000_000)).unwrap_err();
-    assert_eq!(refused.scope, Scope::FailedAuthentication);
+    assert_eq!(refused.scope, LimitScope::FailedAuthentication);
     // Elsewhere there is room, or at worst a bucket shared with other networks than that one.
     let elsewhere = |n| IpAddr::V4(Ipv4Addr::new(10, n, 0, 1));
     let spared = (0..200u8).filter(|n| limits.failed_authentication(elsewhere(*n)).is_ok());
@@ -172,15 +172,15 @@ fn more_tracking_is_not_paid_for_by_looking() {
 #[test]
 fn headers_read_as_the_draft_writes_them() {
     let quota =
-        Quota { scope: Scope::Agent, limit: 100, window_seconds: 60, remaining: 50, reset_seconds: 30 };
+        Quota { scope: LimitScope::Agent, limit: 100, window_seconds: 60, remaining: 50, reset_seconds: 30 };
     assert_eq!(quota.rate_limit(), "\"agent\";r=50;t=30");
     assert_eq!(quota.rate_limit_policy(), "\"agent\";q=100;w=60");
 }
 
 #[test]
 fn every_scope_has_a_name_of_its_own() {
-    let names: std::collections::BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-    assert_eq!(names.len(), Scope::ALL.len());
+    let names: std::collections::BTreeSet<_> = LimitScope::ALL.iter().map(|scope| scope.as_str()).collect();
+    assert_eq!(names.len(), LimitScope::ALL.len());
 }
 
 /// A store that all replicas share, which counts what each party was charged.
@@ -214,12 +214,12 @@ async fn what_an_agents_own_limit_refuses_is_charged_to_no_merchant_here_or_anyw
     for _ in 0..40 {
         match limits.admit(&victim, true, Some(&shop)).await {
             Ok(_) => admitted += 1,
-            Err(limited) => assert_eq!(limited.scope, Scope::Agent),
+            Err(limited) => assert_eq!(limited.scope, LimitScope::Agent),
         }
     }
     assert_eq!(admitted, 5);
     assert_eq!(store.0.lock().get("merchant/shop"), Some(&5));
     assert_eq!(limits.merchant(&shop).unwrap().remaining, 14);
     // What it did not sign is counted apart.
-    assert_eq!(limits.admit(&victim, false, None).await.unwrap().scope, Scope::AgentUnsigned);
+    assert_eq!(limits.admit(&victim, false, None).await.unwrap().scope, LimitScope::AgentUnsigned);
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::network::AgentAtPeer;
-use super::{Limited, Scope};
+use super::network::AgentAtAddress;
+use super::{LimitScope, Limited};
 use crate::domain::id::AgentId;
 
 /// For one agent's credential at one peer address as much is held as so many of the largest bodies.
@@ -18,12 +18,12 @@ const LARGEST_BODIES: usize = 32;
 
 /// What is held of unfinished bodies.
 #[derive(Default)]
-pub(super) struct Unfinished(Mutex<HashMap<AgentAtPeer, usize>>);
+pub(super) struct Unfinished(Mutex<HashMap<AgentAtAddress, usize>>);
 
 /// What one unfinished body holds; given back when dropped.
 pub struct Held {
     unfinished: Arc<Unfinished>,
-    holder: AgentAtPeer,
+    holder: AgentAtAddress,
     bytes: usize,
     /// Of all bodies of the holder, in bytes.
     most: usize,
@@ -33,7 +33,7 @@ impl Unfinished {
     /// A body of which nothing is held yet; the largest allowed has `largest` bytes.
     pub(super) fn body(self: &Arc<Self>, agent: &AgentId, address: IpAddr, largest: usize) -> Held {
         let most = largest.saturating_mul(LARGEST_BODIES);
-        Held { unfinished: Arc::clone(self), holder: AgentAtPeer::new(agent, address), bytes: 0, most }
+        Held { unfinished: Arc::clone(self), holder: AgentAtAddress::new(agent, address), bytes: 0, most }
     }
 }
 
@@ -49,7 +49,7 @@ impl Held {
         let mut held = self.unfinished.0.lock();
         let all = held.get(&self.holder).copied().unwrap_or(0).saturating_add(bytes);
         if all > self.most {
-            return Err(Limited { scope: Scope::UnfinishedBodies, retry_after_seconds: 1, quota: None });
+            return Err(Limited { scope: LimitScope::UnfinishedBodies, retry_after_seconds: 1, quota: None });
         }
         held.insert(self.holder.clone(), all);
         self.bytes += bytes;
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(first.hold(MOST - 1), Ok(()));
         let mut second = body("alpha", "192.0.2.1");
         assert_eq!(second.hold(1), Ok(()));
-        assert_eq!(second.hold(1).unwrap_err().scope, Scope::UnfinishedBodies);
+        assert_eq!(second.hold(1).unwrap_err().scope, LimitScope::UnfinishedBodies);
         assert_eq!(body("alpha", "192.0.2.2").hold(MOST), Ok(()));
         assert_eq!(body("beta", "192.0.2.1").hold(MOST), Ok(()));
         drop(first);

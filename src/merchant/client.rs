@@ -13,13 +13,13 @@ use http::{Method, Request, Response, Uri};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
-use super::dial::Connector;
+use super::connect::Connector;
 use super::exchange::{Answer, Carrier, Exchange, Lost, NotSent, Stage};
 use super::gate::Ticket;
 use super::handshake::TlsFailure;
 use super::http2::Http2Body;
 use super::pool::{Http1, Keeping, Need, Pool, Taken};
-use super::{Settings, body, inward};
+use super::{Settings, body, response_headers};
 use crate::domain::clock::Deadline;
 use crate::registry::{Deadlines, MerchantEndpoint, MerchantIdempotency};
 
@@ -225,10 +225,10 @@ impl MerchantClient {
         match collected.and_then(|bytes| body::decode(&head.headers, bytes, max)) {
             Ok(body) => {
                 let body = without_byte_order_mark(body);
-                let media_type = inward::media_type(&head.headers);
-                let headers = inward::allowed(&head.headers);
+                let media_type = response_headers::media_type(&head.headers);
+                let headers = response_headers::allowed(&head.headers);
                 let mut answer = Answer::new(head.status, media_type, headers, body, started.elapsed());
-                answer.is_replay = inward::is_replay(&head.headers);
+                answer.is_replay = response_headers::is_replay(&head.headers);
                 answer.connection = carrier;
                 Exchange::Answered(answer)
             }

@@ -61,7 +61,7 @@ impl Countersigner {
     /// present. One signing operation.
     ///
     /// # Errors
-    /// [`NotSent::Unwritable`] without randomness, or when a covered header is not visible ASCII.
+    /// [`NotSent::NotBuilt`] without randomness, or when a covered header is not visible ASCII.
     pub(super) fn sign(
         &self,
         message: &MessageView<'_>,
@@ -82,7 +82,7 @@ impl Countersigner {
             nonce: None,
             tag: Some(LABEL),
         };
-        signing.sign(message, key).map_err(|_| NotSent::Unwritable)
+        signing.sign(message, key).map_err(|_| NotSent::NotBuilt)
     }
 }
 
@@ -90,12 +90,12 @@ impl Countersigner {
 /// `Timestamp . JCS(body)`, base64url without padding. An empty body is signed as nothing.
 ///
 /// # Errors
-/// [`NotSent::Unwritable`] when the body has no canonical form.
+/// [`NotSent::NotBuilt`] when the body has no canonical form.
 pub(super) fn acp_signature(key: &MacKey, timestamp: &str, body: &[u8]) -> Result<HeaderValue, NotSent> {
     let mut canonical = Vec::with_capacity(body.len());
     if !body.is_empty() {
-        canonicalize(body, &mut canonical).map_err(|_| NotSent::Unwritable)?;
+        canonicalize(body, &mut canonical).map_err(|_| NotSent::NotBuilt)?;
     }
     let tag = key.tag(&[timestamp.as_bytes(), b".", &canonical]);
-    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(tag)).map_err(|_| NotSent::Unwritable)
+    HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(tag)).map_err(|_| NotSent::NotBuilt)
 }

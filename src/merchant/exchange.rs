@@ -187,7 +187,7 @@ pub enum NotSent {
     StreamRefused,
     /// A value cannot be written into a header, or there is no randomness to sign with.
     #[error("the request cannot be written or signed")]
-    Unwritable,
+    NotBuilt,
     /// The merchant is not in the registry the pools were made from.
     #[error("the merchant has no connection pool")]
     NotConfigured,
@@ -207,7 +207,7 @@ impl NotSent {
             Self::Unwritten => "unwritten",
             Self::NoStream => "no_stream",
             Self::StreamRefused => "stream_refused",
-            Self::Unwritable => "unwritable",
+            Self::NotBuilt => "not_built",
             Self::NotConfigured => "not_configured",
         }
     }

@@ -20,14 +20,14 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 use crate::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, SIGNATURE_INPUT, content_digest};
 use crate::registry::{Merchant, OutwardSignature};
-use crate::structured_fields::{Dictionary, Unwritable};
+use crate::structured_fields::{Dictionary, NotSerializable};
 
 /// Our name in `User-Agent`.
 const PRODUCT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// How to write to one merchant, worked out at start.
-pub(super) struct Addressee {
+pub(super) struct Destination {
     merchant: MerchantId,
     scheme: Scheme,
     authority: Authority,
@@ -52,7 +52,7 @@ struct PublicUrl {
 
 /// A merchant's entry that no request can be made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddresseeError {
+pub enum DestinationError {
     /// The base URL is not absolute.
     #[error("base_url is not an absolute http or https URL")]
     BaseUrl,
@@ -64,20 +64,20 @@ pub enum AddresseeError {
     Credential,
 }
 
-impl Addressee {
+impl Destination {
     /// Reads a merchant's entry.
     ///
     /// # Errors
-    /// [`AddresseeError`] names the member.
-    pub(super) fn new(merchant: &Merchant) -> Result<Self, AddresseeError> {
+    /// [`DestinationError`] names the member.
+    pub(super) fn new(merchant: &Merchant) -> Result<Self, DestinationError> {
         let base = merchant.endpoint.base_url.clone().into_parts();
         let scheme = base.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
         let (Some(scheme), Some(authority)) = (scheme, base.authority) else {
-            return Err(AddresseeError::BaseUrl);
+            return Err(DestinationError::BaseUrl);
         };
         let public = PublicUrl::read(&merchant.endpoint.public_base_url)?;
         let mut credential = HeaderValue::from_str(&format!("Bearer {}", merchant.credential.expose()))
-            .map_err(|_| AddresseeError::Credential)?;
+            .map_err(|_| DestinationError::Credential)?;
         credential.set_sensitive(true);
         Ok(Self {
             merchant: merchant.id.clone(),
@@ -94,7 +94,7 @@ impl Addressee {
     /// The request as it goes out, signed.
     ///
     /// # Errors
-    /// [`NotSent::Unwritable`]: nothing was sent.
+    /// [`NotSent::NotBuilt`]: nothing was sent.
     pub(super) fn write(
         &self,
         countersigner: &Countersigner,
@@ -140,9 +140,9 @@ impl Addressee {
         Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
-            .path_and_query(PathAndQuery::try_from(target).map_err(|_| NotSent::Unwritable)?)
+            .path_and_query(PathAndQuery::try_from(target).map_err(|_| NotSent::NotBuilt)?)
             .build()
-            .map_err(|_| NotSent::Unwritable)
+            .map_err(|_| NotSent::NotBuilt)
     }
 
     fn headers(&self, outbound: &Outbound, timestamp: &str) -> Result<HeaderMap, NotSent> {
@@ -174,7 +174,7 @@ impl Addressee {
         if let Some(key) = &outbound.idempotency_key {
             headers.insert(names::IDEMPOTENCY_KEY, value(key)?);
         }
-        let context = self.context(outbound).map_err(|Unwritable| NotSent::Unwritable)?;
+        let context = self.context(outbound).map_err(|NotSerializable| NotSent::NotBuilt)?;
         headers.insert(names::COUNTERSIGN_CONTEXT, value(&context)?);
         if let Some(grant) = &outbound.grant {
             headers.insert(names::COUNTERSIGN_GRANT, value(grant)?);
@@ -183,7 +183,7 @@ impl Addressee {
         Ok(headers)
     }
 
-    fn context(&self, outbound: &Outbound) -> Result<String, Unwritable> {
+    fn context(&self, outbound: &Outbound) -> Result<String, NotSerializable> {
         let context = &outbound.context;
         let mut dictionary = Dictionary::default();
         dictionary.string("merchant", self.merchant.as_str())?;
@@ -208,9 +208,9 @@ impl Addressee {
 }
 
 impl PublicUrl {
-    fn read(url: &Uri) -> Result<Self, AddresseeError> {
+    fn read(url: &Uri) -> Result<Self, DestinationError> {
         let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else {
-            return Err(AddresseeError::PublicBaseUrl);
+            return Err(DestinationError::PublicBaseUrl);
         };
         let default_port = if *scheme == Scheme::HTTP { 80 } else { 443 };
         let host = authority.host().to_ascii_lowercase();
@@ -238,7 +238,7 @@ fn user_agent(agents: Option<&HeaderValue>) -> Result<HeaderValue, NotSent> {
         None => Ok(HeaderValue::from_static(PRODUCT)),
         Some(agents) => {
             let extended = [agents.as_bytes(), b" ", PRODUCT.as_bytes()].concat();
-            HeaderValue::from_bytes(&extended).map_err(|_| NotSent::Unwritable)
+            HeaderValue::from_bytes(&extended).map_err(|_| NotSent::NotBuilt)
         }
     }
 }
@@ -247,7 +247,7 @@ fn user_agent(agents: Option<&HeaderValue>) -> Result<HeaderValue, NotSent> {
 /// authority it used. Our listener speaks TLS alone.
 fn forwarded(address: IpAddr, host: &str) -> Result<String, NotSent> {
     if host.contains(['"', '\\']) {
-        return Err(NotSent::Unwritable);
+        return Err(NotSent::NotBuilt);
     }
     let node = match address.to_canonical() {
         IpAddr::V4(address) => address.to_string(),
@@ -258,5 +258,5 @@ fn forwarded(address: IpAddr, host: &str) -> Result<String, NotSent> {
 
 /// A header's value; text that cannot be one is never sent.
 fn value(text: &str) -> Result<HeaderValue, NotSent> {
-    HeaderValue::from_str(text).map_err(|_| NotSent::Unwritable)
+    HeaderValue::from_str(text).map_err(|_| NotSent::NotBuilt)
 }

@@ -8,8 +8,8 @@ pub mod answer;
 mod body;
 mod client;
 mod countersign;
-mod dial;
-mod echo;
+mod connect;
+mod reflected_credential;
 mod envelope;
 mod exchange;
 mod failure;
@@ -20,7 +20,7 @@ pub mod grant;
 mod handshake;
 mod http2;
 mod invalid;
-mod inward;
+mod response_headers;
 mod names;
 mod outbound;
 mod outcome;
@@ -38,19 +38,19 @@ pub use answer::{NotPassed, Passed, relay};
 pub use countersign::{Countersigner, LABEL};
 pub use exchange::{Answer, Exchange, Lost, NotSent, Stage};
 pub use failure::UpstreamFailure;
-pub use forward::AddresseeError;
+pub use forward::DestinationError;
 pub use handshake::TlsFailure;
 pub use invalid::InvalidAnswer;
-pub use outbound::{CompleteContext, Context, ForwardedHeaders, Outbound, Proof};
+pub use outbound::{CompleteContext, Context, ForwardedHeaders, Outbound, ProofKind};
 pub use outcome::{
     CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, read_complete,
-    read_session, read_shown, told_code,
+    read_session, session_view, told_code,
 };
 pub use tls::TlsSetupError;
 
 use client::MerchantClient;
-use dial::Connector;
-use forward::Addressee;
+use connect::Connector;
+use forward::Destination;
 
 use crate::domain::clock::Deadline;
 use crate::domain::id::MerchantId;
@@ -84,7 +84,7 @@ pub struct Merchants {
 }
 
 struct Pool {
-    addressee: Addressee,
+    destination: Destination,
     client: MerchantClient,
 }
 
@@ -103,7 +103,7 @@ pub struct SetupError {
 pub enum SetupReason {
     /// Its URLs or credential.
     #[error(transparent)]
-    Addressee(#[from] AddresseeError),
+    Destination(#[from] DestinationError),
     /// Its certificates.
     #[error(transparent)]
     Tls(#[from] TlsSetupError),
@@ -115,7 +115,7 @@ impl Merchants {
     /// # Errors
     /// What about it cannot.
     pub fn try_out(merchant: &Merchant) -> Result<(), SetupReason> {
-        Addressee::new(merchant)?;
+        Destination::new(merchant)?;
         tls::client_config(&merchant.endpoint)?;
         Ok(())
     }
@@ -149,11 +149,11 @@ impl Merchants {
             return Exchange::NotSent(NotSent::NotConfigured);
         };
         let resource = outbound.resource().map(str::to_owned);
-        match pool.addressee.write(&self.countersigner, outbound) {
+        match pool.destination.write(&self.countersigner, outbound) {
             Ok(request) => {
                 // A box of its own keeps it out of the future of whoever sends.
                 let exchange = Box::pin(pool.client.exchange(request, resource.as_deref(), deadline)).await;
-                echo::without_credential(exchange, &merchant.credential)
+                reflected_credential::without_credential(exchange, &merchant.credential)
             }
             Err(reason) => Exchange::NotSent(reason),
         }
@@ -163,12 +163,12 @@ impl Merchants {
 impl Pool {
     fn new(merchant: &Merchant, settings: &Settings) -> Result<Self, SetupReason> {
         let endpoint = &merchant.endpoint;
-        let addressee = Addressee::new(merchant)?;
+        let destination = Destination::new(merchant)?;
         let config = tls::client_config(endpoint)?;
         let connector = Connector::new(config, endpoint.allow_private_addresses, merchant.deadlines.connect);
         let client =
             MerchantClient::new(connector, endpoint, merchant.deadlines, merchant.idempotency, settings);
-        Ok(Self { addressee, client })
+        Ok(Self { destination, client })
     }
 }
 

@@ -82,7 +82,7 @@ pub struct Context {
     /// The authenticated agent.
     pub agent: AgentId,
     /// How it proved itself.
-    pub proof: Proof,
+    pub proof: ProofKind,
     /// The key it signed with.
     pub key: Option<KeyId>,
     /// On complete: the claim this request runs under.
@@ -91,14 +91,14 @@ pub struct Context {
 
 /// How an agent proved itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum ProofKind {
     /// A signature over this request verified.
     Signed,
     /// A bearer credential alone.
     Bearer,
 }
 
-impl Proof {
+impl ProofKind {
     /// The word in `Countersign-Context`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -75,7 +75,7 @@ const fn without_session(outcome: Outcome) -> CompleteReading {
 }
 
 fn read_success(answer: &Answer, session: &SessionId) -> CompleteReading {
-    let Some(view) = read_shown(answer, session) else {
+    let Some(view) = session_view(answer, session) else {
         return without_session(Outcome::InDoubt);
     };
     let outcome = match view.lifecycle() {
@@ -100,7 +100,7 @@ pub fn is_in_flight(answer: &Answer) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionReading {
     /// This session.
-    Shown(SessionView),
+    Session(SessionView),
     /// The merchant itself says that it does not have it: 404 or 410.
     Missing,
     /// Neither: an error, no answer, another session's id, or nothing readable. It is no evidence.
@@ -113,7 +113,7 @@ pub fn read_session(exchange: &Exchange, session: &SessionId) -> SessionReading 
     match answer.status {
         StatusCode::NOT_FOUND | StatusCode::GONE if !is_not_the_merchants(answer) => SessionReading::Missing,
         status if status.is_success() => {
-            read_shown(answer, session).map_or(SessionReading::Unreadable, SessionReading::Shown)
+            session_view(answer, session).map_or(SessionReading::Unreadable, SessionReading::Session)
         }
         _ => SessionReading::Unreadable,
     }
@@ -133,7 +133,7 @@ pub fn fruitless(exchange: &Exchange) -> Fruitless {
 }
 
 /// Reads the session that an answer shows; `None` when it is no session, or not this one.
-pub fn read_shown(answer: &Answer, session: &SessionId) -> Option<SessionView> {
+pub fn session_view(answer: &Answer, session: &SessionId) -> Option<SessionView> {
     SessionView::of(answer.json()?).ok().filter(|view| view.id.as_ref() == Some(session))
 }
 
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn only_a_readable_answer_about_this_session_is_evidence() {
         let read = |exchange: &Exchange| match read_session(exchange, &session()) {
-            SessionReading::Shown(view) => Ok(view.lifecycle()),
+            SessionReading::Session(view) => Ok(view.lifecycle()),
             other => Err(other),
         };
         assert_eq!(read(&answered(200, &[], &with_status("expired"))), Ok(Lifecycle::Closed));

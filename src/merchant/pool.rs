@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::Connection as _;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::dial::{Connector, Progress};
+use super::connect::{Connector, Progress};
 use super::exchange::{Carrier, NotSent, Stage};
 use super::gate::{Http1Gate, Turn};
 use super::http2::{Http2, Slot};

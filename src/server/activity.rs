@@ -34,7 +34,7 @@ struct State {
 
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Quiet {
+pub(super) enum CloseReason {
     /// No request for too long.
     Idle,
     /// A request's head began and did not end.
@@ -59,14 +59,14 @@ impl Activity {
 
     /// When to look again, and why the connection is to be closed then; no reason while a request
     /// is under way.
-    pub(super) fn expiry(&self) -> (Instant, Option<Quiet>) {
+    pub(super) fn expiry(&self) -> (Instant, Option<CloseReason>) {
         let state = self.state.lock();
         if let Some((_, ready)) = state.waiting.first() {
-            return (*ready + self.answer, Some(Quiet::Unread));
+            return (*ready + self.answer, Some(CloseReason::Unread));
         }
         match (state.under_way, state.head_until) {
-            (0, Some(head)) => (head, Some(Quiet::SlowHead)),
-            (0, None) => (state.idle_until, Some(Quiet::Idle)),
+            (0, Some(head)) => (head, Some(CloseReason::SlowHead)),
+            (0, None) => (state.idle_until, Some(CloseReason::Idle)),
             _ => (Instant::now() + self.idle, None),
         }
     }
@@ -80,7 +80,7 @@ impl Activity {
     }
 
     /// Bytes have arrived: outside a request, the beginning of a head.
-    fn heard(&self) {
+    fn bytes_arrived(&self) {
         let mut state = self.state.lock();
         if state.under_way == 0 && state.waiting.is_empty() && state.head_until.is_none() {
             state.head_until = Some(Instant::now() + self.head);
@@ -127,18 +127,18 @@ impl Drop for UnderWay {
 
 /// An HTTP/1.1 stream that tells its [`Activity`] of arriving bytes. HTTP/2 does without: there,
 /// bytes are as likely a ping as a head.
-pub(super) struct Heard<T> {
+pub(super) struct WatchedStream<T> {
     stream: T,
     activity: Arc<Activity>,
 }
 
-impl<T> Heard<T> {
+impl<T> WatchedStream<T> {
     pub(super) const fn new(stream: T, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for WatchedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -147,13 +147,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.activity.heard();
+            self.activity.bytes_arrived();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for WatchedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -23,9 +23,9 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Heard, Quiet, UnderWay};
+use super::activity::{Activity, CloseReason, UnderWay, WatchedStream};
 use super::answer::{Answer, Kept};
-use super::census::Presence;
+use super::connection_counts::CountedConnection;
 use super::linger::Lingering;
 use super::seats::{Kind, Seat};
 use super::shared::Shared;
@@ -57,7 +57,7 @@ pub(super) struct Ending {
 pub(super) async fn serve<S: Service>(
     stream: TcpStream,
     address: SocketAddr,
-    presence: Option<Presence>,
+    counted: Option<CountedConnection>,
     seat: &Arc<Seat>,
     shared: Arc<Shared>,
     service: Arc<S>,
@@ -68,12 +68,12 @@ pub(super) async fn serve<S: Service>(
     let served = async {
         let by = Instant::now() + shared.settings.handshake_timeout;
         // In boxes, so that an idle connection does not hold the room that a handshake took.
-        let handshake = Box::pin(handshake(stream, address, presence, seat, &shared));
+        let handshake = Box::pin(handshake(stream, address, counted, seat, &shared));
         let Ok(ready) = timeout_at(by, handshake).await else {
             shared.metrics.handshake_failed("timeout");
             return;
         };
-        let Some((stream, peer, _presence)) = ready else { return };
+        let Some((stream, peer, _counted)) = ready else { return };
         converse(stream, peer, seat, &shared, service, &gently).await;
     };
     tokio::select! {
@@ -88,10 +88,10 @@ pub(super) async fn serve<S: Service>(
 async fn handshake(
     mut stream: TcpStream,
     address: SocketAddr,
-    mut presence: Option<Presence>,
+    mut counted: Option<CountedConnection>,
     seat: &Arc<Seat>,
     shared: &Shared,
-) -> Option<(TlsStream<TcpStream>, Peer, Option<Presence>)> {
+) -> Option<(TlsStream<TcpStream>, Peer, Option<CountedConnection>)> {
     let mut address = SocketAddr::new(address.ip().to_canonical(), address.port());
     // Answers are small and written whole; waiting to fill segments only delays them.
     let _ = stream.set_nodelay(true);
@@ -100,7 +100,7 @@ async fn handshake(
             Ok(None) => {}
             Ok(Some(client)) => {
                 address = client;
-                presence = Some(shared.enter(client.ip())?);
+                counted = Some(shared.enter(client.ip())?);
                 if shared.kind(client.ip()) == Kind::Common {
                     shared.seated(shared.seats.demote(seat).map(|evicted| ((), evicted)))?;
                 }
@@ -119,7 +119,7 @@ async fn handshake(
             if certificate.is_some() {
                 standing.recognise();
             }
-            Some((stream, Peer { address, certificate, standing }, presence))
+            Some((stream, Peer { address, certificate, standing }, counted))
         }
         Err(error) => {
             shared.metrics.handshake_failed(tls::failure(&error));
@@ -168,7 +168,7 @@ async fn converse<S: Service>(
         supervise(Box::pin(connection), &activity, gently, shared).await;
     } else {
         shared.metrics.connection_ready("http/1.1");
-        let stream = Heard::new(Lingering::new(stream), Arc::clone(&activity));
+        let stream = WatchedStream::new(Lingering::new(stream), Arc::clone(&activity));
         let connection = http1_builder(settings).serve_connection(TokioIo::new(stream), answer);
         supervise(Box::pin(connection), &activity, gently, shared).await;
     }
@@ -256,15 +256,15 @@ async fn supervise<C: Graceful>(
         ended = watch(connection.as_mut(), activity) => ended,
         () = gently.cancelled() => {
             connection.as_mut().end_gently();
-            watch(connection.as_mut(), activity).await.filter(|quiet| *quiet == Quiet::Unread)
+            watch(connection.as_mut(), activity).await.filter(|reason| *reason == CloseReason::Unread)
         }
     };
     match ended {
         // Half a head cannot be answered, only dropped.
-        None | Some(Quiet::SlowHead) => {}
+        None | Some(CloseReason::SlowHead) => {}
         // Who does not read would not read a goodbye.
-        Some(Quiet::Unread) => shared.metrics.connection_evicted("unread"),
-        Some(Quiet::Idle) => {
+        Some(CloseReason::Unread) => shared.metrics.connection_evicted("unread"),
+        Some(CloseReason::Idle) => {
             connection.as_mut().end_gently();
             let _ = timeout(GOODBYE, poll_fn(|cx| connection.as_mut().poll_end(cx))).await;
         }
@@ -272,7 +272,7 @@ async fn supervise<C: Graceful>(
 }
 
 /// Completes when the connection ends (`None`) or has been quiet for too long.
-async fn watch<C: Graceful>(mut connection: Pin<&mut C>, activity: &Activity) -> Option<Quiet> {
+async fn watch<C: Graceful>(mut connection: Pin<&mut C>, activity: &Activity) -> Option<CloseReason> {
     let mut timer = std::pin::pin!(sleep_until(Instant::now()));
     poll_fn(|cx| {
         if connection.as_mut().poll_end(cx).is_ready() {
@@ -280,10 +280,10 @@ async fn watch<C: Graceful>(mut connection: Pin<&mut C>, activity: &Activity) ->
         }
         // The timer is set anew only when it would ring too late, or has rung: not for every request.
         loop {
-            let (at, quiet) = activity.expiry();
+            let (at, reason) = activity.expiry();
             if timer.is_elapsed() || at < timer.deadline() {
-                if quiet.is_some() && at <= Instant::now() {
-                    return Poll::Ready(quiet);
+                if reason.is_some() && at <= Instant::now() {
+                    return Poll::Ready(reason);
                 }
                 timer.as_mut().reset(at);
             }

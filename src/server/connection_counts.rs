@@ -14,7 +14,7 @@ use crate::limit::networks;
 
 /// Open connections by network.
 #[derive(Clone)]
-pub(super) struct Census {
+pub(super) struct ConnectionCounts {
     /// From one client.
     max: usize,
     counts: Arc<Mutex<HashMap<IpNet, usize>>>,
@@ -38,7 +38,7 @@ impl Full {
     }
 }
 
-impl Census {
+impl ConnectionCounts {
     /// Admits at most `max` connections from one client.
     pub(super) fn new(max: usize) -> Self {
         Self { max, counts: Arc::default() }
@@ -48,7 +48,7 @@ impl Census {
     ///
     /// # Errors
     /// The address, or a network it is in, has its fill.
-    pub(super) fn enter(&self, address: IpAddr) -> Result<Presence, Full> {
+    pub(super) fn enter(&self, address: IpAddr) -> Result<CountedConnection, Full> {
         let mut counts = self.counts.lock();
         let has_room = |(network, share): &(IpNet, NonZeroU32)| {
             let most = self.max.saturating_mul(usize::try_from(share.get()).unwrap_or(usize::MAX));
@@ -60,19 +60,19 @@ impl Census {
         for (network, _) in networks(address) {
             *counts.entry(network).or_default() += 1;
         }
-        Ok(Presence { census: self.clone(), address })
+        Ok(CountedConnection { counts: self.clone(), address })
     }
 }
 
 /// One counted connection, until dropped.
-pub(super) struct Presence {
-    census: Census,
+pub(super) struct CountedConnection {
+    counts: ConnectionCounts,
     address: IpAddr,
 }
 
-impl Drop for Presence {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
-        let mut counts = self.census.counts.lock();
+        let mut counts = self.counts.counts.lock();
         for (network, _) in networks(self.address) {
             if let Some(count) = counts.get_mut(&network) {
                 *count = count.saturating_sub(1);
@@ -89,49 +89,49 @@ impl Drop for Presence {
 mod tests {
     use super::*;
 
-    fn enter(census: &Census, address: &str) -> Result<Presence, Full> {
-        census.enter(address.parse().unwrap())
+    fn enter(counts: &ConnectionCounts, address: &str) -> Result<CountedConnection, Full> {
+        counts.enter(address.parse().unwrap())
     }
 
     #[test]
     fn an_address_has_its_fill_until_one_leaves_and_is_then_forgotten() {
-        let census = Census::new(2);
-        let first = enter(&census, "192.0.2.1").unwrap();
-        let second = enter(&census, "::ffff:192.0.2.1").unwrap();
-        assert_eq!(enter(&census, "192.0.2.1").err(), Some(Full::Address));
-        assert!(enter(&census, "192.0.2.2").is_ok(), "another address is not affected");
+        let counts = ConnectionCounts::new(2);
+        let first = enter(&counts, "192.0.2.1").unwrap();
+        let second = enter(&counts, "::ffff:192.0.2.1").unwrap();
+        assert_eq!(enter(&counts, "192.0.2.1").err(), Some(Full::Address));
+        assert!(enter(&counts, "192.0.2.2").is_ok(), "another address is not affected");
         drop(first);
-        let third = enter(&census, "192.0.2.1").unwrap();
+        let third = enter(&counts, "192.0.2.1").unwrap();
         drop((second, third));
-        assert!(census.counts.lock().is_empty());
+        assert!(counts.counts.lock().is_empty());
     }
 
     #[test]
     fn an_ipv6_subscriber_is_one_client() {
-        let census = Census::new(1);
-        let _held = enter(&census, "2001:db8:1:2::1").unwrap();
-        assert_eq!(enter(&census, "2001:db8:1:2:ffff::9").err(), Some(Full::Address));
-        assert!(enter(&census, "2001:db8:1:3::1").is_ok());
+        let counts = ConnectionCounts::new(1);
+        let _held = enter(&counts, "2001:db8:1:2::1").unwrap();
+        assert_eq!(enter(&counts, "2001:db8:1:2:ffff::9").err(), Some(Full::Address));
+        assert!(enter(&counts, "2001:db8:1:3::1").is_ok());
     }
 
     #[test]
     fn a_network_has_its_fill_however_many_addresses_it_has() {
-        let census = Census::new(3);
+        let counts = ConnectionCounts::new(3);
         let fill = |address: &dyn Fn(u16) -> String| {
-            let held: Vec<_> = (0..100).map_while(|n| enter(&census, &address(n)).ok()).collect();
+            let held: Vec<_> = (0..100).map_while(|n| enter(&counts, &address(n)).ok()).collect();
             let next = u16::try_from(held.len()).unwrap();
-            (held.len(), enter(&census, &address(next)).err())
+            (held.len(), enter(&counts, &address(next)).err())
         };
         assert_eq!(fill(&|n| format!("192.0.2.{n}")), (6, Some(Full::Network)));
         assert_eq!(fill(&|n| format!("2001:db8:1:{n:x}::1")), (6, Some(Full::Network)));
         assert_eq!(fill(&|n| format!("2001:db8:2:{n:x}00::1")), (12, Some(Full::Network)));
-        assert!(census.counts.lock().is_empty());
+        assert!(counts.counts.lock().is_empty());
     }
 
     #[test]
     fn a_bound_of_zero_admits_nobody_and_remembers_nobody() {
-        let census = Census::new(0);
-        assert_eq!(enter(&census, "192.0.2.1").err(), Some(Full::Address));
-        assert!(census.counts.lock().is_empty());
+        let counts = ConnectionCounts::new(0);
+        assert_eq!(enter(&counts, "192.0.2.1").err(), Some(Full::Address));
+        assert!(counts.counts.lock().is_empty());
     }
 }

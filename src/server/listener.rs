@@ -11,8 +11,8 @@ use tokio::time::{sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
-use super::census::Census;
 use super::connection::{self, Ending};
+use super::connection_counts::ConnectionCounts;
 use super::seats::{Kind, Seats, Unread};
 use super::shared::Shared;
 use super::tls::Tls;
@@ -46,14 +46,14 @@ impl Server {
         let reserved = if redeemers.is_empty() { 0 } else { settings.connections_reserved };
         let unread = Unread { each: settings.unread_bytes_per_connection, all: settings.unread_bytes };
         let seats = Arc::new(Seats::new(settings.connections, reserved, unread));
-        let census = Census::new(settings.connections_per_address);
+        let counts = ConnectionCounts::new(settings.connections_per_address);
         Self {
             shared: Arc::new(Shared {
                 settings,
                 tls: TlsAcceptor::from(tls.config),
                 clients: tls.clients,
                 arrivals,
-                census,
+                counts,
                 seats,
                 redeemers,
                 metrics,
@@ -102,18 +102,18 @@ impl Server {
         let shared = Arc::clone(&self.shared);
         let ip = address.ip().to_canonical();
         // A proxy's connection is its client's, once that is known.
-        let (presence, kind) = if shared.is_proxy(ip) {
+        let (counted, kind) = if shared.is_proxy(ip) {
             (None, Kind::Guest)
         } else {
-            let Some(presence) = shared.enter(ip) else { return };
-            (Some(presence), shared.kind(ip))
+            let Some(counted) = shared.enter(ip) else { return };
+            (Some(counted), shared.kind(ip))
         };
         let Some(seat) = shared.seated(shared.seats.take(kind)) else { return };
         let (service, ending) = (Arc::clone(service), ending.clone());
         connections.spawn(async move {
             let _open = shared.metrics.connection_open();
             let serving = Arc::clone(&shared);
-            connection::serve(stream, address, presence, &seat, serving, service, ending).await;
+            connection::serve(stream, address, counted, &seat, serving, service, ending).await;
             shared.seats.leave(&seat);
         });
     }

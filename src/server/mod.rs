@@ -6,7 +6,7 @@
 mod activity;
 pub mod admin;
 mod answer;
-mod census;
+mod connection_counts;
 mod connection;
 mod linger;
 mod listener;

@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use ipnet::IpNet;
 
 use super::Settings;
-use super::census::{Census, Full, Presence};
+use super::connection_counts::{ConnectionCounts, CountedConnection, Full};
 use super::seats::{Kind, Seats};
 use crate::limit::Arrivals;
 use crate::telemetry::metrics::Metrics;
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     /// What client certificates are judged by after the handshake.
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) arrivals: Arrivals,
-    pub(super) census: Census,
+    pub(super) counts: ConnectionCounts,
     pub(super) seats: Arc<Seats>,
     /// The networks that redeemers are proven by.
     pub(super) redeemers: Vec<IpNet>,
@@ -41,9 +41,9 @@ impl Shared {
     }
 
     /// Charges a client one connection, and counts it while it is open; reports why not.
-    pub(super) fn enter(&self, client: IpAddr) -> Option<Presence> {
+    pub(super) fn enter(&self, client: IpAddr) -> Option<CountedConnection> {
         let entered = if self.arrivals.admit(client) {
-            self.census.enter(client).map_err(Full::reason)
+            self.counts.enter(client).map_err(Full::reason)
         } else {
             Err("rate")
         };

@@ -4,7 +4,7 @@
 
 mod admin;
 mod bounds;
-mod crowds;
+mod floods;
 mod drain;
 mod protocols;
 mod proxied;

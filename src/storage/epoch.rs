@@ -270,7 +270,7 @@ impl PerishableKeys for EpochKeys {
     }
 
     fn destroy_unneeded(&self, unneeded: BTreeSet<KeyId>) -> BoxFuture<'_, ()> {
-        // A key that cannot be destroyed now is tried again by the next survey.
+        // A key that cannot be destroyed now is tried again by the next scan.
         Box::pin(async move { drop(self.destroy_due(unneeded).await) })
     }
 }

@@ -53,7 +53,7 @@ use self::step::{Action, Step, opening, steps};
 use self::trace::Trace;
 use self::world::{Snapshot, World};
 use super::contract::Fixture;
-use crate::ledger::{Ledger, Present};
+use crate::ledger::{Ledger, Moment};
 use crate::records::StoreError;
 
 /// Histories an engine is put through, unless `PROPTEST_CASES` says otherwise.
@@ -123,16 +123,16 @@ struct Model {
 
 impl Model {
     /// Does an operation on the plain values and holds what happened against the promises.
-    fn apply(&mut self, operation: &Operation, present: Present) -> Result<Answer, TestCaseError> {
+    fn apply(&mut self, operation: &Operation, moment: Moment) -> Result<Answer, TestCaseError> {
         let before = self.world.clone();
-        let answer = self.world.apply(operation, present);
-        self.trace.follow(&before, operation, &answer, &self.world, present.now)?;
+        let answer = self.world.apply(operation, moment);
+        self.trace.follow(&before, operation, &answer, &self.world, moment.steady)?;
         self.outside.remember(operation, &answer);
         Ok(answer)
     }
 
-    fn prepare(&mut self, action: &Action, present: Present) -> Option<Operation> {
-        self.outside.prepare(action, &self.world, present)
+    fn prepare(&mut self, action: &Action, moment: Moment) -> Option<Operation> {
+        self.outside.prepare(action, &self.world, moment)
     }
 }
 
@@ -145,21 +145,21 @@ async fn live_through<Guard, Reopening: Future<Output = Fixture<Guard>>>(
     let mut ledger = Arc::new(ledger_of(&fixture));
     let mut model = Model { world: World::default(), trace: Trace::default(), outside: Outside::of(&ledger) };
     for step in opening().iter().chain(steps) {
-        let present = ledger.present();
+        let moment = ledger.moment();
         match step {
             Step::Alone(action) => {
-                if let Some(operation) = model.prepare(action, present) {
+                if let Some(operation) = model.prepare(action, moment) {
                     let answer = said(operation.execute(&ledger).await)?;
-                    prop_assert_eq!(answer, model.apply(&operation, present)?, "{:?}", operation);
+                    prop_assert_eq!(answer, model.apply(&operation, moment)?, "{:?}", operation);
                 }
             }
             Step::AtOnce(actions) => {
                 let operations: Vec<Operation> =
-                    actions.iter().filter_map(|action| model.prepare(action, present)).collect();
+                    actions.iter().filter_map(|action| model.prepare(action, moment)).collect();
                 at_once(&ledger, &mut model, &operations).await?;
             }
             Step::Crash(action, polls) => {
-                let operation = action.as_ref().and_then(|action| model.prepare(action, present));
+                let operation = action.as_ref().and_then(|action| model.prepare(action, moment));
                 let answer = match &operation {
                     Some(operation) if engine.ends => cut_off(operation.execute(&ledger), *polls).await,
                     Some(operation) => Some(operation.execute(&ledger).await),
@@ -173,12 +173,12 @@ async fn live_through<Guard, Reopening: Future<Output = Fixture<Guard>>>(
                 prop_assert_eq!(is.incarnation > was.incarnation, engine.ends);
                 ledger = Arc::new(ledger_of(&fixture));
                 if let Some(operation) = operation {
-                    all_or_nothing(&ledger, &mut model, &operation, answer, present).await?;
+                    all_or_nothing(&ledger, &mut model, &operation, answer, moment).await?;
                 }
             }
             Step::Advance(by) => fixture.clock.advance(*by),
             Step::Sweep(limit) => {
-                let swept = said(fixture.store.sweep(present.now, *limit).await)?;
+                let swept = said(fixture.store.sweep(moment.steady, *limit).await)?;
                 prop_assert!(swept <= *limit);
             }
             Step::Compare => compare(&ledger, &model).await?,
@@ -194,7 +194,7 @@ async fn at_once(
     model: &mut Model,
     operations: &[Operation],
 ) -> Result<(), TestCaseError> {
-    let present = ledger.present();
+    let moment = ledger.moment();
     let mut racers = JoinSet::new();
     for (index, operation) in operations.iter().cloned().enumerate() {
         let ledger = ledger.clone();
@@ -208,7 +208,7 @@ async fn at_once(
     let mut explained = None;
     for order in orders(operations.len()) {
         let mut world = model.world.clone();
-        let in_order = order.iter().all(|at| world.apply(&operations[*at], present) == answers[*at]);
+        let in_order = order.iter().all(|at| world.apply(&operations[*at], moment) == answers[*at]);
         if in_order && world.snapshot(ledger) == stored && world.compare_lookups(ledger).await.is_ok() {
             explained = Some(order);
             break;
@@ -221,7 +221,7 @@ async fn at_once(
         )));
     };
     for at in order {
-        _ = model.apply(&operations[at], present)?;
+        _ = model.apply(&operations[at], moment)?;
     }
     Ok(())
 }
@@ -244,7 +244,7 @@ async fn all_or_nothing(
     model: &mut Model,
     operation: &Operation,
     answer: Option<Result<Answer, StoreError>>,
-    begun_in: Present,
+    begun_in: Moment,
 ) -> Result<(), TestCaseError> {
     let stored = Snapshot::of_store(ledger).await?;
     if answer.is_none() && stored == model.world.snapshot(ledger) {

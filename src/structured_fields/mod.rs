@@ -4,7 +4,7 @@ mod read;
 pub(crate) mod write;
 
 pub(crate) use read::{Bare, Item, Member, Value, dictionary};
-pub(crate) use write::{Dictionary, Unwritable};
+pub(crate) use write::{Dictionary, NotSerializable};
 
 /// Bytes of a field that is read.
 pub(crate) const MAX_FIELD_BYTES: usize = 16 * 1024;

@@ -10,15 +10,15 @@ const MAX_INTEGER: i64 = 999_999_999_999_999;
 
 /// A value cannot be written as a structured field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Unwritable;
+pub(crate) struct NotSerializable;
 
 /// Appends a string (RFC 8941 §4.1.6).
 ///
 /// # Errors
-/// [`Unwritable`] when it is not printable ASCII.
-pub(crate) fn string(text: &str, out: &mut String) -> Result<(), Unwritable> {
+/// [`NotSerializable`] when it is not printable ASCII.
+pub(crate) fn string(text: &str, out: &mut String) -> Result<(), NotSerializable> {
     if !text.bytes().all(|b| matches!(b, b' '..=b'~')) {
-        return Err(Unwritable);
+        return Err(NotSerializable);
     }
     out.push('"');
     if text.bytes().any(|b| matches!(b, b'"' | b'\\')) {
@@ -38,12 +38,12 @@ pub(crate) fn string(text: &str, out: &mut String) -> Result<(), Unwritable> {
 /// Appends an integer (RFC 8941 §4.1.4).
 ///
 /// # Errors
-/// [`Unwritable`] above fifteen digits.
-pub(crate) fn integer(value: i64, out: &mut String) -> Result<(), Unwritable> {
+/// [`NotSerializable`] above fifteen digits.
+pub(crate) fn integer(value: i64, out: &mut String) -> Result<(), NotSerializable> {
     if !(-MAX_INTEGER..=MAX_INTEGER).contains(&value) {
-        return Err(Unwritable);
+        return Err(NotSerializable);
     }
-    write!(out, "{value}").map_err(|_| Unwritable)
+    write!(out, "{value}").map_err(|_| NotSerializable)
 }
 
 /// Appends a byte sequence (RFC 8941 §4.1.8).
@@ -78,17 +78,17 @@ impl Dictionary {
     /// Appends a string.
     ///
     /// # Errors
-    /// [`Unwritable`] when it is not printable ASCII; nothing is appended.
-    pub(crate) fn string(&mut self, key: &'static str, value: &str) -> Result<(), Unwritable> {
+    /// [`NotSerializable`] when it is not printable ASCII; nothing is appended.
+    pub(crate) fn string(&mut self, key: &'static str, value: &str) -> Result<(), NotSerializable> {
         self.member(key, |out| string(value, out))
     }
 
     /// Appends an integer.
     ///
     /// # Errors
-    /// [`Unwritable`] above fifteen digits; nothing is appended.
-    pub(crate) fn integer(&mut self, key: &'static str, value: u64) -> Result<(), Unwritable> {
-        let value = i64::try_from(value).map_err(|_| Unwritable)?;
+    /// [`NotSerializable`] above fifteen digits; nothing is appended.
+    pub(crate) fn integer(&mut self, key: &'static str, value: u64) -> Result<(), NotSerializable> {
+        let value = i64::try_from(value).map_err(|_| NotSerializable)?;
         self.member(key, |out| integer(value, out))
     }
 
@@ -108,8 +108,8 @@ impl Dictionary {
     fn member(
         &mut self,
         key: &'static str,
-        write: impl FnOnce(&mut String) -> Result<(), Unwritable>,
-    ) -> Result<(), Unwritable> {
+        write: impl FnOnce(&mut String) -> Result<(), NotSerializable>,
+    ) -> Result<(), NotSerializable> {
         let before = self.0.len();
         self.key(key);
         self.0.push('=');
@@ -161,7 +161,7 @@ mod tests {
         parameter("q", &mut out);
         integer(-7, &mut out).unwrap();
         assert_eq!(out, "a=:AQI=:;q=-7");
-        assert_eq!(integer(-MAX_INTEGER - 1, &mut out), Err(Unwritable));
+        assert_eq!(integer(-MAX_INTEGER - 1, &mut out), Err(NotSerializable));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One log line and one sample for each request, whatever becomes of it.
 //!
-//! An [`Observation`] begins with the head, collects what is learnt on the way, and reports when it is
+//! An [`RequestLog`] begins with the head, collects what is learnt on the way, and reports when it is
 //! dropped, so also when the client hangs up.
 
 use std::net::IpAddr;
@@ -42,8 +42,8 @@ impl Observer {
     }
 
     /// A request's head has arrived.
-    pub fn begin(&self, peer: IpAddr) -> Observation {
-        Observation {
+    pub fn begin(&self, peer: IpAddr) -> RequestLog {
+        RequestLog {
             reports: Arc::clone(&self.0),
             started: Instant::now(),
             peer,
@@ -67,7 +67,7 @@ impl Observer {
 
 /// What is known of one request. Reports when dropped.
 #[must_use]
-pub struct Observation {
+pub struct RequestLog {
     reports: Arc<Reports>,
     started: Instant,
     peer: IpAddr,
@@ -87,7 +87,7 @@ pub struct Observation {
     _under_way: Gauged,
 }
 
-impl Observation {
+impl RequestLog {
     /// The route is known.
     pub fn route(&mut self, route: &'static str) {
         self.route = route;
@@ -156,7 +156,7 @@ impl Observation {
     }
 }
 
-impl Drop for Observation {
+impl Drop for RequestLog {
     fn drop(&mut self) {
         let learnt = self.trail.learnt();
         let others = self.client + learnt.waited.unwrap_or_default();
@@ -230,7 +230,7 @@ mod tests {
         seen.body(1_500, Duration::from_secs(3_600));
         seen.trail().waited(Duration::from_millis(2));
         seen.trail().waited(Duration::from_millis(3));
-        seen.trail().heard(Some(401), Some("signature_invalid"), Some("credential_refused"));
+        seen.trail().merchant_answered(Some(401), Some("signature_invalid"), Some("credential_refused"));
         seen.trail().session(&SessionId::parse("cs_1").unwrap());
         seen.trail().claim(&ClaimId::parse("claim-1").unwrap());
         seen.trail().token(&TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap());

@@ -1,6 +1,6 @@
 //! Prometheus instruments whose number of labels is part of their type.
 //!
-//! The [`Workshop`] makes, registers and lists them. Apart, so that `metrics.rs` is one line for each
+//! The [`Instruments`] makes, registers and lists them. Apart, so that `metrics.rs` is one line for each
 //! metric.
 
 use std::time::Duration;
@@ -50,12 +50,12 @@ pub struct Definition {
 }
 
 /// Makes instruments and remembers what it made.
-pub(super) struct Workshop {
+pub(super) struct Instruments {
     registry: Registry,
     table: Vec<Definition>,
 }
 
-impl Workshop {
+impl Instruments {
     pub(super) fn new() -> Self {
         Self { registry: Registry::new(), table: Vec::new() }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter};
 
-use super::instrument::{Ages, Counters, Durations, Gauges, Workshop};
+use super::instrument::{Ages, Counters, Durations, Gauges, Instruments};
 pub use super::instrument::{Definition, MetricKind, MetricsError};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
@@ -30,7 +30,7 @@ type ByStatus = [IntCounter; STATUS_CLASSES.len()];
 
 /// Every metric of the process.
 pub struct Metrics {
-    workshop: Workshop,
+    instruments: Instruments,
     requests: Counters<2>,
     gateway_seconds: Durations<1>,
     upstream_seconds: Durations<1>,
@@ -85,7 +85,7 @@ impl Metrics {
     /// Registers every metric; all start at zero or absent.
     #[rustfmt::skip]
     pub fn new() -> Result<Self, MetricsError> {
-        let mut w = Workshop::new();
+        let mut w = Instruments::new();
         let requests = w.counters("requests_total", ["route", "status"], "Requests answered, by route and class of status; `hangup` when the client left first.")?;
         let gateway_seconds = w.durations("gateway_seconds", ["route"], "Our own time on a request: neither the merchant's nor the client's.")?;
         let upstream_seconds = w.durations("upstream_seconds", ["route"], "Time a request spent waiting for its merchant, all attempts together.")?;
@@ -123,7 +123,7 @@ impl Metrics {
         build_info.set([env!("CARGO_PKG_VERSION")], 1);
         let any_merchant = ArcSwap::from_pointee(merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT));
         Ok(Self {
-            workshop: w,
+            instruments: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
             refusals, signatures, token_events, tokens, idempotency, kept_bytes, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
@@ -328,7 +328,7 @@ impl Metrics {
 
     /// Every sample in Prometheus' text format, version 0.0.4.
     pub fn encode(&self) -> String {
-        self.workshop.encode()
+        self.instruments.encode()
     }
 
     fn route(&self, route: &'static str) -> Arc<RouteHandles> {
@@ -352,7 +352,7 @@ impl Metrics {
 
 /// Every metric there is, as documented.
 pub fn table() -> Result<Vec<Definition>, MetricsError> {
-    Ok(Metrics::new()?.workshop.table().to_vec())
+    Ok(Metrics::new()?.instruments.table().to_vec())
 }
 
 fn merchant_handles(requests: &Counters<2>, upstream: &Durations<1>, label: &str) -> MerchantHandles {

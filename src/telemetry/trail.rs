@@ -1,6 +1,6 @@
 //! What is learnt of a request where it is worked on.
 //!
-//! Shared with its observation, and kept by work that runs on when the client is gone.
+//! Shared with its line in the log, and kept by work that runs on when the client is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl Trail {
 
     /// A merchant answered, with this status and code, or did not; and why that came to nothing. A code
     /// that may not be logged is left out.
-    pub fn heard(&self, status: Option<u16>, code: Option<&str>, cause: Option<&'static str>) {
+    pub fn merchant_answered(&self, status: Option<u16>, code: Option<&str>, cause: Option<&'static str>) {
         let mut learnt = self.0.lock();
         learnt.merchant_status = status;
         learnt.merchant_code = code.and_then(Identifier::parse);

@@ -22,8 +22,8 @@ use countersign::domain::money::{Currency, MinorUnits, Money};
 use countersign::domain::secret::SecretString;
 use countersign::http_signature::{Component, MessageView, Signing};
 use countersign::merchant::{
-    CompleteContext, Context, Countersigner, ForwardedHeaders, LABEL, Merchants, Outbound, Proof, Settings,
-    grant,
+    CompleteContext, Context, Countersigner, ForwardedHeaders, LABEL, Merchants, Outbound, ProofKind,
+    Settings, grant,
 };
 use countersign::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
@@ -128,7 +128,7 @@ impl Shop {
             body: body(json!({ "instrument": { "credential": { "type": "spt", "token": TOKEN } } })),
             context: Context {
                 agent: AgentId::parse("agent-1").unwrap(),
-                proof: Proof::Signed,
+                proof: ProofKind::Signed,
                 key: KeyId::parse("agent-key"),
                 complete: Some(CompleteContext {
                     token: TokenId::parse(TOKEN),

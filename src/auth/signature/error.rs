@@ -11,7 +11,7 @@ use crate::http_signature::content_digest::ContentDigestError;
 
 /// What became of a signature, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum VerificationOutcome {
     /// It is there and right.
     Verified,
     /// It is there and refused.
@@ -20,7 +20,7 @@ pub enum Outcome {
     Absent,
 }
 
-impl Outcome {
+impl VerificationOutcome {
     /// The label's value.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -108,10 +108,10 @@ impl SignatureError {
     }
 
     /// The outcome, for metrics.
-    pub const fn outcome(self) -> Outcome {
+    pub const fn outcome(self) -> VerificationOutcome {
         match self {
-            Self::Required => Outcome::Absent,
-            _ => Outcome::Invalid,
+            Self::Required => VerificationOutcome::Absent,
+            _ => VerificationOutcome::Invalid,
         }
     }
 }
@@ -168,7 +168,7 @@ impl SignatureRefusal {
     }
 
     /// The outcome, for metrics.
-    pub const fn outcome(&self) -> Outcome {
+    pub const fn outcome(&self) -> VerificationOutcome {
         self.rule.outcome()
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use acp_header::Scheme;
 pub(crate) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
-pub use error::{Outcome, SignatureError, SignatureRefusal};
+pub use error::{SignatureError, SignatureRefusal, VerificationOutcome};
 pub(crate) use rfc9421::{Coverage, verify as verify_rfc9421};
 
 use super::replay::ReplayCheck;
@@ -105,10 +105,10 @@ impl Verified {
     }
 
     /// The outcome, for metrics.
-    pub const fn outcome(&self) -> Outcome {
+    pub const fn outcome(&self) -> VerificationOutcome {
         match self.proof {
-            Proof::Signed { .. } => Outcome::Verified,
-            Proof::BearerOnly { .. } => Outcome::Absent,
+            Proof::Signed { .. } => VerificationOutcome::Verified,
+            Proof::BearerOnly { .. } => VerificationOutcome::Absent,
         }
     }
 }

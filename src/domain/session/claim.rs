@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Observation, Present, Session, SessionTotal, Signs, Troubles, is_alive};
+use super::{Ending, Moment, Observation, Session, SessionTotal, Signs, Troubles, is_alive};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
 use crate::domain::money::{DoesNotFit, Money};
@@ -154,17 +154,18 @@ pub fn begin_claim<S>(
     session: &mut Session,
     token: Option<&mut Token<S>>,
     request: &BeginClaim,
-    present: Present,
+    moment: Moment,
 ) -> Result<BegunClaim, ClaimRefusal> {
     // What has ended has ended, whatever token is sent for it: advice to mint another would only fail.
     session.refuse_ended()?;
     if let Some(token) = token.as_deref() {
-        refuse_token(token, session, &request.agent, present.latest)?;
+        refuse_token(token, session, &request.agent, moment.latest)?;
     }
-    if session.claim.is_some() || session.has_open_mutation(present) {
+    if session.claim.is_some() || session.has_open_mutation(moment) {
         return Err(ClaimRefusal::SessionBusy);
     }
-    let total = session.fresh_total(present.now, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
+    let total =
+        session.fresh_total(moment.steady, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
     let limit = match token.as_deref() {
         Some(token) => token.allowance.cap,
         None => request.purchase_order_limit.ok_or(ClaimRefusal::PurchaseOrderRefused)?,
@@ -176,7 +177,7 @@ pub fn begin_claim<S>(
         token.state = TokenState::Claimed { claim: request.claim.clone() };
         token.id.clone()
     });
-    let attempt = Attempt { number: 1, incarnation: present.incarnation, until: request.until };
+    let attempt = Attempt { number: 1, incarnation: moment.incarnation, until: request.until };
     session.claim = Some(Claim {
         id: request.claim.clone(),
         token: token_id,
@@ -187,7 +188,7 @@ pub fn begin_claim<S>(
         pending: false,
         redeemed_at: None,
         revoke_requested: None,
-        opened_at: present.now,
+        opened_at: moment.steady,
         quiet_since: None,
         checks: 0,
     });
@@ -203,9 +204,9 @@ impl Session {
     /// How long it will be busy, as far as is known. An answer that is waited for may come at any moment;
     /// a claim in doubt, or one that people decide about, will be so for a while, the longer the longer it
     /// has been: then nobody need ask every second, and many who do would only keep its merchant from being asked.
-    pub fn busy_for(&self, present: Present) -> Duration {
-        let waits = self.claim.as_ref().filter(|claim| claim.standing(present) != ClaimStanding::UnderWay);
-        waits.map_or(Duration::ZERO, |claim| (present.now.since(claim.opened_at) / 2).min(LONGEST_BUSY))
+    pub fn busy_for(&self, moment: Moment) -> Duration {
+        let waits = self.claim.as_ref().filter(|claim| claim.standing(moment) != ClaimStanding::UnderWay);
+        waits.map_or(Duration::ZERO, |claim| (moment.steady.since(claim.opened_at) / 2).min(LONGEST_BUSY))
     }
 
     /// Refuses what has ended.
@@ -253,21 +254,21 @@ fn checked_amount(total: &SessionTotal, limit: &Money) -> Result<Money, ClaimRef
 
 impl Claim {
     /// Whether an attempt's answer may still arrive.
-    pub fn has_live_attempt(&self, present: Present) -> bool {
-        self.attempts.iter().any(|attempt| is_alive(attempt.incarnation, attempt.until, present))
+    pub fn has_live_attempt(&self, moment: Moment) -> bool {
+        self.attempts.iter().any(|attempt| is_alive(attempt.incarnation, attempt.until, moment))
     }
 
     /// Until when the last of the answers that may still arrive is waited for; `None` when none is.
-    pub fn awaited_until(&self, present: Present) -> Option<Timestamp> {
-        let alive = |attempt: &&Attempt| is_alive(attempt.incarnation, attempt.until, present);
+    pub fn awaited_until(&self, moment: Moment) -> Option<Timestamp> {
+        let alive = |attempt: &&Attempt| is_alive(attempt.incarnation, attempt.until, moment);
         self.attempts.iter().filter(alive).map(|attempt| attempt.until).max()
     }
 
     /// What the claim waits for.
-    pub fn standing(&self, present: Present) -> ClaimStanding {
+    pub fn standing(&self, moment: Moment) -> ClaimStanding {
         if self.pending {
             ClaimStanding::Pending
-        } else if self.contested || self.is_unresolved(present) {
+        } else if self.contested || self.is_unresolved(moment) {
             ClaimStanding::InDoubt
         } else {
             ClaimStanding::UnderWay
@@ -275,10 +276,10 @@ impl Claim {
     }
 
     /// Drops attempts that nobody waits for any more. Whatever became of them is in doubt.
-    pub(super) fn abandon_dead_attempts(&mut self, signs: &mut Signs, present: Present) {
+    pub(super) fn abandon_dead_attempts(&mut self, signs: &mut Signs, moment: Moment) {
         let before = self.attempts.len();
         self.attempts.retain(|attempt| {
-            let alive = is_alive(attempt.incarnation, attempt.until, present);
+            let alive = is_alive(attempt.incarnation, attempt.until, moment);
             if !alive {
                 // The merchant may be at work on it though the process that sent it is gone.
                 signs.note_doubt(attempt.until);
@@ -287,15 +288,15 @@ impl Claim {
         });
         if self.attempts.len() < before {
             self.contested = true;
-            self.quiet_since = Some(self.quiet_since.map_or(present.now, |since| since.max(present.now)));
+            self.quiet_since = Some(self.quiet_since.map_or(moment.steady, |since| since.max(moment.steady)));
         }
-        self.quiet_since = self.quiet_since.map(|since| present.reckoned(since));
+        self.quiet_since = self.quiet_since.map(|since| moment.reckoned(since));
     }
 
     /// Whether the claim waits for evidence: contested, or pending, and nobody is waiting for an
     /// answer.
-    pub fn is_unresolved(&self, present: Present) -> bool {
-        !self.has_live_attempt(present)
+    pub fn is_unresolved(&self, moment: Moment) -> bool {
+        !self.has_live_attempt(moment)
     }
 }
 
@@ -315,11 +316,11 @@ pub fn reenter<S>(
     shown: &Observation,
     awaited: Duration,
     until: Timestamp,
-    present: Present,
+    moment: Moment,
 ) -> Result<BegunClaim, ClaimRefusal> {
     let charged = session.ending.is_some();
     let open = session.claim.as_mut().filter(|open| open.id == *claim).ok_or(ClaimRefusal::SessionBusy)?;
-    if open.has_live_attempt(present) {
+    if open.has_live_attempt(moment) {
         return Err(ClaimRefusal::SessionBusy);
     }
     if charged {
@@ -328,17 +329,17 @@ pub fn reenter<S>(
     if open.revoke_requested.is_some() {
         return Err(ClaimRefusal::TokenRevoked);
     }
-    if token.is_some_and(|token| token.is_expired(present.latest)) {
+    if token.is_some_and(|token| token.is_expired(moment.latest)) {
         return Err(ClaimRefusal::TokenExpired);
     }
     checked_amount(shown.total.as_ref().ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;
-    let silent_from = session.signs.silent_from(open, awaited, present);
+    let silent_from = session.signs.silent_from(open, awaited, moment);
     if let Some(from) = silent_from.filter(|from| shown.asked_at < *from) {
-        return Err(ClaimRefusal::AtWork { wait: from.since(present.now) });
+        return Err(ClaimRefusal::AtWork { wait: from.since(moment.steady) });
     }
     // From here on nothing is refused.
-    open.abandon_dead_attempts(&mut session.signs, present);
+    open.abandon_dead_attempts(&mut session.signs, moment);
     open.last_attempt = open.last_attempt.saturating_add(1);
-    open.attempts.push(Attempt { number: open.last_attempt, incarnation: present.incarnation, until });
+    open.attempts.push(Attempt { number: open.last_attempt, incarnation: moment.incarnation, until });
     Ok(BegunClaim { attempt: open.last_attempt, checked: open.checked })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::settle::{Outcome, Settlement, charge, release, settle_late};
-use super::{Doubted, Ending, OrderMark, Present, Session, SessionTotal, note_life};
+use super::{Doubted, Ending, Moment, OrderMark, Session, SessionTotal, note_life};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
 use crate::domain::token::Token;
@@ -43,32 +43,32 @@ pub fn observe<S>(
     token: Option<&mut Token<S>>,
     observation: &Observation,
     grace: Duration,
-    present: Present,
+    moment: Moment,
 ) -> Settlement {
     if let Some(open) = session.claim.as_mut() {
-        open.abandon_dead_attempts(&mut session.signs, present);
+        open.abandon_dead_attempts(&mut session.signs, moment);
     }
     let Some(open) = session.claim.as_ref() else {
-        return note_ending(session, token, observation.lifecycle, present);
+        return note_ending(session, token, observation.lifecycle, moment);
     };
     // Session and token change together: who read another token than the open claim holds, because
     // claims changed meanwhile, proves nothing now. The next look sees both.
     if open.token.as_ref() != token.as_deref().map(|token| &token.id) {
         return Settlement::Held;
     }
-    let waiting = open.has_live_attempt(present);
+    let waiting = open.has_live_attempt(moment);
     let asked_after_grace =
         open.quiet_since.is_some_and(|quiet| observation.asked_at >= session.signs.grace_over(quiet, grace));
     match observation.lifecycle {
-        Lifecycle::Completed => charge(session, token, present.latest),
+        Lifecycle::Completed => charge(session, token, moment.latest),
         // While an attempt is out, its own answer is still to come.
         Lifecycle::Closed if !waiting => {
-            let settlement = release(session, token, false, present.latest);
+            let settlement = release(session, token, false, moment.latest);
             // An earlier claim's charge may have been learned meanwhile: that stays.
             session.ending.get_or_insert(Ending::Closed);
             settlement
         }
-        Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, present.latest),
+        Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, moment.latest),
         Lifecycle::Working => {
             note_life(session, observation.asked_at);
             Settlement::Held
@@ -81,7 +81,7 @@ fn note_ending<S>(
     session: &mut Session,
     token: Option<&mut Token<S>>,
     lifecycle: Lifecycle,
-    present: Present,
+    moment: Moment,
 ) -> Settlement {
     match (&session.ending, lifecycle) {
         (Some(Ending::Charged { .. }), _) => Settlement::Stale,
@@ -89,7 +89,7 @@ fn note_ending<S>(
             // The claim that was given up charged after all.
             Some(Doubted { claim, token: held }) => {
                 let token = token.filter(|token| Some(&token.id) == held.as_ref());
-                settle_late(session, token, &claim, Outcome::Charged, present.latest)
+                settle_late(session, token, &claim, Outcome::Charged, moment.latest)
             }
             // An order that no claim accounts for: made past the gateway.
             None => {
@@ -150,7 +150,7 @@ pub fn resolve<S>(
     token: Option<&mut Token<S>>,
     claim: &ClaimId,
     evidence: Evidence,
-    present: Present,
+    moment: Moment,
 ) -> Result<Settlement, ResolveRefusal> {
     let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
         return if has_ended_so(session, claim, evidence) {
@@ -159,14 +159,14 @@ pub fn resolve<S>(
             Err(ResolveRefusal::NotOpen)
         };
     };
-    if let Some(until) = open.awaited_until(present) {
+    if let Some(until) = open.awaited_until(moment) {
         return Err(ResolveRefusal::AttemptOutstanding { until });
     }
     // From here on nothing is refused.
-    open.abandon_dead_attempts(&mut session.signs, present);
+    open.abandon_dead_attempts(&mut session.signs, moment);
     Ok(match evidence {
-        Evidence::Charged => charge(session, token, present.latest),
-        Evidence::NotCharged => release(session, token, false, present.latest),
+        Evidence::Charged => charge(session, token, moment.latest),
+        Evidence::NotCharged => release(session, token, false, moment.latest),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Ending, Present, Session, note_life};
+use super::{Ending, Moment, Session, note_life};
 use crate::domain::id::ClaimId;
 use crate::domain::money::Money;
 use crate::domain::token::{Instrument, RevokeReason, Token, TokenState};
@@ -63,7 +63,7 @@ pub fn redeem<S>(
     session: &mut Session,
     token: &Token<S>,
     request: &Redeem,
-    present: Present,
+    moment: Moment,
 ) -> Result<Redeemed, RedeemRefusal> {
     let ended = match (&token.state, &session.ending) {
         (TokenState::Consumed { claim, .. }, _) => *claim == request.claim,
@@ -84,7 +84,7 @@ pub fn redeem<S>(
     if open.revoke_requested.is_some() {
         return Err(RedeemRefusal::Revoking);
     }
-    if token.is_expired(present.latest) {
+    if token.is_expired(moment.latest) {
         return Err(RedeemRefusal::Expired);
     }
     if request.amount.currency != open.checked.currency {
@@ -94,7 +94,7 @@ pub fn redeem<S>(
         return Err(RedeemRefusal::OverChecked);
     }
     let redeemed = match open.redeemed_at {
-        Some(first) if present.is_within(first, request.replay_window) => Redeemed::Again,
+        Some(first) if moment.is_within(first, request.replay_window) => Redeemed::Again,
         Some(_) => return Err(RedeemRefusal::Gone),
         None if token.exposed && !request.every_claim => return Err(RedeemRefusal::AlreadyExposed),
         // Deleted with an earlier claim, when the merchant was not yet given it every claim.
@@ -102,10 +102,10 @@ pub fn redeem<S>(
         None => Redeemed::First,
     };
     // From here on nothing is refused.
-    open.redeemed_at.get_or_insert(present.now);
+    open.redeemed_at.get_or_insert(moment.steady);
     session.signs.card_kept |= !request.every_claim;
     // Who has just fetched the card is about to charge it.
-    note_life(session, present.now);
+    note_life(session, moment.steady);
     Ok(redeemed)
 }
 
@@ -138,9 +138,9 @@ pub enum RevokeRefusal {
 pub fn revoke<S>(
     session: &mut Session,
     token: &mut Token<S>,
-    present: Present,
+    moment: Moment,
 ) -> Result<Revoked, RevokeRefusal> {
-    let now = present.latest;
+    let now = moment.latest;
     match &token.state {
         TokenState::Consumed { .. } => Err(RevokeRefusal::Consumed),
         TokenState::Revoked { .. } => Ok(Revoked::Already),

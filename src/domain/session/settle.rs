@@ -1,6 +1,6 @@
 //! How claims end: settles, charges and releases.
 
-use super::{Doubted, Ending, Present, Session};
+use super::{Doubted, Ending, Moment, Session};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
 use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Token, TokenState};
@@ -44,10 +44,10 @@ pub fn settle<S>(
     claim: &ClaimId,
     attempt: u32,
     outcome: Outcome,
-    present: Present,
+    moment: Moment,
 ) -> Settlement {
     let Some(open) = session.claim.as_mut().filter(|open| open.id == *claim) else {
-        return settle_late(session, token, claim, outcome, present.latest);
+        return settle_late(session, token, claim, outcome, moment.latest);
     };
     let until = open.attempts.iter().find(|own| own.number == attempt).map(|own| own.until);
     let overlapped = open.attempts.iter().any(|other| other.number != attempt);
@@ -56,16 +56,16 @@ pub fn settle<S>(
     // An answer nobody waited for any more, or one of several, cannot release by itself.
     open.contested |= overlapped || !was_waited_for;
     match outcome {
-        Outcome::Charged => charge(session, token, present.latest),
+        Outcome::Charged => charge(session, token, moment.latest),
         Outcome::Pending => {
             open.pending = true;
-            open.quiet_since = Some(present.now);
-            session.signs.note(present.now);
+            open.quiet_since = Some(moment.steady);
+            session.signs.note(moment.steady);
             Settlement::Held
         }
         Outcome::InDoubt => {
             open.contested = true;
-            open.quiet_since = Some(present.now);
+            open.quiet_since = Some(moment.steady);
             if let Some(until) = until {
                 session.signs.note_doubt(until);
             }
@@ -74,12 +74,12 @@ pub fn settle<S>(
             Settlement::Held
         }
         Outcome::NotCharged { recorded } if !open.contested && !open.pending => {
-            release(session, token, recorded, present.latest)
+            release(session, token, recorded, moment.latest)
         }
         Outcome::NotCharged { .. } => {
             // This attempt is over for certain: the grace of those in doubt runs on, so that who keeps
             // asking does not put it off for ever.
-            open.quiet_since.get_or_insert(present.now);
+            open.quiet_since.get_or_insert(moment.steady);
             Settlement::Held
         }
     }
@@ -157,7 +157,7 @@ pub(super) fn release<S>(
     if !token.is_live(now) {
         session.forget_token(&token.id);
     }
-    // One that has only expired is the survey's, which goes by a clock that destroys nothing too early.
+    // One that has only expired is the scan's, which goes by a clock that destroys nothing too early.
     if matches!(token.state, TokenState::Revoked { .. }) {
         token.delete_card();
     }

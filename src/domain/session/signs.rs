@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Claim, Present, Session};
+use super::{Claim, Moment, Session};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 
@@ -49,17 +49,12 @@ impl Signs {
 
     /// From when the request of `claim` may be sent again, at a merchant that is waited for as long as
     /// `awaited`: when whatever was sent is over, and nothing has shown for as long.
-    pub(super) fn silent_from(
-        &self,
-        claim: &Claim,
-        awaited: Duration,
-        present: Present,
-    ) -> Option<Timestamp> {
+    pub(super) fn silent_from(&self, claim: &Claim, awaited: Duration, moment: Moment) -> Option<Timestamp> {
         let lost = self.sent_until.or_else(|| Some(claim.quiet_since?.plus(awaited)));
         // Also those of a process that is gone: the merchant does not know that.
         let sent = claim.attempts.iter().map(|attempt| attempt.until).max();
         let begun = lost.max(sent).map(|until| until.minus(awaited));
-        begun.max(self.seen_at).max(claim.redeemed_at).map(|mark| present.reckoned(mark).plus(awaited))
+        begun.max(self.seen_at).max(claim.redeemed_at).map(|mark| moment.reckoned(mark).plus(awaited))
     }
 }
 
@@ -74,11 +69,11 @@ pub struct Milestones {
 
 impl Session {
     /// What the open claim waits for, if nothing more shows of it.
-    pub fn milestones(&self, awaited: Duration, grace: Duration, present: Present) -> Milestones {
+    pub fn milestones(&self, awaited: Duration, grace: Duration, moment: Moment) -> Milestones {
         let Some(open) = &self.claim else { return Milestones::default() };
-        let quiet = open.quiet_since.map(|quiet| present.reckoned(quiet));
+        let quiet = open.quiet_since.map(|quiet| moment.reckoned(quiet));
         Milestones {
-            silent_from: self.signs.silent_from(open, awaited, present),
+            silent_from: self.signs.silent_from(open, awaited, moment),
             grace_over: quiet.map(|quiet| self.signs.grace_over(quiet, grace)),
         }
     }

@@ -18,8 +18,8 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_seconds(seconds)
 }
 
-fn present(seconds: i64) -> Present {
-    Present::at(at(seconds), 1)
+fn present(seconds: i64) -> Moment {
+    Moment::at(at(seconds), 1)
 }
 
 fn money(amount: u64) -> Money {
@@ -464,12 +464,12 @@ fn no_observation_but_completed_ends_a_claim_while_an_attempt_is_out() {
 #[test]
 fn an_attempt_of_a_former_process_is_in_doubt() {
     let mut world = World::claimed();
-    let later = Present::at(at(2), 2);
+    let later = Moment::at(at(2), 2);
     let read =
         |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked), order: None };
     assert_eq!(observe(&mut world.session, Some(&mut world.token), &read(2), GRACE, later), Settlement::Held);
     assert!(world.session.claim.as_ref().unwrap().contested);
-    let after_grace = Present::at(at(70), 2);
+    let after_grace = Moment::at(at(70), 2);
     assert_eq!(
         observe(&mut world.session, Some(&mut world.token), &read(70), GRACE, after_grace),
         Settlement::Released
@@ -481,8 +481,8 @@ fn a_grace_begins_anew_when_nobody_can_say_how_much_of_it_has_passed() {
     let open =
         |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked), order: None };
     let look = |world: &mut World, now, since| {
-        let present = Present { unbroken_since: at(since), ..present(now) };
-        observe(&mut world.session, Some(&mut world.token), &open(now), GRACE, present)
+        let moment = Moment { unbroken_since: at(since), ..present(now) };
+        observe(&mut world.session, Some(&mut world.token), &open(now), GRACE, moment)
     };
     // The time broke off at 300: what began before then begins then.
     let mut world = World::in_doubt();
@@ -500,7 +500,7 @@ fn a_grace_begins_anew_when_nobody_can_say_how_much_of_it_has_passed() {
 #[test]
 fn after_a_jump_an_attempt_counts_as_alive_for_its_whole_length() {
     let mut world = World::claimed();
-    let jumped = Present { just_jumped: true, unbroken_since: at(500), ..present(500) };
+    let jumped = Moment { just_jumped: true, unbroken_since: at(500), ..present(500) };
     assert!(world.session.claim.as_ref().unwrap().has_live_attempt(jumped));
     let open = Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(500), order: None };
     let seen = observe(&mut world.session, Some(&mut world.token), &open, GRACE, jumped);
@@ -789,7 +789,7 @@ fn a_claim_and_a_mutation_exclude_each_other() {
 fn mutations_of_a_former_process_hold_nothing_up() {
     let mut world = World::new();
     world.session.begin_mutation(present(1), at(30)).unwrap();
-    let later = Present::at(at(2), 2);
+    let later = Moment::at(at(2), 2);
     assert!(!world.session.has_open_mutation(later));
     world.session.note_total(world.session.sequence, total(1000), later);
     assert_eq!(world.session.fresh_total(at(2), GRACE), total(1000));
@@ -853,7 +853,7 @@ proptest! {
         let (mut now, mut incarnation) = (0, 1);
         let mut redeemed = std::collections::HashMap::new();
         for step in steps {
-            let here = Present::at(at(now), incarnation);
+            let here = Moment::at(at(now), incarnation);
             let consumed_before = matches!(world.token.state, TokenState::Consumed { .. });
             let charged_before = matches!(world.session.ending, Some(Ending::Charged { .. }));
             let contested_before = world.session.claim.as_ref().is_some_and(|claim| claim.contested);
@@ -880,7 +880,7 @@ proptest! {
                 }
                 Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here); }
                 Step::Observe(lifecycle) => {
-                    let observation = Observation { lifecycle, total: None, asked_at: here.now, order: None };
+                    let observation = Observation { lifecycle, total: None, asked_at: here.steady, order: None };
                     observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);
                 }
                 Step::Wait(seconds) => now += seconds,

@@ -8,7 +8,7 @@ use super::{Internal, Refusal};
 use crate::acp::problem::Problem;
 use crate::acp::wire::WireError;
 use crate::crypto::random::RandomUnavailable;
-use crate::domain::session::{ClaimRefusal, Present, Session};
+use crate::domain::session::{ClaimRefusal, Moment, Session};
 use crate::idempotency::{BodyError, KeyRefusal, NotKept};
 use crate::records::StoreError;
 
@@ -26,9 +26,9 @@ impl Refusal {
     }
 
     /// A claim that cannot begin on this session.
-    pub(crate) fn of_claim(refusal: ClaimRefusal, session: &Session, present: Present) -> Self {
+    pub(crate) fn of_claim(refusal: ClaimRefusal, session: &Session, moment: Moment) -> Self {
         match refusal {
-            ClaimRefusal::SessionBusy => Self::SessionBusy(session.busy_for(present)),
+            ClaimRefusal::SessionBusy => Self::SessionBusy(session.busy_for(moment)),
             refusal => Self::Claim(refusal),
         }
     }

@@ -131,7 +131,7 @@ const fn of_revoke(refusal: RevokeRefusal) -> &'static str {
 mod tests {
     use super::*;
     use crate::acp::version::Version;
-    use crate::limit::Scope;
+    use crate::limit::LimitScope;
 
     /// The errors that are worded elsewhere, with codes of their own.
     #[test]
@@ -156,7 +156,7 @@ mod tests {
             Refusal::KeyInFlight,
             Refusal::Malformed(Box::new(crate::acp::problem::Problem::not_found())),
         ];
-        let all = Scope::ALL.map(limited).into_iter().chain(headers.map(Refusal::Header)).chain(others);
+        let all = LimitScope::ALL.map(limited).into_iter().chain(headers.map(Refusal::Header)).chain(others);
         for refusal in all {
             assert_eq!(refusal.reason(), refusal.problem().code, "{refusal:?}");
         }

@@ -19,7 +19,7 @@ fn added(bytes: u64) -> Recharge {
     Recharge { before: None, after: kept(bytes, NOW) }
 }
 
-async fn admits(bytes: &KeptBytes, more: u64, now: Timestamp) -> Result<(), (Scope, u32)> {
+async fn admits(bytes: &KeptBytes, more: u64, now: Timestamp) -> Result<(), (LimitScope, u32)> {
     let admitted = bytes.admit(&agent(), false, 100, more, now).await.unwrap();
     admitted.map_err(|limited| (limited.scope, limited.retry_after_seconds))
 }
@@ -32,14 +32,14 @@ async fn so_much_is_kept_and_no_more_until_it_ends() {
     bytes.changed(&agent(), added(60), NOW);
     bytes.changed(&agent(), added(40), NOW);
     // 1,800,000,000 is a full hour: what ends 25 hours later is counted to the end of its hour.
-    assert_eq!(admits(&bytes, 1, NOW).await, Err((Scope::AgentKeptBytes, 26 * 3600)));
+    assert_eq!(admits(&bytes, 1, NOW).await, Err((LimitScope::AgentKeptBytes, 26 * 3600)));
     // A record that shrinks, as when a request gives way to its answer, is charged what it is.
     bytes.changed(&agent(), Recharge { before: Some(kept(60, NOW)), after: kept(10, NOW) }, NOW);
     assert_eq!((admits(&bytes, 50, NOW).await, admits(&bytes, 51, NOW).await.is_err()), (Ok(()), true));
     let signed = bytes.admit(&agent(), true, 100, 100, NOW).await.unwrap();
     assert_eq!(signed, Ok(()), "what it signs is counted apart");
     let signed = bytes.admit(&agent(), true, 1000, 101, NOW).await.unwrap();
-    assert_eq!(signed.unwrap_err().scope, Scope::KeptBytes, "but not in all");
+    assert_eq!(signed.unwrap_err().scope, LimitScope::KeptBytes, "but not in all");
     clock.advance(Duration::from_secs(26 * 3600));
     assert_eq!(admits(&bytes, 100, clock.now()).await, Ok(()));
 }

@@ -236,7 +236,7 @@ fn an_entry_that_cannot_be_used_is_named_at_start() {
     };
     assert_eq!(reason(&client), Some(SetupReason::Tls(TlsSetupError::ClientCertificate)));
     let relative = |merchant: &mut Merchant| merchant.endpoint.base_url = "/relative".parse().unwrap();
-    assert_eq!(reason(&relative), Some(SetupReason::Addressee(AddresseeError::BaseUrl)));
+    assert_eq!(reason(&relative), Some(SetupReason::Destination(DestinationError::BaseUrl)));
     let credential = |merchant: &mut Merchant| merchant.credential = SecretString::new("a\nb".to_owned());
-    assert_eq!(reason(&credential), Some(SetupReason::Addressee(AddresseeError::Credential)));
+    assert_eq!(reason(&credential), Some(SetupReason::Destination(DestinationError::Credential)));
 }

@@ -232,7 +232,7 @@ async fn what_cannot_be_written_is_not_sent() {
     for change in changes {
         let mut outbound = complete();
         change(&mut outbound);
-        assert_eq!(not_sent(&shop.send(outbound).await), Some(NotSent::Unwritable));
+        assert_eq!(not_sent(&shop.send(outbound).await), Some(NotSent::NotBuilt));
     }
     assert_eq!(seen.connections(), 0);
 }

@@ -125,7 +125,7 @@ async fn a_read_arrives_with_what_is_missing_filled_in() {
     outbound.headers.traceparent = None;
     outbound.headers.forwarded_for = "::ffff:192.0.2.1".parse().unwrap();
     outbound.context.key = None;
-    outbound.context.proof = Proof::Bearer;
+    outbound.context.proof = ProofKind::Bearer;
     let (received, shop) = received(Shop::at, outbound).await;
     assert_eq!(received.line, "GET /base/checkout_sessions/cs_1?a=1&b HTTP/1.1");
     assert_eq!(

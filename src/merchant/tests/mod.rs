@@ -142,7 +142,7 @@ fn complete() -> Outbound {
         body: Bytes::from_static(b"{ \"payment_data\": {\"amount\":1.0}, \"a\": null }").into(),
         context: Context {
             agent: AgentId::parse("agent-1").unwrap(),
-            proof: Proof::Signed,
+            proof: ProofKind::Signed,
             key: Some(KeyId::parse("agent-key").unwrap()),
             complete: Some(CompleteContext {
                 token: Some(TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap()),

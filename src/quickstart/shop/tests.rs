@@ -18,8 +18,8 @@ use crate::domain::clock::{Deadline, ManualClock, Timestamp};
 use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId, TokenId};
 use crate::domain::money::{Currency, MinorUnits, Money};
 use crate::merchant::{
-    self, CompleteContext, Countersigner, Exchange, ForwardedHeaders, Merchants, Outbound, Outcome, Proof,
-    grant, read_complete,
+    self, CompleteContext, Countersigner, Exchange, ForwardedHeaders, Merchants, Outbound, Outcome,
+    ProofKind, grant, read_complete,
 };
 use crate::registry::{
     Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
@@ -157,7 +157,7 @@ impl Street {
             body: body.to_string().into(),
             context: merchant::Context {
                 agent: AgentId::parse("agent").unwrap(),
-                proof: Proof::Signed,
+                proof: ProofKind::Signed,
                 key: None,
                 complete: None,
             },

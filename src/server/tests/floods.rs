@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::limit::Pace;
+use crate::limit::LimitClock;
 
 type Client = http1::SendRequest<Full<Bytes>>;
 
@@ -92,13 +92,13 @@ async fn a_flood_of_strangers_leaves_room_for_networks_of_redeemers() {
 
 #[tokio::test]
 async fn who_connects_too_often_is_turned_away_and_others_are_not() {
-    let (pace, hand) = Pace::manual();
+    let (clock, hand) = LimitClock::manual();
     let limits = limit::Settings {
         address_connections_per_second: NonZeroU32::MIN,
         address_connection_burst: NonZeroU32::new(3).unwrap(),
         ..limit::Settings::default()
     };
-    let server = start_with(Vec::new(), Arrivals::with_pace(&limits, &pace), |settings| {
+    let server = start_with(Vec::new(), Arrivals::with_clock(&limits, &clock), |settings| {
         settings.proxy.networks = vec!["127.0.0.0/8".parse().unwrap()];
     })
     .await;
@@ -123,12 +123,12 @@ async fn who_connects_too_often_is_turned_away_and_others_are_not() {
 
 #[tokio::test]
 async fn the_address_of_a_direct_connection_is_charged_too() {
-    let (pace, _hand) = Pace::manual();
+    let (clock, _hand) = LimitClock::manual();
     let limits = limit::Settings {
         address_connection_burst: NonZeroU32::new(2).unwrap(),
         ..limit::Settings::default()
     };
-    let server = start_with(Vec::new(), Arrivals::with_pace(&limits, &pace), |_| {}).await;
+    let server = start_with(Vec::new(), Arrivals::with_clock(&limits, &clock), |_| {}).await;
     // Who never speaks TLS is charged as well.
     let _silent = (server.tcp().await, server.tcp().await);
     server.sees("countersign_connections_open 2").await;

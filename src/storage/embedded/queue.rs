@@ -1,5 +1,5 @@
 //! The queue before the writer: bounded, and woken once for many. Apart because how long a commit
-//! waits for company is decided here and nowhere else.
+//! waits to share a sync is decided here and nowhere else.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ const LARGE: usize = 8;
 /// Of the gathering window, how long nothing must arrive before the writer stops waiting: after a
 /// group of several, and after a large one.
 const QUIET_PARTS: [u32; 2] = [32, 4];
-/// An idle spell this many windows long ends a crowd: whoever comes next does not wait.
+/// An idle spell this many windows long ends a busy spell: whoever comes next does not wait.
 const IDLE_WINDOWS: u32 = 2;
 
 /// Requests for the writer, oldest first.
@@ -28,7 +28,7 @@ struct State<T> {
     /// each arrival does not cost a wake-up.
     idle: bool,
     open: bool,
-    /// How many the last group held: after more than one it is worth waiting for company.
+    /// How many the last group held: after more than one it is worth waiting for more.
     last: usize,
 }
 
@@ -63,7 +63,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes all that waits, after waiting at most `patience` for the first. One request alone is
-    /// taken at once; where the last group was a crowd, more is waited for while more arrives.
+    /// taken at once; where the last group held several, more is waited for while more arrives.
     pub(super) fn take(&self, patience: Duration) -> Taken<T> {
         let began = Instant::now();
         let mut state = self.state.lock();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_alone_never_waits_for_company() {
+    fn a_request_alone_never_waits_for_others() {
         let queue = Queue::new(2, Duration::from_secs(3600));
         queue.push(1);
         assert_eq!(taken(&queue), [1]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_crowd_the_writer_waits_only_until_nothing_more_arrives() {
+    fn after_a_group_of_several_the_writer_waits_only_until_nothing_more_arrives() {
         let queue = Queue::new(8, Duration::from_millis(32));
         queue.push(1);
         queue.push(2);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_large_crowd_it_waits_longer() {
+    fn after_a_large_group_it_waits_longer() {
         let queue = Queue::new(LARGE, Duration::from_millis(16));
         (0..8).for_each(|item| assert!(queue.push(item)));
         assert_eq!(taken(&queue).len(), LARGE);

@@ -72,12 +72,12 @@ pub(super) enum Found {
     Destroyed(Vec<KeyId>),
 }
 
-type Outcome = Result<Found, Arc<EpochError>>;
+type ErrandResult = Result<Found, Arc<EpochError>>;
 
 #[derive(Clone)]
 struct Waiting {
     since: Instant,
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<ErrandResult>>,
 }
 
 #[derive(Default)]
@@ -89,7 +89,7 @@ struct State {
 
 struct Task {
     errand: Errand,
-    outcome: watch::Sender<Option<Outcome>>,
+    outcome: watch::Sender<Option<ErrandResult>>,
 }
 
 /// A handle on the thread, which ends with it: at once, or when the file system lets go of it.

@@ -15,7 +15,7 @@ use crate::domain::session::{
     reenter, resolve, revoke, settle,
 };
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek, StoredAnswer};
-use crate::ledger::{Ledger, Present, Records};
+use crate::ledger::{Ledger, Moment, Records};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::token::{PaymentToken, REDEEM_REPLAY};
 
@@ -136,9 +136,9 @@ impl Operation {
         let (purpose, durability) = self.terms();
         let Some(slot) = self.slot else {
             let key = self.key.as_ref().unwrap().record_key(ledger);
-            let decide = |record: &mut Option<KeyRecord>, present| {
+            let decide = |record: &mut Option<KeyRecord>, moment| {
                 let mut view = Records { session: None, token: None, key: record.take() };
-                let decided = self.decide(&mut view, present);
+                let decided = self.decide(&mut view, moment);
                 *record = view.key;
                 decided
             };
@@ -152,7 +152,7 @@ impl Operation {
         if let Some(key) = &self.key {
             address = address.with_key(&key.scope());
         }
-        let decide = |view: &mut Records, present| self.decide(view, present);
+        let decide = |view: &mut Records, moment| self.decide(view, moment);
         let done = ledger.transact(&address, purpose, durability, decide).await?;
         Ok(done.map(|done| done.decided))
     }
@@ -175,8 +175,8 @@ impl Operation {
     }
 
     /// The decision. Pure.
-    pub(super) fn decide(&self, view: &mut Records, present: Present) -> Answer {
-        let now = present.now;
+    pub(super) fn decide(&self, view: &mut Records, moment: Moment) -> Answer {
+        let now = moment.steady;
         let was_live = view.has_live_token(now);
         let settlement = match &self.what {
             What::Own { agent, total } => {
@@ -186,11 +186,11 @@ impl Operation {
                 if session.owner != agent.id() {
                     return Err(Refused::OwnedByAnother);
                 }
-                session.note_total(0, *total, present);
+                session.note_total(0, *total, moment);
                 return Ok(Done::Noted);
             }
             What::Lease { lease, body } => {
-                take_key(&mut view.key, *lease, *body, present)?;
+                take_key(&mut view.key, *lease, *body, moment)?;
                 return Ok(Done::Leased);
             }
             What::Finish { lease, kept } => {
@@ -198,7 +198,7 @@ impl Operation {
                 return Ok(Done::Noted);
             }
             What::Draw { id, lease, body } => {
-                let record = take_key(&mut view.key, *lease, *body, present)?;
+                let record = take_key(&mut view.key, *lease, *body, moment)?;
                 let earlier = record.token.is_some();
                 let id = record.token.get_or_insert_with(|| id.clone()).clone();
                 return Ok(Done::Drawn { id, earlier });
@@ -223,10 +223,10 @@ impl Operation {
             }
             What::Mutate { agent, lease, body } => {
                 let session = owned(view.session.as_mut(), *agent)?;
-                refuse_unless_free(view.key.as_ref(), *body, present)?;
+                refuse_unless_free(view.key.as_ref(), *body, moment)?;
                 let sequence =
-                    session.begin_mutation(present, lease.until).map_err(|_| Refused::SessionBusy)?;
-                take_key(&mut view.key, *lease, *body, present)?;
+                    session.begin_mutation(moment, lease.until).map_err(|_| Refused::SessionBusy)?;
+                take_key(&mut view.key, *lease, *body, moment)?;
                 return Ok(Done::Mutating(sequence));
             }
             What::EndMutation { lease, sequence, shown, kept } => {
@@ -236,7 +236,7 @@ impl Operation {
                     Some(session) => {
                         session.end_mutation(*sequence, shown.and_then(|shown| shown.total), now);
                         shown.map_or(Settlement::Stale, |shown| {
-                            observe::<()>(session, None, &shown, GRACE, present)
+                            observe::<()>(session, None, &shown, GRACE, moment)
                         })
                     }
                 }
@@ -244,13 +244,13 @@ impl Operation {
             What::Observe { sequence, shown } => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;
                 if let Some(sequence) = sequence {
-                    session.note_total(*sequence, shown.total, present);
+                    session.note_total(*sequence, shown.total, moment);
                 }
-                observe(session, view.token.as_mut(), shown, GRACE, present)
+                observe(session, view.token.as_mut(), shown, GRACE, moment)
             }
             What::Begin { agent, claim, lease, body, limit } => {
                 let session = owned(view.session.as_mut(), *agent)?;
-                refuse_unless_free(view.key.as_ref(), *body, present)?;
+                refuse_unless_free(view.key.as_ref(), *body, moment)?;
                 if self.token.is_some() && view.token.is_none() {
                     return Err(Refused::TokenUnknown);
                 }
@@ -262,20 +262,20 @@ impl Operation {
                     until: lease.until,
                 };
                 let begun =
-                    begin_claim(session, view.token.as_mut(), &request, present).map_err(Refused::Claim)?;
-                let record = take_key(&mut view.key, *lease, *body, present)?;
+                    begin_claim(session, view.token.as_mut(), &request, moment).map_err(Refused::Claim)?;
+                let record = take_key(&mut view.key, *lease, *body, moment)?;
                 record.upstream_key = claim.as_str().to_owned();
                 record.request.get_or_insert_with(|| sealed(&[*body]));
                 return Ok(Done::Begun(begun));
             }
             What::Reenter { agent, claim, lease, body, shown } => {
                 let session = owned(view.session.as_mut(), *agent)?;
-                refuse_unless_free(view.key.as_ref(), *body, present)?;
+                refuse_unless_free(view.key.as_ref(), *body, moment)?;
                 let record = view.key.as_mut().ok_or(Refused::KeyUnknown)?;
-                let (lifecycle, asked_at) = (Lifecycle::Open, present.now);
+                let (lifecycle, asked_at) = (Lifecycle::Open, moment.steady);
                 let shown = Observation { lifecycle, total: *shown, asked_at, order: None };
                 let token = view.token.as_ref();
-                let begun = reenter(session, token, claim, &shown, AWAITED, lease.until, present)
+                let begun = reenter(session, token, claim, &shown, AWAITED, lease.until, moment)
                     .map_err(Refused::Claim)?;
                 record.state = KeyState::Leased(*lease);
                 return Ok(Done::Begun(begun));
@@ -287,9 +287,9 @@ impl Operation {
                     Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
                     outcome => *outcome,
                 };
-                let settlement = settle(session, view.token.as_mut(), claim, *attempt, outcome, present);
+                let settlement = settle(session, view.token.as_mut(), claim, *attempt, outcome, moment);
                 if total.is_some() {
-                    session.note_total(session.sequence, *total, present);
+                    session.note_total(session.sequence, *total, moment);
                 }
                 if let Some(record) = view.key.as_mut() {
                     keep_answer(record, *lease, settlement, *read, kept.as_ref());
@@ -314,15 +314,13 @@ impl Operation {
                     replay_window: REDEEM_REPLAY,
                     every_claim: *every_claim,
                 };
-                return redeem(session, token, &request, present)
-                    .map(Done::Redeemed)
-                    .map_err(Refused::Redeem);
+                return redeem(session, token, &request, moment).map(Done::Redeemed).map_err(Refused::Redeem);
             }
             What::Revoke { agent } => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;
                 let token = view.token.as_mut().filter(|token| token.allowance.agent == agent.id());
                 let token = token.ok_or(Refused::TokenUnknown)?;
-                return revoke(session, token, present).map(Done::Revoked).map_err(Refused::Revoke);
+                return revoke(session, token, moment).map(Done::Revoked).map_err(Refused::Revoke);
             }
             What::Resolve(evidence) => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;
@@ -334,7 +332,7 @@ impl Operation {
                 let Some(claim) = session.claim.as_ref().map(|open| open.id.clone()) else {
                     return Err(Refused::NoClaim);
                 };
-                resolve(session, view.token.as_mut(), &claim, *evidence, present)
+                resolve(session, view.token.as_mut(), &claim, *evidence, moment)
                     .map_err(|_| Refused::NoClaim)?
             }
             What::Postpone => {
@@ -352,8 +350,8 @@ fn owned(session: Option<&mut Session>, agent: Agent) -> Result<&mut Session, Re
     session.filter(|session| session.owner == agent.id()).ok_or(Refused::SessionUnknown)
 }
 
-fn refuse_unless_free(record: Option<&KeyRecord>, body: u8, present: Present) -> Result<(), Refused> {
-    match idempotency::peek(record, |record| record.fingerprint == [body; 32], present) {
+fn refuse_unless_free(record: Option<&KeyRecord>, body: u8, moment: Moment) -> Result<(), Refused> {
+    match idempotency::peek(record, |record| record.fingerprint == [body; 32], moment) {
         Peek::Fresh | Peek::Resume => Ok(()),
         Peek::InFlight => Err(Refused::KeyInFlight),
         Peek::Replay(_) => Err(Refused::KeyAnswered),
@@ -365,9 +363,9 @@ fn take_key(
     record: &mut Option<KeyRecord>,
     lease: LeaseMark,
     body: u8,
-    present: Present,
+    moment: Moment,
 ) -> Result<&mut KeyRecord, Refused> {
-    refuse_unless_free(record.as_ref(), body, present)?;
+    refuse_unless_free(record.as_ref(), body, moment)?;
     let record = record.get_or_insert_with(|| KeyRecord {
         fingerprint: [body; 32],
         fingerprint_key: key_id(),

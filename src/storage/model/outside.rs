@@ -16,7 +16,7 @@ use crate::domain::money::Money;
 use crate::domain::session::{Observation, Session};
 use crate::domain::token::{Instrument, Token, TokenState};
 use crate::idempotency::{LeaseMark, StoredAnswer};
-use crate::ledger::{Ledger, Present};
+use crate::ledger::{Ledger, Moment};
 use crate::token::PaymentToken;
 
 /// How long a lease and an attempt last.
@@ -77,9 +77,9 @@ impl Outside {
     }
 
     /// The operation of an action, with all it rests on; `None` when there is nothing to do it to.
-    pub(super) fn prepare(&mut self, action: &Action, world: &World, present: Present) -> Option<Operation> {
-        let now = present.now;
-        let lease = self.lease(present);
+    pub(super) fn prepare(&mut self, action: &Action, world: &World, moment: Moment) -> Option<Operation> {
+        let now = moment.steady;
+        let lease = self.lease(moment);
         Some(match action.clone() {
             Action::Own { slot, agent, total } => on_session(slot, None, What::Own { agent, total }),
             Action::Create { agent, key, body } => {
@@ -234,8 +234,8 @@ impl Outside {
         self.drawn
     }
 
-    fn lease(&mut self, present: Present) -> LeaseMark {
-        let Present { now, incarnation, .. } = present;
+    fn lease(&mut self, moment: Moment) -> LeaseMark {
+        let Moment { steady: now, incarnation, .. } = moment;
         LeaseMark { number: self.draw(), incarnation, until: now.plus(LEASE) }
     }
 

@@ -11,7 +11,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::Session;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
-use crate::ledger::{Ledger, Present, Records, session};
+use crate::ledger::{Ledger, Moment, Records, session};
 use crate::records::codec::{Stored, Times, decode};
 use crate::records::{Kind, RecordKey};
 use crate::token::{self, PaymentToken};
@@ -102,8 +102,8 @@ impl World {
     }
 
     /// Decides on copies of the records and keeps what was decided, unless it was a refusal.
-    pub(super) fn apply(&mut self, operation: &Operation, present: Present) -> Answer {
-        let now = present.now;
+    pub(super) fn apply(&mut self, operation: &Operation, moment: Moment) -> Answer {
+        let now = moment.steady;
         let token = operation.token.as_ref().filter(|id| {
             // To another session's operations a token does not exist.
             let of_session = |token: &PaymentToken| operation.slot.is_some_and(|slot| slot.is_of(token));
@@ -114,7 +114,7 @@ impl World {
             token: token.and_then(|id| self.token(id, now)).cloned(),
             key: operation.key.as_ref().and_then(|name| self.key(name, now)).cloned(),
         };
-        let decided = operation.decide(&mut view, present)?;
+        let decided = operation.decide(&mut view, moment)?;
         if let Some(slot) = operation.slot {
             keep(&mut self.sessions, slot, view.session, now, |value| session::times(value, now));
         }
@@ -130,7 +130,7 @@ impl World {
 
     /// What a walk through the store should find now.
     pub(super) fn snapshot(&self, ledger: &Ledger) -> Snapshot {
-        let now = ledger.present().now;
+        let now = ledger.moment().steady;
         let due = |(slot, kept): (&Slot, &Kept<Session>)| {
             Some((kept.times.due?, slot.address(ledger).session_key().clone()))
         };
@@ -156,7 +156,7 @@ impl World {
 
     /// Every record that ever was is found by its name, or is not when it has ended.
     pub(super) async fn compare_lookups(&self, ledger: &Ledger) -> Result<(), TestCaseError> {
-        let now = ledger.present().now;
+        let now = ledger.moment().steady;
         for slot in Slot::ALL {
             let view = said(ledger.read(&slot.address(ledger)).await)?;
             prop_assert_eq!(view.session.as_ref(), self.session(slot, now));
@@ -188,7 +188,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) async fn of_store(ledger: &Ledger) -> Result<Self, TestCaseError> {
-        let ever = ledger.present().now.plus(session::RETENTION);
+        let ever = ledger.moment().steady.plus(session::RETENTION);
         Ok(Self {
             sessions: walk(ledger).await?,
             tokens: walk(ledger).await?,

@@ -110,14 +110,14 @@ async fn the_card_of_a_token_that_has_expired_is_deleted_once_that_is_certain() 
     let alpha = world.alpha();
     let (_, _, token) = ready(&alpha, GOOD_CARD).await;
     clock.advance(8 * 24 * HOUR);
-    let surveyed = r#"countersign_tokens{state="expired"} 1"#;
+    let scanned = r#"countersign_tokens{state="expired"} 1"#;
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     loop {
-        while !world.app().metrics_text().contains(surveyed) {
-            assert!(std::time::Instant::now() < deadline, "no survey");
+        while !world.app().metrics_text().contains(scanned) {
+            assert!(std::time::Instant::now() < deadline, "no scan");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // Within the minute between two surveys.
+        // Within the minute between two scans.
         if with_a_card(&mut world).await.is_empty() {
             break;
         }

@@ -119,7 +119,7 @@ async fn a_stalled_directory_of_hourly_keys_costs_only_who_needs_a_key_from_it()
         assert!(healing.elapsed() < Duration::from_secs(20), "it does not heal: {}", world.log.text());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // What failed when the pipe ended is done by the next survey.
+    // What failed when the pipe ended is done by the next scan.
     clock.advance(Duration::from_secs(61));
     until("the news that it can be used", || logged(&world, "epoch_directory_usable")).await;
     until("the end of the first key", || !first.exists()).await;

@@ -74,8 +74,8 @@ async fn a_cvc_outlives_neither_its_token_nor_its_hours_key() {
     // Hours later the key is still needed by a token that may yet be spent.
     clock.advance(2 * HOUR);
     let (third, _, late) = lasting(&world, &clock).await;
-    let surveyed = r#"countersign_tokens{state="active"} 2"#;
-    until("a survey", || world.app().metrics_text().contains(surveyed)).await;
+    let scanned = r#"countersign_tokens{state="active"} 2"#;
+    until("a scan", || world.app().metrics_text().contains(scanned)).await;
     let of_third = key_file_of(&world, clock.now()).unwrap();
     assert!(of_both.exists());
     assert_eq!(card_of(&world, &alpha, &second, total, &kept).await["payment_method"]["cvc"], "737");

@@ -128,7 +128,7 @@ async fn after_a_rotation_old_tokens_redeem_old_keys_replay_and_cards_are_sealed
 
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !world.app().metrics_text().contains("countersign_tokens{") {
-        assert!(std::time::Instant::now() < deadline, "no survey");
+        assert!(std::time::Instant::now() < deadline, "no scan");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.close().await;

@@ -127,15 +127,15 @@ async fn the_gateway_destroys_the_key_of_an_hour_whose_tokens_are_done() {
     assert_eq!(keys(), 1);
     clock.advance(HOUR_AND_GRACE);
     let expires = clock.now().plus(Duration::from_secs(3600));
-    // Started again, the worker surveys at once: while the token lives, so does the key.
+    // Started again, the worker scans at once: while the token lives, so does the key.
     world.close().await;
     world.open().await;
-    let surveyed = async {
+    let scanned = async {
         while !world.app().metrics_text().contains("countersign_tokens{state=\"active\"} 1") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(crate::wire::PATIENCE, surveyed).await.expect("nothing is surveyed");
+    tokio::time::timeout(crate::wire::PATIENCE, scanned).await.expect("nothing is scanned");
     assert_eq!(keys(), 1);
     let revoke = format!("/agentic_commerce/issued_tokens/{token}/revoke");
     assert_eq!(world.alpha().call(Method::POST, revoke).send().await.unwrap().status, 200);

@@ -84,7 +84,7 @@ pub enum OrderView {
     /// None.
     None,
     /// One, of this session as far as it says.
-    Shown,
+    Valid,
     /// Something that is no order, or another session's: proves nothing.
     Unreadable,
 }
@@ -132,7 +132,7 @@ impl SessionView {
     pub const fn lifecycle(&self) -> Lifecycle {
         match (self.order, self.status) {
             (OrderView::Unreadable, _) => Lifecycle::Unknown,
-            (OrderView::Shown, _) | (OrderView::None, SessionStatus::Completed) => Lifecycle::Completed,
+            (OrderView::Valid, _) | (OrderView::None, SessionStatus::Completed) => Lifecycle::Completed,
             (OrderView::None, status) => match status {
                 SessionStatus::Canceled | SessionStatus::Expired => Lifecycle::Closed,
                 SessionStatus::PendingApproval
@@ -172,9 +172,9 @@ impl SessionView {
 fn order(session: &Object<'_>, id: Option<&SessionId>) -> OrderView {
     let Some(order) = session.present("order") else { return OrderView::None };
     let Some(order) = order.object() else { return OrderView::Unreadable };
-    let Some(of) = order.present("checkout_session_id") else { return OrderView::Shown };
+    let Some(of) = order.present("checkout_session_id") else { return OrderView::Valid };
     let is_this = of.text().is_some_and(|of| id.is_none_or(|id| id.as_str() == of.as_str()));
-    if is_this { OrderView::Shown } else { OrderView::Unreadable }
+    if is_this { OrderView::Valid } else { OrderView::Unreadable }
 }
 
 fn order_mark(session: &Object<'_>) -> Option<OrderMark> {

@@ -66,7 +66,7 @@ fn off_the_money_routes_method_place_and_body_must_be_covered_or_it_counts_as_no
         let passes = made(components, query, body, SignatureRequired::MoneyRoutes).unwrap();
         // What is signed with a nonce is for one request, however little it covers.
         let recorded = matches!(passes.proof(), Proof::BearerOnly { replay: Some(_) });
-        assert!(recorded && passes.outcome() == Outcome::Absent, "{components:?}");
+        assert!(recorded && passes.outcome() == VerificationOutcome::Absent, "{components:?}");
     }
 }
 

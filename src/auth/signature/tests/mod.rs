@@ -186,7 +186,7 @@ fn without_a_signature_policy_decides() {
             let verified = verified.unwrap();
             assert_eq!(
                 (verified.proof(), verified.outcome()),
-                (&Proof::BearerOnly { replay: None }, Outcome::Absent)
+                (&Proof::BearerOnly { replay: None }, VerificationOutcome::Absent)
             );
         } else {
             assert_eq!(verified, Err(SignatureError::Required));
@@ -202,7 +202,7 @@ fn a_bad_signature_is_never_taken_for_none() {
         sender.set("signature-input", input);
         sender.set("signature", signature);
         let refused = sender.verify().unwrap_err();
-        assert_eq!(refused.outcome(), Outcome::Invalid, "{input}");
+        assert_eq!(refused.outcome(), VerificationOutcome::Invalid, "{input}");
     }
     let mut sender = sender(&ALL, SignatureRequired::Never);
     sender.set("signature", "AQID");

@@ -1,6 +1,6 @@
 //! Measurements, to be read and not asserted.
 //!
-//! How many commits share a sync, what waiting for company costs who is alone, and what a sweep costs
+//! How many commits share a sync, what waiting for others costs who is alone, and what a sweep costs
 //! those who commit meanwhile.
 //!
 //! `cargo test --release --lib pace -- --ignored --nocapture --test-threads 1`
