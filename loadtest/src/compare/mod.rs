@@ -4,6 +4,7 @@
 
 mod install;
 mod peer;
+mod redis;
 mod row;
 
 use std::collections::HashMap;
@@ -14,7 +15,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-pub use peer::{Envoy, Kind, Peer, Secret, redis};
+pub use peer::{Envoy, Kind, Peer, Secret};
+pub use redis::redis;
 pub use row::{ROWS, Row, Work};
 
 use crate::arena::Arena;

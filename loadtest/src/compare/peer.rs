@@ -2,13 +2,10 @@
 //!
 //! Each peer started as its own documentation would have it for speed, under the templates in `peers/`.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use countersign::crypto::digest::hexadecimal;
@@ -16,13 +13,10 @@ use countersign::crypto::mac::MacKey;
 use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 
+use super::redis::{redis, redis_replica};
 use crate::arena::Arena;
 use crate::gateway::{Gateway, Options, Store, secret_file};
-
 use crate::process::{Process, find, free_address};
-
-/// Redis waits for some seconds before it sends a replica what it has.
-const REPLICA_CATCHES_UP_WITHIN: Duration = Duration::from_secs(30);
 
 /// A peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,28 +151,6 @@ impl Kind {
             }
         }
     }
-}
-
-/// A replica that has caught up.
-fn redis_replica(arena: &Arena, name: &str, of: u16) -> Result<Process> {
-    let (_, replica) = redis(arena, &format!("{name}-replica"), Some(of))?;
-    let until = Instant::now() + REPLICA_CATCHES_UP_WITHIN;
-    while !replication(of)?.contains("state=online") {
-        if Instant::now() > until {
-            bail!("the replica of {name} does not catch up");
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(replica)
-}
-
-/// What a primary says about its replicas.
-fn replication(port: u16) -> Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.write_all(b"INFO replication\r\nQUIT\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 fn gateway(arena: &Arena, name: &str, store: Store, beside: Vec<Process>) -> Result<Peer> {
@@ -363,22 +335,4 @@ fn envoy_jwt(arena: &Arena, envoy: &Envoy) -> Result<Peer> {
     let filters = fill(include_str!("../../peers/envoy-jwt.yaml"), &[("jwks", jwks)])?;
     let (address, process) = start_envoy(arena, "envoy-jwt", &filters, envoy)?;
     Ok(Peer { address, process, beside: vec![], secret: Secret::Jwt(issuer), admin: None })
-}
-
-/// Redis with an append-only file synced every second, the same for everyone who uses it.
-///
-/// # Errors
-/// When it is not installed or does not start.
-pub fn redis(arena: &Arena, name: &str, replica_of: Option<u16>) -> Result<(u16, Process)> {
-    let (room, address) = (arena.room(name)?, free_address()?);
-    let port = address.port().to_string();
-    let mut command = Command::new(find("redis-server").context("redis-server is not installed")?);
-    command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir"]).arg(&room);
-    command.args(["--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync-delay", "0"]);
-    if let Some(primary) = replica_of {
-        command.args(["--replicaof", &format!("127.0.0.1 {primary}")]);
-    }
-    let mut process = Process::start(name, &mut command, &room)?;
-    process.wait_for(address)?;
-    Ok((address.port(), process))
 }
