@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use countersign::domain::clock::{Clock as _, SystemClock};
 use countersign::quickstart::certificates::Certificates;
 use rustls::ClientConfig;
@@ -15,6 +15,7 @@ use rustls::ClientConfig;
 use crate::connection::{Http, Target};
 use crate::gateway::{AUTHORITY, Gateway, Options};
 use crate::merchant::{Behaviour, Merchant};
+use crate::placement::Placement;
 use crate::population::Population;
 use crate::prepare::Preparation;
 use crate::process::{Process, free_address};
@@ -32,6 +33,10 @@ pub struct Arena {
     pub merchant: Merchant,
     /// The gateway's binary.
     pub binary: PathBuf,
+    /// An earlier one, to compare it with.
+    pub before: Option<PathBuf>,
+    /// Where proxies run.
+    pub placement: Placement,
     tls: Arc<ClientConfig>,
 }
 
@@ -46,7 +51,8 @@ impl Arena {
         let certificates = Certificates::ensure(&directory.path().join("certs"), &[AUTHORITY], now)?;
         let tls = Arc::new(certificates.client()?);
         let merchant = Merchant::start(Behaviour::default())?;
-        Ok(Self { directory, certificates, everyone, merchant, binary, tls })
+        let (before, placement) = Default::default();
+        Ok(Self { directory, certificates, everyone, merchant, binary, before, placement, tls })
     }
 
     /// A directory of this name.
@@ -76,8 +82,28 @@ impl Arena {
     /// # Errors
     /// As [`Gateway::start`].
     pub fn gateway(&self, name: &str, everyone: &Population, options: &Options) -> Result<Gateway> {
+        self.gateway_of(&self.binary, name, everyone, options)
+    }
+
+    /// Starts a gateway of the earlier binary.
+    ///
+    /// # Errors
+    /// As [`Gateway::start`], and when no earlier binary was named.
+    pub fn gateway_before(&self, name: &str, everyone: &Population, options: &Options) -> Result<Gateway> {
+        let binary = self.before.as_ref().context("no earlier binary: --before PATH")?;
+        self.gateway_of(binary, name, everyone, options)
+    }
+
+    fn gateway_of(
+        &self,
+        binary: &Path,
+        name: &str,
+        everyone: &Population,
+        options: &Options,
+    ) -> Result<Gateway> {
         let (room, merchant) = (self.room(name)?, self.merchant.address);
-        Gateway::start(&self.binary, &room, &self.certificates, everyone, merchant, options)
+        self.placement
+            .start(|| Gateway::start(binary, &room, &self.certificates, everyone, merchant, options))
     }
 
     /// Starts the plain pass-through.
@@ -88,7 +114,8 @@ impl Arena {
         let address = free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
         self.pass_through_at(address, &mut command);
-        let mut process = Process::start("pass-through", &mut command, self.directory.path())?;
+        let start = || Process::start("pass-through", &mut command, self.directory.path());
+        let mut process = self.placement.start(start)?;
         process.wait_for(address)?;
         Ok((address, process))
     }

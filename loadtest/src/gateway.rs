@@ -28,6 +28,15 @@ pub const READING: &str = "reading";
 /// A merchant that is spoken to without a digital signature: routing and forwarding only.
 pub const PLAIN: &str = "plain";
 
+/// The name of the file the gateway is configured by.
+const CONFIGURATION: &str = "countersign.toml";
+/// Limits that came after the first release that is compared with, which has nothing to be limited by
+/// them.
+const NEW_LIMITS: &str = "\
+address_connections_per_second = 1000000
+address_connection_burst = 1000000
+";
+
 /// Where the gateway keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Store {
@@ -72,10 +81,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts the binary and waits until it listens. Its files stand in `directory`.
+    /// Starts the binary and waits until it listens. Its files stand in `directory`. An earlier binary
+    /// is told what it knows: where it refuses the whole configuration, [`NEW_LIMITS`] are left out.
     ///
     /// # Errors
-    /// When the configuration is not accepted or the process does not start.
+    /// When neither configuration is accepted or the process does not start.
     pub fn start(
         binary: &Path,
         directory: &Path,
@@ -85,7 +95,12 @@ impl Gateway {
         options: &Options,
     ) -> Result<Self> {
         let configured = configure(directory, certificates, everyone, merchant, options)?;
-        check(binary, &configured.file)?;
+        if let Err(refused) = check(binary, &configured.file) {
+            let text = fs::read_to_string(&configured.file)?;
+            let fewer = text.replace(NEW_LIMITS, "");
+            secret_file(directory, CONFIGURATION, &fewer)?;
+            check(binary, &configured.file).map_err(|_| refused)?;
+        }
         Self::serve(binary, directory, &configured)
     }
 
@@ -162,7 +177,7 @@ pub fn configure(
     for name in names.chain([READING, PLAIN]) {
         text.push_str(&about_merchant(directory, name, merchant, options)?);
     }
-    let file = secret_file(directory, "countersign.toml", &text)?;
+    let file = secret_file(directory, CONFIGURATION, &text)?;
     Ok(Configured { file, address, admin })
 }
 
@@ -257,9 +272,7 @@ listen = "{admin}"
 [limits]
 address_requests_per_second = 1000000
 address_request_burst = 1000000
-address_connections_per_second = 1000000
-address_connection_burst = 1000000
-
+{NEW_LIMITS}
 # Load comes from few agents with few cards, at a rate no shopper has.
 [fraud]
 card_testing = {{ review_above = "never", deny_above = "never" }}
@@ -335,6 +348,7 @@ base_url = "http://{merchant}/{name}"
 allow_private_addresses = true
 credential = "file:merchant.credential"
 versions = ["2026-01-30", "2026-04-17"]
+idempotency = "keys"
 concurrency = {concurrency}
 requests_per_second = 1000000
 request_burst = 1000000

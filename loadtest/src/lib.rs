@@ -8,6 +8,7 @@
 pub mod numbers;
 pub mod progress;
 pub mod process;
+pub mod placement;
 pub mod population;
 pub mod request;
 pub mod acp;

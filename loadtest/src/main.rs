@@ -17,9 +17,10 @@ use loadtest::measure::hostile::HostileBeside;
 use loadtest::measure::memory::MemoryOver;
 use loadtest::measure::parts;
 use loadtest::passthrough::PassThrough;
+use loadtest::placement::Placement;
 use loadtest::population::{Keys, Population};
 use loadtest::progress::Progress;
-use loadtest::report::{Machine, Results, chart, markdown, splice};
+use loadtest::report::{Machine, PinnedReport, Results, chart, markdown, splice};
 use loadtest::run::Run;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -73,6 +74,8 @@ enum Section {
     Memory,
     /// Good traffic beside hostile traffic.
     Hostile,
+    /// Some rows and the latency again, the proxy alone on a core.
+    Pinned,
     /// Parts of the hot path.
     Parts,
 }
@@ -101,6 +104,12 @@ struct Compare {
     /// The gateway's binary; without it, both are built as they are for service.
     #[arg(long)]
     gateway: Option<PathBuf>,
+    /// An earlier binary of the gateway, for rows of its own, by turns with today's.
+    #[arg(long)]
+    before: Option<PathBuf>,
+    /// Rounds with the proxy alone on a core.
+    #[arg(long, default_value_t = 3)]
+    pinned_rounds: usize,
     #[command(flatten)]
     output: Output,
 }
@@ -206,7 +215,7 @@ impl Compare {
         }
         let progress = Progress::default();
         let everyone = Population::new(self.agents, self.merchants, Keys::Ed25519)?;
-        let arena = Arena::new(everyone, binary(self.gateway.as_deref())?)?;
+        let arena = self.arena(&everyone)?;
         let mut results = self.output.read().unwrap_or_default();
         results.machine = Machine::here();
         let arguments = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
@@ -237,10 +246,40 @@ impl Compare {
         }
         if is_wanted(Section::Parts) {
             results.parts = parts::measure(&arena, &progress).await?;
+            self.output.keep(&results)?;
+        }
+        drop(arena);
+        if is_wanted(Section::Pinned) {
+            results.pinned = self.pinned(&everyone, &progress).await?.or(results.pinned);
         }
         progress.show("");
         self.output.keep(&results)?;
         self.output.write(&results)
+    }
+
+    fn arena(&self, everyone: &Population) -> Result<Arena> {
+        let mut arena = Arena::new(everyone.clone(), binary(self.gateway.as_deref())?)?;
+        if let Some(before) = &self.before {
+            let found = before.canonicalize().with_context(|| before.display().to_string())?;
+            arena.before = Some(found);
+        }
+        Ok(arena)
+    }
+
+    /// Where there is only one core, nothing is measured.
+    async fn pinned(&self, everyone: &Population, progress: &Progress) -> Result<Option<PinnedReport>> {
+        let placement = match Placement::pinned() {
+            Ok(placement) => placement,
+            Err(hindrance) => {
+                progress.say(&format!("not pinned: {hindrance:#}"));
+                return Ok(None);
+            }
+        };
+        // The merchant too is started on the cores that are left.
+        let mut arena = self.arena(everyone)?;
+        arena.placement = placement;
+        let rows = self.rounds.again(self.pinned_rounds).measure(&arena, progress).await?;
+        Ok(Some(PinnedReport { rows, added: self.added.measure(&arena, progress).await? }))
     }
 }
 

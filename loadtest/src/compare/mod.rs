@@ -15,9 +15,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-pub use peer::{Envoy, Kind, Peer, Secret};
+pub use peer::{Envoy, Kind, Peer, Release, Secret};
 pub use redis::redis;
-pub use row::{ROWS, Row, Work};
+pub use row::{PINNED, ROWS, Row, Work};
 
 use crate::arena::Arena;
 use crate::books::Page;
@@ -29,6 +29,7 @@ use crate::prepare::{Preparation, bare_sessions};
 use crate::progress::Progress;
 use crate::report::{Curve, RowReport, Sample};
 use crate::request::{Proof, Style};
+use crate::scenario::Scenario;
 
 /// Requests of the window that shows how fast a row is, before the rounds.
 const TRIAL: usize = 1_500;
@@ -66,12 +67,22 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    fn rows(&self) -> Vec<Row> {
+    /// The rows that are wanted, and those they are compared with.
+    fn rows(&self, has_before: bool) -> Vec<Row> {
         let is_wanted = |id: &str| self.only.is_empty() || self.only.iter().any(|only| only == id);
-        let bases = ROWS.iter().filter(|row| is_wanted(row.id)).map(|row| row.base);
-        let bases: Vec<&str> = bases.collect();
-        let rows = ROWS.iter().filter(|row| is_wanted(row.id) || bases.contains(&row.id));
-        rows.copied().collect()
+        let wanted = ROWS.iter().filter(|row| is_wanted(row.id));
+        let others: Vec<&str> = wanted.flat_map(|row| [Some(row.base), row.before]).flatten().collect();
+        let rows = ROWS.iter().filter(|row| is_wanted(row.id) || others.contains(&row.id));
+        rows.filter(|row| has_before || !row.peer.is_before()).copied().collect()
+    }
+
+    /// Some rows again, on other cores: fewer rounds, of [`PINNED`] and what else is wanted of them.
+    #[must_use]
+    pub fn again(&self, rounds: usize) -> Self {
+        let is_wanted = |id: &&str| self.only.is_empty() || self.only.iter().any(|only| only == id);
+        let only = PINNED.iter().copied().filter(is_wanted).map(str::to_owned).collect();
+        let latency_rounds = self.latency_rounds.min(rounds);
+        Self { rounds, latency_rounds, only, install: false, ..self.clone() }
     }
 
     /// Measures every row.
@@ -81,7 +92,7 @@ impl Rounds {
     /// or refuses its configuration is a row that says so.
     pub async fn measure(&self, arena: &Arena, progress: &Progress) -> Result<Vec<RowReport>> {
         let envoy = Envoy(self.envoy.clone());
-        let rows = self.rows();
+        let rows = self.rows(arena.before.is_some());
         if self.install {
             install::everything(rows.iter().map(|row| row.peer), &envoy, progress)?;
         }
@@ -91,9 +102,13 @@ impl Rounds {
         }
         for round in 0..self.rounds {
             stage.forget_jobs();
-            // Rows go round, so that none always follows the same.
+            // Rows go round, and every second time backwards, so that none always follows the same.
             let start = round % rows.len().max(1);
-            for (place, row) in rows.iter().cycle().skip(start).take(rows.len()).enumerate() {
+            let mut turns: Vec<&Row> = rows.iter().cycle().skip(start).take(rows.len()).collect();
+            if round % 2 == 1 {
+                turns.reverse();
+            }
+            for (place, row) in turns.into_iter().enumerate() {
                 progress.show(&format!(
                     "round {} of {}, row {} of {}: {}",
                     round + 1,
@@ -109,6 +124,16 @@ impl Rounds {
             }
         }
         Ok(stage.finish(&rows))
+    }
+}
+
+/// A row without samples.
+fn blank(row: &Row) -> RowReport {
+    let of = |id: &str| id.to_owned();
+    RowReport {
+        before: row.before.map(of),
+        requests: row.work.requests(),
+        ..RowReport::new(row.id, row.title, row.base)
     }
 }
 
@@ -213,7 +238,7 @@ impl<'a> Stage<'a> {
     }
 
     fn report(&mut self, row: &Row) -> &mut RowReport {
-        self.found.entry(row.id).or_insert_with(|| RowReport::new(row.id, row.title, row.base))
+        self.found.entry(row.id).or_insert_with(|| blank(row))
     }
 
     async fn window(&self, row: &Row, jobs: Arc<Vec<Job>>, rate: Option<f64>) -> Result<Window> {
@@ -256,7 +281,7 @@ impl<'a> Stage<'a> {
         let peer = self.peer(row).context("a row without its peer")?;
         let preparation = self.arena.preparation(peer.address, row.merchant);
         let proof = match (&peer.secret, row.work) {
-            (Secret::Keys, Work::Complete) => Proof::Key(Style::Rfc9421),
+            (Secret::Keys, Work::Complete | Work::Checkout) => Proof::Key(Style::Rfc9421),
             (Secret::Keys, Work::Get) => Proof::Key(Style::Unsigned),
             (Secret::Shared(secret), _) => Proof::Shared(secret),
             (Secret::Jwt(key), _) => Proof::Jwt(key),
@@ -264,6 +289,7 @@ impl<'a> Stage<'a> {
         let jobs = match (row.work, row.peer.is_ours()) {
             (Work::Complete, true) => self.paid_for(&preparation, count, proof).await?,
             (Work::Complete, false) => preparation.bare_complete_jobs(self.series, count, proof)?,
+            (Work::Checkout, _) => Scenario::Checkout.jobs(&preparation, count).await?,
             (Work::Get, true) => {
                 let sessions = preparation.sessions(SESSIONS_READ).await?;
                 preparation.get_jobs(&sessions, count, proof)?
@@ -288,8 +314,7 @@ impl<'a> Stage<'a> {
     fn finish(mut self, rows: &[Row]) -> Vec<RowReport> {
         let mut reports = Vec::new();
         for row in rows {
-            let mut report =
-                self.found.remove(row.id).unwrap_or_else(|| RowReport::new(row.id, row.title, row.base));
+            let mut report = self.found.remove(row.id).unwrap_or_else(|| blank(row));
             if let Some(Err(hindrance)) = self.peers.get(&row.peer) {
                 report.skipped = Some(hindrance.clone());
             }

@@ -18,6 +18,15 @@ use crate::arena::Arena;
 use crate::gateway::{Gateway, Options, Store, secret_file};
 use crate::process::{Process, find, free_address};
 
+/// Which binary of the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Release {
+    /// The one under test.
+    Today,
+    /// An earlier one, named by `--before`.
+    Before,
+}
+
 /// A peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -38,9 +47,9 @@ pub enum Kind {
     /// Envoy: a JWT verified, a local rate limit.
     EnvoyJwt,
     /// Countersign on its embedded store.
-    Embedded,
+    Embedded(Release),
     /// Countersign on Redis; so many replicas are waited for.
-    Redis(u32),
+    Redis(Release, u32),
 }
 
 /// How a peer's requests prove themselves.
@@ -91,11 +100,11 @@ impl Kind {
         let haproxy = ("haproxy", find("haproxy").is_some());
         let redis = ("redis-server", find("redis-server").is_some());
         let needed = match self {
-            Self::Hyper | Self::Embedded | Self::Envoy | Self::EnvoyJwt => vec![],
+            Self::Hyper | Self::Embedded(_) | Self::Envoy | Self::EnvoyJwt => vec![],
             Self::Nginx => vec![nginx],
             Self::Haproxy | Self::HaproxyJwt => vec![haproxy],
             Self::LuaHmac | Self::LuaEd25519 => vec![nginx, lua, redis],
-            Self::Redis(_) => vec![redis],
+            Self::Redis(..) => vec![redis],
         };
         needed.into_iter().filter(|(_, is_there)| !is_there).map(|(package, _)| package).collect()
     }
@@ -117,7 +126,12 @@ impl Kind {
 
     /// Whether it is Countersign.
     pub const fn is_ours(self) -> bool {
-        matches!(self, Self::Embedded | Self::Redis(_))
+        matches!(self, Self::Embedded(_) | Self::Redis(..))
+    }
+
+    /// Whether it is an earlier Countersign.
+    pub const fn is_before(self) -> bool {
+        matches!(self, Self::Embedded(Release::Before) | Self::Redis(Release::Before, _))
     }
 
     /// Starts it.
@@ -139,28 +153,39 @@ impl Kind {
             Self::LuaEd25519 => lua_ed25519(arena),
             Self::HaproxyJwt => haproxy_jwt(arena),
             Self::EnvoyJwt => envoy_jwt(arena, envoy),
-            Self::Embedded => gateway(arena, "embedded", Store::Embedded, vec![]),
-            Self::Redis(wait_replicas) => {
-                let name = format!("redis-{wait_replicas}");
+            Self::Embedded(release) => {
+                gateway(arena, release, &release.name("embedded"), Store::Embedded, vec![])
+            }
+            Self::Redis(release, wait_replicas) => {
+                let name = release.name(&format!("redis-{wait_replicas}"));
                 let (port, redis) = redis(arena, &name, None)?;
                 let mut beside = vec![redis];
                 if wait_replicas > 0 {
                     beside.push(redis_replica(arena, &name, port)?);
                 }
-                gateway(arena, &name, Store::Redis { port, wait_replicas }, beside)
+                gateway(arena, release, &name, Store::Redis { port, wait_replicas }, beside)
             }
         }
     }
 }
 
-fn gateway(arena: &Arena, name: &str, store: Store, beside: Vec<Process>) -> Result<Peer> {
-    let gateway = arena.gateway(name, &arena.everyone, &Options { store, ..Options::default() })?;
-    let Gateway { address, process, admin } = gateway;
-    Ok(Peer { address, process, beside, secret: Secret::Keys, admin: Some(admin) })
+impl Release {
+    fn name(self, name: &str) -> String {
+        match self {
+            Self::Today => name.to_owned(),
+            Self::Before => format!("before-{name}"),
+        }
+    }
 }
 
-fn threads() -> String {
-    thread::available_parallelism().map_or(1, usize::from).to_string()
+fn gateway(arena: &Arena, release: Release, name: &str, store: Store, beside: Vec<Process>) -> Result<Peer> {
+    let options = Options { store, ..Options::default() };
+    let gateway = match release {
+        Release::Today => arena.gateway(name, &arena.everyone, &options)?,
+        Release::Before => arena.gateway_before(name, &arena.everyone, &options)?,
+    };
+    let Gateway { address, process, admin } = gateway;
+    Ok(Peer { address, process, beside, secret: Secret::Keys, admin: Some(admin) })
 }
 
 /// Fills `{{name}}` in a template.
@@ -187,7 +212,7 @@ fn nginx(
 ) -> Result<(SocketAddr, Process)> {
     let address = free_address()?;
     let mut values = vec![
-        ("threads", threads()),
+        ("threads", arena.placement.proxy_cores().to_string()),
         ("directory", file(room)),
         ("upstream", arena.merchant.address.to_string()),
         ("listen", address.to_string()),
@@ -198,7 +223,7 @@ fn nginx(
     let configuration = secret_file(room, "nginx.conf", &fill(template, &values)?)?;
     let mut command = Command::new(find("nginx").context("nginx is not installed")?);
     command.arg("-e").arg(room.join("start.log")).arg("-c").arg(configuration).env("TZ", "UTC");
-    let mut process = Process::start("nginx", &mut command, room)?;
+    let mut process = arena.placement.start(|| Process::start("nginx", &mut command, room))?;
     process.wait_for(address)?;
     Ok((address, process))
 }
@@ -278,7 +303,7 @@ fn haproxy(arena: &Arena, name: &str, checks: &str) -> Result<(SocketAddr, Proce
     let key = std::fs::read_to_string(&arena.certificates.key_file)?;
     let bundle = secret_file(&room, "bundle.pem", &format!("{certificate}{key}"))?;
     let values = [
-        ("threads", threads()),
+        ("threads", arena.placement.proxy_cores().to_string()),
         ("listen", address.to_string()),
         ("bundle", file(&bundle)),
         ("checks", checks.trim_start().to_owned()),
@@ -288,7 +313,7 @@ fn haproxy(arena: &Arena, name: &str, checks: &str) -> Result<(SocketAddr, Proce
     let configuration = secret_file(&room, "haproxy.cfg", &text)?;
     let mut command = Command::new(find("haproxy").context("haproxy is not installed")?);
     command.arg("-db").arg("-f").arg(configuration);
-    let mut process = Process::start(name, &mut command, &room)?;
+    let mut process = arena.placement.start(|| Process::start(name, &mut command, &room))?;
     process.wait_for(address)?;
     Ok((address, process))
 }
@@ -317,9 +342,9 @@ fn start_envoy(arena: &Arena, name: &str, filters: &str, envoy: &Envoy) -> Resul
     let text = fill(include_str!("../../peers/envoy.yaml"), &values)?;
     let configuration = secret_file(&room, "envoy.yaml", &text)?;
     let mut command = Command::new(envoy.find().context("Envoy is not installed")?);
-    command.arg("-c").arg(configuration).args(["--concurrency", &threads()]);
+    command.arg("-c").arg(configuration).args(["--concurrency", &arena.placement.proxy_cores().to_string()]);
     command.args(["--disable-hot-restart", "--log-level", "warning"]);
-    let mut process = Process::start(name, &mut command, &room)?;
+    let mut process = arena.placement.start(|| Process::start(name, &mut command, &room))?;
     process.wait_for(address)?;
     Ok((address, process))
 }

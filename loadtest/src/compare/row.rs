@@ -1,6 +1,7 @@
 //! The rows of the comparison: which work through which peer.
 
-use super::peer::Kind;
+use super::peer::{Kind, Release};
+use crate::checkout::STEPS;
 use crate::gateway::{PLAIN, READING};
 
 /// What is asked for.
@@ -10,6 +11,18 @@ pub enum Work {
     Complete,
     /// GET, 3 KB back.
     Get,
+    /// A whole checkout: created, read, a token minted, completed.
+    Checkout,
+}
+
+impl Work {
+    /// Requests in one of it.
+    pub const fn requests(self) -> usize {
+        match self {
+            Self::Complete | Self::Get => 1,
+            Self::Checkout => STEPS,
+        }
+    }
 }
 
 /// A row.
@@ -27,18 +40,23 @@ pub struct Row {
     pub merchant: Option<&'static str>,
     /// The row whose ratio to it is told.
     pub base: &'static str,
+    /// The row of the same work through the earlier binary.
+    pub before: Option<&'static str>,
 }
 
 const fn row(id: &'static str, title: &'static str, peer: Kind, work: Work) -> Row {
     let base = match work {
-        Work::Complete => "hyper",
+        Work::Complete | Work::Checkout => "hyper",
         Work::Get => "hyper-get",
     };
-    Row { id, title, peer, work, merchant: None, base }
+    Row { id, title, peer, work, merchant: None, base, before: None }
 }
 
+const TODAY: Kind = Kind::Embedded(Release::Today);
+const BEFORE: Kind = Kind::Embedded(Release::Before);
+
 /// Every row, those first that others are compared with.
-pub const ROWS: [Row; 16] = [
+pub const ROWS: [Row; 22] = [
     row("hyper", "hyper pass-through", Kind::Hyper, Work::Complete),
     row("hyper-get", "hyper pass-through, GET", Kind::Hyper, Work::Get),
     row("nginx", "nginx", Kind::Nginx, Work::Complete),
@@ -56,21 +74,69 @@ pub const ROWS: [Row; 16] = [
     row("envoy-jwt", "Envoy: jwt_authn (ES256), local rate limit", Kind::EnvoyJwt, Work::Complete),
     Row {
         merchant: Some(PLAIN),
-        ..row("off", "Countersign, features off: GET, HMAC to the merchant", Kind::Embedded, Work::Get)
+        before: Some("before-off"),
+        ..row("off", "Countersign, features off: GET, HMAC to the merchant", TODAY, Work::Get)
     },
-    row("get", "Countersign, GET relay", Kind::Embedded, Work::Get),
-    row("embedded", "Countersign, complete, embedded", Kind::Embedded, Work::Complete),
+    Row {
+        merchant: Some(PLAIN),
+        ..row("before-off", "Countersign before, features off: GET, HMAC to the merchant", BEFORE, Work::Get)
+    },
+    Row { before: Some("before-get"), ..row("get", "Countersign, GET relay", TODAY, Work::Get) },
+    row("before-get", "Countersign before, GET relay", BEFORE, Work::Get),
+    Row {
+        before: Some("before-embedded"),
+        ..row("embedded", "Countersign, complete, embedded", TODAY, Work::Complete)
+    },
+    row("before-embedded", "Countersign before, complete, embedded", BEFORE, Work::Complete),
     Row {
         merchant: Some(READING),
+        ..row("embedded-read", "Countersign, complete with the total read, embedded", TODAY, Work::Complete)
+    },
+    Row {
+        before: Some("before-redis-0"),
         ..row(
-            "embedded-read",
-            "Countersign, complete with the total read, embedded",
-            Kind::Embedded,
+            "redis-0",
+            "Countersign, complete, Redis, wait_replicas 0",
+            Kind::Redis(Release::Today, 0),
             Work::Complete,
         )
     },
-    row("redis-0", "Countersign, complete, Redis, wait_replicas 0", Kind::Redis(0), Work::Complete),
-    row("redis-1", "Countersign, complete, Redis, wait_replicas 1", Kind::Redis(1), Work::Complete),
+    row(
+        "before-redis-0",
+        "Countersign before, complete, Redis, wait_replicas 0",
+        Kind::Redis(Release::Before, 0),
+        Work::Complete,
+    ),
+    row(
+        "redis-1",
+        "Countersign, complete, Redis, wait_replicas 1",
+        Kind::Redis(Release::Today, 1),
+        Work::Complete,
+    ),
+    Row {
+        before: Some("before-checkout"),
+        ..row("checkout", "Countersign, a whole checkout (4 requests), embedded", TODAY, Work::Checkout)
+    },
+    row(
+        "before-checkout",
+        "Countersign before, a whole checkout (4 requests), embedded",
+        BEFORE,
+        Work::Checkout,
+    ),
+];
+
+/// Those that are measured again with the proxy alone on a core.
+pub const PINNED: [&str; 10] = [
+    "hyper",
+    "hyper-get",
+    "nginx",
+    "nginx-get",
+    "lua-ed25519",
+    "get",
+    "embedded",
+    "before-embedded",
+    "redis-0",
+    "before-redis-0",
 ];
 
 #[cfg(test)]
@@ -82,5 +148,24 @@ mod tests {
         let ids: std::collections::HashSet<&str> = ROWS.iter().map(|row| row.id).collect();
         assert_eq!(ids.len(), ROWS.len());
         assert!(ROWS.iter().all(|row| ids.contains(row.base)));
+        assert!(PINNED.iter().all(|id| ids.contains(id)));
+    }
+
+    #[test]
+    fn a_row_and_the_one_of_the_earlier_binary_ask_for_the_same() {
+        let find = |id: &str| ROWS.iter().find(|row| row.id == id).unwrap();
+        let earlier = |kind| match kind {
+            Kind::Embedded(Release::Today) => Kind::Embedded(Release::Before),
+            Kind::Redis(Release::Today, replicas) => Kind::Redis(Release::Before, replicas),
+            other => panic!("{other:?} is not the gateway of today"),
+        };
+        let mut compared = 0;
+        for row in ROWS.iter().filter(|row| row.before.is_some()) {
+            let before = find(row.before.unwrap());
+            assert_eq!((before.peer, before.work), (earlier(row.peer), row.work), "{}", row.id);
+            assert_eq!((before.merchant, before.base), (row.merchant, row.base), "{}", row.id);
+            compared += 1;
+        }
+        assert_eq!(compared, ROWS.iter().filter(|row| row.peer.is_before()).count());
     }
 }

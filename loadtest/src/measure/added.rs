@@ -16,7 +16,7 @@ use clap::Args;
 use super::completes;
 use crate::arena::Arena;
 use crate::books::Page;
-use crate::compare::{Envoy, Kind};
+use crate::compare::{Envoy, Kind, Release};
 use crate::connection::{Http, Target};
 use crate::drive::{Fleet, Watched};
 use crate::numbers::{length, quantile};
@@ -49,6 +49,7 @@ struct Row {
     id: &'static str,
     target: Target,
     process: Option<Process>,
+    is_ours: bool,
 }
 
 impl AddedLatency {
@@ -70,8 +71,7 @@ impl AddedLatency {
                     merchant: None,
                     style: Style::Rfc9421,
                 };
-                let is_ours = row.id == "embedded";
-                let jobs = if is_ours {
+                let jobs = if row.is_ours {
                     completes(&preparation, count).await?
                 } else {
                     preparation.bare_complete_jobs(900 + sample, count, Proof::Key(Style::Rfc9421))?
@@ -83,7 +83,7 @@ impl AddedLatency {
                 let page = Page::open(&arena.merchant.ledger);
                 let watched = Watched { proxy: row.process.as_ref(), beside: &[] };
                 let (_, window) = fleet.open_loop(Arc::new(jobs), self.rate, watched).await?;
-                page.balance(&window, is_ours).with_context(|| row.id)?;
+                page.balance(&window, row.is_ours).with_context(|| row.id)?;
                 samples.entry(row.id.to_owned()).or_default().push(Sample::of(&window));
                 let all = latencies.entry(row.id.to_owned()).or_insert(crate::drive::histogram()?);
                 all.add(&window.latency).context("histograms of one kind")?;
@@ -97,14 +97,21 @@ impl AddedLatency {
 
 fn rows(arena: &Arena) -> Result<Vec<Row>> {
     let straight = Target { tls: None, ..arena.target(arena.merchant.address, Http::One) };
-    let mut rows = vec![Row { id: "direct", target: straight, process: None }];
+    let mut rows = vec![Row { id: "direct", target: straight, process: None, is_ours: false }];
     let nowhere = Envoy(arena.path().join("none"));
-    for (id, kind) in [("hyper", Kind::Hyper), ("nginx", Kind::Nginx), ("embedded", Kind::Embedded)] {
-        if kind.hindrance(&nowhere).is_some() {
+    for (id, kind) in [
+        ("hyper", Kind::Hyper),
+        ("nginx", Kind::Nginx),
+        ("embedded", Kind::Embedded(Release::Today)),
+        ("before-embedded", Kind::Embedded(Release::Before)),
+    ] {
+        let is_unnamed = kind == Kind::Embedded(Release::Before) && arena.before.is_none();
+        if is_unnamed || kind.hindrance(&nowhere).is_some() {
             continue;
         }
         let peer = kind.start(arena, &nowhere)?;
-        rows.push(Row { id, target: arena.target(peer.address, Http::One), process: Some(peer.process) });
+        let target = arena.target(peer.address, Http::One);
+        rows.push(Row { id, target, process: Some(peer.process), is_ours: kind.is_ours() });
     }
     Ok(rows)
 }

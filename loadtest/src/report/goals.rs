@@ -76,41 +76,145 @@ fn goal(text: &'static str, bounds: &[Bound]) -> Goal {
     Goal { text, measured: told.collect::<Vec<_>>().join(", "), verdict }
 }
 
+/// What a run measured, as goals ask for it; `None` for what it did not.
+struct Found<'a> {
+    results: &'a Results,
+    rows: BTreeMap<&'a str, &'a RowReport>,
+}
+
+impl<'a> Found<'a> {
+    fn new(results: &'a Results) -> Self {
+        let rows = results.rows.iter().filter(|row| !row.rounds.is_empty());
+        Self { results, rows: rows.map(|row| (row.id.as_str(), row)).collect() }
+    }
+
+    fn pair(&self, id: &str, base: &str) -> Option<(&RowReport, &RowReport)> {
+        Some((self.rows.get(id)?, self.rows.get(base)?))
+    }
+
+    /// CPU of one proxy against that of another.
+    fn cpu(&self, id: &str, base: &str) -> Option<f64> {
+        self.pair(id, base).map(|(own, base)| own.ratio(base, |sample| sample.cpu).median)
+    }
+
+    /// The same with what works beside either.
+    fn both(&self, id: &str, base: &str) -> Option<f64> {
+        self.pair(id, base).map(|(own, base)| own.ratio(base, Sample::both).median)
+    }
+
+    fn over(&self, id: &str, base: &str) -> Option<f64> {
+        self.pair(id, base).map(|(own, base)| own.difference(base, |sample| sample.cpu).median)
+    }
+
+    fn speed(&self, id: &str, base: &str) -> Option<f64> {
+        self.pair(id, base).map(|(own, base)| own.ratio(base, |sample| sample.throughput).median)
+    }
+
+    fn tail(&self, id: &str, base: &str) -> Option<f64> {
+        self.pair(id, base).map(|(own, base)| own.ratio_at_half(base, |sample| sample.p99).median)
+    }
+
+    fn batches_a_sync(&self, id: &str) -> Option<f64> {
+        let batches = self.rows.get(id)?.spread(|sample| sample.batches_a_sync).median;
+        Some(batches).filter(|batches| *batches > 0.0)
+    }
+
+    /// The peers that use Redis are compared with Countersign on Redis; where that is not measured,
+    /// with the embedded store.
+    fn ours(&self) -> &'static str {
+        if self.rows.contains_key("redis-0") { "redis-0" } else { "embedded" }
+    }
+
+    /// Something of the samples at a fixed rate of arrivals.
+    fn at_rate(&self, id: &str, of: fn(&Sample) -> f64) -> Option<f64> {
+        let samples = self.results.added.as_ref()?.samples.get(id)?;
+        Some(median(&samples.iter().map(of).collect::<Vec<_>>()))
+    }
+
+    /// How much more of it than straight to the merchant.
+    fn added(&self, id: &str, of: fn(&Sample) -> f64) -> Option<f64> {
+        Some(self.at_rate(id, of)? - self.at_rate("direct", of)?)
+    }
+
+    /// Megabytes at the end, and how they compare with those at half of the requests.
+    fn memory(&self) -> (Option<f64>, Option<f64>) {
+        let looks = self.results.memory.as_ref().map(|memory| &memory.looks);
+        let at = |place: usize| looks?.get(place).map(|(_, megabytes)| *megabytes);
+        let count = looks.map_or(0, Vec::len);
+        let (last, middle) = (at(count.saturating_sub(1)), at(count / 2));
+        (last, last.zip(middle).map(|(last, middle)| last / middle))
+    }
+}
+
+/// What is to be reached on the way to the goals, and how far from an earlier binary.
+pub fn milestones(results: &Results) -> Vec<Goal> {
+    let found = Found::new(results);
+    let ours = found.ours();
+    let (resident, growth) = found.memory();
+    vec![
+        goal(
+            "`complete`, embedded, durable, against the earlier binary: <= 0.60x its CPU, >= 24 transitions a sync",
+            &[
+                at_most("", found.cpu("embedded", "before-embedded"), 0.60, "x"),
+                at_least("transitions a sync", found.batches_a_sync("embedded"), 24.0, ""),
+            ],
+        ),
+        goal(
+            "`complete`, Redis, against the earlier binary: <= 0.60x its CPU, <= 0.60x with Redis's",
+            &[
+                at_most("", found.cpu("redis-0", "before-redis-0"), 0.60, "x"),
+                at_most("with Redis", found.both("redis-0", "before-redis-0"), 0.60, "x"),
+            ],
+        ),
+        goal(
+            "`get` relay, and all features off, against the earlier binary: <= 0.70x its CPU",
+            &[
+                at_most("relay", found.cpu("get", "before-get"), 0.70, "x"),
+                at_most("off", found.cpu("off", "before-off"), 0.70, "x"),
+            ],
+        ),
+        goal(
+            "against nginx + Lua + Redis with Ed25519: >= 1.6x its throughput, <= 0.55x its CPU, both with Redis's",
+            &[
+                at_least("throughput", found.speed(ours, "lua-ed25519"), 1.6, "x"),
+                at_most("CPU", found.both(ours, "lua-ed25519"), 0.55, "x"),
+            ],
+        ),
+        goal(
+            "against nginx + Lua + Redis with HMAC only: <= 2.0x its CPU, p99 at half load no worse",
+            &[
+                at_most("CPU", found.cpu(ours, "lua-hmac"), 2.0, "x"),
+                at_most("p99", found.tail(ours, "lua-hmac"), 1.0, "x"),
+            ],
+        ),
+        goal(
+            "latency added at 2,000 req/s, embedded: p50 <= 1.5 ms, p99 <= 15 ms",
+            &[
+                at_most("p50", found.added("embedded", |sample| sample.p50), 1.5, " ms"),
+                at_most("p99", found.added("embedded", |sample| sample.p99), 15.0, " ms"),
+            ],
+        ),
+        goal(
+            "memory: <= 140 MB after 1,000,000 requests over 10,000 agents and 1,000 connections; flat",
+            &[at_most("resident", resident, 140.0, " MB"), at_most("end to middle", growth, 1.05, "x")],
+        ),
+    ]
+}
+
 /// Every goal.
 pub fn goals(results: &Results) -> Vec<Goal> {
-    let rows: BTreeMap<&str, &RowReport> = results.rows.iter().map(|row| (row.id.as_str(), row)).collect();
-    let measured = |id: &str| rows.get(id).copied().filter(|row| !row.rounds.is_empty());
-    let cpu = |sample: &Sample| sample.cpu;
-    let ratio = |id: &str, base: &str| Some(measured(id)?.ratio(measured(base)?, cpu).median);
-    let over = |id: &str, base: &str| Some(measured(id)?.difference(measured(base)?, cpu).median);
-    let speed =
-        |id: &str, base: &str| Some(measured(id)?.ratio(measured(base)?, |sample| sample.throughput).median);
-    let tail =
-        |id: &str, base: &str| Some(measured(id)?.ratio_at_half(measured(base)?, |sample| sample.p99).median);
-    let batches = |id: &str| {
-        let batches = measured(id)?.spread(|sample| sample.batches_a_sync).median;
-        Some(batches).filter(|batches| *batches > 0.0)
-    };
-    // The peers that use Redis are compared with Countersign on Redis; where that is not measured,
-    // with the embedded store.
-    let ours = if measured("redis-0").is_some() { "redis-0" } else { "embedded" };
+    let found = Found::new(results);
+    let ours = found.ours();
     let part = |name: &str| results.parts.iter().find(|part| part.name == name).map(|part| part.nanoseconds);
     let canonical = part("canonicalise 1.5 KB");
     let tree = part("canonicalise 1.5 KB, serde_json_canonicalizer");
-    let added = |id: &str, of: fn(&Sample) -> f64| {
-        let samples = results.added.as_ref()?.samples.get(id)?;
-        Some(median(&samples.iter().map(of).collect::<Vec<_>>()))
-    };
-    let p50 = |id| added(id, |sample| sample.p50);
-    let p99 = |id| added(id, |sample| sample.p99);
+    let p99 = |id| found.at_rate(id, |sample| sample.p99);
     let growth = results
         .growth
         .iter()
         .map(|growth| growth.ratio().median)
         .fold(None, |most: Option<f64>, ratio| Some(most.map_or(ratio, |most| most.max(ratio))));
-    let looks = results.memory.as_ref().map(|memory| &memory.looks);
-    let last = looks.and_then(|looks| looks.last()).map(|(_, megabytes)| *megabytes);
-    let middle = looks.and_then(|looks| looks.get(looks.len() / 2)).map(|(_, megabytes)| *megabytes);
+    let (resident, end_to_middle) = found.memory();
     let hostile = results.hostile.as_ref();
     let kept = |of: fn(&Sample) -> f64| {
         let hostile = hostile?;
@@ -121,44 +225,44 @@ pub fn goals(results: &Results) -> Vec<Goal> {
         goal(
             "all features off: CPU <= 1.15x plain hyper TLS pass-through, <= 1.25x nginx",
             &[
-                at_most("hyper", ratio("off", "hyper-get"), 1.15, "x"),
-                at_most("nginx", ratio("off", "nginx-get"), 1.25, "x"),
+                at_most("hyper", found.cpu("off", "hyper-get"), 1.15, "x"),
+                at_most("nginx", found.cpu("off", "nginx-get"), 1.25, "x"),
             ],
         ),
-        goal("`get` relay: <= 2.0x plain hyper", &[at_most("", ratio("get", "hyper-get"), 2.0, "x")]),
+        goal("`get` relay: <= 2.0x plain hyper", &[at_most("", found.cpu("get", "hyper-get"), 2.0, "x")]),
         goal(
             "`complete` on Redis: <= 3.5x plain hyper and <= 65 µs over it",
             &[
-                at_most("", ratio("redis-0", "hyper"), 3.5, "x"),
-                at_most("over it", over("redis-0", "hyper"), 65.0, " µs"),
+                at_most("", found.cpu("redis-0", "hyper"), 3.5, "x"),
+                at_most("over it", found.over("redis-0", "hyper"), 65.0, " µs"),
             ],
         ),
         goal(
             "`complete` on the embedded store, durable: <= 4.2x, >= 16 transitions a sync",
             &[
-                at_most("", ratio("embedded", "hyper"), 4.2, "x"),
-                at_least("transitions a sync", batches("embedded"), 16.0, ""),
+                at_most("", found.cpu("embedded", "hyper"), 4.2, "x"),
+                at_least("transitions a sync", found.batches_a_sync("embedded"), 16.0, ""),
             ],
         ),
         goal(
             "against nginx + Lua + Redis with Ed25519: >= 3.5x its throughput, <= 0.30x its CPU",
             &[
-                at_least("throughput", speed(ours, "lua-ed25519"), 3.5, "x"),
-                at_most("CPU", ratio(ours, "lua-ed25519"), 0.30, "x"),
+                at_least("throughput", found.speed(ours, "lua-ed25519"), 3.5, "x"),
+                at_most("CPU", found.cpu(ours, "lua-ed25519"), 0.30, "x"),
             ],
         ),
         goal(
             "against nginx + Lua + Redis with HMAC only: <= 1.0x its CPU, p99 at half load no worse",
             &[
-                at_most("CPU", ratio(ours, "lua-hmac"), 1.0, "x"),
-                at_most("p99", tail(ours, "lua-hmac"), 1.0, "x"),
+                at_most("CPU", found.cpu(ours, "lua-hmac"), 1.0, "x"),
+                at_most("p99", found.tail(ours, "lua-hmac"), 1.0, "x"),
             ],
         ),
         goal(
             "against HAProxy jwt_verify <= 0.75x, Envoy jwt_authn <= 0.55x their CPU",
             &[
-                at_most("HAProxy", ratio(ours, "haproxy-jwt"), 0.75, "x"),
-                at_most("Envoy", ratio(ours, "envoy-jwt"), 0.55, "x"),
+                at_most("HAProxy", found.cpu(ours, "haproxy-jwt"), 0.75, "x"),
+                at_most("Envoy", found.cpu(ours, "envoy-jwt"), 0.55, "x"),
             ],
         ),
         goal(
@@ -171,21 +275,13 @@ pub fn goals(results: &Results) -> Vec<Goal> {
         goal(
             "latency added at 2,000 req/s, embedded: p50 <= 1.0 ms, p99 <= 3x plain nginx's",
             &[
-                at_most(
-                    "p50 added",
-                    p50("embedded").zip(p50("direct")).map(|(own, direct)| own - direct),
-                    1.0,
-                    " ms",
-                ),
+                at_most("p50 added", found.added("embedded", |sample| sample.p50), 1.0, " ms"),
                 at_most("p99", p99("embedded").zip(p99("nginx")).map(|(own, nginx)| own / nginx), 3.0, "x"),
             ],
         ),
         goal(
             "memory: <= 60 MB after 1,000,000 requests over 10,000 agents and 1,000 connections; flat",
-            &[
-                at_most("resident", last, 60.0, " MB"),
-                at_most("end to middle", last.zip(middle).map(|(last, middle)| last / middle), 1.05, "x"),
-            ],
+            &[at_most("resident", resident, 60.0, " MB"), at_most("end to middle", end_to_middle, 1.05, "x")],
         ),
         goal(
             "hostile traffic at 5x the good: >= 90 % of its throughput, p99 within 2x",
@@ -217,6 +313,33 @@ mod tests {
 
     #[test]
     fn nothing_measured_meets_nothing() {
-        assert!(goals(&Results::default()).iter().all(|goal| goal.verdict == Verdict::Unmeasured));
+        let nothing = Results::default();
+        let every = goals(&nothing).into_iter().chain(milestones(&nothing));
+        assert!(every.into_iter().all(|goal| goal.verdict == Verdict::Unmeasured));
+    }
+
+    #[test]
+    fn progress_is_the_ratio_to_the_earlier_binary_with_what_works_beside_either() {
+        let sample = |cpu, beside| Sample {
+            cpu,
+            beside,
+            throughput: 1.0,
+            p50: 1.0,
+            p99: 1.0,
+            megabytes: 1.0,
+            batches_a_sync: 0.0,
+        };
+        let row = |id: &str, rounds| RowReport { rounds, ..RowReport::new(id, id, "hyper") };
+        let rows = vec![
+            row("redis-0", vec![sample(50.0, 40.0), sample(60.0, 40.0)]),
+            row("before-redis-0", vec![sample(100.0, 50.0), sample(120.0, 130.0)]),
+        ];
+        let results = Results { rows, ..Results::default() };
+        let found = Found::new(&results);
+        assert_eq!(found.cpu("redis-0", "before-redis-0"), Some(0.5));
+        assert_eq!(found.both("redis-0", "before-redis-0"), Some(0.5));
+        assert_eq!(found.cpu("embedded", "before-embedded"), None);
+        let milestone = milestones(&results).into_iter().find(|goal| goal.text.contains("complete`, Redis"));
+        assert_eq!(milestone.unwrap().verdict, Verdict::Met);
     }
 }

@@ -11,10 +11,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::drive::Window;
-use crate::numbers::{median, quantile, real};
+use crate::numbers::{median, quantile, real, size};
 
 pub use chart::chart;
-pub use goals::{Goal, Verdict, goals};
+pub use goals::{Goal, Verdict, goals, milestones};
 pub use machine::Machine;
 pub use table::{markdown, splice};
 
@@ -31,6 +31,9 @@ pub struct Results {
     pub command: String,
     /// The comparison.
     pub rows: Vec<RowReport>,
+    /// Some of it with the proxy alone on a core.
+    #[serde(default)]
+    pub pinned: Option<PinnedReport>,
     /// Latency added at a fixed rate of arrivals.
     pub added: Option<Added>,
     /// CPU a request as things grow.
@@ -41,6 +44,15 @@ pub struct Results {
     pub hostile: Option<Hostile>,
     /// Parts of the hot path, in nanoseconds.
     pub parts: Vec<Part>,
+}
+
+/// What is measured again with the proxy alone on a core.
+#[derive(Serialize, Deserialize, Clone)]
+pub struct PinnedReport {
+    /// The comparison.
+    pub rows: Vec<RowReport>,
+    /// Latency added at a fixed rate of arrivals.
+    pub added: Added,
 }
 
 /// One window.
@@ -64,6 +76,11 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// CPU µs a request of the proxy and of what works beside it.
+    pub fn both(&self) -> f64 {
+        self.cpu + self.beside
+    }
+
     /// What a window showed.
     pub fn of(window: &Window) -> Self {
         Self {
@@ -78,6 +95,10 @@ impl Sample {
     }
 }
 
+const fn one() -> usize {
+    1
+}
+
 /// One row of the comparison.
 #[derive(Serialize, Deserialize, Clone)]
 pub struct RowReport {
@@ -87,6 +108,12 @@ pub struct RowReport {
     pub title: String,
     /// The row whose ratio to it is told.
     pub base: String,
+    /// The row of the same work through an earlier binary.
+    #[serde(default)]
+    pub before: Option<String>,
+    /// Requests in one of what it counts.
+    #[serde(default = "one")]
+    pub requests: usize,
     /// Why it was not measured.
     pub skipped: Option<String>,
     /// Closed loop, a sample a round.
@@ -104,6 +131,8 @@ impl RowReport {
             id: id.to_owned(),
             title: title.to_owned(),
             base: base.to_owned(),
+            before: None,
+            requests: one(),
             skipped: None,
             rounds: Vec::new(),
             half_load: Vec::new(),
@@ -125,6 +154,14 @@ impl RowReport {
     pub fn ratio(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> Spread {
         let pairs = self.rounds.iter().zip(&other.rounds);
         Spread::of(&pairs.map(|(own, other)| of(own) / of(other)).collect::<Vec<_>>())
+    }
+
+    /// The spread of the ratio to so many requests of another row as there are in one of this, round by
+    /// round.
+    pub fn price(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> Spread {
+        let many = size(self.requests) / size(other.requests.max(1));
+        let Spread { low, median, high } = self.ratio(other, of);
+        Spread { low: low / many, median: median / many, high: high / many }
     }
 
     /// The spread of the difference to another row, round by round.

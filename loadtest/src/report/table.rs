@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 
-use super::{Results, RowReport, Spread, goals};
+use super::{Added, Goal, Results, RowReport, Sample, Spread, goals, milestones};
 
 /// Between these lines a document holds what a run has shown.
 const BEGIN: &str = "<!-- results: written by `loadtest compare --update` -->";
@@ -35,9 +35,14 @@ pub fn markdown(results: &Results) -> String {
         machine.versions.join(", "),
         results.command
     );
-    about_goals(&mut out, results);
+    about_goals(&mut out, "Goals", &goals(results));
+    about_goals(&mut out, "Milestones", &milestones(results));
     about_rows(&mut out, results);
-    about_added(&mut out, results);
+    if let Some(added) = &results.added {
+        let _ = writeln!(out, "### Latency at {:.0} req/s, open loop\n", added.rate);
+        about_added(&mut out, added);
+    }
+    about_pinned(&mut out, results);
     about_growth(&mut out, results);
     about_memory(&mut out, results);
     about_hostile(&mut out, results);
@@ -45,9 +50,9 @@ pub fn markdown(results: &Results) -> String {
     out
 }
 
-fn about_goals(out: &mut String, results: &Results) {
-    out.push_str("### Goals\n\n| Goal | Measured | |\n|---|---|---|\n");
-    for goal in goals(results) {
+fn about_goals(out: &mut String, title: &str, goals: &[Goal]) {
+    let _ = writeln!(out, "### {title}\n\n| Goal | Measured | |\n|---|---|---|");
+    for goal in goals {
         let _ = writeln!(out, "| {} | {} | {} |", goal.text, goal.measured, goal.verdict.as_str());
     }
     out.push('\n');
@@ -67,24 +72,37 @@ fn about_rows(out: &mut String, results: &Results) {
         return;
     }
     out.push_str(
-        "### Beside the others\n\nMedians over the rounds, quartiles in brackets. The ratio is CPU against the plain pass-through in the same round.\n\n\
-         | Proxy | CPU ratio | CPU µs/request | beside it, µs | req/s | p50 / p99 ms at half load | MB |\n|---|---|---|---|---|---|---|\n",
+        "### Beside the others\n\nMedians over the rounds, quartiles in brackets. The ratio is CPU against the plain pass-through in the same round; a checkout's is against four of its requests.\n\n",
     );
-    let by_id: BTreeMap<&str, &RowReport> = results.rows.iter().map(|row| (row.id.as_str(), row)).collect();
-    for row in &results.rows {
+    rows(out, &results.rows);
+    about_before(out, &results.rows);
+    about_floor(out, results, &by_id(&results.rows));
+}
+
+fn by_id(rows: &[RowReport]) -> BTreeMap<&str, &RowReport> {
+    rows.iter().map(|row| (row.id.as_str(), row)).collect()
+}
+
+fn rows(out: &mut String, rows: &[RowReport]) {
+    out.push_str(
+        "| Proxy | CPU ratio | CPU µs/request | beside it, µs | both, µs | req/s | p50 / p99 ms at half load | MB |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    let by_id = by_id(rows);
+    for row in rows {
         if let Some(reason) = &row.skipped {
             let reason = reason.replace('\n', " ").replace('|', "/");
-            let _ = writeln!(out, "| {} | {reason} | | | | | |", row.title);
+            let _ = writeln!(out, "| {} | {reason} | | | | | | |", row.title);
             continue;
         }
-        let ratio = by_id.get(row.base.as_str()).map(|base| row.ratio(base, |sample| sample.cpu));
+        let ratio = by_id.get(row.base.as_str()).map(|base| row.price(base, |sample| sample.cpu));
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {:.1} | {:.0} | {:.2} / {:.2} | {:.0} |",
+            "| {} | {} | {} | {:.1} | {} | {:.0} | {:.2} / {:.2} | {:.0} |",
             row.title,
             ratio.map_or_else(|| "–".to_owned(), |ratio| told(ratio, 2)),
             told(row.spread(|sample| sample.cpu), 1),
             row.spread(|sample| sample.beside).median,
+            told(row.spread(Sample::both), 1),
             row.spread(|sample| sample.throughput).median,
             row.spread_at_half(|sample| sample.p50).median,
             row.spread_at_half(|sample| sample.p99).median,
@@ -92,7 +110,42 @@ fn about_rows(out: &mut String, results: &Results) {
         );
     }
     out.push('\n');
-    about_floor(out, results, &by_id);
+}
+
+/// Today's rows against those of the earlier binary; nothing where none was measured.
+fn about_before(out: &mut String, rows: &[RowReport]) {
+    let by_id = by_id(rows);
+    let pairs = rows.iter().filter_map(|row| Some((row, *by_id.get(row.before.as_deref()?)?)));
+    let pairs: Vec<_> =
+        pairs.filter(|(row, before)| !row.rounds.is_empty() && !before.rounds.is_empty()).collect();
+    if pairs.is_empty() {
+        return;
+    }
+    out.push_str(
+        "Against the earlier binary, round by round:\n\n| Proxy | CPU | CPU, both | req/s | p99 at half load | MB |\n|---|---|---|---|---|---|\n",
+    );
+    for (row, before) in pairs {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {:.2} |",
+            row.title,
+            told(row.ratio(before, |sample| sample.cpu), 2),
+            told(row.ratio(before, Sample::both), 2),
+            told(row.ratio(before, |sample| sample.throughput), 2),
+            told(row.ratio_at_half(before, |sample| sample.p99), 2),
+            row.ratio(before, |sample| sample.megabytes).median,
+        );
+    }
+    out.push('\n');
+}
+
+fn about_pinned(out: &mut String, results: &Results) {
+    let Some(pinned) = &results.pinned else { return };
+    out.push_str("### With the proxy alone on a core\n\nEverything else on the others, Redis too.\n\n");
+    rows(out, &pinned.rows);
+    about_before(out, &pinned.rows);
+    let _ = writeln!(out, "Latency at {:.0} req/s, open loop:\n", pinned.added.rate);
+    about_added(out, &pinned.added);
 }
 
 /// What a `complete` cannot do without, and what each of those takes alone and warm.
@@ -141,16 +194,15 @@ fn about_floor(out: &mut String, results: &Results, by_id: &BTreeMap<&str, &RowR
     out.push('\n');
 }
 
-fn about_added(out: &mut String, results: &Results) {
-    let Some(added) = &results.added else { return };
+fn about_added(out: &mut String, added: &Added) {
     let _ = writeln!(
         out,
-        "### Latency at {:.0} req/s, open loop\n\nSamples of {:.0} s, by turns; milliseconds from when a request was due. `fdatasync` of 4 KiB on this disk: p50 {:.2}, p99 {:.2}.\n\n\
+        "Samples of {:.0} s, by turns; milliseconds from when a request was due. `fdatasync` of 4 KiB on this disk: p50 {:.2}, p99 {:.2}.\n\n\
          | Through | p50 | p99 | CPU µs/request |\n|---|---|---|---|",
-        added.rate, added.seconds, added.fdatasync.0, added.fdatasync.1
+        added.seconds, added.fdatasync.0, added.fdatasync.1
     );
     for (id, samples) in &added.samples {
-        let of = |what: fn(&super::Sample) -> f64| Spread::of(&samples.iter().map(what).collect::<Vec<_>>());
+        let of = |what: fn(&Sample) -> f64| Spread::of(&samples.iter().map(what).collect::<Vec<_>>());
         let (p50, p99) = (of(|sample| sample.p50), of(|sample| sample.p99));
         let _ = writeln!(
             out,
@@ -207,7 +259,7 @@ fn about_hostile(out: &mut String, results: &Results) {
         hostile.good_rate, hostile.hostile_rate
     );
     for (name, samples) in [("alone", &hostile.alone), ("beside hostile", &hostile.beside)] {
-        let of = |what: fn(&super::Sample) -> f64| Spread::of(&samples.iter().map(what).collect::<Vec<_>>());
+        let of = |what: fn(&Sample) -> f64| Spread::of(&samples.iter().map(what).collect::<Vec<_>>());
         let (throughput, p50, p99) =
             (of(|sample| sample.throughput), of(|sample| sample.p50), of(|sample| sample.p99));
         let _ = writeln!(out, "| {name} | {} | {} | {} |", told(throughput, 0), told(p50, 2), told(p99, 2));
