@@ -34,6 +34,7 @@ const REQUEST_BURST: u32 = 200;
 /// Reads one agent.
 pub(super) fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Option<Agent> {
     let id = section.required("id", |value| {
+        parties.note_agent(value);
         let id = id(AgentId::parse)(value)?;
         parties.take_id("agents", id.as_str(), value.line)?;
         Ok(id)

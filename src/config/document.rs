@@ -54,6 +54,8 @@ pub(super) struct Section<'a> {
     path: String,
     /// The line of the table's header, or of the table that lacks it.
     pub line: usize,
+    /// Where what was parsed begins in the file.
+    begin: usize,
     asked: Vec<&'static str>,
     /// What stands here is no table: that was said, and nothing more is.
     muted: bool,
@@ -66,8 +68,8 @@ pub(super) fn read_root<'a, T>(
     report: &'a Report,
     read: impl FnOnce(&mut Section<'a>) -> T,
 ) -> T {
-    Section { table: Some(table), path: String::new(), line: 1, asked: Vec::new(), muted: false, report }
-        .read_with(read)
+    let (path, asked) = (String::new(), Vec::new());
+    Section { table: Some(table), path, line: 1, begin: 0, asked, muted: false, report }.read_with(read)
 }
 
 /// The `id`s in a list of tables, read ahead so that other entries can name them in any order.
@@ -192,6 +194,30 @@ impl<'a> Section<'a> {
         sections.filter_map(|section| section.read_with(&mut read)).collect()
     }
 
+    /// A list of tables of which each is in a document of its own, at the place that stands beside it.
+    /// `None` where one is no TOML, or has not one such table and nothing else: that is for who reads
+    /// the whole.
+    pub(super) fn tables_apart<T>(
+        &mut self,
+        key: &'static str,
+        documents: &[(usize, &str)],
+        mut read: impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        self.know(key);
+        let mut found = Vec::with_capacity(documents.len());
+        for (index, (begin, text)) in documents.iter().enumerate() {
+            let (document, errors) = DeTable::parse_recoverable(text);
+            let document = document.get_ref();
+            let only = document.get(key).and_then(|list| list.get_ref().as_array());
+            let mut tables = only.filter(|_| errors.is_empty() && document.len() == 1)?.iter();
+            let (Some(table), None) = (tables.next(), tables.next()) else { return None };
+            let apart = Section { begin: *begin, ..self.inner(None, "", self.line, false) };
+            let section = apart.section_of(&apart.locate(table), &format!("{key}[{index}]"));
+            found.extend(section.read_with(&mut read));
+        }
+        Some(found)
+    }
+
     /// Remembers a mistake at a key of this section.
     pub(super) fn wrong(&self, key: &str, problem: impl Into<Problem>) {
         self.wrong_at(self.line_of(key), key, problem.into());
@@ -216,7 +242,7 @@ impl<'a> Section<'a> {
 
     /// The line of a key, or of the section when it is absent.
     pub(super) fn line_of(&self, key: &str) -> usize {
-        self.entry(key).map_or(self.line, |value| self.report.line_of(value.span().start))
+        self.entry(key).map_or(self.line, |value| self.line_at(value.span().start))
     }
 
     fn value(&mut self, key: &'static str) -> Option<Value<'a>> {
@@ -229,7 +255,12 @@ impl<'a> Section<'a> {
     }
 
     fn locate(&self, value: &'a Spanned<DeValue<'a>>) -> Value<'a> {
-        Value { raw: value.get_ref(), line: self.report.line_of(value.span().start) }
+        Value { raw: value.get_ref(), line: self.line_at(value.span().start) }
+    }
+
+    /// The line at an offset in what was parsed.
+    fn line_at(&self, offset: usize) -> usize {
+        self.report.line_of(self.begin + offset)
     }
 
     fn section_of(&self, value: &Value<'a>, key: &str) -> Section<'a> {
@@ -245,7 +276,7 @@ impl<'a> Section<'a> {
 
     fn inner(&self, table: Option<&'a DeTable<'a>>, key: &str, line: usize, muted: bool) -> Section<'a> {
         let (path, muted) = (self.key_path(key), muted || self.muted);
-        Section { table, path, line, asked: Vec::new(), muted, report: self.report }
+        Section { table, path, line, begin: self.begin, asked: Vec::new(), muted, report: self.report }
     }
 
     fn know(&mut self, key: &'static str) {
@@ -275,7 +306,7 @@ impl<'a> Section<'a> {
             let name: &str = key.get_ref();
             if !self.asked.contains(&name) {
                 let problem = Problem::from("unknown key").near(name, self.asked.iter().copied());
-                let line = self.report.line_of(key.span().start);
+                let line = self.line_at(key.span().start);
                 self.wrong_at(line, printable(name), problem);
             }
         }

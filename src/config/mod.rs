@@ -18,6 +18,7 @@ mod redeemers;
 mod report;
 mod secrets;
 mod settings;
+mod split;
 mod store;
 mod urls;
 mod values;
@@ -33,13 +34,14 @@ use toml::de::DeTable;
 pub use report::{ConfigErrors, Mistake, Warning};
 
 use crate::crypto::rings::KeyRings;
-use crate::registry::{Operators, Registry};
+use crate::registry::{Agent, Operators, Registry};
 use crate::{acp, fraud as fraud_rules, limit, merchant, server, storage};
 use document::{Section, read_root};
 use parties::Parties;
 use report::{Problem, Report};
 use secrets::{Sources, process_environment};
 use settings::Sockets;
+use split::{AGENTS, Split};
 
 /// Larger than any configuration with a few thousand merchants.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -103,7 +105,34 @@ fn read_text(path: &Path) -> Result<String, ConfigErrors> {
 }
 
 /// The configuration, and the path of every key that was looked for.
-fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> (Result<Config, ConfigErrors>, BTreeSet<String>) {
+fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> Parsed {
+    parse_apart(text, sources).unwrap_or_else(|| parse_whole(text, sources))
+}
+
+type Parsed = (Result<Config, ConfigErrors>, BTreeSet<String>);
+
+/// The same, agents one at a time, so that ten thousand of them need no more room than one. `None`
+/// where the text cannot be cut, or a piece is wrong as TOML: of that only the whole tells.
+fn parse_apart(text: &str, sources: &Sources<'_>) -> Option<Parsed> {
+    let split = Split::of(text)?;
+    let (document, errors) = DeTable::parse_recoverable(&split.rest);
+    let document = document.get_ref();
+    if !errors.is_empty() || document.contains_key(AGENTS) {
+        return None;
+    }
+    let report = Report::about(text);
+    let mut is_whole = true;
+    let config = read_root(document, &report, |root| {
+        read(root, document, sources, |root, parties| {
+            let agents = root.tables_apart(AGENTS, &split.agents, |section| agents::agent(section, parties));
+            is_whole = agents.is_some();
+            agents.unwrap_or_default()
+        })
+    });
+    is_whole.then(|| finish(report, config))
+}
+
+fn parse_whole(text: &str, sources: &Sources<'_>) -> Parsed {
     let report = Report::about(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -114,10 +143,21 @@ fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> (Result<Config, Conf
     // What follows a broken line would be reported as missing or unknown although it is neither.
     let config = if errors.is_empty() {
         let document = document.get_ref();
-        read_root(document, &report, |root| read(root, document, sources))
+        read_root(document, &report, |root| {
+            read(root, document, sources, |root, parties| {
+                if !root.has(AGENTS) {
+                    root.wrong(AGENTS, "missing: without an agent nobody can call the gateway");
+                }
+                root.tables(AGENTS, |section| agents::agent(section, parties))
+            })
+        })
     } else {
         None
     };
+    finish(report, config)
+}
+
+fn finish(report: Report, config: Option<Config>) -> Parsed {
     let (mistakes, warnings, known) = report.finish();
     let result = match config {
         Some(config) if mistakes.is_empty() => Ok(Config { warnings, ..config }),
@@ -129,7 +169,12 @@ fn parse_knowing_keys(text: &str, sources: &Sources<'_>) -> (Result<Config, Conf
     (result, known)
 }
 
-fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources<'_>) -> Option<Config> {
+fn read<'a>(
+    root: &mut Section<'a>,
+    document: &'a DeTable<'a>,
+    sources: &Sources<'_>,
+    read_agents: impl FnOnce(&mut Section<'a>, &mut Parties<'_>) -> Vec<Agent>,
+) -> Option<Config> {
     let mut sockets = root.required_table("server", |section| settings::sockets(section, sources));
     let mut absent = server::Settings::default();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
@@ -144,11 +189,8 @@ fn read<'a>(root: &mut Section<'a>, document: &'a DeTable<'a>, sources: &Sources
     let certificate = sockets.as_mut().and_then(|sockets| sockets.certificate.take());
 
     let mut parties = Parties::of(document, sources, &shared_hosts, client_certificates, certificate);
-    let agents = root.tables("agents", |section| agents::agent(section, &mut parties));
+    let agents = read_agents(root, &mut parties);
     let merchants = root.tables("merchants", |section| merchants::merchant(section, &mut parties));
-    if !root.has("agents") {
-        root.wrong("agents", "missing: without an agent nobody can call the gateway");
-    }
     if !root.has("merchants") {
         root.wrong("merchants", "missing: without a merchant there is nothing to call");
     }

@@ -27,7 +27,7 @@ pub(super) struct Parties<'a> {
     pub certificate: Option<CertificateDer<'static>>,
     /// Whether a merchant was found to need authorities that the system does not have.
     pub authorities_missed: bool,
-    agents: Vec<&'a str>,
+    agents: Vec<String>,
     merchants: Vec<&'a str>,
     taken_ids: HashMap<(&'static str, String), usize>,
     taken_names: HashMap<String, usize>,
@@ -50,13 +50,19 @@ impl<'a> Parties<'a> {
             client_certificates,
             certificate,
             authorities_missed: false,
-            agents: ids_in(document, "agents"),
+            agents: Vec::new(),
             merchants: ids_in(document, "merchants"),
             taken_ids: HashMap::new(),
             taken_names: HashMap::new(),
             taken_hosts: HashMap::new(),
             agent_credentials: HashMap::new(),
         }
+    }
+
+    /// Notes what an agent calls itself, whether or not that will do. Agents are read before who names
+    /// them.
+    pub(super) fn note_agent(&mut self, value: &Value<'_>) {
+        self.agents.extend(value.text().ok().map(str::to_owned));
     }
 
     /// The name of a configured agent.
@@ -122,11 +128,11 @@ impl<'a> Parties<'a> {
     }
 }
 
-fn known<'v>(value: &Value<'v>, names: &[&str], otherwise: &str) -> Result<&'v str, Problem> {
+fn known<'v>(value: &Value<'v>, names: &[impl AsRef<str>], otherwise: &str) -> Result<&'v str, Problem> {
     let name = value.text()?;
-    if names.contains(&name) {
+    if names.iter().any(|known| known.as_ref() == name) {
         Ok(name)
     } else {
-        Err(Problem::from(otherwise).near(name, names.iter().copied()))
+        Err(Problem::from(otherwise).near(name, names.iter().map(AsRef::as_ref)))
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::secrets::Sources;
-use super::{Config, ConfigErrors, parse_knowing_keys};
+use super::{Config, ConfigErrors, parse_apart, parse_knowing_keys, parse_whole};
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{KeyMaterial, MerchantIdempotency, OutwardSignature, RedeemerProof};
@@ -72,8 +72,26 @@ fn environment(name: &str) -> Option<String> {
     (name == "SHOES_CREDENTIAL").then(|| "shoes-credential".to_owned())
 }
 
+/// Reads a text, and checks that in whatever pieces it was read, it says what the whole says.
 fn parse(text: &str, root: &Path) -> Result<Config, ConfigErrors> {
-    parse_knowing_keys(text, &Sources { base: root, environment: &environment }).0
+    let sources = Sources { base: root, environment: &environment };
+    let (read, known) = parse_knowing_keys(text, &sources);
+    let (whole, known_to_whole) = parse_whole(text, &sources);
+    assert_eq!((told(&read), known), (told(&whole), known_to_whole), "{text}");
+    read
+}
+
+/// What a reading says of the file, and whom it found in it.
+fn told(read: &Result<Config, ConfigErrors>) -> String {
+    match read {
+        Err(errors) => format!("{:?}", (&errors.mistakes, &errors.warnings)),
+        Ok(config) => {
+            let registry = &config.registry;
+            let agents: BTreeSet<&str> = registry.agents().map(|agent| agent.id.as_str()).collect();
+            let merchants: BTreeSet<&str> = registry.merchants().map(|shop| shop.id.as_str()).collect();
+            format!("{:?}", (agents, merchants, &config.warnings))
+        }
+    }
 }
 
 const EXAMPLE: &str = include_str!("../../deploy/countersign.toml");
@@ -201,6 +219,34 @@ fn a_key_announced_in_front_of_the_current_one_does_not_sign_yet() {
     let config = parse(&LEAST.replace("signing = [", announced), root.path()).unwrap();
     let ids: Vec<&str> = config.keys.signing.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["s1", "s2"]);
+}
+
+#[test]
+fn agents_are_read_one_at_a_time_wherever_they_stand() {
+    let root = workspace();
+    let sources = Sources { base: root.path(), environment: &environment };
+    let agent = |id: &str, digit: &str| {
+        let digest = digit.repeat(64);
+        format!(
+            "[[agents]]\nid = \"{id}\"\ncredentials = [\"sha256:{digest}\"]\nmerchants = [\"shoes\"]\n\
+             [[agents.keys]]\npublic_key_file = \"agents/shopper.pem\"\n[agents.signature]\nrequired = \"always\"\n"
+        )
+    };
+    let orders = "purchase_orders = { agents = [\"shopper\", \"last\"], limits = [{ amount = 100, currency = \"usd\" }] }\n";
+    let text = format!("{}{LEAST}{orders}{}", agent("first", "b"), agent("last", "c"));
+    let (config, _) = parse_apart(&text, &sources).unwrap();
+    let registry = config.unwrap_or_else(|errors| panic!("{errors}")).registry;
+    for id in ["first", "shopper", "last"] {
+        let agent = registry.agent(&AgentId::parse(id).unwrap()).unwrap();
+        assert_eq!((agent.keys.len(), agent.merchants.is_some()), (1, id != "shopper"));
+    }
+    parse(&text, root.path()).unwrap_or_else(|errors| panic!("{errors}"));
+    let twice = parse(&text.replace("\"last\"", "\"first\""), root.path()).err().unwrap().mistakes;
+    let lines: Vec<&str> = text.lines().collect();
+    for mistake in twice {
+        let line = lines.get(mistake.line - 1).unwrap();
+        assert!(line.contains("last"), "{mistake}");
+    }
 }
 
 #[test]
