@@ -82,7 +82,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts the binary and waits until it listens. Its files stand in `directory`. An earlier binary
-    /// is told what it knows: where it refuses the whole configuration, [`NEW_LIMITS`] are left out.
+    /// is told what it knows: where it refuses the whole configuration, the newest limits are left out.
     ///
     /// # Errors
     /// When neither configuration is accepted or the process does not start.
