@@ -29,6 +29,7 @@ pub use troubles::{Fruitless, Troubles};
 use super::clock::{Clock, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
 use super::money::{Currency, Money};
+use super::token::{Token, TokenState};
 
 /// How far the steady clocks of two replicas may be apart.
 const CLOCK_SKEW: Duration = Duration::from_secs(2);
@@ -273,6 +274,17 @@ impl Session {
         match &self.claim {
             Some(claim) => claim.token.as_ref(),
             None => self.doubted.as_ref()?.token.as_ref(),
+        }
+    }
+
+    /// Marks a token as it was stored as claimed, where the open claim holds it.
+    pub fn mark_claimed<S>(&self, token: &mut Token<S>) {
+        let Some(claim) = self.claim.as_ref().filter(|claim| claim.token.as_ref() == Some(&token.id)) else {
+            return;
+        };
+        // A charge that was learned late has spent it all the same.
+        if token.state == TokenState::Active {
+            token.state = TokenState::Claimed { claim: claim.id.clone() };
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::allowance::Allowance;
 use super::clock::Timestamp;
@@ -30,12 +30,23 @@ pub struct Token<S> {
     pub grant: String,
     /// Keyed digest of the card number, for velocity counters.
     pub card_fingerprint: [u8; 32],
-    /// What may happen next.
+    /// What may happen next. That a claim holds it is kept in its session alone, with the claim.
+    #[serde(serialize_with = "without_claim")]
     pub state: TokenState,
     /// Attempts that were answered by the merchant or in which the card left.
     pub attempts: u8,
     /// The card has left in an earlier claim.
     pub exposed: bool,
+}
+
+/// A claimed token is stored as an active one, so that to begin a claim writes no token.
+fn without_claim<S: Serializer>(state: &TokenState, serializer: S) -> Result<S::Ok, S::Error> {
+    match state {
+        TokenState::Claimed { .. } => TokenState::Active.serialize(serializer),
+        TokenState::Active | TokenState::Consumed { .. } | TokenState::Revoked { .. } => {
+            state.serialize(serializer)
+        }
+    }
 }
 
 /// What stands behind a token.
@@ -164,6 +175,13 @@ impl<S> Token<S> {
             Standing::Active | Standing::Claimed => false,
             Standing::Consumed | Standing::Expired | Standing::Revoked => true,
         }
+    }
+
+    /// Ends it, spent or withdrawn: nobody is shown its grant any more, nor given its card.
+    pub(super) fn end(&mut self, state: TokenState) {
+        self.state = state;
+        self.grant = String::new();
+        self.delete_card();
     }
 
     /// Deletes the sealed card, security code and cryptogram with it: for a token that no redeem may

@@ -131,11 +131,11 @@ impl Claims {
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();
         let Completion { call, token, operation, record_set, .. } = &completion;
-        let sealed = operation.seal_request(&call.stored_request())?;
+        let sealed = completion.kept_request()?;
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
-                operation.take(&mut records.key, lease, Some(&sealed), moment)?;
+                operation.take(&mut records.key, lease, sealed.as_ref(), moment)?;
             if token.is_some() && records.token.is_none() {
                 return Err(Refusal::TokenUnknown);
             }

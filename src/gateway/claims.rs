@@ -12,6 +12,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Moment, Session, SessionKind};
 use crate::domain::token::Standing;
+use crate::ledger::SessionRecord;
 use crate::records::codec::Loaded;
 use crate::records::{Kind, RecordKey, StoreError};
 
@@ -151,7 +152,8 @@ impl OpenClaimsDesk {
         let mut tokens = Vec::new();
         for id in ids {
             // What was deleted meanwhile has nothing to tell.
-            let Some(token) = self.books.ledger.read_token(&id).await? else { continue };
+            let Some(mut token) = self.books.ledger.stored_token(&id).await? else { continue };
+            session.mark_claimed(&mut token);
             let (standing, attempts) = (token.standing(moment.latest), token.attempts);
             tokens.push(KnownToken { id, standing, expires_at: token.allowance.expires_at, attempts });
         }
@@ -175,13 +177,13 @@ impl OpenClaimsDesk {
         moment: Moment,
     ) -> Result<Option<OpenClaim>, StoreError> {
         let record = self.books.ledger.store().read(std::slice::from_ref(&key)).await?.pop().flatten();
-        let Ok(loaded) = Loaded::<Session>::decode(key, record) else {
+        let Ok(loaded) = Loaded::<SessionRecord>::decode(key, record) else {
             // One that cannot be read must not hide the rest.
             self.desk.unreadable_record("session");
             return Ok(None);
         };
         // It may have ended since it was found.
-        Ok(loaded.value.and_then(|session| self.opened(session, next_check, moment)))
+        Ok(loaded.value.and_then(|record| self.opened(record.session, next_check, moment)))
     }
 
     fn opened(&self, session: Session, next_check: Timestamp, moment: Moment) -> Option<OpenClaim> {

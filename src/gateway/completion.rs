@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::call::Call;
+use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{BeginClaim, Session};
-use crate::idempotency::Operation;
+use crate::idempotency::{NotKept, Operation};
 use crate::ledger::{RecordSet, Snapshot};
 use crate::limit::Permit;
-use crate::registry::{Merchant, PurchaseOrders};
+use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 
 /// One complete on its way: everything its steps share.
 pub(super) struct Completion {
@@ -25,6 +26,15 @@ pub(super) struct Completion {
 }
 
 impl Completion {
+    /// Its request, sealed, where it may be sent again.
+    pub(super) fn kept_request(&self) -> Result<Option<Sealed>, NotKept> {
+        let may_be_sent_again = match self.merchant.idempotency {
+            MerchantIdempotency::Keys => true,
+            MerchantIdempotency::None => false,
+        };
+        may_be_sent_again.then(|| self.operation.seal_request(&self.call.stored_request())).transpose()
+    }
+
     /// What is asked of the session and token.
     pub(super) fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
         BeginClaim {

@@ -73,7 +73,7 @@ impl Redemptions {
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         standing.recognise();
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
-        let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
+        let token = self.books.ledger.stored_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;
         let merchant = &self.identities.merchant(&token.allowance.merchant)?;
         request_log.merchant(&merchant.id);

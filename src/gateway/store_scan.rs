@@ -12,11 +12,11 @@ use super::parts::{Books, Desk, Identities};
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
-use crate::domain::session::{ClaimStanding, Session, SessionKind};
+use crate::domain::session::ClaimStanding;
 use crate::domain::token::{Instrument, Standing};
-use crate::ledger::Done;
+use crate::ledger::{Done, SessionRecord};
 use crate::records::codec::decode;
-use crate::records::{Durability, Kind, Purpose, RecordKey, StoreError, agreed, key_use};
+use crate::records::{Durability, Kind, Purpose, Record, RecordKey, StoreError, agreed, key_use};
 use crate::token::{PaymentToken, Vault};
 
 /// Records looked at in one step.
@@ -98,11 +98,7 @@ impl StoreScanner {
         // What a token may be refused for is not yet a reason to destroy what belongs to it.
         let (latest, earliest) = (self.desk.clock.latest(), self.desk.clock.earliest());
         let page = self.books.ledger.store().scan(Kind::Token, scan.after.as_ref(), PAGE).await?;
-        for (_, record) in &page {
-            let Ok(token) = decode::<PaymentToken>(&record.bytes) else {
-                self.desk.unreadable_record("token");
-                continue;
-            };
+        for token in self.tokens_of(&page).await? {
             let standing = token.standing(latest);
             for (count, known) in scan.standings.iter_mut().zip(Standing::ALL) {
                 *count += u64::from(known == standing);
@@ -130,6 +126,30 @@ impl StoreScanner {
         Ok(())
     }
 
+    /// The tokens of these records as they stand: which are claimed their sessions say.
+    async fn tokens_of(&self, page: &[(RecordKey, Record)]) -> Result<Vec<PaymentToken>, StoreError> {
+        let (mut tokens, mut sessions) = (Vec::new(), Vec::new());
+        for (_, record) in page {
+            match decode::<PaymentToken>(&record.bytes) {
+                Ok(token) => {
+                    sessions.push(self.books.ledger.record_set_of(&token).session_key().clone());
+                    tokens.push(token);
+                }
+                Err(_) => self.desk.unreadable_record("token"),
+            }
+        }
+        // After the tokens: a claim that has ended meanwhile is seen by the transaction that would delete.
+        let sessions = self.books.ledger.store().read(&sessions).await?;
+        for (token, session) in tokens.iter_mut().zip(sessions) {
+            let Some(record) = session else { continue };
+            match decode::<SessionRecord>(&record.bytes) {
+                Ok(SessionRecord { session, .. }) => session.mark_claimed(token),
+                Err(_) => self.desk.unreadable_record("session"),
+            }
+        }
+        Ok(tokens)
+    }
+
     /// Exactly the sessions with an open claim are due some time.
     async fn scan_claims(&self, scan: &mut StoreScan, now: Timestamp) -> Result<(), StoreError> {
         let moment = self.books.ledger.moment();
@@ -144,7 +164,7 @@ impl StoreScanner {
         let keys: Vec<RecordKey> = sessions.into_iter().map(|(_, key)| key).collect();
         for page in keys.chunks(PAGE) {
             for record in store.read(page).await?.into_iter().flatten() {
-                let Ok(session) = decode::<Session>(&record.bytes) else {
+                let Ok(SessionRecord { session, .. }) = decode(&record.bytes) else {
                     self.desk.unreadable_record("session");
                     continue;
                 };
@@ -193,12 +213,7 @@ impl StoreScanner {
 
     /// Writes a token's instrument in place of the one that was read.
     async fn exchange(&self, token: &PaymentToken, read: &Instrument<Sealed>) -> Result<(), StoreError> {
-        let allowance = &token.allowance;
-        let record_set = self
-            .books
-            .ledger
-            .record_set(SessionKind::Checkout, &allowance.merchant, &allowance.session)
-            .with_token(&token.id);
+        let record_set = self.books.ledger.record_set_of(token);
         let exchanged = self
             .books
             .ledger

@@ -14,7 +14,7 @@ use super::replays::Replays;
 use super::reply::Reply;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
-use crate::domain::session::{Moment, Revoked, Session, SessionKind, revoke};
+use crate::domain::session::{Moment, Revoked, Session, revoke};
 use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Standing, TokenState};
 use crate::idempotency::Operation;
 use crate::ledger::{Done, RecordSet, Records};
@@ -119,10 +119,8 @@ impl Tokens {
 
     /// A token and its session, found by the token's id alone.
     pub(super) async fn record_set_of(&self, id: &TokenId) -> Result<RecordSet, Refusal> {
-        let token = self.books.ledger.read_token(id).await?.ok_or(Refusal::NotFound)?;
-        let allowance = &token.allowance;
-        let (merchant, session) = (&allowance.merchant, &allowance.session);
-        Ok(self.books.ledger.record_set(SessionKind::Checkout, merchant, session).with_token(id))
+        let token = self.books.ledger.stored_token(id).await?.ok_or(Refusal::NotFound)?;
+        Ok(self.books.ledger.record_set_of(&token))
     }
 
     fn issued_view(&self, token: &PaymentToken, session: Option<&Session>) -> Result<Reply, Refusal> {

@@ -18,6 +18,7 @@ pub use operation::{BodyError, KeptAnswer, KeyRefusal, NotKept, Operation, Taken
 pub use record::{Kept, KeyRecord, KeyState, LeaseMark, Recharge, StoredAnswer, StoredRequest, weight};
 pub use scope::{Scope, ScopeParts};
 
+use crate::domain::clock::Timestamp;
 use crate::domain::session::{Moment, is_alive};
 use crate::records::codec::Times;
 
@@ -30,13 +31,18 @@ pub const RETENTION: Duration = Duration::from_secs(25 * 3600);
 pub const UNFINISHED_RETENTION: Duration = Duration::from_secs((7 * 24 + 25) * 3600);
 
 /// When a key's record ends: a day and a margin after its answer, later while it has none.
-pub fn times(record: &KeyRecord, moment: Moment) -> Times {
+pub fn end(record: &KeyRecord, moment: Moment) -> Timestamp {
     let kept = match &record.state {
         KeyState::Recorded(_) => RETENTION,
         KeyState::Leased(_) | KeyState::Open if record.kept.is_some() => RETENTION,
         KeyState::Leased(_) | KeyState::Open => UNFINISHED_RETENTION,
     };
-    Times { expires_at: Some(moment.latest.plus(kept)), due: None }
+    moment.latest.plus(kept)
+}
+
+/// The times of a key's record.
+pub fn times(record: &KeyRecord, moment: Moment) -> Times {
+    Times { expires_at: Some(end(record, moment)), due: None }
 }
 
 /// What a key's record means for a request that presents it.
@@ -75,7 +81,6 @@ pub fn peek<'r>(
 mod tests {
     use super::*;
     use crate::crypto::aead::Sealed;
-    use crate::domain::clock::Timestamp;
     use crate::domain::id::KeyId;
     use crate::records::codec;
 

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
 
 use crate::crypto::digest::{Sha256, sha256_framed};
 use crate::crypto::mac::MacKey;
@@ -47,7 +48,7 @@ impl ScopeParts<'_> {
 }
 
 /// Names the record of a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope(Sha256);
 
 impl Scope {

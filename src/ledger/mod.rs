@@ -5,12 +5,14 @@
 
 pub mod lease;
 pub mod session;
+mod session_record;
 mod snapshot;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::session::Partitions;
+pub use self::session_record::SessionRecord;
 pub use self::snapshot::{RecordSet, Records, Snapshot};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Clock;
@@ -18,9 +20,12 @@ use crate::domain::id::{MerchantId, SessionId, TokenId};
 pub use crate::domain::session::Moment;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{self, KeyRecord};
-use crate::records::codec::{Loaded, Stored};
+use crate::records::codec::{self, Loaded, Stored, Times};
 use crate::records::{Batch, Committed, Durability, Purpose, RecordKey, RecordStore, StoreError, Write};
-use crate::token::{PaymentToken, record_key};
+use crate::token::{self, PaymentToken, record_key};
+
+/// At every so many looks at an open claim, so about once a day, the end of its token's record is put off.
+const TOKEN_KEPT_EVERY: u32 = 128;
 
 /// How often a decision is taken again because another writer was first. 64 racers on one session
 /// lose at most 63 times; twice that is a store in trouble.
@@ -174,15 +179,30 @@ impl Ledger {
         Ok(true)
     }
 
-    /// Reads a token by its id alone.
+    /// Reads a token by its id alone, as it stands.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn read_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
+        let Some(token) = self.stored_token(id).await? else { return Ok(None) };
+        Ok(self.read(&self.record_set_of(&token)).await?.token)
+    }
+
+    /// Reads the record of a token: all of it but whether a claim holds it, which its session's record says.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn stored_token(&self, id: &TokenId) -> Result<Option<PaymentToken>, StoreError> {
         Ok(self.load_record(record_key(id)).await?.value)
     }
 
-    /// As [`Self::read_token`], for who will tell others of it: then no failover may forget it.
+    /// A token and its session.
+    pub fn record_set_of(&self, token: &PaymentToken) -> RecordSet {
+        let Allowance { merchant, session, .. } = &token.allowance;
+        self.record_set(SessionKind::Checkout, merchant, session).with_token(&token.id)
+    }
+
+    /// As [`Self::stored_token`], for who will tell others of it: then no failover may forget it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -233,7 +253,8 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
-        let Some(session) = self.load_record::<Session>(key).await?.value else { return Ok(None) };
+        let Some(session) = self.load_record::<SessionRecord>(key).await?.value else { return Ok(None) };
+        let SessionRecord { session, .. } = &session;
         let record_set = self.record_set(session.kind, &session.merchant, &session.id);
         let decide = |records: &mut Records, _| {
             let session = records.session.as_mut().ok_or(())?;
@@ -242,7 +263,31 @@ impl Ledger {
             Ok::<_, ()>(session.clone())
         };
         let postponed = self.transact(&record_set, Purpose::Finish, Durability::Applied, decide).await?;
-        Ok(postponed.ok().map(|done| done.decided))
+        let session = postponed.ok().map(|done| done.decided);
+        let claim = session.as_ref().and_then(|session| session.claim.as_ref());
+        if let Some(claim) = claim.filter(|claim| claim.checks % TOKEN_KEPT_EVERY == 0)
+            && let Some(token) = &claim.token
+        {
+            self.keep_token(token).await?;
+        }
+        Ok(session)
+    }
+
+    /// Writes the record of a token again as it is, which puts off its end.
+    async fn keep_token(&self, id: &TokenId) -> Result<(), StoreError> {
+        let loaded = self.load_record::<PaymentToken>(record_key(id)).await?;
+        let Some(token) = &loaded.value else { return Ok(()) };
+        let Times { expires_at, due } = token::times(token, self.moment().steady);
+        let write = Write::Put { key: loaded.key.clone(), bytes: codec::encode(token)?, expires_at, due };
+        let batch = Batch {
+            expect: vec![loaded.expectation()],
+            writes: vec![write],
+            durability: Durability::Applied,
+            purpose: Purpose::Finish,
+        };
+        // Who was first has put it off as well.
+        let _: Committed = self.store.commit(batch).await?;
+        Ok(())
     }
 
     /// Makes sure that a record is on replicas as it was read, where the store waits for them.
@@ -285,14 +330,17 @@ impl Ledger {
     pub async fn load(&self, record_set: &RecordSet) -> Result<Snapshot, StoreError> {
         let keys: Vec<RecordKey> = std::iter::once(&record_set.session)
             .chain(&record_set.token)
-            .chain(&record_set.key)
+            .chain(record_set.key.as_ref().map(|(_, key)| key))
             .cloned()
             .collect();
         let mut records = self.store.read(&keys).await?.into_iter();
         let mut next = || records.next().flatten();
         let session = Loaded::decode(record_set.session.clone(), next())?;
         let token = record_set.token.clone().map(|key| Loaded::decode(key, next())).transpose()?;
-        let key = record_set.key.clone().map(|key| Loaded::decode(key, next())).transpose()?;
-        Ok(Snapshot { session, token, key })
+        let key = match &record_set.key {
+            Some((scope, key)) => Some((*scope, Loaded::decode(key.clone(), next())?)),
+            None => None,
+        };
+        Snapshot::compose(session, token, key, self.moment().latest)
     }
 }

@@ -1,6 +1,7 @@
 //! Which records a decision is about, as they were read, and as it changes them.
 
 use super::session;
+use super::session_record::{HeldKeys, SessionRecord};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
@@ -15,7 +16,7 @@ use crate::token::{PaymentToken, record_key, times};
 pub struct RecordSet {
     pub(super) session: RecordKey,
     pub(super) token: Option<RecordKey>,
-    pub(super) key: Option<RecordKey>,
+    pub(super) key: Option<(Scope, RecordKey)>,
 }
 
 /// The records of a [`RecordSet`] as read, to be changed by a decision.
@@ -47,15 +48,40 @@ impl Records {
 /// The records of a [`RecordSet`] as this process last read or wrote them. A decision may start from
 /// it without reading again: whether it still holds, the commit finds out.
 pub struct Snapshot {
-    pub(super) session: Loaded<Session>,
-    pub(super) token: Option<Loaded<PaymentToken>>,
-    pub(super) key: Option<Loaded<KeyRecord>>,
+    session: Loaded<SessionRecord>,
+    token: Option<Loaded<PaymentToken>>,
+    scope: Option<Scope>,
+    key: Option<Loaded<KeyRecord>>,
+    /// What the session's record holds beside the session, while a decision has that.
+    held: HeldKeys,
 }
 
 impl Snapshot {
+    /// The records as they were read, one by one: what the session's record says of token and key goes
+    /// before what they have of their own.
+    pub(super) fn compose(
+        session: Loaded<SessionRecord>,
+        mut token: Option<Loaded<PaymentToken>>,
+        scoped: Option<(Scope, Loaded<KeyRecord>)>,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let (scope, mut key) = scoped.unzip();
+        if let Some(record) = &session.value {
+            if let Some(token) = token.as_mut().and_then(|loaded| loaded.value.as_mut()) {
+                record.session.mark_claimed(token);
+            }
+            if let Some((scope, key)) = scope.as_ref().zip(key.as_mut())
+                && let Some(held) = record.key(scope, now)?
+            {
+                key.value = Some(held);
+            }
+        }
+        Ok(Self { session, token, scope, key, held: HeldKeys::default() })
+    }
+
     /// The session or cart.
     pub fn session(&self) -> Option<&Session> {
-        self.session.value.as_ref()
+        self.session.value.as_ref().map(|record| &record.session)
     }
 
     /// The token, where one is named.
@@ -74,8 +100,10 @@ impl Snapshot {
     }
 
     pub(super) fn take(&mut self) -> Records {
+        let (session, held) = self.session.value.take().map(SessionRecord::split).unzip();
+        self.held = held.unwrap_or_default();
         Records {
-            session: self.session.value.take(),
+            session,
             token: self.token.as_mut().and_then(|loaded| loaded.value.take()),
             key: self.key.as_mut().and_then(|loaded| loaded.value.take()),
         }
@@ -85,7 +113,8 @@ impl Snapshot {
     pub(super) fn decide<T, E>(&mut self, decide: impl FnOnce(&mut Records) -> Result<T, E>) -> Result<T, E> {
         let mut records = self.take();
         let decided = decide(&mut records)?;
-        self.session.value = records.session;
+        let held = std::mem::take(&mut self.held);
+        self.session.value = records.session.map(|session| SessionRecord::join(session, held));
         if let Some(loaded) = self.token.as_mut() {
             loaded.value = records.token;
         }
@@ -108,7 +137,7 @@ impl RecordSet {
     /// With the record of an idempotency key used on a route of the session.
     #[must_use]
     pub fn with_key(mut self, scope: &Scope) -> Self {
-        self.key = Some(scope.record_key(Some(self.session.partition())));
+        self.key = Some((*scope, scope.record_key(Some(self.session.partition()))));
         self
     }
 
@@ -126,23 +155,24 @@ impl Snapshot {
             .collect()
     }
 
-    /// What a decision changed: of the session, of the token and of the key.
-    pub(super) fn changes(&self, moment: Moment) -> Result<[Option<Write>; 3], StoreError> {
+    /// What a decision changed: of the session, of the token and of the key; and a key that the session's
+    /// record has no room for.
+    pub(super) fn changes(&mut self, moment: Moment) -> Result<[Option<Write>; 4], StoreError> {
         let now = moment.steady;
-        let session = self.session.change(|value| session::times(value, now))?;
         let token =
             self.token.as_ref().map(|loaded| loaded.change(|value| times(value, now))).transpose()?.flatten();
-        let key = self
-            .key
-            .as_ref()
-            .map(|loaded| loaded.change(|value| idempotency::times(value, moment)))
-            .transpose()?
-            .flatten();
-        Ok([session, token, key])
+        let [key, spilled] = match (&self.key, self.scope.as_ref(), self.session.value.as_mut()) {
+            (Some(key), Some(scope), Some(record)) => record.keep_key(scope, key, moment)?,
+            (Some(key), ..) => [key.change(|value| idempotency::times(value, moment))?, None],
+            (None, ..) => [None, None],
+        };
+        // After the key, which may be kept in it.
+        let session = self.session.change(|value| session::times(&value.session, now))?;
+        Ok([session, token, key, spilled])
     }
 
     /// Takes it that these changes were written, under this revision.
-    pub(super) fn written(&mut self, [session, token, key]: &[Option<Write>; 3], revision: Revision) {
+    pub(super) fn written(&mut self, [session, token, key, _]: &[Option<Write>; 4], revision: Revision) {
         if let Some(write) = session {
             self.session.written(write, revision);
         }

@@ -3,15 +3,18 @@
 //! Each record can be read, the index of what is due says what the records say, and session, claim and
 //! token tell one story. Reads everything, changes nothing.
 
+use std::collections::HashSet;
+
 use super::check_money::{session_faults, token_faults};
 use super::fault::{Fault, FaultKind};
 use crate::auth::replay;
 use crate::domain::clock::Timestamp;
-use crate::domain::session::Session;
+use crate::domain::id::TokenId;
+use crate::domain::session::Claim;
 use crate::domain::token::TokenState;
 use crate::fraud::velocity;
 use crate::idempotency::{self, KeyRecord};
-use crate::ledger::Partitions;
+use crate::ledger::{Partitions, SessionRecord};
 use crate::records::codec::decode;
 use crate::records::{Kind, StoreError, agreed, key_use, worker};
 use crate::storage::embedded::{ClosedStore, StoredRecord};
@@ -111,18 +114,20 @@ fn readable(is: bool) -> Result<Vec<FaultKind>, StoreError> {
 }
 
 fn count_states(store: &ClosedStore, summary: &mut Summary) {
+    let sessions = store.records(Kind::Session).flatten();
+    let sessions = sessions.filter_map(|record| decode::<SessionRecord>(&record.bytes).ok());
+    let open: Vec<Claim> = sessions.filter_map(|record| record.session.claim).collect();
+    summary.open_claims = u64::try_from(open.len()).unwrap_or(u64::MAX);
+    let held: HashSet<TokenId> = open.into_iter().filter_map(|claim| claim.token).collect();
     for record in store.records(Kind::Token).flatten() {
         let Ok(token) = decode::<PaymentToken>(&record.bytes) else { continue };
         let [active, claimed, consumed, revoked] = &mut summary.tokens;
         *match token.state {
+            TokenState::Active if held.contains(&token.id) => claimed,
             TokenState::Active => active,
             TokenState::Claimed { .. } => claimed,
             TokenState::Consumed { .. } => consumed,
             TokenState::Revoked { .. } => revoked,
         } += 1;
     }
-    let sessions = store.records(Kind::Session).flatten();
-    let open = sessions
-        .filter(|record| decode::<Session>(&record.bytes).is_ok_and(|session| session.claim.is_some()));
-    summary.open_claims = u64::try_from(open.count()).unwrap_or(u64::MAX);
 }

@@ -6,7 +6,7 @@ use super::fault::FaultKind;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Ending, Session, SessionKind};
 use crate::domain::token::{Instrument, TokenState};
-use crate::ledger::Partitions;
+use crate::ledger::{Partitions, SessionRecord};
 use crate::records::StoreError;
 use crate::records::codec::decode;
 use crate::storage::embedded::{ClosedStore, StoredRecord};
@@ -18,7 +18,9 @@ pub(super) fn session_faults(
     partitions: &Partitions,
     record: &StoredRecord,
 ) -> Result<Vec<FaultKind>, StoreError> {
-    let Ok(session) = decode::<Session>(&record.bytes) else { return Ok(vec![FaultKind::Unreadable]) };
+    let Ok(SessionRecord { session, .. }) = decode(&record.bytes) else {
+        return Ok(vec![FaultKind::Unreadable]);
+    };
     let mut faults = Vec::new();
     if record.key != partitions.session_key(session.kind, &session.merchant, &session.id) {
         faults.push(FaultKind::Misplaced);
@@ -40,10 +42,13 @@ pub(super) fn session_faults(
     // One that cannot be read is told of where it stands.
     let Ok(token) = decode::<PaymentToken>(&stored.bytes) else { return Ok(faults) };
     let holds = match &token.state {
+        // As it is stored while a claim holds it.
+        TokenState::Active => true,
+        // As it was, up to format 2.
         TokenState::Claimed { claim: by } => *by == claim.id,
         // A late charge, of this claim or an earlier one, ends the token before the claim.
         TokenState::Consumed { .. } => is_charged(&session),
-        TokenState::Active | TokenState::Revoked { .. } => false,
+        TokenState::Revoked { .. } => false,
     };
     if !holds {
         faults.push(FaultKind::ClaimedTokenElsewhere);
@@ -81,7 +86,7 @@ pub(super) fn token_faults(
         faults.push(FaultKind::SessionMissing);
         return Ok(faults);
     };
-    let Ok(session) = decode::<Session>(&stored.bytes) else { return Ok(faults) };
+    let Ok(SessionRecord { session, .. }) = decode(&stored.bytes) else { return Ok(faults) };
     let open = session.claim.as_ref();
     match &token.state {
         TokenState::Claimed { claim } => {

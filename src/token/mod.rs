@@ -13,7 +13,7 @@ pub use vault::{AtHand, Fetched, OpenError, OpenedCard, PerishableKeys, Unsealed
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
-use crate::domain::token::{Token, TokenState};
+use crate::domain::token::Token;
 use crate::records::codec::{Stored, Times};
 use crate::records::{Kind, RecordKey};
 
@@ -44,15 +44,10 @@ pub fn record_key(id: &TokenId) -> RecordKey {
     RecordKey::new(Kind::Token, id.tag(), id.as_str())
 }
 
-/// When a token's record ends. A claimed token's never does.
+/// When a token's record ends. While a claim is open who looks at it sees to it that the record of its
+/// token does not.
 pub fn times(token: &PaymentToken, now: Timestamp) -> Times {
-    let expires_at = match &token.state {
-        TokenState::Claimed { .. } => None,
-        TokenState::Active | TokenState::Consumed { .. } | TokenState::Revoked { .. } => {
-            Some(token.allowance.expires_at.max(now).plus(RETENTION))
-        }
-    };
-    Times { expires_at, due: None }
+    Times { expires_at: Some(token.allowance.expires_at.max(now).plus(RETENTION)), due: None }
 }
 
 #[cfg(test)]
@@ -61,9 +56,9 @@ mod tests {
 
     use super::*;
     use crate::domain::allowance::Allowance;
-    use crate::domain::id::{AgentId, KeyId, MerchantId, SessionId};
+    use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId};
     use crate::domain::money::{Currency, MinorUnits, Money};
-    use crate::domain::token::Instrument;
+    use crate::domain::token::{Instrument, TokenState};
     use crate::records::StoreError;
     use crate::records::codec::{decode, encode};
 
@@ -94,7 +89,10 @@ mod tests {
         let mut bytes = encode(&token).unwrap().to_vec();
         assert_eq!(bytes[0], 2);
         bytes[0] = 1;
-        assert_eq!(decode::<PaymentToken>(&bytes), Ok(token));
+        assert_eq!(decode::<PaymentToken>(&bytes), Ok(token.clone()));
+        let claim = ClaimId::parse("claim").unwrap();
+        let claimed = PaymentToken { state: TokenState::Claimed { claim }, ..token.clone() };
+        assert_eq!(encode(&claimed), encode(&token), "its session says so");
         bytes[0] = 3;
         assert_eq!(decode::<PaymentToken>(&bytes), Err(StoreError::Corrupt), "of a later release");
     }

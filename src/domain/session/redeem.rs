@@ -146,9 +146,8 @@ pub fn revoke<S>(
         TokenState::Revoked { .. } => Ok(Revoked::Already),
         TokenState::Active if token.is_expired(now) => Ok(Revoked::Already),
         TokenState::Active => {
-            token.state = TokenState::Revoked { at: now, reason: RevokeReason::Agent };
+            token.end(TokenState::Revoked { at: now, reason: RevokeReason::Agent });
             session.forget_token(&token.id);
-            token.delete_card();
             Ok(Revoked::Now)
         }
         TokenState::Claimed { claim } => {

@@ -101,8 +101,7 @@ pub(super) fn settle_late<S>(
         && !matches!(token.state, TokenState::Consumed { .. })
     {
         session.forget_token(&token.id);
-        token.state = TokenState::Consumed { claim: claim.clone(), at: now };
-        token.delete_card();
+        token.end(TokenState::Consumed { claim: claim.clone(), at: now });
     }
     Settlement::ChargedLate
 }
@@ -112,9 +111,8 @@ pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
     if let Some(token) = token {
         session.forget_token(&token.id);
-        token.state = TokenState::Consumed { claim: claim.id.clone(), at: now };
         token.exposed |= claim.redeemed_at.is_some();
-        token.delete_card();
+        token.end(TokenState::Consumed { claim: claim.id.clone(), at: now });
     }
     session.ending = Some(Ending::Charged { claim: Some(claim.id) });
     Settlement::Charged
@@ -147,19 +145,18 @@ pub(super) fn release<S>(
     if redeemed || answered {
         token.attempts = token.attempts.saturating_add(1);
     }
-    token.state = if claim.revoke_requested.is_some() {
-        TokenState::Revoked { at: now, reason: RevokeReason::Agent }
-    } else if token.attempts >= MAX_ATTEMPTS {
-        TokenState::Revoked { at: now, reason: RevokeReason::Attempts }
+    let revoked = if claim.revoke_requested.is_some() {
+        Some(RevokeReason::Agent)
     } else {
-        TokenState::Active
+        (token.attempts >= MAX_ATTEMPTS).then_some(RevokeReason::Attempts)
     };
+    match revoked {
+        Some(reason) => token.end(TokenState::Revoked { at: now, reason }),
+        // One that has only expired is the scan's, which goes by a clock that destroys nothing too early.
+        None => token.state = TokenState::Active,
+    }
     if !token.is_live(now) {
         session.forget_token(&token.id);
-    }
-    // One that has only expired is the scan's, which goes by a clock that destroys nothing too early.
-    if matches!(token.state, TokenState::Revoked { .. }) {
-        token.delete_card();
     }
     Settlement::Released
 }

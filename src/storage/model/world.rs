@@ -11,8 +11,8 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::Session;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
-use crate::ledger::{Ledger, Moment, Records, session};
-use crate::records::codec::{Stored, Times, decode};
+use crate::ledger::{Ledger, Moment, Records, SessionRecord, session};
+use crate::records::codec::{Stored, Times, decode, encode};
 use crate::records::{Kind, RecordKey};
 use crate::token::{self, PaymentToken};
 
@@ -28,6 +28,8 @@ pub(super) struct World {
     sessions: BTreeMap<Slot, Kept<Session>>,
     tokens: BTreeMap<TokenId, Kept<PaymentToken>>,
     keys: BTreeMap<KeyName, Kept<KeyRecord>>,
+    /// Keys that stand in the records of their sessions, ended ones included.
+    held: BTreeMap<KeyName, Kept<KeyRecord>>,
     /// Every key that was ever used: one whose record is gone must not be found either.
     used: BTreeSet<KeyName>,
 }
@@ -53,22 +55,21 @@ fn all_live<K, T>(records: &BTreeMap<K, Kept<T>>, now: Timestamp) -> impl Iterat
     records.iter().filter(living).map(|(key, kept)| (key, &kept.value))
 }
 
-/// What is not changed keeps its times.
+/// What is not stored anew keeps its times.
 fn keep<K: Ord, T: PartialEq>(
     records: &mut BTreeMap<K, Kept<T>>,
     key: K,
     value: Option<T>,
     now: Timestamp,
+    is_stored_alike: impl FnOnce(&T, &T) -> bool,
     times: impl FnOnce(&T) -> Times,
 ) {
-    match value {
-        None => drop(records.remove(&key)),
-        Some(value) if live(records, &key, now) == Some(&value) => {}
-        Some(value) => {
-            let times = times(&value);
-            records.insert(key, Kept { value, times });
-        }
-    }
+    let Some(value) = value else { return drop(records.remove(&key)) };
+    let times = match live(records, &key, now) {
+        Some(known) if is_stored_alike(known, &value) => records[&key].times,
+        _ => times(&value),
+    };
+    records.insert(key, Kept { value, times });
 }
 
 fn key_times(record: &KeyRecord, now: Timestamp) -> Times {
@@ -114,18 +115,45 @@ impl World {
             token: token.and_then(|id| self.token(id, now)).cloned(),
             key: operation.key.as_ref().and_then(|name| self.key(name, now)).cloned(),
         };
+        let was_there = view.session.is_some();
         let decided = operation.decide(&mut view, moment)?;
+        if let (Some(session), Some(token)) = (&view.session, view.token.as_mut()) {
+            session.mark_claimed(token);
+        }
         if let Some(slot) = operation.slot {
-            keep(&mut self.sessions, slot, view.session, now, |value| session::times(value, now));
+            if !was_there {
+                self.held.retain(|name, _| name.slot != Some(slot));
+            }
+            // What else stands in its record changes that as well.
+            let is_moved =
+                view.session.is_some() && self.hold(operation.key.as_ref(), view.key.as_ref(), now);
+            let is_alike = |a: &Session, b: &Session| a == b && !is_moved;
+            keep(&mut self.sessions, slot, view.session, now, is_alike, |value| session::times(value, now));
         }
         if let Some(id) = token.cloned() {
-            keep(&mut self.tokens, id, view.token, now, |value| token::times(value, now));
+            // That a claim holds it is stored with its session.
+            let is_alike = |a: &PaymentToken, b: &PaymentToken| encode(a).unwrap() == encode(b).unwrap();
+            keep(&mut self.tokens, id, view.token, now, is_alike, |value| token::times(value, now));
         }
         if let Some(name) = &operation.key {
             self.used.insert(name.clone());
-            keep(&mut self.keys, name.clone(), view.key, now, |value| key_times(value, now));
+            keep(&mut self.keys, name.clone(), view.key, now, PartialEq::eq, |value| key_times(value, now));
         }
         Ok(decided)
+    }
+
+    /// Keeps a key in its session's record while it is leased; whether that has changed it.
+    fn hold(&mut self, name: Option<&KeyName>, key: Option<&KeyRecord>, now: Timestamp) -> bool {
+        let Some(name) = name else { return false };
+        let Some(leased) = key.filter(|key| matches!(key.state, KeyState::Leased(_))) else {
+            return self.held.remove(name).is_some();
+        };
+        if self.held.get(name).is_some_and(|held| held.value == *leased) {
+            return false;
+        }
+        self.held.retain(|other, held| other.slot != name.slot || held.lives(now));
+        self.held.insert(name.clone(), Kept { value: leased.clone(), times: key_times(leased, now) });
+        true
     }
 
     /// What a walk through the store should find now.
@@ -188,13 +216,19 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) async fn of_store(ledger: &Ledger) -> Result<Self, TestCaseError> {
-        let ever = ledger.moment().steady.plus(session::RETENTION);
-        Ok(Self {
-            sessions: walk(ledger).await?,
-            tokens: walk(ledger).await?,
-            keys: walk(ledger).await?,
-            due: said(ledger.store().due(ever, PLENTY).await)?,
-        })
+        let now = ledger.moment().steady;
+        let ever = now.plus(session::RETENTION);
+        let (mut sessions, mut keys) = (BTreeMap::new(), walk(ledger).await?);
+        for (key, record) in walk::<SessionRecord>(ledger).await? {
+            let held = record.keys(now).into_iter();
+            keys.extend(held.map(|(scope, held)| (scope.record_key(Some(key.partition())), held)));
+            sessions.insert(key, record.session);
+        }
+        let mut tokens = BTreeMap::new();
+        for (key, token) in walk::<PaymentToken>(ledger).await? {
+            tokens.extend(said(ledger.read_token(&token.id).await)?.map(|token| (key, token)));
+        }
+        Ok(Self { sessions, tokens, keys, due: said(ledger.store().due(ever, PLENTY).await)? })
     }
 }
 

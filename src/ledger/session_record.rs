@@ -1,0 +1,242 @@
+//! The record of a session: what changes with it, in one value.
+//!
+//! A key is kept in its session's record while somebody works under it, so that to begin that work writes
+//! one record. When the work is over the key gets a record of its own, which ends by itself.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::domain::clock::Timestamp;
+use crate::domain::session::{Moment, Session};
+use crate::idempotency::{self, KeyRecord, KeyState, Scope};
+use crate::records::codec::{Loaded, Stored, decode, encode};
+use crate::records::{Kind, StoreError, Write};
+
+/// Keys that are kept with their session at most: more than may be worked under at once. What is beyond
+/// was left by processes that are gone.
+const MOST_HELD: usize = 16;
+
+/// A session and the keys under which somebody works on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRecord {
+    /// The session or cart.
+    pub session: Session,
+    /// The first taken first.
+    held: Vec<HeldKey>,
+}
+
+/// A key under which somebody works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct HeldKey {
+    scope: Scope,
+    expires_at: Timestamp,
+    /// As its own record would have it, its format first.
+    record: ByteBuf,
+}
+
+impl Stored for SessionRecord {
+    const KIND: Kind = Kind::Session;
+    const FORMAT: u8 = 4;
+
+    /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles, and up to format
+    /// 3 every key had a record of its own.
+    fn lacking(format: u8) -> Option<&'static [u8]> {
+        match format {
+            1 => Some(&[0, 0, 0, 0, 0, 0, 0]),
+            2 => Some(&[0, 0, 0]),
+            3 => Some(&[0]),
+            _ => None,
+        }
+    }
+}
+
+/// The keys that a session's record holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct HeldKeys(Vec<HeldKey>);
+
+impl SessionRecord {
+    /// A record of this session that holds no key.
+    pub const fn new(session: Session) -> Self {
+        Self { session, held: Vec::new() }
+    }
+
+    /// What it holds of a key.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`].
+    pub fn key(&self, scope: &Scope, now: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
+        let held = self.held.iter().find(|held| held.scope == *scope && now < held.expires_at);
+        held.map(|held| decode(&held.record)).transpose()
+    }
+
+    /// Every key it holds.
+    #[cfg(test)]
+    pub(crate) fn keys(&self, now: Timestamp) -> Vec<(Scope, KeyRecord)> {
+        let held = self.held.iter().filter(|held| now < held.expires_at);
+        held.map(|held| (held.scope, decode(&held.record).unwrap())).collect()
+    }
+
+    pub(super) fn split(self) -> (Session, HeldKeys) {
+        (self.session, HeldKeys(self.held))
+    }
+
+    pub(super) fn join(session: Session, held: HeldKeys) -> Self {
+        Self { session, held: held.0 }
+    }
+
+    /// Keeps a key here while somebody works under it, and lets it go afterwards; the write of what it has
+    /// of its own, and of whatever there is no room for any more.
+    pub(super) fn keep_key(
+        &mut self,
+        scope: &Scope,
+        key: &Loaded<KeyRecord>,
+        moment: Moment,
+    ) -> Result<[Option<Write>; 2], StoreError> {
+        let now = moment.latest;
+        let leased = key.value.as_ref().filter(|record| matches!(record.state, KeyState::Leased(_)));
+        let Some(record) = leased else {
+            self.held.retain(|held| held.scope != *scope);
+            return Ok([key.change(|record| idempotency::times(record, moment))?, None]);
+        };
+        let bytes = encode(record)?;
+        let is_known = self.held.iter().any(|held| held.scope == *scope && *held.record == *bytes);
+        if !is_known {
+            self.held.retain(|held| held.scope != *scope && now < held.expires_at);
+            let (expires_at, record) = (idempotency::end(record, moment), ByteBuf::from(bytes.to_vec()));
+            self.held.push(HeldKey { scope: *scope, expires_at, record });
+        }
+        let spilled = (self.held.len() > MOST_HELD).then(|| self.held.remove(0));
+        Ok([None, spilled.map(|spilled| spilled.into_write(key))])
+    }
+}
+
+impl HeldKey {
+    /// Its own record, in the partition of `neighbour`.
+    fn into_write(self, neighbour: &Loaded<KeyRecord>) -> Write {
+        Write::Put {
+            key: self.scope.record_key(Some(neighbour.key.partition())),
+            bytes: self.record.into_vec().into(),
+            expires_at: Some(self.expires_at),
+            due: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{AgentId, KeyId, MerchantId, SessionId};
+    use crate::domain::session::{Fruitless, SessionKind};
+    use crate::idempotency::{LeaseMark, ScopeParts};
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_000);
+
+    fn session() -> Session {
+        let (merchant, id) = (MerchantId::parse("shop").unwrap(), SessionId::parse("cs_1").unwrap());
+        Session::new(SessionKind::Checkout, merchant, id, AgentId::parse("agent").unwrap(), NOW)
+    }
+
+    fn scope(key: &str) -> Scope {
+        let agent = AgentId::parse("agent").unwrap();
+        ScopeParts { agent: &agent, merchant: None, method: "POST", path: "/p", key }.scope()
+    }
+
+    fn key(name: &str, state: KeyState) -> (Scope, Loaded<KeyRecord>) {
+        let scope = scope(name);
+        let mut loaded = Loaded::decode(scope.record_key(Some("tag")), None).unwrap();
+        let id = KeyId::parse("k1").unwrap();
+        loaded.value = Some(KeyRecord {
+            fingerprint: [1; 32],
+            fingerprint_key: id.clone(),
+            upstream_key: "up".to_owned(),
+            derivation_key: id,
+            state,
+            request: None,
+            token: None,
+            kept: None,
+        });
+        (scope, loaded)
+    }
+
+    fn leased(number: u64) -> KeyState {
+        KeyState::Leased(LeaseMark { number, incarnation: 1, until: NOW })
+    }
+
+    fn at(seconds: i64) -> Moment {
+        Moment::at(Timestamp::from_unix_seconds(seconds), 1)
+    }
+
+    #[test]
+    fn a_key_is_the_sessions_while_it_is_worked_under_and_its_own_afterwards() {
+        let mut record = SessionRecord::new(session());
+        let (scope, mut loaded) = key("a", leased(1));
+        assert_eq!(record.keep_key(&scope, &loaded, at(1_000)), Ok([None, None]));
+        assert_eq!(record.key(&scope, NOW).unwrap(), loaded.value);
+        assert_eq!(decode::<SessionRecord>(&encode(&record).unwrap()), Ok(record.clone()));
+        let end = idempotency::end(loaded.value.as_ref().unwrap(), at(1_000));
+        assert_eq!(record.key(&scope, end), Ok(None), "it ends as a record of its own would");
+
+        loaded.value.as_mut().unwrap().state = KeyState::Open;
+        let [own, spilled] = record.keep_key(&scope, &loaded, at(1_001)).unwrap();
+        assert!(spilled.is_none() && record.key(&scope, NOW).unwrap().is_none());
+        let Some(Write::Put { key, bytes, .. }) = own else { panic!("{own:?}") };
+        assert_eq!((key, decode(&bytes)), (scope.record_key(Some("tag")), Ok(loaded.value.unwrap())));
+    }
+
+    #[test]
+    fn a_session_holds_a_bounded_number_of_keys_and_the_oldest_gets_a_record_of_its_own() {
+        let mut record = SessionRecord::new(session());
+        let (first, _) = key("0", leased(0));
+        for number in 0..=MOST_HELD {
+            let (scope, loaded) = key(&number.to_string(), leased(7));
+            let [own, spilled] = record.keep_key(&scope, &loaded, at(1_000)).unwrap();
+            assert!(own.is_none());
+            let Some(Write::Put { key, bytes, expires_at, .. }) = spilled else {
+                assert!(number < MOST_HELD);
+                continue;
+            };
+            assert_eq!((number, key), (MOST_HELD, first.record_key(Some("tag"))));
+            let spilled: KeyRecord = decode(&bytes).unwrap();
+            assert_eq!(
+                (spilled.state.clone(), expires_at),
+                (leased(7), Some(idempotency::end(&spilled, at(1_000))))
+            );
+        }
+        assert_eq!((record.held.len(), record.key(&first, NOW)), (MOST_HELD, Ok(None)));
+    }
+
+    #[test]
+    fn what_has_ended_makes_room() {
+        let mut record = SessionRecord::new(session());
+        for (number, seconds) in [(1, 1_000), (2, 1_000 + 40 * 24 * 3_600)] {
+            let (scope, loaded) = key(&number.to_string(), leased(number));
+            record.keep_key(&scope, &loaded, at(seconds)).unwrap();
+        }
+        assert_eq!(record.held.len(), 1);
+    }
+
+    #[test]
+    fn a_session_written_before_signs_orders_troubles_and_held_keys_were_kept_is_read_without_any() {
+        let mut record = SessionRecord::new(session());
+        // One written by that release, byte for byte.
+        let mut old = vec![1, 1];
+        for text in ["shop", "cs_1", "agent"] {
+            old.push(u8::try_from(text.len()).unwrap());
+            old.extend(text.as_bytes());
+        }
+        old.extend([0, 0, 0, 0, 0, 0, 0, 0x80, 0x89, 0x7a]);
+        assert_eq!(decode::<SessionRecord>(&old), Ok(record.clone()));
+        let mut second = [&old[..], &[0, 0, 0, 0]].concat();
+        second[0] = 2;
+        assert_eq!(decode::<SessionRecord>(&second), Ok(record.clone()));
+        let mut third = [&second[..], &[0, 0]].concat();
+        third[0] = 3;
+        assert_eq!(decode::<SessionRecord>(&third), Ok(record.clone()));
+        record.session.troubles.read = Some(Fruitless::Refused(400));
+        let now = encode(&record).unwrap();
+        assert_eq!(now.first(), Some(&4));
+        assert_eq!(decode::<SessionRecord>(&now), Ok(record));
+        old[0] = 5;
+        assert_eq!(decode::<SessionRecord>(&old), Err(StoreError::Corrupt), "of a later release");
+    }
+}
