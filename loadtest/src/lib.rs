@@ -28,4 +28,5 @@ pub mod scenario;
 pub mod compare;
 pub mod measure;
 pub mod run;
+pub mod callgrind;
 pub mod gate;
