@@ -59,7 +59,7 @@ impl NotPassed {
 pub fn relay(answer: &Answer) -> Result<Passed, NotPassed> {
     let ours = |message: Cow<'static, str>, word| Err(NotPassed::ours(bad_gateway(message), word));
     match answer.status.as_u16() {
-        200..=299 if answer.json().is_some() => {
+        200..=299 if answer.is_json() => {
             let Some(body) = strip_write_only(answer.body.clone()) else {
                 return ours("The merchant's answer could not be read.".into(), "merchant_answer_unreadable");
             };

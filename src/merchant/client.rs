@@ -206,7 +206,7 @@ impl MerchantClient {
     /// The request in origin form (RFC 9112 §3.2.1).
     fn for_http1(&self, request: Sendable) -> Request<Full<Bytes>> {
         let mut request = request.map(Full::new);
-        let path = request.uri().path_and_query().cloned();
+        let path = std::mem::take(request.uri_mut()).into_parts().path_and_query;
         *request.uri_mut() = path.unwrap_or_else(|| PathAndQuery::from_static("/")).into();
         request.headers_mut().insert(HOST, self.host.clone());
         request
@@ -227,9 +227,9 @@ impl MerchantClient {
                 let body = without_byte_order_mark(body);
                 let media_type = response_headers::media_type(&head.headers);
                 let headers = response_headers::allowed(&head.headers);
-                let mut answer = Answer::new(head.status, media_type, headers, body, started.elapsed());
+                let (status, elapsed) = (head.status, started.elapsed());
+                let mut answer = Answer::over(carrier, status, media_type, headers, body, elapsed);
                 answer.is_replay = response_headers::is_replay(&head.headers);
-                answer.connection = carrier;
                 Exchange::Answered(answer)
             }
             Err(reason) => Exchange::Lost(reason),

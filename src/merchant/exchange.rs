@@ -94,6 +94,18 @@ impl Answer {
         body: Bytes,
         elapsed: Duration,
     ) -> Self {
+        Self::over(Carrier::default(), status, media_type, headers, body, elapsed)
+    }
+
+    /// The same, over a connection.
+    pub(super) fn over(
+        connection: Carrier,
+        status: StatusCode,
+        media_type: Option<String>,
+        headers: HeaderMap,
+        body: Bytes,
+        elapsed: Duration,
+    ) -> Self {
         Self {
             status,
             media_type: media_type.map(String::into_boxed_str),
@@ -101,7 +113,7 @@ impl Answer {
             body,
             elapsed,
             is_replay: false,
-            connection: Carrier::default(),
+            connection,
             outline: OnceLock::new(),
         }
     }
@@ -118,10 +130,19 @@ impl Answer {
         self.status.is_success() && id.is_some_and(|id| id.as_str() != resource)
     }
 
+    /// Whether the body is JSON.
+    pub fn is_json(&self) -> bool {
+        self.outline().is_some()
+    }
+
     /// What the body says, where it is JSON.
     pub fn json(&self) -> Option<Value<'_>> {
-        let outline = self.outline.get_or_init(|| Document::of_body(&self.body).map(Document::into_outline));
-        Value::of_outlined(&self.body, outline.as_ref()?)
+        Value::of_outlined(&self.body, self.outline()?)
+    }
+
+    fn outline(&self) -> Option<&Outline> {
+        let draw = || Document::of_body(&self.body).map(Document::into_outline);
+        self.outline.get_or_init(draw).as_ref()
     }
 }
 

@@ -18,29 +18,32 @@ pub(super) fn without_credential(exchange: Exchange, credential: &SecretString) 
     let credential = credential.expose();
     match exchange {
         Exchange::Answered(answer) if credential.len() >= SHORTEST => {
-            let body = hidden(answer.body.clone(), credential.as_bytes());
-            Exchange::Answered(answer.with_body(body))
+            // What is left as it was need not be read again.
+            match hidden(&answer.body, credential.as_bytes()) {
+                Some(body) => Exchange::Answered(answer.with_body(body)),
+                None => Exchange::Answered(answer),
+            }
         }
         other => other,
     }
 }
 
-/// The same length, so that JSON stays JSON.
-fn hidden(body: Bytes, secret: &[u8]) -> Bytes {
-    let found: Vec<Range<usize>> = match memchr::memchr(b'\\', &body) {
-        None => memmem::find_iter(&body, secret).map(|at| at..at + secret.len()).collect(),
-        Some(_) => find_escaped(&body, secret),
+/// The body without it, at the same length, so that JSON stays JSON; `None` where it does not hold it.
+fn hidden(body: &Bytes, secret: &[u8]) -> Option<Bytes> {
+    let found: Vec<Range<usize>> = match memchr::memchr(b'\\', body) {
+        None => memmem::find_iter(body, secret).map(|at| at..at + secret.len()).collect(),
+        Some(_) => find_escaped(body, secret),
     };
     if found.is_empty() {
-        return body;
+        return None;
     }
-    let mut body = BytesMut::from(body);
+    let mut body = BytesMut::from(body.as_ref());
     for range in found {
         if let Some(found) = body.get_mut(range) {
             found.fill(b'*');
         }
     }
-    body.freeze()
+    Some(body.freeze())
 }
 
 /// Where a secret stands in text that may escape any of its characters.

@@ -11,8 +11,6 @@ use crate::domain::secret::SecretString;
 pub struct CompleteView {
     /// The one token, from wherever it stands.
     pub token: Option<SecretString>,
-    /// `credential.type`, where the token sits in an instrument: `spt`, `agentic_token`, …
-    pub credential_type: Option<String>,
     /// Which of the session's handlers.
     pub handler_id: Option<String>,
     /// Whether a purchase order number is given.
@@ -75,10 +73,8 @@ impl CompleteView {
         let token = agreed(places.tokens(), "Only one payment token may be given.")?;
         let handler_id = agreed(places.handlers(), "Only one handler_id may be given.")?;
         let purchase_order = present(&places.payment_data, "purchase_order_number");
-        let credential_type = present(&places.credential, "type");
         Ok(Self {
             token: token.map(SecretString::new),
-            credential_type: credential_type.and_then(Value::text).map(|text| text.to_owned()),
             handler_id,
             has_purchase_order: purchase_order.is_some(),
             has_authentication_result: places.root.present("authentication_result").is_some(),

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
 use super::syntax::{Container, Outline, outline};
@@ -27,7 +28,13 @@ pub struct Value<'a> {
 }
 
 /// An object's members in order, their names unescaped and distinct.
-pub struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub struct Object<'a>(Members<'a>);
+
+/// As many as nearly every object has stand where the object does.
+type Members<'a> = SmallVec<[(Cow<'a, str>, Value<'a>); 16]>;
+
+/// The elements of an array.
+pub type Elements<'a> = SmallVec<[Value<'a>; 8]>;
 
 /// Text that is wiped if it had to be copied out of the body to be unescaped.
 pub enum Text<'a> {
@@ -115,7 +122,7 @@ impl<'a> Value<'a> {
     /// An object; `None` for anything else, a repeated member name, or too many members.
     pub fn object(self) -> Option<Object<'a>> {
         let mut walk = Walk::into(self.text, self.inside, '{')?;
-        let mut members = Vec::with_capacity(16);
+        let mut members = Members::new();
         while walk.has_more() {
             if members.len() == MAX_ENTRIES {
                 return None;
@@ -130,9 +137,9 @@ impl<'a> Value<'a> {
     }
 
     /// An array; `None` for anything else or too many elements.
-    pub fn array(self) -> Option<Vec<Self>> {
+    pub fn array(self) -> Option<Elements<'a>> {
         let mut walk = Walk::into(self.text, self.inside, '[')?;
-        let mut elements = Vec::new();
+        let mut elements = Elements::new();
         while walk.has_more() {
             if elements.len() == MAX_ENTRIES {
                 return None;
@@ -163,21 +170,26 @@ impl<'a> Value<'a> {
             None => (magnitude, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let digits = format!("{whole}{fraction}");
-        let significant = digits.trim_end_matches('0');
-        let dropped = i64::try_from(digits.len() - significant.len()).ok()?;
-        let scale = i64::from(exponent) - i64::try_from(fraction.len()).ok()? + dropped;
-        let significant = significant.trim_start_matches('0');
-        if significant.is_empty() {
+        let digits = || whole.bytes().chain(fraction.bytes());
+        let count = whole.len() + fraction.len();
+        let dropped = digits().rev().take_while(|digit| *digit == b'0').count();
+        let leading = digits().take_while(|digit| *digit == b'0').count();
+        if leading == count {
             return Some(0);
         }
+        let dropped_scale = i64::try_from(dropped).ok()?;
+        let scale = i64::from(exponent) - i64::try_from(fraction.len()).ok()? + dropped_scale;
         let zeros = usize::try_from(scale).ok()?;
         let saturated = if negative { i64::MIN } else { i64::MAX };
-        if zeros > 19 || significant.len() > 19 {
+        let significant = count - leading - dropped;
+        if zeros > 19 || significant > 19 {
             return Some(saturated);
         }
-        let sign = if negative { "-" } else { "" };
-        Some(format!("{sign}{significant}{}", "0".repeat(zeros)).parse().unwrap_or(saturated))
+        let written = digits().skip(leading).take(significant).chain(std::iter::repeat_n(b'0', zeros));
+        let sign = if negative { -1 } else { 1 };
+        // Thirty-eight digits at most.
+        let read = written.fold(0_i128, |read, digit| read * 10 + i128::from(digit - b'0'));
+        Some(i64::try_from(sign * read).unwrap_or(saturated))
     }
 }
 

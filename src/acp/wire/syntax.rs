@@ -3,11 +3,13 @@
 //! One pass, without recursion and without a tree. Apart because everything a merchant answers passes
 //! through here, and most of it is never opened.
 
+use smallvec::SmallVec;
+
 use crate::acp::canonical::plain_run;
 
 /// The objects and arrays of a JSON text, in the order in which they begin; none where there are too
 /// many. Holds no byte of it.
-pub type Outline = Box<[Container]>;
+pub type Outline = Vec<Container>;
 
 /// The most objects and arrays that are noted: a hostile body may consist of little else, and must not
 /// take many times its own size.
@@ -69,8 +71,8 @@ pub fn outline(text: &str) -> Option<Outline> {
         // After a value: the end of what it stands in, or another one.
         loop {
             let next = reader.next();
-            let Some(open) = drawing.open.last() else {
-                return next.is_none().then(|| drawing.containers.into_boxed_slice());
+            let Some(open) = drawing.bracket() else {
+                return next.is_none().then_some(drawing.containers);
             };
             reader.at += 1;
             match (open, next) {
@@ -85,36 +87,48 @@ pub fn outline(text: &str) -> Option<Outline> {
 
 /// An outline under way.
 struct Drawing {
-    /// The brackets that have not been closed.
-    open: Vec<u8>,
-    containers: Vec<Container>,
-    /// Of each open bracket its place among the containers, and its offset.
-    begun: Vec<(u32, u32)>,
+    /// What has not been closed.
+    open: SmallVec<[Open; 32]>,
+    containers: Outline,
     too_many: bool,
+}
+
+/// A bracket that has not been closed.
+struct Open {
+    bracket: u8,
+    /// Its container's place among the containers.
+    place: u32,
+    /// Its offset.
+    start: u32,
 }
 
 impl Default for Drawing {
     fn default() -> Self {
-        let containers = Vec::with_capacity(64);
-        Self { open: Vec::with_capacity(32), containers, begun: Vec::with_capacity(32), too_many: false }
+        Self { open: SmallVec::new(), containers: Vec::with_capacity(64), too_many: false }
     }
 }
 
 impl Drawing {
+    /// The innermost bracket that is open.
+    fn bracket(&self) -> Option<u8> {
+        self.open.last().map(|open| open.bracket)
+    }
+
     fn begin(&mut self, bracket: u8, at: usize) {
-        self.open.push(bracket);
         if self.containers.len() == MAX_CONTAINERS {
-            (self.containers, self.begun, self.too_many) = (Vec::new(), Vec::new(), true);
+            (self.containers, self.too_many) = (Vec::new(), true);
         }
+        self.open.push(Open { bracket, place: small(self.containers.len()), start: small(at) });
         if !self.too_many {
-            self.begun.push((small(self.containers.len()), small(at)));
             self.containers.push(Container { length: 0, inside: 0 });
         }
     }
 
     fn end(&mut self, at: usize) {
-        self.open.pop();
-        let Some((place, start)) = self.begun.pop() else { return };
+        let Some(Open { place, start, .. }) = self.open.pop() else { return };
+        if self.too_many {
+            return;
+        }
         let all = small(self.containers.len());
         if let Some(ended) = usize::try_from(place).ok().and_then(|place| self.containers.get_mut(place)) {
             *ended = Container { length: small(at) - start, inside: all - place - 1 };

@@ -1,8 +1,10 @@
 //! What a session says against ACP although it can be read. It is relayed all the same, because the
 //! merchant is the system of record; but somebody should hear of it.
 
+use smallvec::SmallVec;
+
 use super::SessionStatus;
-use crate::acp::wire::json::{Object, Value};
+use crate::acp::wire::json::{Object, Text, Value};
 
 /// Something a session says against ACP (rfc.agentic_checkout §8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,9 @@ const MAX_SELECTED: usize = 256;
 
 /// The members in which a selection nests before 2026-01-30.
 const NESTED: [&str; 4] = ["shipping", "digital", "pickup", "local_delivery"];
+
+/// Ids of options; few.
+type Ids<'a> = SmallVec<[Text<'a>; 8]>;
 
 impl SessionFault {
     /// The word in metrics and logs.
@@ -39,7 +44,8 @@ impl SessionFault {
         let selected = selected_option_ids(session);
         let stray = !selected.is_empty() && {
             let offered = offered_option_ids(session);
-            selected.iter().any(|selected| !offered.contains(selected))
+            let is_offered = |selected: &Text<'_>| offered.iter().any(|id| id.as_str() == selected.as_str());
+            !selected.iter().all(is_offered)
         };
         let faults = [
             unauthenticable.then_some(Self::AuthenticationMetadataMissing),
@@ -49,16 +55,16 @@ impl SessionFault {
     }
 }
 
-fn offered_option_ids(session: &Object<'_>) -> Vec<String> {
+fn offered_option_ids<'a>(session: &Object<'a>) -> Ids<'a> {
     let offered = session.get("fulfillment_options").and_then(Value::array).unwrap_or_default();
-    offered.into_iter().filter_map(|option| Some(option.object()?.get("id")?.text()?.to_owned())).collect()
+    offered.into_iter().filter_map(|option| option.object()?.get("id")?.text()).collect()
 }
 
 /// Ids of the selected options: a list, flat from 2026-01-30 on and nested by type before; in
 /// 2025-09-29 one id.
-fn selected_option_ids(session: &Object<'_>) -> Vec<String> {
-    let option_id = |value: Value<'_>| Some(value.object()?.get("option_id")?.text()?.to_owned());
-    let nested = |selection: Value<'_>| {
+fn selected_option_ids<'a>(session: &Object<'a>) -> Ids<'a> {
+    let option_id = |value: Value<'a>| value.object()?.get("option_id")?.text();
+    let nested = |selection: Value<'a>| {
         let selection = selection.object()?;
         NESTED.iter().find_map(|name| option_id(selection.get(name)?))
     };
@@ -69,7 +75,7 @@ fn selected_option_ids(session: &Object<'_>) -> Vec<String> {
         .into_iter()
         .take(MAX_SELECTED)
         .filter_map(|selection| option_id(selection).or_else(|| nested(selection)))
-        .chain(single.map(|id| id.to_owned()))
+        .chain(single)
         .collect()
 }
 

@@ -33,8 +33,6 @@ pub struct SessionView {
     pub order_mark: Option<OrderMark>,
     /// What complete will charge.
     pub total: Total,
-    /// Ways to pay, from wherever the merchant lists them.
-    pub handlers: Vec<Handler>,
     /// What it says against ACP.
     pub faults: Vec<SessionFault>,
 }
@@ -99,6 +97,34 @@ pub struct Handler {
     pub requires_delegate_payment: bool,
 }
 
+impl Handler {
+    /// Handlers from the three places where merchants list them (`src/acp/README.md`, "Complete"). One
+    /// listed twice needs delegation if either says so.
+    pub fn listed(session: Value<'_>) -> Vec<Self> {
+        let Some(session) = session.object() else { return Vec::new() };
+        let capabilities = inside(&session, "capabilities");
+        let places = [
+            capabilities.as_ref().and_then(|it| inside(it, "payment")).and_then(|it| it.get("handlers")),
+            capabilities.as_ref().and_then(|it| it.get("payment_handlers")),
+            inside(&session, "payment").and_then(|it| it.get("handlers")),
+        ];
+        let mut handlers: Vec<Self> = Vec::new();
+        for listed in places.into_iter().flatten().filter_map(Value::array).flatten() {
+            let Some(listed) = listed.object() else { continue };
+            let Some(id) = listed.get("id").and_then(Value::text) else { continue };
+            let waived = listed.get("requires_delegate_payment").and_then(Value::boolean) == Some(false);
+            match handlers.iter_mut().find(|known| known.id == id.as_str()) {
+                Some(known) => known.requires_delegate_payment |= !waived,
+                None => handlers.push(Self { id: id.to_owned(), requires_delegate_payment: !waived }),
+            }
+            if handlers.len() == MAX_LISTED {
+                break;
+            }
+        }
+        handlers
+    }
+}
+
 impl SessionView {
     /// Reads a session.
     ///
@@ -117,13 +143,13 @@ impl SessionView {
         let id = session.get("id").and_then(Value::text).and_then(|id| SessionId::parse(id.as_str()));
         let status = session.get("status").and_then(Value::text);
         let status = status.map_or(SessionStatus::Unknown, |status| SessionStatus::parse(status.as_str()));
+        let order = session.present("order").and_then(Value::object);
         Ok(Self {
-            order_mark: order_mark(&session),
-            order: order(&session, id.as_ref()),
+            order_mark: order.as_ref().and_then(order_mark),
+            order: order_view(&session, order.as_ref(), id.as_ref()),
             id,
             status,
             total: Total::of_session(&session),
-            handlers: handlers(&session),
             faults: SessionFault::of_session(&session, status),
         })
     }
@@ -162,50 +188,21 @@ impl SessionView {
     pub fn total_in(&self, currency: Currency) -> Option<Money> {
         self.known_total()?.in_currency(currency)
     }
-
-    /// The way to pay of that id.
-    pub fn handler(&self, id: &str) -> Option<&Handler> {
-        self.handlers.iter().find(|handler| handler.id == id)
-    }
 }
 
-fn order(session: &Object<'_>, id: Option<&SessionId>) -> OrderView {
-    let Some(order) = session.present("order") else { return OrderView::None };
-    let Some(order) = order.object() else { return OrderView::Unreadable };
+fn order_view(session: &Object<'_>, order: Option<&Object<'_>>, id: Option<&SessionId>) -> OrderView {
+    let Some(order) = order else {
+        let is_none = session.present("order").is_none();
+        return if is_none { OrderView::None } else { OrderView::Unreadable };
+    };
     let Some(of) = order.present("checkout_session_id") else { return OrderView::Valid };
     let is_this = of.text().is_some_and(|of| id.is_none_or(|id| id.as_str() == of.as_str()));
     if is_this { OrderView::Valid } else { OrderView::Unreadable }
 }
 
-fn order_mark(session: &Object<'_>) -> Option<OrderMark> {
-    let order = session.present("order")?.object()?;
+fn order_mark(order: &Object<'_>) -> Option<OrderMark> {
     let id = order.present("id")?.text()?;
     sha256(&[id.as_str().as_bytes()]).first_chunk().copied().map(OrderMark)
-}
-
-/// Handlers from the three places where merchants list them (`src/acp/README.md`, "Complete"). One
-/// listed twice needs delegation if either says so.
-fn handlers(session: &Object<'_>) -> Vec<Handler> {
-    let capabilities = inside(session, "capabilities");
-    let places = [
-        capabilities.as_ref().and_then(|it| inside(it, "payment")).and_then(|it| it.get("handlers")),
-        capabilities.as_ref().and_then(|it| it.get("payment_handlers")),
-        inside(session, "payment").and_then(|it| it.get("handlers")),
-    ];
-    let mut handlers: Vec<Handler> = Vec::new();
-    for listed in places.into_iter().flatten().filter_map(Value::array).flatten() {
-        let Some(listed) = listed.object() else { continue };
-        let Some(id) = listed.get("id").and_then(Value::text) else { continue };
-        let waived = listed.get("requires_delegate_payment").and_then(Value::boolean) == Some(false);
-        match handlers.iter_mut().find(|known| known.id == id.as_str()) {
-            Some(known) => known.requires_delegate_payment |= !waived,
-            None => handlers.push(Handler { id: id.to_owned(), requires_delegate_payment: !waived }),
-        }
-        if handlers.len() == MAX_LISTED {
-            break;
-        }
-    }
-    handlers
 }
 
 fn inside<'a>(object: &Object<'a>, name: &str) -> Option<Object<'a>> {
@@ -242,12 +239,14 @@ mod tests {
 
     #[test]
     fn handlers_are_found_in_all_three_places_and_protect_unless_waived() {
-        let session = view(
-            r#"{"capabilities":{"payment":{"handlers":[{"id":"a","requires_delegate_payment":true}]},
+        let document = Document::of_body(
+            br#"{"capabilities":{"payment":{"handlers":[{"id":"a","requires_delegate_payment":true}]},
                                 "payment_handlers":[{"id":"b","requires_delegate_payment":false},7]},
                 "payment":{"handlers":[{"id":"c"},{"id":"a","requires_delegate_payment":false}]}}"#,
         );
-        let needs = |id: &str| session.handler(id).map(|handler| handler.requires_delegate_payment);
+        let listed = Handler::listed(document.unwrap().value());
+        let handler = |id: &str| listed.iter().find(|handler| handler.id == id);
+        let needs = |id: &str| handler(id).map(|handler| handler.requires_delegate_payment);
         assert_eq!((needs("a"), needs("b"), needs("c")), (Some(true), Some(false), Some(true)));
         assert_eq!(needs("d"), None);
     }
