@@ -1,14 +1,16 @@
 //! The one authority a request is addressed to. HTTP lets a request name it twice; two names that
 //! differ are an attack on routing and on signatures, so they are refused.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, Uri};
 
 /// A host and optional port: lower-case, without the default port 443.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Authority(String);
+pub struct Authority(Arc<str>);
 
 /// The request names no authority, an unreadable one, or two that differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,11 +59,17 @@ impl Authority {
         if !host_is_valid {
             return None;
         }
-        let host = host.to_ascii_lowercase();
+        let is_lower = !host.bytes().any(|b| b.is_ascii_uppercase());
+        let host = if is_lower { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) };
         match port {
-            Some(port) if port != default_port => Some(Self(format!("{host}:{port}"))),
-            _ => Some(Self(host)),
+            Some(port) if port != default_port => Some(Self(format!("{host}:{port}").into())),
+            _ => Some(Self(host.into())),
         }
+    }
+
+    /// As shared text.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The authority as text.

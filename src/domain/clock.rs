@@ -6,6 +6,7 @@
 mod kept;
 mod rfc3339;
 
+use std::fmt::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -75,8 +76,18 @@ impl Timestamp {
     /// Writes RFC 3339 in UTC, to the second when the instant is a whole second; the nearest that can be
     /// written for an instant beyond them.
     pub fn to_rfc3339(self) -> String {
+        // As long as one of this age is, to the millisecond.
+        let mut out = String::with_capacity(24);
+        self.append_rfc3339(&mut out);
+        out
+    }
+
+    /// The same behind other text.
+    pub fn append_rfc3339(self, out: &mut String) {
         let nearest = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest).to_string()
+        let instant = jiff::Timestamp::from_millisecond(self.0).unwrap_or(nearest);
+        // To write to memory does not fail.
+        let _ = write!(out, "{instant}");
     }
 }
 

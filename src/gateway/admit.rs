@@ -39,8 +39,7 @@ impl ResponseHead {
     /// What can be echoed before anything is known to be right.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self {
-            request_id: header::request_id(headers)
-                .map_or_else(drawn_request_id, |id| id.as_str().to_owned()),
+            request_id: header::request_id(headers).map_or_else(drawn_request_id, |id| id.as_str().into()),
             idempotency_key: header::idempotency_key(headers).ok().flatten(),
             quota: None,
             dialect: ErrorDialect::Checkout,
@@ -138,7 +137,7 @@ impl Admission {
         if read.content_type == ContentType::Absent && !body.is_empty() {
             return Err(Refusal::Header(HeaderError::UnsupportedMediaType));
         }
-        let path = route.canonical_path();
+        let path = route.canonical_path().into();
         let request = SignedRequest {
             message: message(head, &authority),
             body: &body,
@@ -295,15 +294,15 @@ impl Admission {
             request_log.trace(*trace);
         }
         ForwardedHeaders {
-            version: version.as_str().to_owned(),
+            version: version.as_str().into(),
             accept_language: header::accept_language(&head.headers),
             content_type: head.headers.get(CONTENT_TYPE).cloned(),
             accept: head.headers.get(ACCEPT).cloned(),
             user_agent: head.headers.get(USER_AGENT).cloned(),
-            request_id: response_head.request_id.clone(),
+            request_id: Arc::clone(&response_head.request_id),
             traceparent: trace.map(|trace| trace.to_string()),
             forwarded_for: caller.address,
-            host: authority.as_str().to_owned(),
+            host: authority.shared(),
         }
     }
 }
@@ -312,8 +311,8 @@ impl Admission {
 const REDEEM_BYTES: usize = 4 * 1024;
 
 /// A request id of ours: `req_` and 131 random bits.
-pub(super) fn drawn_request_id() -> String {
-    format!("req_{}", random::base62(22).unwrap_or_default())
+pub(super) fn drawn_request_id() -> Arc<str> {
+    ["req_", &random::base62(22).unwrap_or_default()].concat().into()
 }
 
 fn versions_of(merchant: &Merchant) -> Vec<Version> {

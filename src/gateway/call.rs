@@ -21,7 +21,7 @@ pub(super) struct Call {
     pub agent: Arc<Agent>,
     pub version: Version,
     pub route: Route,
-    pub path: String,
+    pub path: Arc<str>,
     pub passing: ForwardedHeaders,
     pub query: Option<String>,
     pub key: Option<IdempotencyKey>,
@@ -70,7 +70,7 @@ impl Call {
             value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
         StoredRequest {
-            version: self.passing.version.clone(),
+            version: self.passing.version.clone().into_owned(),
             accept_language: text(&self.passing.accept_language),
             content_type: text(&self.passing.content_type),
             body: self.verified.body().clone(),
@@ -90,7 +90,7 @@ impl Call {
         let mut body = self.verified.body().clone();
         if let Some(stored) = stored {
             let value = |text: Option<String>| text.and_then(|text| text.parse().ok());
-            headers.version = stored.version;
+            headers.version = stored.version.into();
             headers.accept_language = value(stored.accept_language);
             headers.content_type = value(stored.content_type);
             body = stored.body;
@@ -114,7 +114,7 @@ impl Call {
         headers.content_type = None;
         Outbound {
             method: http::Method::GET,
-            path: format!("/checkout_sessions/{session}"),
+            path: format!("/checkout_sessions/{session}").into(),
             query: None,
             headers,
             idempotency_key: None,

@@ -113,7 +113,7 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let mut body = Content::new(&head, body);
         let mut response_head = ResponseHead::of(&head.headers);
-        request_log.request_id(&response_head.request_id);
+        request_log.request_id(Arc::clone(&response_head.request_id));
         let reply = match self.serve(&head, &mut body, caller, &mut request_log, &mut response_head).await {
             Ok(reply) => reply,
             Err(refusal) => {

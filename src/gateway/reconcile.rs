@@ -199,10 +199,10 @@ impl Worker {
             .and_then(|merchant| merchant.versions.last().cloned());
         Outbound {
             method: http::Method::GET,
-            path: format!("/checkout_sessions/{}", session.id),
+            path: format!("/checkout_sessions/{}", session.id).into(),
             query: None,
             headers: ForwardedHeaders {
-                version: version.unwrap_or_default(),
+                version: version.unwrap_or_default().into(),
                 accept_language: None,
                 content_type: None,
                 accept: None,
@@ -210,7 +210,7 @@ impl Worker {
                 request_id: drawn_request_id(),
                 traceparent: None,
                 forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
-                host: self.identities.registry.primary_host().to_owned(),
+                host: self.identities.registry.primary_host().into(),
             },
             idempotency_key: None,
             body: VerifiedBody::none(),

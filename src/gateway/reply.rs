@@ -1,5 +1,7 @@
 //! What goes back to the caller, and the headers every answer carries.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -12,6 +14,7 @@ use crate::acp::problem::{ErrorDialect, Problem};
 use crate::idempotency::{NotKept, Operation, StoredAnswer};
 use crate::limit::Quota;
 use crate::merchant::{self, Exchange, InvalidAnswer, NotPassed};
+use crate::structured_fields::Lines;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -43,7 +46,10 @@ impl Reply {
         body: Bytes,
         decision: &'static str,
     ) -> Self {
-        Self { status, headers: HeaderMap::from_iter([(CONTENT_TYPE, media_type)]), body, decision }
+        // Room for all that every answer carries, and for `Date`.
+        let mut headers = HeaderMap::with_capacity(12);
+        headers.insert(CONTENT_TYPE, media_type);
+        Self { status, headers, body, decision }
     }
 
     /// An error in ACP's flat form.
@@ -128,7 +134,7 @@ impl Reply {
 
 /// What is echoed to the caller whatever the answer is.
 pub(super) struct ResponseHead {
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub idempotency_key: Option<IdempotencyKey>,
     pub quota: Option<Quota>,
     pub dialect: ErrorDialect,
@@ -144,19 +150,17 @@ impl ResponseHead {
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();
         *headers = reply.headers;
-        let mut response_head = |name, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        };
-        response_head(REQUEST_ID, &self.request_id);
+        let mut lines = Lines::with_capacity(256, 4);
+        // All of it is visible ASCII: what the agent sent as an id or key was read as that.
+        let _ = lines.add_text(REQUEST_ID, &self.request_id);
         if let Some(key) = &self.idempotency_key {
-            response_head(IDEMPOTENCY_KEY, key.as_str());
+            let _ = lines.add_text(IDEMPOTENCY_KEY, key.as_str());
         }
         if let Some(quota) = &self.quota {
-            headers.insert(RATE_LIMIT, quota.rate_limit());
-            headers.insert(RATE_LIMIT_POLICY, quota.rate_limit_policy());
+            let _ = lines.add(RATE_LIMIT, |out| quota.append_rate_limit(out));
+            let _ = lines.add(RATE_LIMIT_POLICY, |out| quota.append_policy(out));
         }
+        let _ = lines.put(headers);
         // Sessions and tokens belong to one agent: nothing on the way may keep them.
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response

@@ -37,15 +37,15 @@ impl SessionRead {
     #[cfg(test)]
     pub(super) fn lost(exchange: Exchange, asked_at: Timestamp) -> Self {
         let passing = ForwardedHeaders {
-            version: String::new(),
+            version: "".into(),
             accept_language: None,
             content_type: None,
             accept: None,
             user_agent: None,
-            request_id: String::new(),
+            request_id: "".into(),
             traceparent: None,
             forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
-            host: String::new(),
+            host: "".into(),
         };
         Self { reading: SessionReading::Unreadable, exchange, asked_at, passing }
     }

@@ -12,7 +12,9 @@ use crate::domain::clock::Deadline;
 use crate::domain::id::SessionId;
 use crate::ledger::RecordSet;
 use crate::limit::{Concurrency, Permit};
-use crate::merchant::{Exchange, Lost, Merchants, Outbound, UpstreamFailure, read_session, told_code};
+use crate::merchant::{
+    Exchange, Lost, Merchants, Outbound, UpstreamFailure, read_session, resource, told_code,
+};
 use crate::registry::Merchant;
 
 /// The way to merchants.
@@ -76,13 +78,15 @@ impl Upstreams {
 
     /// Sends a request, and counts why it came to nothing.
     async fn ask_merchant(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
-        let resource = outbound.resource().and_then(SessionId::parse);
+        let path = Arc::clone(&outbound.path);
         let exchange = self.merchants.send(merchant, outbound, deadline).await;
         if let Some(failure) = UpstreamFailure::of(&exchange) {
             self.desk.observer.metrics().upstream_failed(failure.as_str());
         }
         // Somebody must look, at the merchant or at what stands in front of it.
-        if let (Exchange::Lost(Lost::Misplaced), Some(session)) = (&exchange, resource) {
+        if let Exchange::Lost(Lost::Misplaced) = exchange
+            && let Some(session) = resource(&path).and_then(SessionId::parse)
+        {
             self.desk.alarm("answer_of_another_session", &merchant.id, &session);
         }
         exchange

@@ -35,7 +35,7 @@ pub fn signature_base(
     components: &[Component],
     parameters: &str,
 ) -> Result<Vec<u8>, Error> {
-    let mut base = String::with_capacity(512 + parameters.len());
+    let mut base = String::with_capacity(message.estimate(components) + 2 * parameters.len());
     for component in components {
         component.write(&mut base)?;
         base.push_str(": ");
@@ -79,6 +79,24 @@ impl MessageView<'_> {
         // Anything else could forge a line of the base.
         let is_visible = |value: &str| value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
         if out.get(start..).is_some_and(is_visible) { Ok(()) } else { Err(Error::NotAscii) }
+    }
+
+    /// Bytes of a base over these without names, which stand in the parameters too: so many that the
+    /// usual base is written in one piece.
+    fn estimate(&self, components: &[Component]) -> usize {
+        let field = |name| self.headers.get(name).map_or(0, http::HeaderValue::len);
+        let values = components.iter().map(|component| match component {
+            Component::Field(name) | Component::Member { field: name, .. } => field(name),
+            Component::Method
+            | Component::TargetUri
+            | Component::Authority
+            | Component::Scheme
+            | Component::RequestTarget
+            | Component::Path
+            | Component::Query => 8,
+        });
+        let target = self.authority.len() + self.path.len() + self.query.map_or(0, str::len);
+        64 + 4 * components.len() + 2 * target + values.sum::<usize>()
     }
 
     fn write_request_target(&self, out: &mut String) {

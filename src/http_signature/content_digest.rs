@@ -24,11 +24,16 @@ pub enum ContentDigestError {
     Mismatch,
 }
 
+/// Appends the value of `Content-Digest` for a body: SHA-256 alone.
+pub(crate) fn append(body: &[u8], out: &mut String) {
+    out.push_str("sha-256=");
+    write::bytes(&sha256(&[body]), out);
+}
+
 /// The header's value for a body: `sha-256=:…:`.
 pub fn make(body: &[u8]) -> HeaderValue {
     let mut value = String::with_capacity(64);
-    value.push_str("sha-256=");
-    write::bytes(&sha256(&[body]), &mut value);
+    append(body, &mut value);
     // Base64 between colons is always a header value.
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("sha-256=::"))
 }

@@ -1,5 +1,6 @@
 //! Making signatures: the values of `Signature-Input` and `Signature` for a message of ours.
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 use super::{Component, HttpSignatureError as Error, MessageView, signature_base};
@@ -47,44 +48,49 @@ impl Signing<'_> {
         if !write::is_key(self.label) {
             return Err(Error::Malformed);
         }
-        let parameters = self.parameters()?;
-        let base = signature_base(message, self.components, &parameters)?;
+        // Both values stand in one text, and neither is written twice.
+        let mut text = String::with_capacity(512);
+        text.push_str(self.label);
+        text.push('=');
+        let label_end = text.len();
+        self.append_parameters(&mut text)?;
+        let input_end = text.len();
+        let parameters = text.get(label_end..).unwrap_or_default();
+        let base = signature_base(message, self.components, parameters)?;
         let signature = key.sign(&base).map_err(|_| Error::NotSigned)?;
-        let label = self.label;
-        let mut value = String::with_capacity(label.len() + 96);
-        value.push_str(label);
-        value.push('=');
-        write::bytes(&signature, &mut value);
-        let header = |text: String| HeaderValue::try_from(text).map_err(|_| Error::NotAscii);
+        text.push_str(self.label);
+        text.push('=');
+        write::bytes(&signature, &mut text);
+        let text = Bytes::from(text);
+        let header = |text: Bytes| HeaderValue::from_maybe_shared(text).map_err(|_| Error::NotAscii);
         Ok(SignatureHeaders {
-            input: header(format!("{label}={parameters}"))?,
-            signature: header(value)?,
+            input: header(text.slice(..input_end))?,
+            signature: header(text.slice(input_end..))?,
             base,
         })
     }
 
     /// The value of `@signature-params`.
-    fn parameters(&self) -> Result<String, Error> {
-        let mut out = String::with_capacity(256);
+    fn append_parameters(&self, out: &mut String) -> Result<(), Error> {
         out.push('(');
         for (position, component) in self.components.iter().enumerate() {
             if position > 0 {
                 out.push(' ');
             }
-            component.write(&mut out)?;
+            component.write(out)?;
         }
         out.push(')');
         for (key, time) in [("created", Some(self.created)), ("expires", self.expires)] {
             let Some(time) = time else { continue };
-            write::parameter(key, &mut out);
-            write::integer(time.unix_seconds(), &mut out)?;
+            write::parameter(key, out);
+            write::integer(time.unix_seconds(), out)?;
         }
         for (key, text) in [("keyid", Some(self.keyid)), ("nonce", self.nonce), ("tag", self.tag)] {
             let Some(text) = text else { continue };
-            write::parameter(key, &mut out);
-            write::string(text, &mut out)?;
+            write::parameter(key, out);
+            write::string(text, out)?;
         }
-        Ok(out)
+        Ok(())
     }
 }
 

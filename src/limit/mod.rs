@@ -33,9 +33,7 @@ mod unfinished;
 
 use std::num::NonZeroU32;
 
-use http::HeaderValue;
-
-use crate::structured_fields::write;
+use crate::structured_fields::{NotSerializable, write};
 
 pub use arrivals::Arrivals;
 pub use clock::{LimitClock, ManualLimitClock};
@@ -213,26 +211,23 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// The value of `RateLimit`, such as `"agent";r=50;t=1`.
-    pub fn rate_limit(&self) -> HeaderValue {
-        self.header([("r", self.remaining), ("t", self.reset_seconds)])
+    /// Appends the value of `RateLimit`, such as `"agent";r=50;t=1`.
+    pub(crate) fn append_rate_limit(&self, out: &mut String) -> Result<(), NotSerializable> {
+        self.append([("r", self.remaining), ("t", self.reset_seconds)], out)
     }
 
-    /// The value of `RateLimit-Policy`, such as `"agent";q=100;w=60`.
-    pub fn rate_limit_policy(&self) -> HeaderValue {
-        self.header([("q", self.limit), ("w", self.window_seconds)])
+    /// Appends the value of `RateLimit-Policy`, such as `"agent";q=100;w=60`.
+    pub(crate) fn append_policy(&self, out: &mut String) -> Result<(), NotSerializable> {
+        self.append([("q", self.limit), ("w", self.window_seconds)], out)
     }
 
-    fn header(&self, parameters: [(&'static str, u32); 2]) -> HeaderValue {
-        let mut out = String::with_capacity(48);
-        let mut written = write::string(self.scope.as_str(), &mut out);
+    fn append(&self, parameters: [(&'static str, u32); 2], out: &mut String) -> Result<(), NotSerializable> {
+        write::string(self.scope.as_str(), out)?;
         for (key, value) in parameters {
-            write::parameter(key, &mut out);
-            written = written.and_then(|()| write::integer(value.into(), &mut out));
+            write::parameter(key, out);
+            write::integer(value.into(), out)?;
         }
-        // Names of ours and digits are always a header value.
-        let header = written.ok().and_then(|()| HeaderValue::try_from(out).ok());
-        header.unwrap_or_else(|| HeaderValue::from_static(""))
+        Ok(())
     }
 }
 

@@ -173,8 +173,10 @@ fn more_tracking_is_not_paid_for_by_looking() {
 fn headers_read_as_the_draft_writes_them() {
     let quota =
         Quota { scope: LimitScope::Agent, limit: 100, window_seconds: 60, remaining: 50, reset_seconds: 30 };
-    assert_eq!(quota.rate_limit(), "\"agent\";r=50;t=30");
-    assert_eq!(quota.rate_limit_policy(), "\"agent\";q=100;w=60");
+    let (mut limit, mut policy) = (String::new(), String::new());
+    quota.append_rate_limit(&mut limit).unwrap();
+    quota.append_policy(&mut policy).unwrap();
+    assert_eq!((limit.as_str(), policy.as_str()), ("\"agent\";r=50;t=30", "\"agent\";q=100;w=60"));
 }
 
 #[test]

@@ -70,8 +70,9 @@ impl Countersigner {
     ) -> Result<SignatureHeaders, NotSent> {
         let is_present = |name: &HeaderName| message.headers.contains_key(name);
         let present = FIELDS.into_iter().filter(is_present).map(Component::Field);
-        let components: Vec<_> =
-            [Component::Method, Component::TargetUri].into_iter().chain(present).collect();
+        let mut components = Vec::with_capacity(2 + FIELDS.len());
+        components.extend([Component::Method, Component::TargetUri]);
+        components.extend(present);
         let (keyid, key) = self.current();
         let signing = Signing {
             label: LABEL,

@@ -2,13 +2,16 @@
 //!
 //! Nothing of the agent's travels that is not named here.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, FORWARDED, USER_AGENT,
 };
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{self, Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 
 use super::client::Sendable;
@@ -20,7 +23,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 use crate::http_signature::{CONTENT_DIGEST, MessageView, SIGNATURE, SIGNATURE_INPUT, content_digest};
 use crate::registry::{Merchant, OutwardSignature};
-use crate::structured_fields::{Dictionary, NotSerializable};
+use crate::structured_fields::{Dictionary, Lines, NotSerializable};
 
 /// Our name in `User-Agent`.
 const PRODUCT: &str = concat!("countersign/", env!("CARGO_PKG_VERSION"));
@@ -39,6 +42,16 @@ pub(super) struct Destination {
     signature: OutwardSignature,
     /// How long after `created` a signature expires.
     signature_life: Duration,
+}
+
+/// The most lines of a head, `Host` and what HTTP adds among them.
+const MAX_LINES: usize = 24;
+
+/// What is written of a request before it is signed.
+struct Head {
+    headers: HeaderMap,
+    /// The path and query it is sent to.
+    target: PathAndQuery,
 }
 
 /// The URL a merchant knows itself by.
@@ -100,11 +113,15 @@ impl Destination {
         countersigner: &Countersigner,
         outbound: Outbound,
     ) -> Result<Sendable, NotSent> {
-        let timestamp = written(outbound.now);
-        let mut headers = self.headers(&outbound, &timestamp)?;
+        let Head { mut headers, target } = self.head(&outbound)?;
         match &self.signature {
             OutwardSignature::Countersign => {
-                let path = format!("{}{}", self.public.prefix, outbound.path);
+                // One that is the same is not written again.
+                let path = if self.public.prefix == self.prefix {
+                    Cow::Borrowed(target.path())
+                } else {
+                    Cow::Owned([&self.public.prefix, &*outbound.path].concat())
+                };
                 let message = MessageView {
                     method: outbound.method.as_str(),
                     scheme: self.public.scheme.as_str(),
@@ -120,10 +137,11 @@ impl Destination {
             OutwardSignature::Acp(key) => {
                 // A grant is worth nothing that no countersignature covers.
                 headers.remove(names::COUNTERSIGN_GRANT);
+                let timestamp = whole_seconds(outbound.now).to_rfc3339();
                 headers.insert(SIGNATURE, acp_signature(key, &timestamp, outbound.body.as_bytes())?);
             }
         }
-        let uri = self.uri(&outbound)?;
+        let uri = self.uri(target)?;
         let mut request = Request::new(outbound.body.into_bytes());
         *request.method_mut() = outbound.method;
         *request.uri_mut() = uri;
@@ -131,25 +149,25 @@ impl Destination {
         Ok(request)
     }
 
-    fn uri(&self, outbound: &Outbound) -> Result<Uri, NotSent> {
-        let path = format!("{}{}", self.prefix, outbound.path);
-        let target = match &outbound.query {
-            Some(query) => format!("{path}?{query}"),
-            None => path,
-        };
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(PathAndQuery::try_from(target).map_err(|_| NotSent::NotBuilt)?)
-            .build()
-            .map_err(|_| NotSent::NotBuilt)
+    fn uri(&self, target: PathAndQuery) -> Result<Uri, NotSent> {
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(target);
+        Uri::from_parts(parts).map_err(|_| NotSent::NotBuilt)
     }
 
-    fn headers(&self, outbound: &Outbound, timestamp: &str) -> Result<HeaderMap, NotSent> {
+    fn head(&self, outbound: &Outbound) -> Result<Head, NotSent> {
         let passing = &outbound.headers;
-        let mut headers = HeaderMap::with_capacity(24);
+        let mut headers = HeaderMap::with_capacity(MAX_LINES);
+        let mut lines =
+            Lines::with_capacity(1024 + outbound.grant.as_ref().map_or(0, String::len), MAX_LINES);
+        let target = match &outbound.query {
+            Some(query) => lines.aside(&[&self.prefix, &outbound.path, "?", query]),
+            None => lines.aside(&[&self.prefix, &outbound.path]),
+        };
         // The agent's.
-        headers.insert(names::API_VERSION, value(&passing.version)?);
+        lines.add_text(names::API_VERSION, &passing.version)?;
         if let Some(languages) = &passing.accept_language {
             headers.insert(ACCEPT_LANGUAGE, languages.clone());
         }
@@ -162,30 +180,38 @@ impl Destination {
         }
         headers.insert(ACCEPT, passing.accept.clone().unwrap_or(JSON));
         headers.insert(USER_AGENT, user_agent(passing.user_agent.as_ref())?);
-        headers.insert(names::REQUEST_ID, value(&passing.request_id)?);
+        lines.add_text(names::REQUEST_ID, &passing.request_id)?;
         if let Some(traceparent) = &passing.traceparent {
-            headers.insert(names::TRACEPARENT, value(traceparent)?);
+            lines.add_text(names::TRACEPARENT, traceparent)?;
         }
         // Ours.
         headers.insert(AUTHORIZATION, self.credential.clone());
-        headers.insert(names::TIMESTAMP, value(timestamp)?);
-        headers.insert(FORWARDED, value(&forwarded(passing.forwarded_for, &passing.host)?)?);
+        let timestamp = whole_seconds(outbound.now);
+        lines.add(names::TIMESTAMP, |out| {
+            timestamp.append_rfc3339(out);
+            Ok::<_, NotSerializable>(())
+        })?;
+        lines.add(FORWARDED, |out| forwarded(passing.forwarded_for, &passing.host, out))?;
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(key) = &outbound.idempotency_key {
-            headers.insert(names::IDEMPOTENCY_KEY, value(key)?);
+            lines.add_text(names::IDEMPOTENCY_KEY, key)?;
         }
-        let context = self.context(outbound).map_err(|NotSerializable| NotSent::NotBuilt)?;
-        headers.insert(names::COUNTERSIGN_CONTEXT, value(&context)?);
+        lines.add(names::COUNTERSIGN_CONTEXT, |out| self.context(outbound, out))?;
         if let Some(grant) = &outbound.grant {
-            headers.insert(names::COUNTERSIGN_GRANT, value(grant)?);
+            lines.add_text(names::COUNTERSIGN_GRANT, grant)?;
         }
-        headers.insert(CONTENT_DIGEST, content_digest::make(outbound.body.as_bytes()));
-        Ok(headers)
+        lines.add(CONTENT_DIGEST, |out| {
+            content_digest::append(outbound.body.as_bytes(), out);
+            Ok::<_, NotSerializable>(())
+        })?;
+        let text = lines.put(&mut headers)?;
+        let target = PathAndQuery::from_maybe_shared(text.slice(target)).map_err(|_| NotSent::NotBuilt)?;
+        Ok(Head { headers, target })
     }
 
-    fn context(&self, outbound: &Outbound) -> Result<String, NotSerializable> {
+    fn context(&self, outbound: &Outbound, out: &mut String) -> Result<(), NotSerializable> {
         let context = &outbound.context;
-        let mut dictionary = Dictionary::default();
+        let mut dictionary = Dictionary::onto(out);
         dictionary.string("merchant", self.merchant.as_str())?;
         dictionary.string("agent", context.agent.as_str())?;
         dictionary.string("proof", context.proof.as_str())?;
@@ -203,7 +229,7 @@ impl Destination {
             dictionary.integer("attempt", complete.attempt.into())?;
             dictionary.boolean("review", complete.review);
         }
-        Ok(dictionary.finish())
+        Ok(())
     }
 }
 
@@ -229,8 +255,8 @@ fn prefix(url: &Uri) -> String {
 
 /// `Timestamp`: whole seconds, rounded down, because one merchant refuses any that is ahead of its
 /// clock (`src/acp/README.md`, "Dialects").
-fn written(now: Timestamp) -> String {
-    Timestamp::from_unix_seconds(now.unix_seconds()).to_rfc3339()
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_unix_seconds(now.unix_seconds())
 }
 
 fn user_agent(agents: Option<&HeaderValue>) -> Result<HeaderValue, NotSent> {
@@ -238,25 +264,30 @@ fn user_agent(agents: Option<&HeaderValue>) -> Result<HeaderValue, NotSent> {
         None => Ok(HeaderValue::from_static(PRODUCT)),
         Some(agents) => {
             let extended = [agents.as_bytes(), b" ", PRODUCT.as_bytes()].concat();
-            HeaderValue::from_bytes(&extended).map_err(|_| NotSent::NotBuilt)
+            HeaderValue::from_maybe_shared(Bytes::from(extended)).map_err(|_| NotSent::NotBuilt)
         }
     }
 }
 
 /// `Forwarded` (RFC 7239 §4): the agent's address, an IPv6 one in brackets and quotes, and the
 /// authority it used. Our listener speaks TLS alone.
-fn forwarded(address: IpAddr, host: &str) -> Result<String, NotSent> {
+fn forwarded(address: IpAddr, host: &str, out: &mut String) -> fmt::Result {
     if host.contains(['"', '\\']) {
-        return Err(NotSent::NotBuilt);
+        return Err(fmt::Error);
     }
-    let node = match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
-    };
-    Ok(format!("for={node};host=\"{host}\";proto=https"))
+    match address.to_canonical() {
+        IpAddr::V4(address) => write!(out, "for={address}")?,
+        IpAddr::V6(address) => write!(out, "for=\"[{address}]\"")?,
+    }
+    out.push_str(";host=\"");
+    out.push_str(host);
+    out.push_str("\";proto=https");
+    Ok(())
 }
 
-/// A header's value; text that cannot be one is never sent.
-fn value(text: &str) -> Result<HeaderValue, NotSent> {
-    HeaderValue::from_str(text).map_err(|_| NotSent::NotBuilt)
+/// Text that cannot be a header's value is never sent.
+impl From<NotSerializable> for NotSent {
+    fn from(_: NotSerializable) -> Self {
+        Self::NotBuilt
+    }
 }

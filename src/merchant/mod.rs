@@ -41,7 +41,7 @@ pub use failure::UpstreamFailure;
 pub use forward::DestinationError;
 pub use handshake::TlsFailure;
 pub use invalid::InvalidAnswer;
-pub use outbound::{CompleteContext, Context, ForwardedHeaders, Outbound, ProofKind};
+pub use outbound::{CompleteContext, Context, ForwardedHeaders, Outbound, ProofKind, resource};
 pub use outcome::{
     CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, read_complete,
     read_session, session_view, told_code,
@@ -148,11 +148,12 @@ impl Merchants {
         let Some(pool) = self.pools.get(&merchant.id) else {
             return Exchange::NotSent(NotSent::NotConfigured);
         };
-        let resource = outbound.resource().map(str::to_owned);
+        let path = Arc::clone(&outbound.path);
         match pool.destination.write(&self.countersigner, outbound) {
             Ok(request) => {
                 // A box of its own keeps it out of the future of whoever sends.
-                let exchange = Box::pin(pool.client.exchange(request, resource.as_deref(), deadline)).await;
+                let exchange =
+                    Box::pin(pool.client.exchange(request, outbound::resource(&path), deadline)).await;
                 reflected_credential::without_credential(exchange, &merchant.credential)
             }
             Err(reason) => Exchange::NotSent(reason),

@@ -2,7 +2,9 @@
 //!
 //! Apart from the gateway, which fills it in, and from `forward`, which turns it into an HTTP request.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
@@ -28,7 +30,7 @@ pub struct Outbound {
     pub method: Method,
     /// The path rebuilt from the parsed route, beginning with `/`, e.g.
     /// `/checkout_sessions/cs_1/complete`; appended to the path of the merchant's base URL.
-    pub path: String,
+    pub path: Arc<str>,
     /// The query without `?`, where the merchant's entry lets one pass.
     pub query: Option<String>,
     /// What travels of the agent's headers.
@@ -49,15 +51,20 @@ pub struct Outbound {
 impl Outbound {
     /// The session or cart it is about, where that exists already.
     pub fn resource(&self) -> Option<&str> {
-        self.path.split('/').nth(2)
+        resource(&self.path)
     }
+}
+
+/// The session or cart that a path is about.
+pub fn resource(path: &str) -> Option<&str> {
+    path.split('/').nth(2)
 }
 
 /// The agent's headers that travel.
 #[derive(Clone, Debug)]
 pub struct ForwardedHeaders {
     /// `API-Version`.
-    pub version: String,
+    pub version: Cow<'static, str>,
     /// `Accept-Language`, unchanged.
     pub accept_language: Option<HeaderValue>,
     /// `Content-Type`, unchanged.
@@ -67,13 +74,13 @@ pub struct ForwardedHeaders {
     /// `User-Agent`; our own product is appended.
     pub user_agent: Option<HeaderValue>,
     /// `Request-Id`: the agent's, or minted.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// `traceparent`, already ours.
     pub traceparent: Option<String>,
     /// The agent's address, for `Forwarded`.
     pub forwarded_for: IpAddr,
     /// The authority the agent used, for `Forwarded`.
-    pub host: String,
+    pub host: Arc<str>,
 }
 
 /// What `Countersign-Context` says.

@@ -20,7 +20,8 @@ const UNDATED_WAIT: u32 = 30;
 /// The headers that travel back, each at most once. `Retry-After` becomes seconds, the only form ACP
 /// knows (rfc.agentic_checkout §6.4).
 pub(super) fn allowed(headers: &HeaderMap) -> HeaderMap {
-    let mut passed = HeaderMap::with_capacity(3);
+    // Most answers have none of them.
+    let mut passed = HeaderMap::new();
     if let Some(seconds) = retry_after(headers) {
         passed.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -1,8 +1,10 @@
 //! Structured fields (RFC 8941, RFC 9651): the one place that reads and writes them.
 
+mod lines;
 mod read;
 pub(crate) mod write;
 
+pub(crate) use lines::Lines;
 pub(crate) use read::{Bare, Item, Member, Value, dictionary};
 pub(crate) use write::{Dictionary, NotSerializable};
 

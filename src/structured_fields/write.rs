@@ -71,10 +71,17 @@ pub(super) fn is_in_key(byte: u8) -> bool {
 }
 
 /// A dictionary under construction. Its keys are constants of ours.
-#[derive(Default)]
-pub(crate) struct Dictionary(String);
+pub(crate) struct Dictionary<'a> {
+    out: &'a mut String,
+    start: usize,
+}
 
-impl Dictionary {
+impl<'a> Dictionary<'a> {
+    /// One that is appended to a text.
+    pub(crate) fn onto(out: &'a mut String) -> Self {
+        Self { start: out.len(), out }
+    }
+
     /// Appends a string.
     ///
     /// # Errors
@@ -96,13 +103,8 @@ impl Dictionary {
     pub(crate) fn boolean(&mut self, key: &'static str, value: bool) {
         self.key(key);
         if !value {
-            self.0.push_str("=?0");
+            self.out.push_str("=?0");
         }
-    }
-
-    /// The dictionary as a header's value.
-    pub(crate) fn finish(self) -> String {
-        self.0
     }
 
     fn member(
@@ -110,21 +112,21 @@ impl Dictionary {
         key: &'static str,
         write: impl FnOnce(&mut String) -> Result<(), NotSerializable>,
     ) -> Result<(), NotSerializable> {
-        let before = self.0.len();
+        let before = self.out.len();
         self.key(key);
-        self.0.push('=');
-        let written = write(&mut self.0);
+        self.out.push('=');
+        let written = write(self.out);
         if written.is_err() {
-            self.0.truncate(before);
+            self.out.truncate(before);
         }
         written
     }
 
     fn key(&mut self, key: &'static str) {
-        if !self.0.is_empty() {
-            self.0.push_str(", ");
+        if self.out.len() > self.start {
+            self.out.push_str(", ");
         }
-        self.0.push_str(key);
+        self.out.push_str(key);
     }
 }
 
@@ -137,21 +139,23 @@ mod tests {
 
     #[test]
     fn members_are_written_in_order_and_strings_escaped() {
-        let mut dictionary = Dictionary::default();
+        let mut written = String::new();
+        let mut dictionary = Dictionary::onto(&mut written);
         dictionary.string("a", r#"x"y\z"#).unwrap();
         dictionary.integer("b", 999_999_999_999_999).unwrap();
         dictionary.boolean("c", false);
         dictionary.boolean("d", true);
-        assert_eq!(dictionary.finish(), r#"a="x\"y\\z", b=999999999999999, c=?0, d"#);
+        assert_eq!(written, r#"a="x\"y\\z", b=999999999999999, c=?0, d"#);
     }
 
     #[test]
     fn what_a_structured_field_cannot_hold_is_not_written() {
-        let mut dictionary = Dictionary::default();
+        let mut written = String::new();
+        let mut dictionary = Dictionary::onto(&mut written);
         assert!(dictionary.string("a", "é").is_err());
         assert!(dictionary.string("a", "x\r\ny").is_err());
         assert!(dictionary.integer("a", 1_000_000_000_000_000).is_err());
-        assert_eq!(dictionary.finish(), "");
+        assert_eq!(written, "");
     }
 
     #[test]
@@ -177,10 +181,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_back(text in "[ -~]{0,40}", number in 0..1_000_000_000_000_000_u64, octets: Vec<u8>) {
-            let mut dictionary = Dictionary::default();
+            let mut written = String::new();
+        let mut dictionary = Dictionary::onto(&mut written);
             dictionary.string("a", &text).unwrap();
             dictionary.integer("b", number).unwrap();
-            let mut written = dictionary.finish();
             written.push_str(", c=");
             bytes(&octets, &mut written);
             let read = super::super::dictionary(&written).unwrap();

@@ -104,8 +104,8 @@ impl RequestLog {
     }
 
     /// The request's id, the agent's or ours. One that may not be logged is left out.
-    pub fn request_id(&mut self, id: &str) {
-        self.request_id = Identifier::parse(id);
+    pub fn request_id(&mut self, id: impl Into<Arc<str>>) {
+        self.request_id = Identifier::shared(id.into());
     }
 
     /// The trace it belongs to.

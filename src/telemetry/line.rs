@@ -88,6 +88,11 @@ impl Identifier {
         may_be_logged(text).then(|| Self(text.into()))
     }
 
+    /// The same, of text that others hold too.
+    pub fn shared(text: Arc<str>) -> Option<Self> {
+        may_be_logged(&text).then_some(Self(text))
+    }
+
     fn known(text: &str) -> Self {
         Self(masked(text).into())
     }

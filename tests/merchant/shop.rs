@@ -111,18 +111,18 @@ impl Shop {
     pub fn complete(&self) -> Outbound {
         Outbound {
             method: Method::POST,
-            path: "/checkout_sessions/cs_1/complete".to_owned(),
+            path: "/checkout_sessions/cs_1/complete".into(),
             query: None,
             headers: ForwardedHeaders {
-                version: "2026-04-17".to_owned(),
+                version: "2026-04-17".into(),
                 accept_language: Some(HeaderValue::from_static("de-CH")),
                 content_type: Some(HeaderValue::from_static("application/json")),
                 accept: None,
                 user_agent: None,
-                request_id: "req \"1\"".to_owned(),
+                request_id: "req \"1\"".into(),
                 traceparent: None,
                 forwarded_for: "2001:db8::7".parse().unwrap(),
-                host: "gateway.example".to_owned(),
+                host: "gateway.example".into(),
             },
             idempotency_key: Some("derived-key".to_owned()),
             body: body(json!({ "instrument": { "credential": { "type": "spt", "token": TOKEN } } })),
@@ -148,7 +148,7 @@ impl Shop {
         let complete = self.complete();
         Outbound {
             method: Method::GET,
-            path: "/checkout_sessions/cs_1".to_owned(),
+            path: "/checkout_sessions/cs_1".into(),
             query: Some("expand=totals".to_owned()),
             idempotency_key: None,
             body: VerifiedBody::none(),

@@ -62,13 +62,13 @@ pub enum HeaderError {
 /// What a request's head says, apart from who sends it. Its parts can also be read one by one, for
 /// answering a request whose head is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestHead {
+pub struct RequestHead<'a> {
     /// Absent when the header is: 400, unless the agent's configuration fills it in.
     pub version: Option<Version>,
     /// The caller's own key; whether it is needed is the route's rule.
     pub idempotency_key: Option<IdempotencyKey>,
     /// The caller's own id; the gateway mints one when it is absent or unusable.
-    pub request_id: Option<RequestId>,
+    pub request_id: Option<RequestId<'a>>,
     /// What the body is declared as.
     pub content_type: ContentType,
 }
@@ -82,12 +82,12 @@ pub enum ContentType {
     Absent,
 }
 
-impl RequestHead {
+impl<'a> RequestHead<'a> {
     /// Reads a request head. In this order: repeats, encoding, media type, version, key.
     ///
     /// # Errors
     /// The first [`HeaderError`] in that order.
-    pub fn read(headers: &HeaderMap) -> Result<Self, HeaderError> {
+    pub fn read(headers: &'a HeaderMap) -> Result<Self, HeaderError> {
         refuse_repeats(headers)?;
         refuse_encoding(headers)?;
         Ok(Self {
@@ -117,17 +117,17 @@ impl IdempotencyKey {
 
 /// A request id: 1 to 128 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(Arc<str>);
+pub struct RequestId<'a>(&'a str);
 
-impl RequestId {
+impl<'a> RequestId<'a> {
     /// Reads a request id; `None` when it is not 1 to 128 visible ASCII characters.
-    pub fn parse(text: &str) -> Option<Self> {
-        is_visible(text, MAX_REQUEST_ID_BYTES).then(|| Self(text.into()))
+    pub fn parse(text: &'a str) -> Option<Self> {
+        is_visible(text, MAX_REQUEST_ID_BYTES).then_some(Self(text))
     }
 
     /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub const fn as_str(&self) -> &'a str {
+        self.0
     }
 }
 
@@ -197,7 +197,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, He
 
 /// The caller's `Request-Id`, if it is usable: anything else is as good as absent, because the id
 /// serves nothing but correlation.
-pub fn request_id(headers: &HeaderMap) -> Option<RequestId> {
+pub fn request_id(headers: &HeaderMap) -> Option<RequestId<'_>> {
     let value = single(headers, &REQUEST_ID, "Request-Id").ok()??;
     RequestId::parse(value.to_str().ok()?)
 }
@@ -205,6 +205,11 @@ pub fn request_id(headers: &HeaderMap) -> Option<RequestId> {
 /// `Accept-Language` as it goes on to the merchant: unchanged, several lines joined as RFC 9110
 /// §5.3 allows; `None` when absent, absurdly long or not ASCII.
 pub fn accept_language(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(ACCEPT_LANGUAGE).iter();
+    if let (Some(only), None) = (values.next(), values.next()) {
+        let fits = (1..=MAX_ACCEPT_LANGUAGE_BYTES).contains(&only.len()) && only.to_str().is_ok();
+        return fits.then(|| only.clone());
+    }
     let mut joined = String::new();
     for value in headers.get_all(ACCEPT_LANGUAGE) {
         if !joined.is_empty() {

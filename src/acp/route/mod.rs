@@ -259,22 +259,30 @@ impl Route {
     pub fn canonical_path(&self) -> String {
         match self {
             Self::DelegatePayment { .. } => "/agentic_commerce/delegate_payment".to_owned(),
-            Self::IssuedToken { token } => format!("/agentic_commerce/issued_tokens/{token}"),
-            Self::RevokeToken { token } => format!("/agentic_commerce/issued_tokens/{token}/revoke"),
-            Self::GrantedToken { token } => format!("/agentic_commerce/granted_tokens/{token}"),
-            Self::RedeemToken { token } => format!("/agentic_commerce/granted_tokens/{token}/redeem"),
+            Self::IssuedToken { token } => ["/agentic_commerce/issued_tokens/", token.as_str()].concat(),
+            Self::RevokeToken { token } => {
+                ["/agentic_commerce/issued_tokens/", token.as_str(), "/revoke"].concat()
+            }
+            Self::GrantedToken { token } => ["/agentic_commerce/granted_tokens/", token.as_str()].concat(),
+            Self::RedeemToken { token } => {
+                ["/agentic_commerce/granted_tokens/", token.as_str(), "/redeem"].concat()
+            }
             Self::Checkout { call, .. } => match call {
                 CheckoutCall::Create => "/checkout_sessions".to_owned(),
                 CheckoutCall::Get { session } | CheckoutCall::Update { session } => {
-                    format!("/checkout_sessions/{session}")
+                    ["/checkout_sessions/", session.as_str()].concat()
                 }
-                CheckoutCall::Complete { session } => format!("/checkout_sessions/{session}/complete"),
-                CheckoutCall::Cancel { session } => format!("/checkout_sessions/{session}/cancel"),
+                CheckoutCall::Complete { session } => {
+                    ["/checkout_sessions/", session.as_str(), "/complete"].concat()
+                }
+                CheckoutCall::Cancel { session } => {
+                    ["/checkout_sessions/", session.as_str(), "/cancel"].concat()
+                }
             },
             Self::Cart { call, .. } => match call {
                 CartCall::Create => "/carts".to_owned(),
-                CartCall::Get { cart } | CartCall::Update { cart } => format!("/carts/{cart}"),
-                CartCall::Cancel { cart } => format!("/carts/{cart}/cancel"),
+                CartCall::Get { cart } | CartCall::Update { cart } => ["/carts/", cart.as_str()].concat(),
+                CartCall::Cancel { cart } => ["/carts/", cart.as_str(), "/cancel"].concat(),
             },
             Self::Discovery { .. } => "/.well-known/acp.json".to_owned(),
             Self::Jwks => "/.well-known/jwks.json".to_owned(),

@@ -220,10 +220,10 @@ async fn what_cannot_be_written_is_not_sent() {
     let (address, seen) = answering(json("200 OK", COMPLETED)).await;
     let shop = Shop::at(&format!("http://{address}"));
     let changes: [fn(&mut Outbound); 5] = [
-        |outbound| outbound.headers.request_id = "a\r\nx-injected: 1".to_owned(),
+        |outbound| outbound.headers.request_id = "a\r\nx-injected: 1".into(),
         |outbound| outbound.idempotency_key = Some("ключ\n".to_owned()),
-        |outbound| outbound.headers.host = "a\"; secret".to_owned(),
-        |outbound| outbound.path = "/a b".to_owned(),
+        |outbound| outbound.headers.host = "a\"; secret".into(),
+        |outbound| outbound.path = "/a b".into(),
         |outbound| {
             let most = MinorUnits::new(crate::domain::money::MAX_MINOR_UNITS).unwrap();
             outbound.context.complete.as_mut().unwrap().checked.amount = most;

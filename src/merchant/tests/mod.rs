@@ -125,18 +125,18 @@ fn session() -> SessionId {
 fn complete() -> Outbound {
     Outbound {
         method: Method::POST,
-        path: "/checkout_sessions/cs_1/complete".to_owned(),
+        path: "/checkout_sessions/cs_1/complete".into(),
         query: None,
         headers: ForwardedHeaders {
-            version: "2026-04-17".to_owned(),
+            version: "2026-04-17".into(),
             accept_language: Some(HeaderValue::from_static("de-CH")),
             content_type: Some(HeaderValue::from_static("application/json")),
             accept: Some(HeaderValue::from_static("application/json")),
             user_agent: Some(HeaderValue::from_static("agent/7")),
-            request_id: "req-1".to_owned(),
+            request_id: "req-1".into(),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
             forwarded_for: "2001:db8::7".parse().unwrap(),
-            host: "gateway.example:8443".to_owned(),
+            host: "gateway.example:8443".into(),
         },
         idempotency_key: Some("derived-key".to_owned()),
         body: Bytes::from_static(b"{ \"payment_data\": {\"amount\":1.0}, \"a\": null }").into(),
@@ -164,7 +164,7 @@ fn complete() -> Outbound {
 fn read() -> Outbound {
     Outbound {
         method: Method::GET,
-        path: "/checkout_sessions/cs_1".to_owned(),
+        path: "/checkout_sessions/cs_1".into(),
         idempotency_key: None,
         body: VerifiedBody::none(),
         grant: None,

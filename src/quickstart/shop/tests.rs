@@ -140,18 +140,18 @@ impl Street {
     fn outbound(&self, method: Method, path: &str, body: &Value, key: &str) -> Outbound {
         Outbound {
             method,
-            path: path.to_owned(),
+            path: path.into(),
             query: None,
             headers: ForwardedHeaders {
-                version: "2026-04-17".to_owned(),
+                version: "2026-04-17".into(),
                 accept_language: None,
                 content_type: Some(HeaderValue::from_static("application/json")),
                 accept: None,
                 user_agent: None,
-                request_id: "r-1".to_owned(),
+                request_id: "r-1".into(),
                 traceparent: None,
                 forwarded_for: [192, 0, 2, 1].into(),
-                host: "pay.test".to_owned(),
+                host: "pay.test".into(),
             },
             idempotency_key: Some(key.to_owned()),
             body: body.to_string().into(),
@@ -431,7 +431,7 @@ async fn carts_and_older_versions_are_served() {
         "fulfillment_option_id": "ship_express",
     });
     let mut old = street.outbound(Method::POST, "/checkout_sessions", &body, "k");
-    old.headers.version = "2025-09-29".to_owned();
+    old.headers.version = "2025-09-29".into();
     let (status, view) = street.answer(old).await;
     assert_eq!((status, &view["fulfillment_option_id"]), (201, &json!("ship_express")));
     assert_eq!((total(&view), &view["line_items"][0]["total"]), (10_032, &json!(8_532)));
