@@ -16,6 +16,7 @@ use crate::acp::wire::syntax::Outline;
 
 /// What became of a request.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every exchange is an answer")]
 pub enum Exchange {
     /// The merchant answered, in full.
     Answered(Answer),
