@@ -33,7 +33,7 @@ const DOORWAYS: [(&str, &[(&str, &str)]); 12] = [
         ],
     ),
     ("aws_lc_rs", &[("src/crypto/", "cryptography has one home")]),
-    ("ed25519_dalek", &[("src/crypto/", "cryptography has one home")]),
+    ("curve25519_dalek", &[("src/crypto/", "cryptography has one home")]),
     ("jsonwebtoken", &[("src/crypto/", "signs through it")]),
     ("fjall", &[("src/storage/embedded/", "the engine behind the storage contract")]),
     ("sfa", &[("src/storage/embedded/", "the container of the engine's files")]),

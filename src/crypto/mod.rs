@@ -3,6 +3,7 @@
 pub mod aead;
 pub mod certificate;
 pub mod digest;
+pub mod ed25519;
 pub mod jwks;
 pub mod jwt;
 pub mod keyset;

@@ -13,8 +13,16 @@ pub struct RandomUnavailable;
 /// When the operating system has none to give.
 pub fn bytes<const N: usize>() -> Result<[u8; N], RandomUnavailable> {
     let mut out = [0; N];
-    SystemRandom::new().fill(&mut out).map_err(|_| RandomUnavailable)?;
+    fill(&mut out)?;
     Ok(out)
+}
+
+/// Random bytes in place of these.
+///
+/// # Errors
+/// When the operating system has none to give.
+pub fn fill(out: &mut [u8]) -> Result<(), RandomUnavailable> {
+    SystemRandom::new().fill(out).map_err(|_| RandomUnavailable)
 }
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -1,15 +1,14 @@
 //! Digital signatures: Ed25519 (RFC 8032) and ECDSA P-256 with SHA-256 as raw `r‖s` (RFC 9421 §3.3.4).
 //!
-//! One signature is verified and one made for every request, so for Ed25519 each is done by the
-//! library that does it cheapest: AWS-LC signs, dalek verifies under keys it has decompressed once.
-//! Ed25519 signatures are deterministic, so who makes them cannot be told. Verification accepts what
-//! ring accepts: the equation without cofactor, `R` compared byte by byte, a scalar below the group's
-//! order; the tests pin it. Public keys of small order, under which anybody can sign, are refused
-//! when they are read.
+//! One signature is verified and one made for every request, so for Ed25519 each is done by what does
+//! it cheapest: AWS-LC signs, [`super::ed25519`] verifies under keys that were decompressed once.
+//! Ed25519 signatures are deterministic, so who makes them cannot be told. Public keys of small order,
+//! under which anybody can sign, are refused when they are read.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use curve25519_dalek::edwards::EdwardsPoint;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
@@ -17,6 +16,7 @@ use ring::signature::{
 use serde::Deserialize;
 
 use super::digest::sha256;
+use super::ed25519::{Equation, point_of};
 
 /// A signature algorithm, by its name in RFC 9421 §6.2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,7 +162,27 @@ pub struct VerifyingKey {
     /// Ed25519: 32 bytes. P-256: the uncompressed point, 65 bytes.
     bytes: Vec<u8>,
     /// The point of an Ed25519 key.
-    point: Option<ed25519_dalek::VerifyingKey>,
+    point: Option<EdwardsPoint>,
+}
+
+/// What became of checking a signature.
+#[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "one a request, taken apart at once: not worth an allocation")]
+pub enum Checked {
+    /// It verifies, or does not.
+    Decided(bool),
+    /// It verifies where this holds, which may be computed with others'.
+    If(Equation),
+}
+
+impl Checked {
+    /// Whether it verifies; what is left is computed alone.
+    pub fn verifies_alone(&self) -> bool {
+        match self {
+            Self::Decided(verifies) => *verifies,
+            Self::If(equation) => equation.holds(),
+        }
+    }
 }
 
 impl VerifyingKey {
@@ -177,7 +197,7 @@ impl VerifyingKey {
         };
         fits.then_some(()).ok_or(KeyRejected)?;
         let point = match algorithm {
-            Algorithm::Ed25519 => Some(point_of(bytes)?),
+            Algorithm::Ed25519 => Some(point_of(bytes).ok_or(KeyRejected)?),
             Algorithm::EcdsaP256Sha256 => None,
         };
         Ok(Self { algorithm, bytes: bytes.to_vec(), point })
@@ -279,16 +299,23 @@ impl VerifyingKey {
         jwk
     }
 
+    /// Checks `signature` (64 raw bytes) as far as it goes without the curve of Ed25519.
+    pub fn check(&self, message: &[u8], signature: &[u8]) -> Checked {
+        match (&self.point, self.bytes.first_chunk::<32>()) {
+            (Some(point), Some(encoding)) => Equation::of(point, *encoding, message, signature)
+                .map_or(Checked::Decided(false), Checked::If),
+            _ => Checked::Decided(
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.bytes)
+                    .verify(message, signature)
+                    .is_ok(),
+            ),
+        }
+    }
+
     /// Whether `signature` (64 raw bytes) is this key's over `message`. Non-canonical Ed25519 scalars
     /// and out-of-range ECDSA ones are refused.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.point {
-            Some(point) => ed25519_dalek::Signature::from_slice(signature)
-                .is_ok_and(|signature| ed25519_dalek::Verifier::verify(point, message, &signature).is_ok()),
-            None => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &self.bytes)
-                .verify(message, signature)
-                .is_ok(),
-        }
+        self.check(message, signature).verifies_alone()
     }
 }
 
@@ -299,11 +326,6 @@ impl PartialEq for VerifyingKey {
 }
 
 impl Eq for VerifyingKey {}
-
-fn point_of(bytes: &[u8]) -> Result<ed25519_dalek::VerifyingKey, KeyRejected> {
-    let point = bytes.try_into().ok().and_then(|bytes| ed25519_dalek::VerifyingKey::from_bytes(bytes).ok());
-    point.filter(|point| !point.is_weak()).ok_or(KeyRejected)
-}
 
 #[cfg(test)]
 mod tests;

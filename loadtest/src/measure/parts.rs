@@ -18,10 +18,11 @@ use countersign::auth::signature::{SignedRequest, verify};
 use countersign::config::Config;
 use countersign::crypto::aead::SealingKey;
 use countersign::crypto::digest::sha256;
+use countersign::crypto::ed25519::which_hold;
 use countersign::crypto::jwt;
 use countersign::crypto::mac::MacKey;
 use countersign::crypto::random;
-use countersign::crypto::sign::{Algorithm, SigningKey};
+use countersign::crypto::sign::{Algorithm, Checked, SigningKey};
 use countersign::domain::clock::{Clock as _, KeptClock, SystemClock};
 use countersign::http_signature::{MessageView, received};
 use countersign::limit::Limits;
@@ -81,7 +82,12 @@ impl Parts<'_> {
     }
 
     /// Times something that does not wait: the median of several pieces.
-    fn time(&mut self, name: &str, mut work: impl FnMut()) {
+    fn time(&mut self, name: &str, work: impl FnMut()) {
+        self.time_each(name, 1, work);
+    }
+
+    /// The same for work that does `count` at once: the time of one.
+    fn time_each(&mut self, name: &str, count: u32, mut work: impl FnMut()) {
         self.progress.show(&format!("timing: {name}"));
         let piece = EACH / PIECES;
         let began = Instant::now();
@@ -96,7 +102,7 @@ impl Parts<'_> {
                 for _ in 0..repeats {
                     work();
                 }
-                began.elapsed().as_secs_f64() * 1e9 / f64::from(repeats)
+                began.elapsed().as_secs_f64() * 1e9 / f64::from(repeats) / f64::from(count)
             })
             .collect();
         self.note(name, median(&pieces));
@@ -135,6 +141,22 @@ impl Parts<'_> {
                 black_box(key.public().verifies(&base, &signature));
             });
             self.time(&format!("{name} sign"), || drop(black_box(key.sign(&base))));
+        }
+        for count in [2_u32, 4, 8, 16] {
+            let signed = (0..count).map(|_| {
+                let (key, _) = SigningKey::generate(Algorithm::Ed25519)?;
+                let signature = key.sign(&base)?;
+                anyhow::Ok((key, signature))
+            });
+            let signed: Vec<_> = signed.collect::<Result<_>>()?;
+            self.time_each(&format!("Ed25519 verify, each of {count} agents' together"), count, || {
+                let checked = signed.iter().map(|(key, signature)| key.public().check(&base, signature));
+                let equations = checked.filter_map(|checked| match checked {
+                    Checked::If(equation) => Some(equation),
+                    Checked::Decided(_) => None,
+                });
+                drop(black_box(which_hold(&equations.collect::<Vec<_>>())));
+            });
         }
         let mac = MacKey::new(&random::bytes::<32>()?);
         self.time("HMAC-SHA256 of 1.5 KB", || {
