@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::replay::ReplayCheck;
-use super::signature::{Coverage, Proof, SignatureRefusal, SignedRequest, verify_rfc9421};
+use super::signature::{Coverage, Proof, SignatureRefusal, SignedRequest, examine_rfc9421};
 use crate::acp::header::credential;
 use crate::crypto::digest::Sha256;
 use crate::domain::clock::Timestamp;
@@ -185,7 +185,7 @@ fn judge(redeemer: &Redeemer, evidence: &RedeemerEvidence<'_>, now: Timestamp) -
             let coverage = if request.money_route { Coverage::Money } else { Coverage::Request };
             // A space keeps it apart from every agent: no agent's id has one.
             let owner = format!("redeemer {}", redeemer.name);
-            return match verify_rfc9421(&owner, keys, request, coverage, now)? {
+            return match examine_rfc9421(&owner, keys, request, coverage, now)?.alone()? {
                 Proof::Signed { replay, .. } => Ok(replay),
                 Proof::BearerOnly { .. } => Err(RedeemerError::NotProven),
             };

@@ -11,7 +11,8 @@ use super::key_file::{SecretEncoding, read_checking_keys};
 use super::profile::{ProfileChoice, VariantArgs};
 use crate::acp::header::TIMESTAMP;
 use crate::auth::signature::{
-    Coverage, Presented, Proof, Scheme, SignatureError, SignedRequest, verify_acp, verify_rfc9421,
+    Conditional, Coverage, Presented, Proof, Scheme, SignatureError, SignedRequest, examine_acp,
+    examine_rfc9421,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
@@ -76,15 +77,15 @@ pub(super) fn verify(args: &VerifyArgs, now: Timestamp, out: &mut dyn Write) -> 
         Presented::Rfc9421 => {
             let keys = named(keys, &explain_rfc9421(&request, out)?);
             let coverage = if args.not_money { Coverage::Request } else { Coverage::Money };
-            verify_rfc9421("", &keys, &request, coverage, now)
+            examine_rfc9421("", &keys, &request, coverage, now)
         }
         Presented::AcpHeader => {
             let scheme = args.variant.scheme(args.profile).unwrap_or(Scheme::Bound);
             explain_acp(scheme, &request, out)?;
-            verify_acp(scheme, "", &named(keys, &given_key()?), &request, now)
+            examine_acp(scheme, "", &named(keys, &given_key()?), &request, now)
         }
     };
-    match verdict {
+    match verdict.and_then(Conditional::alone) {
         Ok(Proof::Signed { profile, .. }) => {
             writeln!(out, "verified: {}", profile.as_str())?;
             Ok(true)

@@ -22,7 +22,7 @@ use crate::acp::header::{self, ContentType, HeaderError, RequestHead};
 use crate::acp::problem::{ErrorDialect, Problem};
 use crate::acp::route::{Route, RouteError};
 use crate::acp::version::Version;
-use crate::auth::signature::{self, Presented, Proof, SignedRequest, Verified};
+use crate::auth::signature::{self, Company, Presented, Proof, Sender, SignedRequest, Verified};
 use crate::body::{BodyError, Content, collect};
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
@@ -58,6 +58,8 @@ pub(super) struct Admission {
     pub identities: Arc<Identities>,
     /// Rates.
     pub limits: Limits,
+    /// Signatures that are to be verified.
+    pub company: Company,
     /// Digests that were told to be of a credential and a line end.
     pub line_ends: LineEnds,
     /// The largest body, in bytes.
@@ -144,7 +146,7 @@ impl Admission {
             money_route: route.is_money(),
             idempotency_key: read.idempotency_key.as_ref().map(header::IdempotencyKey::as_str),
         };
-        let verified = self.verify(&agent, &request, &caller)?;
+        let verified = self.verify(&agent, &request, &caller).await?;
         let quota = self.limits.admit(&agent, verified.is_signed(), merchant.as_deref()).await;
         response_head.quota = Some(quota.map_err(Refusal::Limited)?);
         let passing = self.passing(head, version, &authority, &caller, response_head, request_log);
@@ -256,14 +258,21 @@ impl Admission {
         })
     }
 
-    fn verify(
+    async fn verify(
         &self,
         agent: &Agent,
         request: &SignedRequest<'_>,
         caller: &Caller,
     ) -> Result<Verified, Refusal> {
         let metrics = self.desk.observer.metrics();
-        match signature::verify(agent, request, self.desk.clock.now()) {
+        let now = self.desk.clock.now();
+        // This one is under way itself.
+        let sender = Sender { id: &agent.id, now, has_company: self.desk.drain.under_way() > 1 };
+        let verified = match signature::examine(agent, request, now) {
+            Ok(left) => left.in_company(&self.company, sender).await,
+            Err(error) => Err(error),
+        };
+        match verified {
             Ok(verified) => {
                 let profile = match verified.proof() {
                     Proof::Signed { profile, .. } => profile.as_str(),

@@ -24,6 +24,7 @@ use super::sessions::Sessions;
 use super::store_scan::StoreScanner;
 use super::token_view::Tokens;
 use super::upstreams::Upstreams;
+use crate::auth::signature::Company;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants};
 use crate::token::Vault;
@@ -76,6 +77,7 @@ impl Gateway {
         let admission = Arc::new(Admission {
             identities: Arc::clone(&identities),
             limits: parts.limits,
+            company: Company::new(Arc::clone(desk.observer.metrics())),
             line_ends: LineEnds::default(),
             body_bytes: parts.body_bytes,
             body_timeout: parts.body_timeout,

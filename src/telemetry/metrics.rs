@@ -39,6 +39,7 @@ pub struct Metrics {
     upstream_failures: Counters<1>,
     refusals: Counters<1>,
     signatures: Counters<2>,
+    signatures_computed: Counters<1>,
     token_events: Counters<1>,
     tokens: Gauges<1>,
     idempotency: Counters<1>,
@@ -94,6 +95,7 @@ impl Metrics {
         let upstream_failures = w.counters("upstream_failures_total", ["reason"], "Requests to merchants that came to nothing, by why: the `cause` in the log.")?;
         let refusals = w.counters("refusals_total", ["reason"], "Requests the gateway itself refused, by reason.")?;
         let signatures = w.counters("signatures_total", ["profile", "outcome"], "Agents' signatures: verified, invalid or absent.")?;
+        let signatures_computed = w.counters("signatures_computed_total", ["how"], "Ed25519 signatures of agents, by how they were computed: alone, together with others under way, or split: one by one after a bad one was among them.")?;
         let token_events = w.counters("token_events_total", ["event"], "What happened to payment tokens.")?;
         let tokens = w.gauges("tokens", ["state"], "Payment tokens stored, by state, as last counted.")?;
         let idempotency = w.counters("idempotency_total", ["result"], "What an Idempotency-Key turned out to be.")?;
@@ -125,7 +127,7 @@ impl Metrics {
         Ok(Self {
             instruments: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
-            refusals, signatures, token_events, tokens, idempotency, kept_bytes, limited, fraud,
+            refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
@@ -210,6 +212,11 @@ impl Metrics {
     /// A signature was looked at: `verified`, `invalid` or `absent`.
     pub fn signature(&self, profile: &'static str, outcome: &'static str) {
         self.signatures.add_one([profile, outcome]);
+    }
+
+    /// So many signatures were computed: `alone`, `together`, or `split`.
+    pub fn signature_computed(&self, how: &'static str, count: usize) {
+        self.signatures_computed.at([how]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// A token was minted, claimed, redeemed, consumed, released, revoked, …

@@ -15,11 +15,12 @@ use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE_NO_PAD}
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 
 use super::rfc9421::not_verified;
-use super::{Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
+use super::{Conditional, Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
 use crate::acp::canonical::canonicalize;
 use crate::acp::header::{SIGNATURE, TIMESTAMP};
 use crate::auth::replay::ReplayCheck;
 use crate::crypto::digest::hexadecimal;
+use crate::crypto::sign::Checked;
 use crate::domain::clock::Timestamp;
 use crate::registry::{
     AcpVariant, Agent, AgentKey, BodyForm, Encoding, KeyMaterial, Profile, SignedParts, TimestampForm,
@@ -38,25 +39,30 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 
 /// Verifies ACP's header. `None` for an `acp` signature over an empty body: it must verify as any
 /// other, but binds next to nothing, so it counts as none.
-pub(super) fn verify_allowed(
+pub(super) fn examine_allowed(
     agent: &Agent,
     request: &SignedRequest<'_>,
     now: Timestamp,
-) -> Result<Option<Proof>, SignatureRefusal> {
+) -> Result<Conditional<Option<Proof>>, SignatureRefusal> {
     let allowed = |profile| agent.signature.profiles.contains(&profile);
-    let verify = |scheme| verify(scheme, agent.id.as_str(), &agent.keys, request, now);
+    let examine = |scheme| examine(scheme, agent.id.as_str(), &agent.keys, request, now);
     let mut refusal = not_allowed(agent);
     if allowed(Profile::AcpBound) {
-        match verify(Scheme::Bound) {
-            Ok(proof) => return Ok(Some(proof)),
+        let bound = examine(Scheme::Bound);
+        if !allowed(Profile::Acp) {
+            return Ok(bound?.map(Some));
+        }
+        // It may be meant as the other, so a bad one is no surprise, and no company.
+        match bound.and_then(Conditional::alone) {
+            Ok(proof) => return Ok(Conditional::on(None, Some(proof))),
             Err(error) => refusal = error,
         }
     }
     if !allowed(Profile::Acp) {
         return Err(refusal);
     }
-    let proof = verify(Scheme::Acp(agent.signature.acp))?;
-    Ok(Some(proof).filter(|_| !request.body.is_empty()))
+    let proof = examine(Scheme::Acp(agent.signature.acp))?;
+    Ok(proof.map(|proof| Some(proof).filter(|_| !request.body.is_empty())))
 }
 
 /// The signature is of another profile than the agent's.
@@ -66,13 +72,13 @@ pub(super) fn not_allowed(agent: &Agent) -> SignatureRefusal {
 }
 
 /// Verifies the request's signature by one of `owner`'s keys.
-pub(crate) fn verify(
+pub(crate) fn examine(
     scheme: Scheme,
     owner: &str,
     keys: &[AgentKey],
     request: &SignedRequest<'_>,
     now: Timestamp,
-) -> Result<Proof, SignatureRefusal> {
+) -> Result<Conditional<Proof>, SignatureRefusal> {
     let variant = scheme.variant();
     let signature = header(request, &SIGNATURE)?.ok_or(SignatureError::Required)?;
     let timestamp = header(request, &TIMESTAMP)?
@@ -85,7 +91,17 @@ pub(crate) fn verify(
         return Err(SignatureRefusal::outside_window(made, now, WINDOW));
     }
     let bytes = scheme.signed_bytes(request, timestamp)?;
-    let key = keys.iter().take(MAX_KEYS_TRIED).find(|key| holds(key, &bytes, &signature));
+    let (key, equation) = match keys {
+        [only] => match check(only, &bytes, &signature) {
+            Checked::Decided(verifies) => (verifies.then_some(only), None),
+            Checked::If(equation) => (Some(only), Some(equation)),
+        },
+        // Of several one is enough, and the others are expected not to verify: no company.
+        several => {
+            let verifies = |key: &&AgentKey| check(key, &bytes, &signature).verifies_alone();
+            (several.iter().take(MAX_KEYS_TRIED).find(verifies), None)
+        }
+    };
     let public = keys.iter().filter_map(|key| match &key.material {
         KeyMaterial::Public(public) => Some(public),
         KeyMaterial::Shared(_) => None,
@@ -98,13 +114,14 @@ pub(crate) fn verify(
         })?;
     // Neither scheme covers the authority, and `acp` not even the path.
     let replay = request.money_route.then(|| ReplayCheck::new(owner, &key.id, &bytes, made, WINDOW));
-    Ok(Proof::Signed { key: key.id.clone(), profile: scheme.profile(), replay })
+    let proof = Proof::Signed { key: key.id.clone(), profile: scheme.profile(), replay };
+    Ok(Conditional::on(equation, proof))
 }
 
-fn holds(key: &AgentKey, bytes: &[u8], signature: &[u8]) -> bool {
+fn check(key: &AgentKey, bytes: &[u8], signature: &[u8]) -> Checked {
     match &key.material {
-        KeyMaterial::Public(public) => public.verifies(bytes, signature),
-        KeyMaterial::Shared(shared) => shared.verifies(bytes, signature),
+        KeyMaterial::Public(public) => public.check(bytes, signature),
+        KeyMaterial::Shared(shared) => Checked::Decided(shared.verifies(bytes, signature)),
     }
 }
 

@@ -6,6 +6,8 @@
 //! presented must verify: a bad signature never counts as none.
 
 mod acp_header;
+mod company;
+mod conditional;
 mod error;
 mod rfc9421;
 #[cfg(test)]
@@ -19,9 +21,11 @@ use http::HeaderMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use acp_header::Scheme;
-pub(crate) use acp_header::{decode as decode_acp, encode as encode_acp, verify as verify_acp};
+pub(crate) use acp_header::{decode as decode_acp, encode as encode_acp, examine as examine_acp};
+pub(crate) use company::{Company, Sender};
+pub use conditional::Conditional;
 pub use error::{SignatureError, SignatureRefusal, VerificationOutcome};
-pub(crate) use rfc9421::{Coverage, verify as verify_rfc9421};
+pub(crate) use rfc9421::{Coverage, examine as examine_rfc9421};
 
 use super::replay::ReplayCheck;
 use crate::domain::clock::Timestamp;
@@ -187,34 +191,47 @@ pub fn verify(
     request: &SignedRequest<'_>,
     now: Timestamp,
 ) -> Result<Verified, SignatureRefusal> {
+    examine(agent, request, now)?.alone()
+}
+
+/// The same, as far as it goes without the curve of Ed25519.
+pub(crate) fn examine(
+    agent: &Agent,
+    request: &SignedRequest<'_>,
+    now: Timestamp,
+) -> Result<Conditional<Verified>, SignatureRefusal> {
     let is_demanded = demands(agent.signature.required, request.money_route);
     let proof = match Presented::by(request.message.headers) {
         Presented::Rfc9421 => {
             if !agent.signature.profiles.contains(&Profile::Rfc9421) {
                 return Err(acp_header::not_allowed(agent));
             }
-            let verify = |coverage| verify_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now);
+            let examine = |coverage| examine_rfc9421(agent.id.as_str(), &agent.keys, request, coverage, now);
             let proof = match request.money_route {
-                true => verify(Coverage::Money),
-                false => match verify(Coverage::Request) {
+                true => examine(Coverage::Money),
+                false => match examine(Coverage::Request) {
                     // Such as one that identifies a crawler: it must verify and proves no request.
                     Err(refusal) if refusal.rule == SignatureError::CoverageInsufficient && !is_demanded => {
-                        verify(Coverage::Any)
+                        examine(Coverage::Any)
                     }
                     proof => proof,
                 },
             };
-            Some(proof?)
+            proof?.map(Some)
         }
-        Presented::AcpHeader => acp_header::verify_allowed(agent, request, now)?,
-        Presented::Nothing => None,
+        Presented::AcpHeader => acp_header::examine_allowed(agent, request, now)?,
+        Presented::Nothing => Conditional::on(None, None),
+    };
+    // What counts as no signature must verify even so, before it is told that one is demanded.
+    let proof = match proof.counts() {
+        false if is_demanded => {
+            proof.alone()?;
+            return Err(SignatureError::Required.into());
+        }
+        _ => proof,
     };
     let body = VerifiedBody(request.body.clone());
-    match proof {
-        Some(proof) => Ok(Verified { proof, body }),
-        None if is_demanded => Err(SignatureError::Required.into()),
-        None => Ok(Verified { proof: Proof::BearerOnly { replay: None }, body }),
-    }
+    Ok(proof.map(|proof| Verified { proof: proof.unwrap_or(Proof::BearerOnly { replay: None }), body }))
 }
 
 const fn demands(required: SignatureRequired, money_route: bool) -> bool {

@@ -5,10 +5,10 @@
 //! all that the route demands. A signature that names no key of the sender is nobody's word: beside
 //! one of the sender's it is ignored, alone it is refused.
 
-use super::{Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
+use super::{Conditional, Proof, SignatureError, SignatureRefusal, SignedRequest, WINDOW};
 use crate::acp::header::IDEMPOTENCY_KEY;
 use crate::auth::replay::ReplayCheck;
-use crate::crypto::sign::{Algorithm, VerifyingKey};
+use crate::crypto::sign::{Algorithm, Checked, VerifyingKey};
 use crate::domain::clock::Timestamp;
 use crate::domain::told::tellable;
 use crate::http_signature::{
@@ -38,13 +38,13 @@ struct Own<'a> {
 }
 
 /// Verifies the request's signatures by `owner`'s keys.
-pub(crate) fn verify(
+pub(crate) fn examine(
     owner: &str,
     keys: &[AgentKey],
     request: &SignedRequest<'_>,
     coverage: Coverage,
     now: Timestamp,
-) -> Result<Proof, SignatureRefusal> {
+) -> Result<Conditional<Proof>, SignatureRefusal> {
     let signatures = received(request.message.headers)?;
     if signatures.is_empty() {
         return Err(SignatureError::Required.into());
@@ -55,10 +55,15 @@ pub(crate) fn verify(
     if own.iter().any(|own| own.signature.covers(&Component::Field(CONTENT_DIGEST))) {
         content_digest::verify(request.message.headers, request.body)?;
     }
+    let mut equation = None;
+    let is_only = own.len() == 1;
     for own in &own {
         let base = own.signature.base(&request.message).map_err(|error| unbuilt(own, request, error))?;
-        if !own.public.verifies(&base, &own.signature.signature) {
-            return Err(not_verified([own.public], &own.signature.signature));
+        match own.public.check(&base, &own.signature.signature) {
+            // Of several the first that is bad is told, whatever is wrong with the next.
+            Checked::If(left) if is_only => equation = Some(left),
+            checked if checked.verifies_alone() => {}
+            _ => return Err(not_verified([own.public], &own.signature.signature)),
         }
     }
     // The path and the key are covered where money moves, so a signature without a nonce can only
@@ -70,12 +75,13 @@ pub(crate) fn verify(
     } else {
         None
     };
-    Ok(match coverage {
+    let proof = match coverage {
         Coverage::Any => Proof::BearerOnly { replay },
         Coverage::Request | Coverage::Money => {
             Proof::Signed { key: chosen.key.id.clone(), profile: Profile::Rfc9421, replay }
         }
-    })
+    };
+    Ok(Conditional::on(equation, proof))
 }
 
 fn own<'a>(

@@ -15,6 +15,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.upstream_failed("reason");
     metrics.refused("reason");
     metrics.signature("rfc9421", "verified");
+    metrics.signature_computed("alone", 1);
     metrics.token_event("minted");
     metrics.set_tokens("active", 3);
     metrics.idempotency("fresh");

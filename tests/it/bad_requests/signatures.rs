@@ -2,6 +2,7 @@
 //! the good request with the same key and token charges afterwards.
 
 mod acp_header;
+mod company;
 mod culprits;
 mod forms;
 mod replays;
