@@ -62,7 +62,7 @@ impl Default for Settings {
             min_free_bytes: 512 << 20,
             gather_window: Duration::from_millis(2),
             queue_bound: 4096,
-            cache_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
         }
     }
 }

@@ -26,19 +26,19 @@ use crate::domain::clock::Timestamp;
 use crate::records::{Kind, PAGE_BYTES, Record, RecordKey, StoreError};
 
 /// In memory before it is written out: of sessions, tokens and idempotency keys each, and of each of
-/// the rest, whose records are few or small. At most 68 MiB in all, what is being written out aside,
+/// the rest, whose records are few or small. At most 34 MiB in all, what is being written out aside,
 /// and the journal to be read at a start stays as short.
-const MEMTABLE_BYTES: u64 = 16 << 20;
-const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
+const SMALL_MEMTABLE_BYTES: u64 = 2 << 20;
 /// Written out in blocks of this size: several records each, so that what a block costs is shared.
 const BLOCK_BYTES: u32 = 16 << 10;
 /// Tables are split at this size. Four of them are the first level, all of which is merged with the
 /// memtables written out since: as long as that takes, no other memtable is written out, and the
 /// writer stands still when four of a kind wait.
-const TABLE_BYTES: u64 = 32 << 20;
-/// Records kept beside the database: about two thousand checkouts.
-const WRITTEN_BYTES: u64 = 16 << 20;
-const WRITTEN_RECORDS: usize = 8_192;
+const TABLE_BYTES: u64 = 16 << 20;
+/// Records kept beside the database: about a thousand checkouts.
+const WRITTEN_BYTES: u64 = 8 << 20;
+const WRITTEN_RECORDS: usize = 4_096;
 /// Keys kept beside it of records that are not there.
 const ABSENT_RECORDS: usize = 8_192;
 /// Larger ones are read from the database: they would push out hundreds of others.
