@@ -81,7 +81,7 @@ pub struct Settings {
     pub tls: TlsFiles,
     /// Connections open at once, handshakes included. For one more, that one gives way which has been
     /// quiet the longest of those on which nobody has shown a credential that is known; without such
-    /// the newcomer is closed. A TLS connection costs about 50 KB. Default 8,192.
+    /// the newcomer is closed. An idle TLS connection costs about 31 KB. Default 8,192.
     pub connections: usize,
     /// Connections open at once from one address (IPv6: one /64), so that a single client cannot
     /// take them all; from an IPv4 /24 or an IPv6 /56 twice as many, from an IPv6 /48 four times. A
