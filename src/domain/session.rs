@@ -148,6 +148,8 @@ pub struct Moment {
     pub steady: Timestamp,
     /// The latest of our clocks: what is past for it is refused.
     pub latest: Timestamp,
+    /// The earliest of our clocks: what is past for it may be forgotten.
+    pub earliest: Timestamp,
     /// Spans are known to have elapsed since then; what began before begins anew then.
     pub unbroken_since: Timestamp,
     /// The time jumped so shortly ago that a lease from before may still be running, whatever instant it
@@ -161,7 +163,7 @@ impl Moment {
     /// With clocks that agree and have never been set.
     pub const fn at(now: Timestamp, incarnation: u64) -> Self {
         let unbroken_since = Timestamp::from_unix_millis(i64::MIN);
-        Self { steady: now, latest: now, unbroken_since, just_jumped: false, incarnation }
+        Self { steady: now, latest: now, earliest: now, unbroken_since, just_jumped: false, incarnation }
     }
 
     /// By this clock, with leases that last at most so long.
@@ -170,6 +172,7 @@ impl Moment {
         Self {
             steady,
             latest: clock.latest(),
+            earliest: clock.earliest(),
             unbroken_since: clock.unbroken_since(),
             just_jumped: clock.jumped_at().is_some_and(|at| steady < at.plus(longest_lease)),
             incarnation,

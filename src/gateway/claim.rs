@@ -178,8 +178,8 @@ impl Claims {
         }
     }
 
-    /// Begins another attempt of an open claim, after its session was read as `shown`: the stored bytes
-    /// under the stored key.
+    /// Begins another attempt of an open claim, after its session was read as `shown`: the stored bytes,
+    /// and no others, under the stored key.
     ///
     /// # Errors
     /// The attempt must not be made, or not yet.
@@ -207,8 +207,8 @@ impl Claims {
                     // It must not be sent again, or not yet; what became of it is still to be learned.
                     _ => unknown(),
                 })?;
-            let Taken { earlier_request: stored, .. } =
-                operation.take(&mut records.key, lease, None, moment)?;
+            let Taken { earlier_request, .. } = operation.take(&mut records.key, lease, None, moment)?;
+            let stored = Some(earlier_request.ok_or_else(unknown)?);
             let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {
                 claim: begun,

@@ -4,7 +4,7 @@
 //! cards under the current key, deletes those of tokens that have expired, and destroys the keys of CVCs
 //! nobody needs any more. Paced, so that its cost a second does not grow with what is stored.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::KeyId;
 use crate::domain::session::ClaimStanding;
-use crate::domain::token::{Instrument, Standing};
+use crate::domain::token::{Instrument, Standing, TokenState};
 use crate::ledger::{Done, SessionRecord};
 use crate::records::codec::decode;
 use crate::records::{Durability, Kind, Purpose, Record, RecordKey, StoreError, agreed, key_use};
@@ -21,6 +21,8 @@ use crate::token::{PaymentToken, Vault};
 
 /// Records looked at in one step.
 const PAGE: usize = 500;
+/// Sessions read in one call.
+const AT_ONCE: usize = 16;
 /// Open claims looked at: far more than anybody can resolve by hand.
 const MOST_CLAIMS: usize = 10_000;
 /// No claim is looked at later than so long from now: one that says so was written by a clock that was
@@ -128,23 +130,29 @@ impl StoreScanner {
 
     /// The tokens of these records as they stand: which are claimed their sessions say.
     async fn tokens_of(&self, page: &[(RecordKey, Record)]) -> Result<Vec<PaymentToken>, StoreError> {
-        let (mut tokens, mut sessions) = (Vec::new(), Vec::new());
+        let ledger = &self.books.ledger;
+        let mut tokens: Vec<PaymentToken> = Vec::new();
         for (_, record) in page {
-            match decode::<PaymentToken>(&record.bytes) {
-                Ok(token) => {
-                    sessions.push(self.books.ledger.record_set_of(&token).session_key().clone());
-                    tokens.push(token);
-                }
+            match decode(&record.bytes) {
+                Ok(token) => tokens.push(token),
                 Err(_) => self.desk.unreadable_record("token"),
             }
         }
-        // After the tokens: a claim that has ended meanwhile is seen by the transaction that would delete.
-        let sessions = self.books.ledger.store().read(&sessions).await?;
-        for (token, session) in tokens.iter_mut().zip(sessions) {
-            let Some(record) = session else { continue };
-            match decode::<SessionRecord>(&record.bytes) {
-                Ok(SessionRecord { session, .. }) => session.mark_claimed(token),
-                Err(_) => self.desk.unreadable_record("session"),
+        // What has ended is not claimed, and is most of what there is.
+        let mut open: HashMap<RecordKey, Vec<&mut PaymentToken>> = HashMap::new();
+        for token in tokens.iter_mut().filter(|token| token.state == TokenState::Active) {
+            open.entry(ledger.record_set_of(token).session_key().clone()).or_default().push(token);
+        }
+        let sessions: Vec<RecordKey> = open.keys().cloned().collect();
+        // A few at a time: the embedded store reads many again where any of them was written meanwhile.
+        for some in sessions.chunks(AT_ONCE) {
+            for (key, record) in some.iter().zip(ledger.store().read(some).await?) {
+                let Some(record) = record else { continue };
+                let Ok(SessionRecord { session, .. }) = decode(&record.bytes) else {
+                    self.desk.unreadable_record("session");
+                    continue;
+                };
+                open.remove(key).into_iter().flatten().for_each(|token| session.mark_claimed(token));
             }
         }
         Ok(tokens)
@@ -201,24 +209,36 @@ impl StoreScanner {
     /// under a release that kept it.
     async fn delete_card(&self, mut token: PaymentToken) -> Result<(), StoreError> {
         let sealed = token.instrument.clone();
-        if token.delete_card() { self.exchange(&token, &sealed).await } else { Ok(()) }
+        let earliest = self.desk.clock.earliest();
+        // A claim may have begun by a clock that is behind.
+        let has_ended = move |current: &PaymentToken| current.has_ended(earliest);
+        if token.delete_card() { self.exchange(&token, &sealed, has_ended).await } else { Ok(()) }
     }
 
     /// Seals a token's card under the current key, so that an old key can leave the ring.
     async fn reseal(&self, mut token: PaymentToken) -> Result<(), StoreError> {
         let Ok(Some(instrument)) = self.vault.reseal(&token) else { return Ok(()) };
         let sealed = std::mem::replace(&mut token.instrument, instrument);
-        self.exchange(&token, &sealed).await
+        self.exchange(&token, &sealed, |_| true).await
     }
 
-    /// Writes a token's instrument in place of the one that was read.
-    async fn exchange(&self, token: &PaymentToken, read: &Instrument<Sealed>) -> Result<(), StoreError> {
+    /// Writes a token's instrument in place of the one that was read, if it still may be.
+    async fn exchange(
+        &self,
+        token: &PaymentToken,
+        read: &Instrument<Sealed>,
+        may_be: impl Fn(&PaymentToken) -> bool + Send,
+    ) -> Result<(), StoreError> {
         let record_set = self.books.ledger.record_set_of(token);
         let exchanged = self
             .books
             .ledger
             .transact(&record_set, Purpose::Finish, Durability::Applied, |view, _| {
-                let current = view.token.as_mut().filter(|current| current.instrument == *read).ok_or(())?;
+                let current = view
+                    .token
+                    .as_mut()
+                    .filter(|current| current.instrument == *read && may_be(current))
+                    .ok_or(())?;
                 current.instrument = token.instrument.clone();
                 Ok(())
             })

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 pub use self::session::Partitions;
 pub use self::session_record::SessionRecord;
+#[cfg(test)]
+pub(crate) use self::session_record::is_held;
 pub use self::snapshot::{RecordSet, Records, Snapshot};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Clock;
@@ -20,12 +22,9 @@ use crate::domain::id::{MerchantId, SessionId, TokenId};
 pub use crate::domain::session::Moment;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{self, KeyRecord};
-use crate::records::codec::{self, Loaded, Stored, Times};
+use crate::records::codec::{Loaded, Stored};
 use crate::records::{Batch, Committed, Durability, Purpose, RecordKey, RecordStore, StoreError, Write};
-use crate::token::{self, PaymentToken, record_key};
-
-/// At every so many looks at an open claim, so about once a day, the end of its token's record is put off.
-const TOKEN_KEPT_EVERY: u32 = 128;
+use crate::token::{PaymentToken, record_key};
 
 /// How often a decision is taken again because another writer was first. 64 racers on one session
 /// lose at most 63 times; twice that is a store in trouble.
@@ -255,7 +254,11 @@ impl Ledger {
     pub async fn postpone(&self, key: RecordKey) -> Result<Option<Session>, StoreError> {
         let Some(session) = self.load_record::<SessionRecord>(key).await?.value else { return Ok(None) };
         let SessionRecord { session, .. } = &session;
-        let record_set = self.record_set(session.kind, &session.merchant, &session.id);
+        let mut record_set = self.record_set(session.kind, &session.merchant, &session.id);
+        // The end of its record is put off with the claim.
+        if let Some(token) = session.claim.as_ref().and_then(|claim| claim.token.as_ref()) {
+            record_set = record_set.with_token(token);
+        }
         let decide = |records: &mut Records, _| {
             let session = records.session.as_mut().ok_or(())?;
             let claim = session.claim.as_mut().ok_or(())?;
@@ -263,31 +266,7 @@ impl Ledger {
             Ok::<_, ()>(session.clone())
         };
         let postponed = self.transact(&record_set, Purpose::Finish, Durability::Applied, decide).await?;
-        let session = postponed.ok().map(|done| done.decided);
-        let claim = session.as_ref().and_then(|session| session.claim.as_ref());
-        if let Some(claim) = claim.filter(|claim| claim.checks % TOKEN_KEPT_EVERY == 0)
-            && let Some(token) = &claim.token
-        {
-            self.keep_token(token).await?;
-        }
-        Ok(session)
-    }
-
-    /// Writes the record of a token again as it is, which puts off its end.
-    async fn keep_token(&self, id: &TokenId) -> Result<(), StoreError> {
-        let loaded = self.load_record::<PaymentToken>(record_key(id)).await?;
-        let Some(token) = &loaded.value else { return Ok(()) };
-        let Times { expires_at, due } = token::times(token, self.moment().steady);
-        let write = Write::Put { key: loaded.key.clone(), bytes: codec::encode(token)?, expires_at, due };
-        let batch = Batch {
-            expect: vec![loaded.expectation()],
-            writes: vec![write],
-            durability: Durability::Applied,
-            purpose: Purpose::Finish,
-        };
-        // Who was first has put it off as well.
-        let _: Committed = self.store.commit(batch).await?;
-        Ok(())
+        Ok(postponed.ok().map(|done| done.decided))
     }
 
     /// Makes sure that a record is on replicas as it was read, where the store waits for them.
@@ -341,6 +320,6 @@ impl Ledger {
             Some((scope, key)) => Some((*scope, Loaded::decode(key.clone(), next())?)),
             None => None,
         };
-        Snapshot::compose(session, token, key, self.moment().latest)
+        Snapshot::compose(session, token, key, self.clock.earliest())
     }
 }

@@ -60,13 +60,18 @@ impl SessionRecord {
         Self { session, held: Vec::new() }
     }
 
-    /// What it holds of a key.
+    /// What it holds of a key, unless that is over by the `earliest` clock.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`].
-    pub fn key(&self, scope: &Scope, now: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
-        let held = self.held.iter().find(|held| held.scope == *scope && now < held.expires_at);
+    pub fn key(&self, scope: &Scope, earliest: Timestamp) -> Result<Option<KeyRecord>, StoreError> {
+        let held = self.held.iter().find(|held| held.scope == *scope && earliest < held.expires_at);
         held.map(|held| decode(&held.record)).transpose()
+    }
+
+    /// Whether every key it holds can be read.
+    pub fn has_readable_keys(&self) -> bool {
+        self.held.iter().all(|held| decode::<KeyRecord>(&held.record).is_ok())
     }
 
     /// Every key it holds.
@@ -84,30 +89,39 @@ impl SessionRecord {
         Self { session, held: held.0 }
     }
 
-    /// Keeps a key here while somebody works under it, and lets it go afterwards; the write of what it has
-    /// of its own, and of whatever there is no room for any more.
+    /// Keeps the key of a complete here while somebody works under it, and lets it go afterwards; the write
+    /// of what it has of its own, and of whatever there is no room for any more. The keys of other
+    /// mutations, of which many may be worked under at once, keep records of their own.
     pub(super) fn keep_key(
         &mut self,
         scope: &Scope,
         key: &Loaded<KeyRecord>,
         moment: Moment,
     ) -> Result<[Option<Write>; 2], StoreError> {
-        let now = moment.latest;
-        let leased = key.value.as_ref().filter(|record| matches!(record.state, KeyState::Leased(_)));
-        let Some(record) = leased else {
+        let times = |record: &KeyRecord| idempotency::times(record, moment);
+        let Some(record) = key.value.as_ref().filter(|record| is_held(record)) else {
+            let before = self.held.len();
             self.held.retain(|held| held.scope != *scope);
-            return Ok([key.change(|record| idempotency::times(record, moment))?, None]);
+            let own = key.change(times)?;
+            // Its end counts from now on, also where it says what it said before.
+            let is_back = own.is_none() && self.held.len() < before;
+            return Ok([if is_back { key.rewrite(times) } else { own }, None]);
         };
         let bytes = encode(record)?;
         let is_known = self.held.iter().any(|held| held.scope == *scope && *held.record == *bytes);
         if !is_known {
-            self.held.retain(|held| held.scope != *scope && now < held.expires_at);
+            self.held.retain(|held| held.scope != *scope && moment.earliest < held.expires_at);
             let (expires_at, record) = (idempotency::end(record, moment), ByteBuf::from(bytes.to_vec()));
             self.held.push(HeldKey { scope: *scope, expires_at, record });
         }
         let spilled = (self.held.len() > MOST_HELD).then(|| self.held.remove(0));
         Ok([None, spilled.map(|spilled| spilled.into_write(key))])
     }
+}
+
+/// Whether the key stands in its session's record.
+pub(crate) fn is_held(record: &KeyRecord) -> bool {
+    matches!(record.state, KeyState::Leased(_)) && record.kept.is_none()
 }
 
 impl HeldKey {

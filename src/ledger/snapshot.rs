@@ -6,10 +6,11 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::{Moment, Session};
+use crate::domain::token::TokenState;
 use crate::idempotency::{self, KeyRecord, Scope};
 use crate::records::codec::Loaded;
 use crate::records::{RecordKey, Revision, StoreError, Write};
-use crate::token::{PaymentToken, record_key, times};
+use crate::token::{PaymentToken, RETENTION, record_key, times};
 
 /// Which records a decision is about. They share the session's partition.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ impl Snapshot {
         session: Loaded<SessionRecord>,
         mut token: Option<Loaded<PaymentToken>>,
         scoped: Option<(Scope, Loaded<KeyRecord>)>,
-        now: Timestamp,
+        earliest: Timestamp,
     ) -> Result<Self, StoreError> {
         let (scope, mut key) = scoped.unzip();
         if let Some(record) = &session.value {
@@ -71,7 +72,7 @@ impl Snapshot {
                 record.session.mark_claimed(token);
             }
             if let Some((scope, key)) = scope.as_ref().zip(key.as_mut())
-                && let Some(held) = record.key(scope, now)?
+                && let Some(held) = record.key(scope, earliest)?
             {
                 key.value = Some(held);
             }
@@ -159,8 +160,7 @@ impl Snapshot {
     /// record has no room for.
     pub(super) fn changes(&mut self, moment: Moment) -> Result<[Option<Write>; 4], StoreError> {
         let now = moment.steady;
-        let token =
-            self.token.as_ref().map(|loaded| loaded.change(|value| times(value, now))).transpose()?.flatten();
+        let token = self.token.as_ref().map(|loaded| token_change(loaded, now)).transpose()?.flatten();
         let [key, spilled] = match (&self.key, self.scope.as_ref(), self.session.value.as_mut()) {
             (Some(key), Some(scope), Some(record)) => record.keep_key(scope, key, moment)?,
             (Some(key), ..) => [key.change(|value| idempotency::times(value, moment))?, None],
@@ -183,4 +183,16 @@ impl Snapshot {
             loaded.written(write, revision);
         }
     }
+}
+
+/// What has changed of a token. One that is claimed is written as it is where its record would end soon:
+/// it must not while the claim is open.
+fn token_change(loaded: &Loaded<PaymentToken>, now: Timestamp) -> Result<Option<Write>, StoreError> {
+    let change = loaded.change(|token| times(token, now))?;
+    let may_end_soon = |token: &PaymentToken| {
+        matches!(token.state, TokenState::Claimed { .. })
+            && now >= token.allowance.expires_at.plus(RETENTION / 2)
+    };
+    let is_late = change.is_none() && loaded.value.as_ref().is_some_and(may_end_soon);
+    Ok(if is_late { loaded.rewrite(|token| times(token, now)) } else { change })
 }

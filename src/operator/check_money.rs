@@ -18,9 +18,8 @@ pub(super) fn session_faults(
     partitions: &Partitions,
     record: &StoredRecord,
 ) -> Result<Vec<FaultKind>, StoreError> {
-    let Ok(SessionRecord { session, .. }) = decode(&record.bytes) else {
-        return Ok(vec![FaultKind::Unreadable]);
-    };
+    let readable = decode(&record.bytes).ok().filter(SessionRecord::has_readable_keys);
+    let Some(SessionRecord { session, .. }) = readable else { return Ok(vec![FaultKind::Unreadable]) };
     let mut faults = Vec::new();
     if record.key != partitions.session_key(session.kind, &session.merchant, &session.id) {
         faults.push(FaultKind::Misplaced);
@@ -43,7 +42,9 @@ pub(super) fn session_faults(
     let Ok(token) = decode::<PaymentToken>(&stored.bytes) else { return Ok(faults) };
     let holds = match &token.state {
         // As it is stored while a claim holds it.
-        TokenState::Active => true,
+        TokenState::Active => {
+            token.allowance.merchant == session.merchant && token.allowance.session == session.id
+        }
         // As it was, up to format 2.
         TokenState::Claimed { claim: by } => *by == claim.id,
         // A late charge, of this claim or an earlier one, ends the token before the claim.

@@ -78,6 +78,15 @@ impl<T: Stored> Loaded<T> {
     }
 }
 
+impl<T> Loaded<T> {
+    /// The write of the record as it stands in the store, with other times; `None` when it is absent.
+    pub fn rewrite(&self, times: impl FnOnce(&T) -> Times) -> Option<Write> {
+        let (value, bytes) = self.value.as_ref().zip(self.original.clone())?;
+        let Times { expires_at, due } = times(value);
+        Some(Write::Put { key: self.key.clone(), bytes, expires_at, due })
+    }
+}
+
 /// When a record ends and when the background worker looks at it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {

@@ -44,8 +44,7 @@ pub fn record_key(id: &TokenId) -> RecordKey {
     RecordKey::new(Kind::Token, id.tag(), id.as_str())
 }
 
-/// When a token's record ends. While a claim is open who looks at it sees to it that the record of its
-/// token does not.
+/// When a token's record ends. While a claim holds it, every look at the claim puts that off in time.
 pub fn times(token: &PaymentToken, now: Timestamp) -> Times {
     Times { expires_at: Some(token.allowance.expires_at.max(now).plus(RETENTION)), due: None }
 }

@@ -2,6 +2,9 @@
 //!
 //! And what a gateway says of a damaged one.
 
+/// Stores that an earlier release left.
+mod older_formats;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

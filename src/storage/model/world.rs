@@ -10,8 +10,9 @@ use super::said;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::Session;
+use crate::domain::token::TokenState;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
-use crate::ledger::{Ledger, Moment, Records, SessionRecord, session};
+use crate::ledger::{Ledger, Moment, Records, SessionRecord, is_held, session};
 use crate::records::codec::{Stored, Times, decode, encode};
 use crate::records::{Kind, RecordKey};
 use crate::token::{self, PaymentToken};
@@ -132,7 +133,13 @@ impl World {
         }
         if let Some(id) = token.cloned() {
             // That a claim holds it is stored with its session.
-            let is_alike = |a: &PaymentToken, b: &PaymentToken| encode(a).unwrap() == encode(b).unwrap();
+            let is_put_off = |token: &PaymentToken| {
+                matches!(token.state, TokenState::Claimed { .. })
+                    && now >= token.allowance.expires_at.plus(token::RETENTION / 2)
+            };
+            let is_alike = |a: &PaymentToken, b: &PaymentToken| {
+                encode(a).unwrap() == encode(b).unwrap() && !is_put_off(b)
+            };
             keep(&mut self.tokens, id, view.token, now, is_alike, |value| token::times(value, now));
         }
         if let Some(name) = &operation.key {
@@ -145,7 +152,7 @@ impl World {
     /// Keeps a key in its session's record while it is leased; whether that has changed it.
     fn hold(&mut self, name: Option<&KeyName>, key: Option<&KeyRecord>, now: Timestamp) -> bool {
         let Some(name) = name else { return false };
-        let Some(leased) = key.filter(|key| matches!(key.state, KeyState::Leased(_))) else {
+        let Some(leased) = key.filter(|key| is_held(key)) else {
             return self.held.remove(name).is_some();
         };
         if self.held.get(name).is_some_and(|held| held.value == *leased) {
