@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::{Component, HttpSignatureError as Error};
 use crate::structured_fields::dictionary;
+use crate::structured_fields::write::is_printable_or_tab;
 
 /// A request as a signature sees it. All parts are what the two ends agree on, not what stands in
 /// the local socket: behind TLS termination they are rebuilt from the public URL.
@@ -77,8 +78,7 @@ impl MessageView<'_> {
             }
         }
         // Anything else could forge a line of the base.
-        let is_visible = |value: &str| value.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
-        if out.get(start..).is_some_and(is_visible) { Ok(()) } else { Err(Error::NotAscii) }
+        if out.get(start..).is_some_and(is_printable_or_tab) { Ok(()) } else { Err(Error::NotAscii) }
     }
 
     /// Bytes of a base over these without names, which stand in the parameters too: so many that the

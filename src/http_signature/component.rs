@@ -2,8 +2,12 @@
 
 use http::HeaderName;
 
-use super::HttpSignatureError as Error;
+use super::{CONTENT_DIGEST, HttpSignatureError as Error};
 use crate::structured_fields::{Bare, Item, NotSerializable, write};
+
+/// Fields that nearly every signature of ours covers: their names need no memory.
+const USUAL: [HeaderName; 3] =
+    [CONTENT_DIGEST, HeaderName::from_static("idempotency-key"), HeaderName::from_static("api-version")];
 
 /// A part of a request that a signature covers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,9 +53,12 @@ impl Component {
             "@path" => Ok(Self::Path),
             "@query" => Ok(Self::Query),
             derived if derived.starts_with('@') => Err(Error::UnsupportedComponent(unsupported(derived))),
-            field => {
-                HeaderName::from_lowercase(field.as_bytes()).map(Self::Field).map_err(|_| Error::Malformed)
-            }
+            field => match USUAL.iter().find(|usual| usual.as_str() == field) {
+                Some(usual) => Ok(Self::Field(usual.clone())),
+                None => HeaderName::from_lowercase(field.as_bytes())
+                    .map(Self::Field)
+                    .map_err(|_| Error::Malformed),
+            },
         }
     }
 

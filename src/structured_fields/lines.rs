@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::NotSerializable;
+use super::write::is_printable_or_tab;
 
 /// Lines under way.
 pub(crate) struct Lines {
@@ -39,8 +40,7 @@ impl Lines {
     ) -> Result<(), NotSerializable> {
         let start = self.text.len();
         write(&mut self.text).map_err(|_| NotSerializable)?;
-        let is_plain = |text: &str| text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t'));
-        if !self.text.get(start..).is_some_and(is_plain) {
+        if !self.text.get(start..).is_some_and(is_printable_or_tab) {
             return Err(NotSerializable);
         }
         self.written.push((name, start..self.text.len()));

@@ -68,7 +68,7 @@ pub(crate) fn dictionary(text: &str) -> Result<Vec<Member<'_>>, Error> {
         return Err(Error::TooLarge);
     }
     let mut reader = Reader { rest: text.trim_matches(' ') };
-    let mut members: Vec<Member<'_>> = Vec::new();
+    let mut members: Vec<Member<'_>> = Vec::with_capacity(1);
     if reader.rest.is_empty() {
         return Ok(members);
     }
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
 
     fn inner_list(&mut self) -> Result<Vec<Item<'a>>, Error> {
         self.expect(b'(')?;
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(8);
         loop {
             self.skip(|b| b == b' ');
             if self.eat(b')') {

@@ -17,11 +17,11 @@ pub(crate) struct NotSerializable;
 /// # Errors
 /// [`NotSerializable`] when it is not printable ASCII.
 pub(crate) fn string(text: &str, out: &mut String) -> Result<(), NotSerializable> {
-    if !text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+    if !is_printable(text) {
         return Err(NotSerializable);
     }
     out.push('"');
-    if text.bytes().any(|b| matches!(b, b'"' | b'\\')) {
+    if memchr::memchr2(b'"', b'\\', text.as_bytes()).is_some() {
         for character in text.chars() {
             if matches!(character, '"' | '\\') {
                 out.push('\\');
@@ -58,6 +58,16 @@ pub(crate) fn parameter(key: &'static str, out: &mut String) {
     out.push(';');
     out.push_str(key);
     out.push('=');
+}
+
+/// Whether text is printable ASCII. Without a branch a byte, so that many are looked at at once.
+pub(crate) fn is_printable(text: &str) -> bool {
+    text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'))
+}
+
+/// The same, and tabulators.
+pub(crate) fn is_printable_or_tab(text: &str) -> bool {
+    text.bytes().fold(true, |all, byte| all & (matches!(byte, b' '..=b'~') | (byte == b'\t')))
 }
 
 /// Whether a text is a key (RFC 8941 §3.1.2).
