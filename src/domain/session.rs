@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use claim::{Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, ClaimStanding, begin_claim, reenter};
+pub use claim::{
+    Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, ClaimStanding, begin_claim, may_claim, reenter,
+};
 pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, resolve};
 pub use order::{MAX_ORDERS, OrderMark};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};

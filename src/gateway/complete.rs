@@ -98,7 +98,7 @@ impl Completes {
             Standing::Fresh { earlier_claim: true } => (renewed(completion)?, snapshot, None),
             Standing::InDoubt(doubt) => match Box::pin(self.doubts.resume(completion, doubt)).await? {
                 Resumed::Answered(reply) => return Ok(reply),
-                Resumed::Again(claim) => return self.forward_and_settle(*claim).await,
+                Resumed::Again(claim) => return Box::pin(self.forward_and_settle(*claim)).await,
                 Resumed::Anew(completion, place) => {
                     let snapshot = self.books.ledger.load(&completion.record_set).await?;
                     (*completion, snapshot, place)
@@ -112,7 +112,7 @@ impl Completes {
         // The rules last: what is refused anyway is counted nowhere.
         let (cleared, reservation) = self.risk.clear_complete(&ready.completion, &ready.snapshot).await?;
         // The last step that may refuse: from here on whatever happens is settled.
-        let claim = match self.claims.begin(ready, &cleared).await {
+        let claim = match Box::pin(self.claims.begin(ready, &cleared)).await {
             Ok(claim) => claim,
             Err(refusal) => {
                 reservation.release().await;
@@ -125,7 +125,8 @@ impl Completes {
             return Err(Refusal::Store(StoreError::Unavailable));
         }
         reservation.commit();
-        self.forward_and_settle(claim).await
+        // A box of its own, as what comes before it: the whole is moved into its task, and wiped after.
+        Box::pin(self.forward_and_settle(claim)).await
     }
 
     /// One look at session, token and key. A session that nobody has seen created may be adopted first.
@@ -197,7 +198,7 @@ impl Asked {
 
     /// How it stands to what is known of its session and key.
     fn against(self, snapshot: &Snapshot, moment: Moment) -> Result<(Completion, Standing), Refusal> {
-        let claim = ClaimId::parse(&self.operation.upstream_key(snapshot.key()))
+        let claim = ClaimId::parse(self.operation.upstream_key(snapshot.key()))
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let session = owned(snapshot.session(), &self.call)?;
         let is_charged = is_charged_by(session, &claim);

@@ -64,7 +64,7 @@ impl Mutations {
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let (upstream_key, stored) = match snapshot.as_mut() {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
-            None => (operation.upstream_key(None), None),
+            None => (operation.upstream_key(None).to_owned(), None),
         };
         let (exchange, asked_at) =
             self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::completion::Completion;
-use super::parts::{Books, Desk, owned_mut};
+use super::parts::{Books, Desk, owned};
 use super::refusal::Refusal;
-use crate::domain::session::begin_claim;
+use crate::domain::session::may_claim;
 use crate::fraud::{
     self, CardFingerprint, Cleared, CompleteAttempt, Denied, Facts, Hit, MintAttempt, Reservation, evaluate,
 };
@@ -40,21 +40,20 @@ impl Risk {
         snapshot: &Snapshot,
     ) -> Result<(Cleared, Reservation<'_>), Refusal> {
         let Completion { call, operation, token, .. } = completion;
-        let (mut session, mut held) = (snapshot.session().cloned(), snapshot.token().cloned());
-        let card = held.as_ref().map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
+        let held = snapshot.token();
+        let card = held.map(|token| CardFingerprint::from_bytes(token.card_fingerprint));
         if token.is_some() && held.is_none() {
             return Err(Refusal::TokenUnknown);
         }
-        // A rehearsal on copies: what would be refused anyway is refused before it counts, and what
-        // would be checked is the amount the rules see.
+        // What would be refused anyway is refused before it counts, and what would be checked is the
+        // amount the rules see.
         let moment = self.books.ledger.moment();
-        let session = owned_mut(session.as_mut(), call)?;
+        let session = owned(snapshot.session(), call)?;
         // The key speaks before the token it holds: a racer with the same key is told so.
         operation.refuse_unless_free(snapshot.key(), moment)?;
         let request = completion.begin_claim(session, moment.steady);
-        let begun = begin_claim(session, held.as_mut(), &request, moment)
+        let amount = may_claim(session, held, &request, moment)
             .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
-        let amount = begun.checked;
         let attempt =
             CompleteAttempt { agent: &call.agent, amount, card: card.as_ref(), operation: &operation.scope };
         let now = self.desk.clock.steady();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use zeroize::Zeroizing;
 
 use super::record::{KeyRecord, KeyState, LeaseMark, StoredAnswer, StoredRequest};
 use super::scope::{Scope, ScopeParts};
@@ -14,10 +13,13 @@ use crate::crypto::keyset::Ring;
 use crate::crypto::rings::KeyRings;
 use crate::domain::id::{AgentId, KeyId, MerchantId};
 use crate::domain::session::Moment;
+use crate::domain::wiping::WipedBytes;
 use crate::records::{StoreError, codec};
 
 /// The body of a request that has none: for idempotency, absent is `{}`.
 const EMPTY_OBJECT: &[u8] = b"{}";
+/// Room for what is stored of a request beside its body: a version, a media type, most lists of languages.
+const STORED_HEAD_BYTES: usize = 1024;
 
 /// Why a body is no operation's: every body is one JSON object, or empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,9 +88,9 @@ pub struct Operation {
     rings: Arc<KeyRings>,
     /// Names the key's record.
     pub scope: Scope,
-    record_name: Vec<u8>,
+    record_name: String,
     /// What the fingerprint is made of; holds card data on a mint, so it is wiped.
-    exact: Zeroizing<Vec<u8>>,
+    exact: WipedBytes,
     upstream_key: String,
 }
 
@@ -108,7 +110,7 @@ impl Operation {
     ) -> Result<Self, BodyError> {
         let parts = ScopeParts { agent, merchant, method: method.as_str(), path, key };
         // At most twice as long as the body: never moved, so that no copy of it is left behind.
-        let mut exact = Zeroizing::new(Vec::with_capacity(2 * body.len() + 2));
+        let mut exact = WipedBytes::with_capacity(2 * body.len() + 2);
         let body = if body.trim_ascii().is_empty() { EMPTY_OBJECT } else { body };
         canonical::exact_form(body, &mut exact)?;
         if !exact.starts_with(b"{") {
@@ -118,15 +120,15 @@ impl Operation {
         Ok(Self {
             rings: Arc::clone(rings),
             scope,
-            record_name: scope.record_key(None).name().as_bytes().to_vec(),
+            record_name: scope.name(),
             exact,
             upstream_key: parts.upstream_key(rings.derivation.current().1),
         })
     }
 
     /// The key the merchant receives: the stored one if there is one.
-    pub fn upstream_key(&self, record: Option<&KeyRecord>) -> String {
-        record.map_or(&self.upstream_key, |record| &record.upstream_key).clone()
+    pub fn upstream_key<'a>(&'a self, record: Option<&'a KeyRecord>) -> &'a str {
+        record.map_or(&self.upstream_key, |record| &record.upstream_key)
     }
 
     /// Whether a record was made for this body.
@@ -166,7 +168,7 @@ impl Operation {
     }
 
     fn associated(&self, what: &str) -> Vec<u8> {
-        [what.as_bytes(), b"/", &self.record_name].concat()
+        [what, "/", &self.record_name].concat().into_bytes()
     }
 
     /// Inside a transaction: whether the key is free to work on.
@@ -208,7 +210,9 @@ impl Operation {
     /// # Errors
     /// [`NotKept`].
     pub fn seal_request(&self, request: &StoredRequest) -> Result<Sealed, NotKept> {
-        let bytes = Zeroizing::new(codec::encode_plain(request)?);
+        // Once large enough, so that no copy of a body is left behind.
+        let mut bytes = WipedBytes::with_capacity(request.body.as_bytes().len() + STORED_HEAD_BYTES);
+        codec::append_plain(request, &mut bytes)?;
         self.sealing().seal(&self.associated("request"), &bytes).map_err(NotKept::Unsealed)
     }
 

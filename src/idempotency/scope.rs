@@ -57,9 +57,14 @@ impl Scope {
         &self.0
     }
 
+    /// The record's name.
+    pub fn name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
     /// The record's key, in a session's partition where the route has a session, else in its own.
     pub fn record_key(&self, partition: Option<&str>) -> RecordKey {
-        let name = URL_SAFE_NO_PAD.encode(self.0);
+        let name = self.name();
         RecordKey::new(Kind::Idempotency, partition.unwrap_or(&name), &name)
     }
 }

@@ -129,15 +129,15 @@ fn decode_body<T: Stored>(body: &[u8]) -> Result<T, StoreError> {
     }
 }
 
-/// Encodes a value that is sealed inside a record and carries no format of its own.
+/// Appends a value that is sealed inside a record and carries no format of its own.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
-pub fn encode_plain(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    postcard::to_stdvec(value).map_err(|_| StoreError::Corrupt)
+pub fn append_plain(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), StoreError> {
+    postcard::to_io(value, out).map(drop).map_err(|_| StoreError::Corrupt)
 }
 
-/// Decodes what [`encode_plain`] made.
+/// Decodes what [`append_plain`] made.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] for damage.

@@ -156,22 +156,7 @@ pub fn begin_claim<S>(
     request: &BeginClaim,
     moment: Moment,
 ) -> Result<BegunClaim, ClaimRefusal> {
-    // What has ended has ended, whatever token is sent for it: advice to mint another would only fail.
-    session.refuse_ended()?;
-    if let Some(token) = token.as_deref() {
-        refuse_token(token, session, &request.agent, moment.latest)?;
-    }
-    if session.claim.is_some() || session.has_open_mutation(moment) {
-        return Err(ClaimRefusal::SessionBusy);
-    }
-    let total =
-        session.fresh_total(moment.steady, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
-    let limit = match token.as_deref() {
-        Some(token) => token.allowance.cap,
-        None => request.purchase_order_limit.ok_or(ClaimRefusal::PurchaseOrderRefused)?,
-    };
-    let checked = checked_amount(&total, &limit)?;
-
+    let checked = may_claim(session, token.as_deref(), request, moment)?;
     // From here on nothing is refused.
     let token_id = token.map(|token| {
         token.state = TokenState::Claimed { claim: request.claim.clone() };
@@ -195,6 +180,33 @@ pub fn begin_claim<S>(
     session.signs = Signs::default();
     session.troubles = Troubles::default();
     Ok(BegunClaim { attempt: attempt.number, checked })
+}
+
+/// The amount that [`begin_claim`] would check, if it may begin.
+///
+/// # Errors
+/// Its [`ClaimRefusal`].
+pub fn may_claim<S>(
+    session: &Session,
+    token: Option<&Token<S>>,
+    request: &BeginClaim,
+    moment: Moment,
+) -> Result<Money, ClaimRefusal> {
+    // What has ended has ended, whatever token is sent for it: advice to mint another would only fail.
+    session.refuse_ended()?;
+    if let Some(token) = token {
+        refuse_token(token, session, &request.agent, moment.latest)?;
+    }
+    if session.claim.is_some() || session.has_open_mutation(moment) {
+        return Err(ClaimRefusal::SessionBusy);
+    }
+    let total =
+        session.fresh_total(moment.steady, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
+    let limit = match token {
+        Some(token) => token.allowance.cap,
+        None => request.purchase_order_limit.ok_or(ClaimRefusal::PurchaseOrderRefused)?,
+    };
+    checked_amount(&total, &limit)
 }
 
 /// The longest that anybody is told to wait for a session.
