@@ -2,6 +2,7 @@
 //!
 //! An enum, never an error, because every case has a meaning for the claim it ran under.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -71,7 +72,7 @@ pub struct Answer {
     /// Its status; redirects are not followed.
     pub status: StatusCode,
     /// `Content-Type` without its parameters, lower-case.
-    pub media_type: Option<Box<str>>,
+    pub media_type: Option<Cow<'static, str>>,
     /// Its headers that may travel on to an agent; all others are gone.
     pub headers: HeaderMap,
     /// The body, with a content coding removed.
@@ -90,7 +91,7 @@ impl Answer {
     /// An answer given for the first time.
     pub fn new(
         status: StatusCode,
-        media_type: Option<String>,
+        media_type: Option<Cow<'static, str>>,
         headers: HeaderMap,
         body: Bytes,
         elapsed: Duration,
@@ -102,14 +103,14 @@ impl Answer {
     pub(super) fn over(
         connection: Carrier,
         status: StatusCode,
-        media_type: Option<String>,
+        media_type: Option<Cow<'static, str>>,
         headers: HeaderMap,
         body: Bytes,
         elapsed: Duration,
     ) -> Self {
         Self {
             status,
-            media_type: media_type.map(String::into_boxed_str),
+            media_type,
             headers,
             body,
             elapsed,

@@ -163,7 +163,7 @@ mod tests {
         }
         Exchange::Answered(Answer::new(
             StatusCode::from_u16(status).unwrap(),
-            Some("application/json".to_owned()),
+            Some("application/json".into()),
             map,
             Bytes::copy_from_slice(body.as_bytes()),
             Duration::ZERO,

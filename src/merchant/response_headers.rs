@@ -2,6 +2,8 @@
 //!
 //! `Content-Type` is not among them, because only JSON goes back, and says so itself.
 
+use std::borrow::Cow;
+
 use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
 
@@ -11,6 +13,7 @@ use crate::domain::clock::Timestamp;
 
 /// Longest value that is passed on, in bytes.
 const MAX_VALUE_BYTES: usize = 64;
+const JSON: &str = "application/json";
 
 /// The longest wait that is told: the largest number of six digits.
 const LONGEST_WAIT: u32 = 999_999;
@@ -67,9 +70,14 @@ pub(super) fn is_replay(headers: &HeaderMap) -> bool {
 }
 
 /// `Content-Type` without its parameters, lower-case, where it is one: it is logged.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let essence = MediaType::parse(headers.get(CONTENT_TYPE)?.as_bytes())?.essence.to_ascii_lowercase();
-    (essence.len() <= MAX_VALUE_BYTES && few_digits(&essence)).then_some(essence)
+pub(super) fn media_type(headers: &HeaderMap) -> Option<Cow<'static, str>> {
+    let essence = MediaType::parse(headers.get(CONTENT_TYPE)?.as_bytes())?.essence;
+    // What nearly every answer is, without a copy.
+    if essence.eq_ignore_ascii_case(JSON) {
+        return Some(Cow::Borrowed(JSON));
+    }
+    let essence = essence.to_ascii_lowercase();
+    (essence.len() <= MAX_VALUE_BYTES && few_digits(&essence)).then_some(Cow::Owned(essence))
 }
 
 /// Directives with plain arguments.

@@ -3,8 +3,10 @@
 //! rfc.intent_traces §3.1 and rfc.affiliate_attribution §4.3.4 say so. The only place where a merchant's
 //! answer is rewritten, and only if it leaks one.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::json::{Document, Value};
 
@@ -16,7 +18,7 @@ const MAX_DEPTH: u8 = 32;
 /// Removes write-only members at any depth. An answer without any keeps its bytes exactly. `None`
 /// when it may hold one and cannot be read: then it must not be passed on.
 pub fn strip_write_only(body: Bytes) -> Option<Bytes> {
-    if !may_hold_one(std::str::from_utf8(&body).ok()?) {
+    if !may_hold_one(&body) {
         return Some(body);
     }
     let stripped = strip(Document::of_body(&body)?.value(), MAX_DEPTH)?;
@@ -24,16 +26,18 @@ pub fn strip_write_only(body: Bytes) -> Option<Bytes> {
 }
 
 /// Cheap and never wrong in the safe direction: a name can only hide behind a Unicode escape.
-fn may_hold_one(text: &str) -> bool {
-    let holds = |name: &str| memmem::find(text.as_bytes(), name.as_bytes()).is_some();
-    WRITE_ONLY.into_iter().any(holds) || holds(r"\u00")
+fn may_hold_one(text: &[u8]) -> bool {
+    // Made once: to make a finder costs as much as to look through an answer.
+    static FINDERS: LazyLock<[Finder<'static>; 3]> =
+        LazyLock::new(|| [WRITE_ONLY[0], WRITE_ONLY[1], r"\u00"].map(Finder::new));
+    FINDERS.iter().any(|finder| finder.find(text).is_some())
 }
 
 /// The value without write-only members; the inner `None` when it has none. The outer `None` is for
 /// nesting too deep or repeated members.
 fn strip(value: Value<'_>, depth: u8) -> Option<Option<String>> {
     let text = value.raw();
-    if !may_hold_one(text) || !text.starts_with(['{', '[']) {
+    if !may_hold_one(text.as_bytes()) || !text.starts_with(['{', '[']) {
         return Some(None);
     }
     let below = depth.checked_sub(1)?;
