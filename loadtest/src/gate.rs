@@ -49,10 +49,10 @@ pub struct Gate {
     #[arg(long, default_value_t = 28.0)]
     at_most: f64,
     /// The most often that a complete may ask for memory; about one and a half times what it does.
-    #[arg(long, default_value_t = 340.0)]
+    #[arg(long, default_value_t = 305.0)]
     complete_allocations: f64,
     /// The most often that a GET may.
-    #[arg(long, default_value_t = 100.0)]
+    #[arg(long, default_value_t = 96.0)]
     get_allocations: f64,
     /// Keeps what callgrind counted in this directory, for `callgrind_annotate`.
     #[arg(long)]
