@@ -137,16 +137,6 @@ pub fn append_plain(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Sto
     postcard::to_io(value, out).map(drop).map_err(|_| StoreError::Corrupt)
 }
 
-/// The same, as bytes of its own.
-///
-/// # Errors
-/// As [`append_plain`].
-pub fn encode_plain(value: &impl Serialize) -> Result<Vec<u8>, StoreError> {
-    let mut out = Vec::new();
-    append_plain(value, &mut out)?;
-    Ok(out)
-}
-
 /// Decodes what [`append_plain`] made.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::domain::clock::{Clock as _, SystemClock, Timestamp};
 use countersign::ledger::SessionRecord;
 use countersign::quickstart::shop::{Behaviour, CallKind};
-use countersign::records::codec::{decode, decode_plain, encode_plain};
+use countersign::records::codec::{append_plain, decode, decode_plain};
 use countersign::records::{
     Batch, Committed, Durability, Kind, Purpose, Record, RecordKey, RecordStore, Write,
 };
@@ -46,7 +46,8 @@ async fn as_it_was(store: &EmbeddedStore) -> (Vec<Write>, usize) {
     for (key, record) in all(store, Kind::Session).await {
         let SessionRecord { session, .. } = decode(&record.bytes).unwrap();
         let Some(claim) = session.claim.clone() else { continue };
-        let plain = encode_plain(&session).unwrap();
+        let mut plain = Vec::new();
+        append_plain(&session, &mut plain).unwrap();
         let held: Vec<HeldKey> = decode_plain(&record.bytes[1 + plain.len()..]).unwrap();
         held_keys += held.len();
         for (scope, expires_at, record) in held {
