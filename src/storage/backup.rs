@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::directory::DirectoryError;
-use super::embedded::home::OpenError;
+use super::embedded::store_directory::OpenError;
 use crate::crypto::random;
 use crate::records::StoreError;
 

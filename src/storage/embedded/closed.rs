@@ -7,9 +7,9 @@ use bytes::Bytes;
 use fjall::Slice;
 
 use super::encoding::{Header, IndexEntry, StoreKey};
-use super::home::{Home, OpenError};
 use super::identity::Opening;
-use super::live::{Live, unreadable};
+use super::open_database::{OpenDatabase, unreadable};
+use super::store_directory::{OpenError, StoreDirectory};
 use super::{copy, identity, writer};
 use crate::domain::clock::Timestamp;
 use crate::records::{Identity, Kind, RecordKey, StoreError};
@@ -19,11 +19,11 @@ use crate::storage::{Notice, Settings};
 /// A store at rest, held by this process. Opening it recovers what a crash left, as a start would, and
 /// changes nothing else.
 pub struct ClosedStore {
-    live: Live,
+    live: OpenDatabase,
     identity: Identity,
     torn: Option<u64>,
     kept: [PathBuf; 2],
-    _home: Home,
+    _held: StoreDirectory,
 }
 
 /// A record as it is stored, expired or not.
@@ -47,18 +47,18 @@ impl ClosedStore {
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
         let directory = &settings.directory;
         // Where there is none, none is made.
-        fs::metadata(directory.join(super::home::FORMAT_FILE))
+        fs::metadata(directory.join(super::store_directory::FORMAT_FILE))
             .map_err(|_| OpenError::NoStore { directory: directory.clone() })?;
-        let home = Home::take(directory)?;
+        let held = StoreDirectory::take(directory)?;
         let torn = parking_lot::Mutex::new(None);
-        let live = writer::recover(&home, settings.cache_bytes, Opening::ByProcess, &|notice| {
+        let live = writer::recover(&held, settings.cache_bytes, Opening::ByProcess, &|notice| {
             if let Notice::TornWriteDropped { bytes } = notice {
                 *torn.lock() = Some(bytes);
             }
         })?;
-        let identity = identity::peek(&live, &home.data())?;
+        let identity = identity::peek(&live, &held.data())?;
         let kept = [directory.clone(), settings.epoch_directory.clone()];
-        Ok(Self { live, identity, torn: torn.into_inner(), kept, _home: home })
+        Ok(Self { live, identity, torn: torn.into_inner(), kept, _held: held })
     }
 
     /// Who the store is.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Readable};
 
-use super::home::Home;
-use super::live::{Live, unreadable};
+use super::open_database::{OpenDatabase, unreadable};
+use super::store_directory::StoreDirectory;
 use crate::records::Kind;
 use crate::storage::backup::{BackupError, Copied, Draft};
 
@@ -26,15 +26,15 @@ const CACHE_BYTES: u64 = 8 << 20;
 
 /// Copies the database as it is now.
 pub(super) fn copy(
-    live: &Live,
+    live: &OpenDatabase,
     place: &Path,
     outside: &[&Path],
     going_on: &dyn Fn() -> Result<(), BackupError>,
 ) -> Result<Copied, BackupError> {
     let began = Instant::now();
     let draft = Draft::begin(place, outside)?;
-    let home = Home::take(draft.path())?;
-    let target = Live::open(&home.data(), CACHE_BYTES, false)?;
+    let home = StoreDirectory::take(draft.path())?;
+    let target = OpenDatabase::open(&home.data(), CACHE_BYTES, false)?;
     let snapshot = live.snapshot();
     let mut copied = Copied::default();
     for (from, to, counts) in keyspaces(live, &target) {
@@ -65,8 +65,11 @@ pub(super) fn copy(
 }
 
 /// Each keyspace, its counterpart, and whether what is in it are records.
-fn keyspaces<'a>(live: &'a Live, target: &'a Live) -> Vec<(&'a Keyspace, &'a Keyspace, bool)> {
-    fn own(live: &Live) -> impl Iterator<Item = (&Keyspace, bool)> {
+fn keyspaces<'a>(
+    live: &'a OpenDatabase,
+    target: &'a OpenDatabase,
+) -> Vec<(&'a Keyspace, &'a Keyspace, bool)> {
+    fn own(live: &OpenDatabase) -> impl Iterator<Item = (&Keyspace, bool)> {
         let records = Kind::ALL.into_iter().filter_map(|kind| Some((live.keyspace(kind)?, true)));
         records.chain([(live.due_index(), false), (live.meta(), false)])
     }
@@ -74,14 +77,14 @@ fn keyspaces<'a>(live: &'a Live, target: &'a Live) -> Vec<(&'a Keyspace, &'a Key
 }
 
 struct Writing<'a> {
-    target: &'a Live,
+    target: &'a OpenDatabase,
     batch: OwnedWriteBatch,
     waiting: usize,
     bytes: usize,
 }
 
 impl Writing<'_> {
-    fn flush(&mut self, home: &Home) -> Result<(), BackupError> {
+    fn flush(&mut self, home: &StoreDirectory) -> Result<(), BackupError> {
         let batch = std::mem::replace(&mut self.batch, self.target.unsynced_batch());
         (self.waiting, self.bytes) = (0, 0);
         Ok(batch.commit().map_err(super::OpenError::of_database(&home.data()))?)

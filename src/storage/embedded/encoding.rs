@@ -1,5 +1,5 @@
 //! How records, keys and the index of what is due stand in the database. Apart because every byte
-//! here is a promise to stores already on disk: [`super::home::FORMAT`] counts the changes.
+//! here is a promise to stores already on disk: [`super::store_directory::FORMAT`] counts the changes.
 
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, RecordKey, Revision};

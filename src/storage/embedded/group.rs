@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use fjall::{Keyspace, OwnedWriteBatch, Slice};
 
 use super::encoding::{Header, IndexEntry, StoreKey};
-use super::live::Live;
+use super::open_database::OpenDatabase;
 use crate::domain::clock::Timestamp;
 use crate::records::{Batch, Committed, Kind, Purpose, Revision, StoreError, Write};
 
@@ -72,7 +72,7 @@ impl Revisions {
 
 /// The batches accepted so far, as what they make of the records they touch.
 pub(super) struct Group<'a> {
-    live: &'a Live,
+    live: &'a OpenDatabase,
     now: Timestamp,
     revisions: &'a mut Revisions,
     slots: HashMap<StoreKey, Slot>,
@@ -93,7 +93,7 @@ enum After {
 
 impl<'a> Group<'a> {
     /// An empty group, deciding what is expired as of `now`.
-    pub(super) fn new(live: &'a Live, now: Timestamp, revisions: &'a mut Revisions) -> Self {
+    pub(super) fn new(live: &'a OpenDatabase, now: Timestamp, revisions: &'a mut Revisions) -> Self {
         Self { live, now, revisions, slots: HashMap::new() }
     }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use fjall::PersistMode;
 
 use super::group::Revisions;
-use super::home::OpenError;
-use super::live::Live;
+use super::open_database::OpenDatabase;
+use super::store_directory::OpenError;
 use crate::crypto::random;
 use crate::records::Identity;
 
@@ -32,7 +32,7 @@ struct Memory {
 
 /// Counts this opening durably, and answers who the store is and which revisions it may give out.
 pub(super) fn remember(
-    live: &Live,
+    live: &OpenDatabase,
     directory: &Path,
     opening: Opening,
 ) -> Result<(Identity, Revisions), OpenError> {
@@ -56,7 +56,7 @@ pub(super) fn remember(
 }
 
 /// Who the store is, without counting an opening.
-pub(super) fn peek(live: &Live, directory: &Path) -> Result<Identity, OpenError> {
+pub(super) fn peek(live: &OpenDatabase, directory: &Path) -> Result<Identity, OpenError> {
     let failed = OpenError::of_database(directory);
     let corrupt =
         || OpenError::Corrupt { file: directory.to_owned(), cause: "the store's identity is missing".into() };

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::home::OpenError;
+use super::store_directory::OpenError;
 use crate::storage::directory::{DirectoryError, replace_file, sync_names};
 
 const TRAILER: &[u8] = b"FJL\x03";

@@ -12,12 +12,12 @@ mod copy;
 mod disk;
 mod encoding;
 mod expired;
-mod floor;
+mod low_water_mark;
 mod group;
-pub(super) mod home;
+pub(super) mod store_directory;
 mod identity;
 mod journal;
-mod live;
+mod open_database;
 mod queue;
 mod tables;
 #[cfg(test)]
@@ -34,15 +34,15 @@ use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 pub use self::closed::{ClosedStore, StoredRecord};
-pub use self::home::OpenError;
+pub use self::store_directory::OpenError;
 
 use self::disk::{Disk, SystemDisk};
 use self::encoding::StoreKey;
 use self::group::{Prepared, may_use_last_space};
-use self::home::Home;
 use self::identity::Opening;
-use self::live::{Attempt, Live};
+use self::open_database::{Attempt, OpenDatabase};
 use self::queue::Queue;
+use self::store_directory::StoreDirectory;
 use self::writer::{Request, Writer};
 use super::backup::{Backup, BackupError, Copied};
 use super::{Notify, Settings, Synced};
@@ -73,7 +73,7 @@ pub struct EmbeddedStore {
 struct Shared {
     queue: Queue<Request>,
     /// The database; `None` while it is closed.
-    live: RwLock<Option<Arc<Live>>>,
+    live: RwLock<Option<Arc<OpenDatabase>>>,
     short_of_space: AtomicBool,
     clock: Arc<dyn Clock>,
 }
@@ -100,9 +100,9 @@ impl EmbeddedStore {
         clock: Arc<dyn Clock>,
         notify: Notify,
     ) -> Result<Self, OpenError> {
-        let home = Home::take(&settings.directory)?;
+        let directory = StoreDirectory::take(&settings.directory)?;
         let (live, identity, revisions) =
-            writer::open(&home, settings.cache_bytes, Opening::ByProcess, &notify)?;
+            writer::open(&directory, settings.cache_bytes, Opening::ByProcess, &notify)?;
         let shared = Arc::new(Shared {
             queue: Queue::new(settings.queue_bound, settings.gather_window),
             live: RwLock::new(Some(Arc::new(live))),
@@ -111,7 +111,7 @@ impl EmbeddedStore {
         });
         let mut writer = Writer {
             shared: shared.clone(),
-            home,
+            directory,
             disk,
             revisions,
             min_free_bytes: settings.min_free_bytes,
@@ -127,7 +127,7 @@ impl EmbeddedStore {
         Ok(Self { shared, identity, writer: Some(writer), kept, patience: HANGING })
     }
 
-    fn live(&self) -> Result<Arc<Live>, StoreError> {
+    fn live(&self) -> Result<Arc<OpenDatabase>, StoreError> {
         self.shared.live.read().clone().ok_or(StoreError::Unavailable)
     }
 
@@ -154,7 +154,7 @@ impl EmbeddedStore {
     /// Reads that walk the database, on a thread where blocking is fine.
     async fn walk<T: Send + 'static>(
         &self,
-        walk: impl FnOnce(&Live, Timestamp) -> Result<T, StoreError> + Send + 'static,
+        walk: impl FnOnce(&OpenDatabase, Timestamp) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let live = self.live()?;
         let now = self.shared.clock.earliest();

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::home::OpenError;
+use super::store_directory::OpenError;
 use crate::records::Kind;
 use crate::storage::directory::DirectoryError;
 

@@ -17,11 +17,11 @@ use super::Shared;
 use super::disk::Disk;
 use super::encoding::StoreKey;
 use super::group::{Group, Prepared, Revisions};
-use super::home::{Home, OpenError};
 use super::identity::{Opening, remember};
 use super::journal;
-use super::live::Live;
+use super::open_database::OpenDatabase;
 use super::queue::Taken;
+use super::store_directory::{OpenError, StoreDirectory};
 use super::tables;
 use crate::domain::clock::Timestamp;
 use crate::records::{Committed, Identity, StoreError};
@@ -49,7 +49,7 @@ enum Decided {
 /// The writer's own things.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
-    pub(super) home: Home,
+    pub(super) directory: StoreDirectory,
     pub(super) disk: Box<dyn Disk>,
     pub(super) revisions: Revisions,
     pub(super) min_free_bytes: u64,
@@ -60,26 +60,26 @@ pub(super) struct Writer {
 
 /// Opens what is in the store's directory, mending what a crash left, and counts the opening.
 pub(super) fn open(
-    home: &Home,
+    directory: &StoreDirectory,
     cache_bytes: u64,
     opening: Opening,
     notify: &Notify,
-) -> Result<(Live, Identity, Revisions), OpenError> {
-    let live = recover(home, cache_bytes, opening, &**notify)?;
-    let (identity, revisions) = remember(&live, &home.data(), opening)?;
-    home.mark()?;
+) -> Result<(OpenDatabase, Identity, Revisions), OpenError> {
+    let live = recover(directory, cache_bytes, opening, &**notify)?;
+    let (identity, revisions) = remember(&live, &directory.data(), opening)?;
+    directory.mark()?;
     Ok((live, identity, revisions))
 }
 
 /// Opens the database, mending what a crash left.
 pub(super) fn recover(
-    home: &Home,
+    directory: &StoreDirectory,
     cache_bytes: u64,
     opening: Opening,
     notify: &(dyn Fn(Notice) + Send + Sync),
-) -> Result<Live, OpenError> {
-    let data = home.data();
-    let complete = home.is_marked();
+) -> Result<OpenDatabase, OpenError> {
+    let data = directory.data();
+    let complete = directory.is_marked();
     // After a failure of this process they have been looked through already.
     if complete && opening == Opening::ByProcess {
         tables::verify(&data)?;
@@ -90,7 +90,7 @@ pub(super) fn recover(
     if opening == Opening::AfterFailure {
         journal::rewrite(&data)?;
     }
-    Live::open(&data, cache_bytes, complete)
+    OpenDatabase::open(&data, cache_bytes, complete)
 }
 
 impl Writer {
@@ -117,7 +117,7 @@ impl Writer {
 
     /// Decides, writes and answers a group. An error is one of writing: the answers are given, the
     /// database is no longer to be used.
-    fn write(&mut self, live: &Live, requests: Vec<Request>) -> fjall::Result<()> {
+    fn write(&mut self, live: &OpenDatabase, requests: Vec<Request>) -> fjall::Result<()> {
         let mut group = Group::new(live, self.shared.clock.earliest(), &mut self.revisions);
         let decided: Vec<Decided> = requests
             .into_iter()
@@ -151,7 +151,7 @@ impl Writer {
 
     /// Throws the failed database away and opens it again, for as long as it takes. `false` when
     /// the store is to be closed instead.
-    fn recover(&mut self, failed: Arc<Live>) -> bool {
+    fn recover(&mut self, failed: Arc<OpenDatabase>) -> bool {
         let began = Instant::now();
         // Readers under way hold it for the length of a read.
         let mut failed = Some(failed);
@@ -163,7 +163,7 @@ impl Writer {
         }
         let [mut pause, longest] = REOPEN_PAUSE;
         loop {
-            match open(&self.home, self.cache_bytes, Opening::AfterFailure, &self.notify) {
+            match open(&self.directory, self.cache_bytes, Opening::AfterFailure, &self.notify) {
                 Ok((live, _, revisions)) => {
                     self.revisions = revisions;
                     *self.shared.live.write() = Some(Arc::new(live));
@@ -200,7 +200,7 @@ impl Writer {
         }
         self.space_looked_at = Some(Instant::now());
         // When the system cannot tell, what it said last stands.
-        let Ok(free) = self.disk.free_bytes(self.home.path()) else { return };
+        let Ok(free) = self.disk.free_bytes(self.directory.path()) else { return };
         let short = free < self.min_free_bytes;
         if self.shared.short_of_space.swap(short, Ordering::Relaxed) != short {
             (self.notify)(if short { Notice::SpaceShort { free } } else { Notice::SpaceBack { free } });

@@ -11,9 +11,9 @@ use redis::{Cmd, RedisResult, Value};
 use super::encoding::Bucket;
 use super::failure::Failure;
 use super::link::jitter;
-use super::live::Live;
 use super::script::{Input, Script};
 use super::shared::Shared;
+use super::usable_connection::UsableConnection;
 use crate::records::StoreError;
 
 /// Between attempts of one call: the first pause, doubled each time up to the longest.
@@ -178,7 +178,11 @@ impl Shared {
     }
 }
 
-async fn send(live: Arc<Live>, request: &Request<'_>, whole: bool) -> Option<(RedisResult<Value>, bool)> {
+async fn send(
+    live: Arc<UsableConnection>,
+    request: &Request<'_>,
+    whole: bool,
+) -> Option<(RedisResult<Value>, bool)> {
     let command = request.command(whole);
     match (request, &live.groups) {
         (Request::Script { waits: true, .. }, Some(groups)) => {

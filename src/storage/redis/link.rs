@@ -12,10 +12,10 @@ use redis::RedisError;
 use super::connector::Connector;
 use super::encoding::Bucket;
 use super::group::Groups;
-use super::live::Live;
 use super::primaries::Primaries;
 use super::server::{self, Unfit};
 use super::settings::NodeAddress;
+use super::usable_connection::UsableConnection;
 
 /// Between attempts to connect: the first pause and the longest; it doubles, and a random half of it
 /// is added so that replicas do not come back all at once.
@@ -32,7 +32,7 @@ pub(super) struct Link {
 }
 
 struct State {
-    live: Option<Arc<Live>>,
+    live: Option<Arc<UsableConnection>>,
     connections: u64,
     failures: u32,
     not_before: Instant,
@@ -69,8 +69,8 @@ impl Link {
     }
 
     /// The connection, if there is one now.
-    pub(super) fn live(&self) -> Option<Arc<Live>> {
-        let gone = |live: &Arc<Live>| live.groups.as_ref().is_some_and(Groups::are_gone);
+    pub(super) fn live(&self) -> Option<Arc<UsableConnection>> {
+        let gone = |live: &Arc<UsableConnection>| live.groups.as_ref().is_some_and(Groups::are_gone);
         self.state.lock().live.clone().filter(|live| !gone(live))
     }
 
@@ -96,7 +96,7 @@ impl Link {
     }
 
     /// The connection, made if need be.
-    pub(super) async fn connected(&self) -> Result<Arc<Live>, LinkError> {
+    pub(super) async fn connected(&self) -> Result<Arc<UsableConnection>, LinkError> {
         match self.live() {
             Some(live) => Ok(live),
             // In a box of its own: every call's future would be as large.
@@ -104,7 +104,7 @@ impl Link {
         }
     }
 
-    async fn connect_alone(&self) -> Result<Arc<Live>, LinkError> {
+    async fn connect_alone(&self) -> Result<Arc<UsableConnection>, LinkError> {
         let _alone = self.connecting.lock().await;
         if let Some(live) = self.live() {
             return Ok(live);
@@ -129,7 +129,7 @@ impl Link {
         connected
     }
 
-    async fn establish(&self) -> Result<Arc<Live>, LinkError> {
+    async fn establish(&self) -> Result<Arc<UsableConnection>, LinkError> {
         let refused = |error| LinkError::Refused { address: self.address.clone(), error };
         let settings = self.connector.settings();
         let mut connection =
@@ -150,14 +150,14 @@ impl Link {
             state.connections += 1;
             state.connections
         };
-        let live = Arc::new(Live { number, connection, groups, server });
+        let live = Arc::new(UsableConnection { number, connection, groups, server });
         let buckets = self.buckets.lock().clone();
         self.primaries.inspect(&live, &buckets).await.map_err(refused)?;
         Ok(live)
     }
 
     /// Throws a connection away that broke or hangs; another that has replaced it meanwhile stays.
-    pub(super) fn lost(&self, live: &Live) {
+    pub(super) fn lost(&self, live: &UsableConnection) {
         let mut state = self.state.lock();
         if state.live.as_ref().is_some_and(|current| current.number == live.number) {
             state.live = None;

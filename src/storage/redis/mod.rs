@@ -17,7 +17,7 @@ mod group;
 mod identity;
 mod indexes;
 mod link;
-mod live;
+mod usable_connection;
 mod portion;
 mod primaries;
 mod rate;

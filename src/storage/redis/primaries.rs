@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use redis::{Pipeline, RedisResult};
 
 use super::encoding::Bucket;
-use super::live::Live;
+use super::usable_connection::UsableConnection;
 use crate::domain::clock::{Clock, KeptClock, Timestamp};
 use crate::storage::{Notice, Notify};
 
@@ -50,7 +50,7 @@ impl Primaries {
 
     /// Compares the process at the other end with the one that served each bucket last, and
     /// remembers it.
-    pub(super) async fn inspect(&self, live: &Live, buckets: &[Bucket]) -> RedisResult<()> {
+    pub(super) async fn inspect(&self, live: &UsableConnection, buckets: &[Bucket]) -> RedisResult<()> {
         if buckets.is_empty() {
             return Ok(());
         }

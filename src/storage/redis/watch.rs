@@ -10,9 +10,9 @@ use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
 
 use super::encoding::Bucket;
 use super::failure::Failure;
-use super::live::Live;
 use super::server;
 use super::shared::Shared;
+use super::usable_connection::UsableConnection;
 use crate::domain::clock::Timestamp;
 use crate::storage::Notice;
 
@@ -49,7 +49,7 @@ enum Fault {
 
 /// Asks on every connection, and for a write that changes nothing: a server whose disk or replicas
 /// fail, or that is no primary any more, answers everything else.
-async fn look_at(live: &Live, probe: Option<String>) -> Result<(), Fault> {
+async fn look_at(live: &UsableConnection, probe: Option<String>) -> Result<(), Fault> {
     let mut connection = live.connection.clone();
     let command = match probe {
         Some(key) => redis::cmd("DEL").arg(key).take(),

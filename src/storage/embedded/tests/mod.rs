@@ -152,11 +152,11 @@ async fn a_store_of_the_first_format_is_taken_over_and_its_index_of_ends_not_use
     index.insert("another", "").unwrap();
     database.persist(fjall::PersistMode::SyncAll).unwrap();
     drop((index, database));
-    std::fs::write(home.join(home::FORMAT_FILE), "countersign store 1\n").unwrap();
+    std::fs::write(home.join(store_directory::FORMAT_FILE), "countersign store 1\n").unwrap();
 
     for opening in 0..3 {
         let store: Arc<dyn RecordStore> = Arc::new(open(directory.path(), &clock));
-        assert_eq!(std::fs::read(home.join(home::FORMAT_FILE)).unwrap(), b"countersign store 2\n");
+        assert_eq!(std::fs::read(home.join(store_directory::FORMAT_FILE)).unwrap(), b"countersign store 2\n");
         assert_eq!(store.sweep(clock.now(), 10).await, Ok(usize::from(opening == 0)));
         assert!(read(&store, &token("kept")).await.is_some());
     }
@@ -166,7 +166,7 @@ async fn a_store_of_the_first_format_is_taken_over_and_its_index_of_ends_not_use
 async fn what_was_read_as_absent_while_it_was_being_written_is_seen_once_it_is() {
     let fixture = new_store().await;
     // Too large to be kept beside the database, which would hide what else is kept there.
-    let large = "1".repeat(live::LARGEST_WRITTEN);
+    let large = "1".repeat(open_database::LARGEST_WRITTEN);
     let reading = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let reader = {
         let (store, reading) = (fixture.store.clone(), reading.clone());

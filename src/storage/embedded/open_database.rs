@@ -20,8 +20,8 @@ use tokio::sync::watch;
 
 use super::encoding::{Header, IndexEntry, StoreKey, position, time};
 use super::expired::Walks;
-use super::floor::Floor;
-use super::home::OpenError;
+use super::low_water_mark::LowWaterMark;
+use super::store_directory::OpenError;
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, PAGE_BYTES, Record, RecordKey, StoreError};
 
@@ -48,12 +48,12 @@ pub(super) const LARGEST_WRITTEN: usize = 64 * 1024;
 const DATABASE_THREADS: usize = 1;
 
 /// An open database.
-pub(super) struct Live {
+pub(super) struct OpenDatabase {
     database: Database,
     records: [Keyspace; Kind::ALL.len()],
     due: Keyspace,
     meta: Keyspace,
-    due_floor: Floor,
+    due_floor: LowWaterMark,
     walks: Walks,
     in_flight: Mutex<InFlight>,
     finished: watch::Sender<u64>,
@@ -103,7 +103,7 @@ pub(super) struct Stored {
     value: Slice,
 }
 
-impl Live {
+impl OpenDatabase {
     /// Opens or makes the database. One that was complete once must have all its keyspaces.
     pub(super) fn open(directory: &Path, cache_bytes: u64, complete: bool) -> Result<Self, OpenError> {
         let failed = OpenError::of_database(directory);
@@ -137,7 +137,7 @@ impl Live {
             due: keyspace("due", SMALL_MEMTABLE_BYTES)?,
             meta: keyspace("meta", SMALL_MEMTABLE_BYTES)?,
             database,
-            due_floor: Floor::new(),
+            due_floor: LowWaterMark::new(),
             walks: Walks::new(),
             in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::new() }),
             finished: watch::Sender::new(0),
@@ -182,7 +182,7 @@ impl Live {
     }
 
     /// Where scans of that index begin.
-    pub(super) fn due_floor(&self) -> &Floor {
+    pub(super) fn due_floor(&self) -> &LowWaterMark {
         &self.due_floor
     }
 

@@ -93,11 +93,11 @@ impl OpenError {
 }
 
 /// The directory of a store, held by this process.
-pub(super) struct Home {
+pub(super) struct StoreDirectory {
     directory: PrivateDirectory,
 }
 
-impl Home {
+impl StoreDirectory {
     /// Takes the directory and checks that what is in it can be opened.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let home = Self { directory: PrivateDirectory::take(path)? };
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn refusal(directory: &Path) -> OpenError {
-        match Home::take(directory) {
+        match StoreDirectory::take(directory) {
             Ok(_) => panic!("opened"),
             Err(error) => error,
         }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_store_that_lost_its_database_is_not_begun_anew() {
         let directory = tempfile::tempdir().unwrap();
-        Home::take(directory.path()).unwrap().mark().unwrap();
+        StoreDirectory::take(directory.path()).unwrap().mark().unwrap();
         assert!(matches!(refusal(directory.path()), OpenError::DataMissing { .. }));
     }
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::domain::clock::Timestamp;
 
 /// No entry of an index stands before this instant, as far as anyone can see.
-pub(super) struct Floor {
+pub(super) struct LowWaterMark {
     state: Mutex<State>,
     // One scan at a time: each forgets what was added before it began.
     scanning: Mutex<()>,
@@ -23,7 +23,7 @@ struct State {
 const BEGINNING: Timestamp = Timestamp::from_unix_millis(i64::MIN);
 const END: Timestamp = Timestamp::from_unix_millis(i64::MAX);
 
-impl Floor {
+impl LowWaterMark {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
         let state = State { floor: BEGINNING, added: END };
@@ -65,13 +65,13 @@ mod tests {
         Timestamp::from_unix_millis(millis)
     }
 
-    fn start(floor: &Floor) -> Timestamp {
+    fn start(floor: &LowWaterMark) -> Timestamp {
         floor.scan(|from| Ok::<_, ()>((from, from))).unwrap()
     }
 
     #[test]
     fn the_floor_rises_to_what_a_scan_found_empty() {
-        let floor = Floor::new();
+        let floor = LowWaterMark::new();
         assert_eq!(start(&floor), BEGINNING);
         floor.scan(|_| Ok::<_, ()>(((), at(10)))).unwrap();
         assert_eq!(start(&floor), at(10));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn an_entry_added_before_or_during_a_scan_is_never_skipped() {
-        let floor = Floor::new();
+        let floor = LowWaterMark::new();
         floor.scan(|_| Ok::<_, ()>(((), at(10)))).unwrap();
         floor.added(at(5));
         assert_eq!(start(&floor), at(5));

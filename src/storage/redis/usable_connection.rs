@@ -6,7 +6,7 @@ use super::group::Groups;
 use super::server::Server;
 
 /// A connection in use.
-pub(super) struct Live {
+pub(super) struct UsableConnection {
     /// Which of the link's connections it is.
     pub(super) number: u64,
     /// Carries every call that waits for no replica.
