@@ -1,8 +1,8 @@
 //! The scan: goes through all tokens and all open claims, a page at a time.
 //!
-//! Goes through all tokens a page at a time and all open claims, counts them for the gauges, seals old
-//! cards under the current key, deletes those of tokens that have expired, and destroys the keys of CVCs
-//! nobody needs any more. Paced, so that its cost a second does not grow with what is stored.
+//! It counts them for the gauges, seals old cards under the current key, deletes those of tokens that
+//! have expired, and destroys the keys of CVCs nobody needs any more. Paced, so that its cost a second
+//! does not grow with what is stored.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

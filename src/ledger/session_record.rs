@@ -1,10 +1,10 @@
 //! The record of a session: what changes with it, in one value.
 //!
-//! A key is kept in its session's record while somebody works under it, so that to begin that work writes
-//! one record. When the work is over the key gets a record of its own, which ends by itself.
+//! The key of a complete is kept in its session's record while somebody works under it, so that to begin
+//! a claim writes one record. When the work is over the key gets a record of its own, which ends by itself.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Moment, Session};
@@ -16,7 +16,7 @@ use crate::records::{Kind, StoreError, Write};
 /// was left by processes that are gone.
 const MOST_HELD: usize = 16;
 
-/// A session and the keys under which somebody works on it.
+/// A session and the keys of completes under which somebody works on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// The session or cart.
@@ -31,7 +31,7 @@ struct HeldKey {
     scope: Scope,
     expires_at: Timestamp,
     /// As its own record would have it, its format first.
-    record: ByteBuf,
+    record: Bytes,
 }
 
 impl Stored for SessionRecord {
@@ -108,11 +108,11 @@ impl SessionRecord {
             return Ok([if is_back { key.rewrite(times) } else { own }, None]);
         };
         let bytes = encode(record)?;
-        let is_known = self.held.iter().any(|held| held.scope == *scope && *held.record == *bytes);
+        let is_known = self.held.iter().any(|held| held.scope == *scope && held.record == bytes);
         if !is_known {
             self.held.retain(|held| held.scope != *scope && moment.earliest < held.expires_at);
-            let (expires_at, record) = (idempotency::end(record, moment), ByteBuf::from(bytes.to_vec()));
-            self.held.push(HeldKey { scope: *scope, expires_at, record });
+            let expires_at = idempotency::end(record, moment);
+            self.held.push(HeldKey { scope: *scope, expires_at, record: bytes });
         }
         let spilled = (self.held.len() > MOST_HELD).then(|| self.held.remove(0));
         Ok([None, spilled.map(|spilled| spilled.into_write(key))])
@@ -129,7 +129,7 @@ impl HeldKey {
     fn into_write(self, neighbour: &Loaded<KeyRecord>) -> Write {
         Write::Put {
             key: self.scope.record_key(Some(neighbour.key.partition())),
-            bytes: self.record.into_vec().into(),
+            bytes: self.record,
             expires_at: Some(self.expires_at),
             due: None,
         }
