@@ -264,5 +264,6 @@ pub(super) fn upstream(section: &mut Section<'_>) -> merchant::Settings {
         max_answer_bytes: section.or("max_answer_bytes", default.max_answer_bytes, bytes(16 * KIB, 64 * MIB)),
         pool_max_idle: section.or("pool_max_idle", default.pool_max_idle, count(0, 10_000)),
         http2_ping: section.or("http2_ping", default.http2_ping, duration(SECOND, HOUR)),
+        look_up: default.look_up,
     }
 }

@@ -25,7 +25,7 @@ use crate::idempotency::{KeyState, LeaseMark, Taken, held};
 use crate::ledger::lease::awaited;
 use crate::ledger::{Done, Records, Snapshot};
 use crate::limit::Permit;
-use crate::merchant::{CompleteContext, CompleteReading, Exchange, NotSent, fruitless, read_complete};
+use crate::merchant::{CompleteContext, CompleteReading, Exchange, fruitless, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::telemetry::log::{Level, Value};
 
@@ -273,7 +273,7 @@ impl HeldClaim {
         call.trail.attempt(self.begun.claim.attempt);
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
         let Ok(stored) = operation.open_request(self.begun.stored.as_ref()) else {
-            return Exchange::NotSent(NotSent::NotBuilt);
+            return self.keeper.upstreams.not_built(call);
         };
         let context = CompleteContext {
             token: token.clone(),

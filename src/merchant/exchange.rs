@@ -208,12 +208,10 @@ pub enum NotSent {
     /// HTTP/2: `REFUSED_STREAM`, or a stream above a `GOAWAY`'s last (RFC 9113 §8.7).
     #[error("the merchant refused the stream unprocessed")]
     StreamRefused,
-    /// A value cannot be written into a header, or there is no randomness to sign with.
+    /// A value cannot be written into a header, there is no randomness to sign with, or what is kept of it
+    /// cannot be opened.
     #[error("the request cannot be written or signed")]
     NotBuilt,
-    /// The merchant is not in the registry the pools were made from.
-    #[error("the merchant has no connection pool")]
-    NotConfigured,
 }
 
 impl NotSent {
@@ -231,7 +229,6 @@ impl NotSent {
             Self::NoStream => "no_stream",
             Self::StreamRefused => "stream_refused",
             Self::NotBuilt => "not_built",
-            Self::NotConfigured => "not_configured",
         }
     }
 }

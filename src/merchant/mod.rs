@@ -46,6 +46,7 @@ pub use outcome::{
     CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, read_complete,
     read_session, session_view, told_code,
 };
+pub use resolve::LookUp;
 pub use tls::TlsSetupError;
 
 use client::MerchantClient;
@@ -57,7 +58,7 @@ use crate::domain::id::MerchantId;
 use crate::registry::{Merchant, Registry};
 
 /// What is the same for every merchant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// The largest answer, in bytes, as sent and decoded alike. Default 1 MiB: the largest session
     /// of the official examples is below 40 kB.
@@ -68,11 +69,18 @@ pub struct Settings {
     /// connection is given up when it is not answered in time. Default 20 s: below the usual total
     /// deadline, so that one dead connection does not fail request after request.
     pub http2_ping: Duration,
+    /// How merchants' names are looked up. Default: as the system does.
+    pub look_up: LookUp,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_answer_bytes: 1 << 20, pool_max_idle: 64, http2_ping: Duration::from_secs(20) }
+        Self {
+            max_answer_bytes: 1 << 20,
+            pool_max_idle: 64,
+            http2_ping: Duration::from_secs(20),
+            look_up: LookUp::default(),
+        }
     }
 }
 
@@ -146,7 +154,7 @@ impl Merchants {
     /// following no redirect.
     pub async fn send(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
         let Some(pool) = self.pools.get(&merchant.id) else {
-            return Exchange::NotSent(NotSent::NotConfigured);
+            return Exchange::NotSent(NotSent::NotBuilt);
         };
         let path = Arc::clone(&outbound.path);
         match pool.destination.write(&self.countersigner, outbound) {
@@ -166,7 +174,8 @@ impl Pool {
         let endpoint = &merchant.endpoint;
         let destination = Destination::new(merchant)?;
         let config = tls::client_config(endpoint)?;
-        let connector = Connector::new(config, endpoint.allow_private_addresses, merchant.deadlines.connect);
+        let (allow_private, within) = (endpoint.allow_private_addresses, merchant.deadlines.connect);
+        let connector = Connector::new(config, allow_private, within, settings.look_up.clone());
         let client =
             MerchantClient::new(connector, endpoint, merchant.deadlines, merchant.idempotency, settings);
         Ok(Self { destination, client })

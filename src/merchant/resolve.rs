@@ -2,6 +2,7 @@
 //! look-up blocks for as long as its name servers are silent; on the runtime's threads for blocking
 //! work a few merchants with broken name servers would hold up the store.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -11,27 +12,55 @@ use tokio::sync::watch;
 
 use super::exchange::NotSent;
 
-type LookUp = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type Find = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// How a host's name and a port become addresses; as the system does it by default.
+#[derive(Clone, Default)]
+pub struct LookUp(Option<Arc<Find>>);
+
+impl LookUp {
+    /// By `find`, which may block: it runs on a thread of its own, one at a time for a merchant.
+    pub fn new(find: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(find)))
+    }
+
+    fn addresses(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match &self.0 {
+            Some(find) => find(host, port),
+            None => Ok((host, port).to_socket_addrs()?.collect()),
+        }
+    }
+}
+
+impl PartialEq for LookUp {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+}
+
+impl fmt::Debug for LookUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LookUp")
+    }
+}
+
 type Found = Result<Vec<SocketAddr>, NotSent>;
 type UnderWay = watch::Receiver<Option<Found>>;
 
 /// Looks up the name of one merchant; clones share what is under way.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    look_up: Arc<LookUp>,
+    look_up: LookUp,
     under_way: Arc<Mutex<Option<UnderWay>>>,
 }
 
 impl Resolver {
-    /// By the system's resolver.
-    pub(super) fn of_the_system() -> Self {
-        Self::new(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
-    }
-
-    pub(super) fn new(
-        look_up: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
-    ) -> Self {
-        Self { look_up: Arc::new(look_up), under_way: Arc::default() }
+    /// One that has looked up nothing yet.
+    pub(super) fn new(look_up: LookUp) -> Self {
+        Self { look_up, under_way: Arc::default() }
     }
 
     /// The addresses of `host`. Whoever asks while a look-up is under way gets what that one finds;
@@ -52,9 +81,9 @@ impl Resolver {
             return Ok(one.clone());
         }
         let (tell, told) = watch::channel(None);
-        let (look_up, host) = (Arc::clone(&self.look_up), host.to_owned());
+        let (look_up, host) = (self.look_up.clone(), host.to_owned());
         let began = std::thread::Builder::new().name("dns".to_owned()).spawn(move || {
-            let found = look_up(&host, port).unwrap_or_default();
+            let found = look_up.addresses(&host, port).unwrap_or_default();
             tell.send_replace(Some(if found.is_empty() { Err(NotSent::Unresolved) } else { Ok(found) }));
         });
         began.map_err(|_| NotSent::Unresolved)?;
@@ -75,12 +104,13 @@ mod tests {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
         let address = SocketAddr::from(([192, 0, 2, 1], 443));
-        let resolver = Resolver::new(move |_, _| match counted.fetch_add(1, Ordering::SeqCst) {
+        let look_up = LookUp::new(move |_, _| match counted.fetch_add(1, Ordering::SeqCst) {
             0 => panic!("on purpose"),
             1 => Ok(Vec::new()),
             2 => Err(io::ErrorKind::NotFound.into()),
             _ => Ok(vec![address]),
         });
+        let resolver = Resolver::new(look_up);
         for _ in 0..3 {
             assert_eq!(resolver.addresses("shop.test", 443).await, Err(NotSent::Unresolved));
         }
@@ -96,14 +126,15 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let (asked, silent) = (Arc::new(AtomicUsize::new(0)), Arc::new(std::sync::Barrier::new(2)));
-            let resolver = Resolver::new({
+            let look_up = {
                 let (asked, silent) = (Arc::clone(&asked), Arc::clone(&silent));
-                move |_, port| {
+                LookUp::new(move |_, port| {
                     asked.fetch_add(1, Ordering::SeqCst);
                     silent.wait();
                     Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
-                }
-            });
+                })
+            };
+            let resolver = Resolver::new(look_up);
             let asking: Vec<_> = (0..600)
                 .map(|_| {
                     let resolver = resolver.clone();

@@ -1,5 +1,7 @@
 //! Why a request failed, in the log and never in the answer.
 
+/// Merchants that take some requests and no more.
+mod crowded;
 /// What of ours failed.
 mod ours;
 /// Merchants that break every rule.

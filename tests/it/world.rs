@@ -33,6 +33,7 @@ use countersign::crypto::random;
 use countersign::crypto::sign::{Algorithm, SigningKey};
 use countersign::domain::clock::{Clock, SystemClock};
 use countersign::domain::secret::SecretString;
+use countersign::merchant::LookUp;
 use countersign::quickstart::agent::{Agent, AgentSettings};
 use countersign::quickstart::certificates::Certificates;
 use countersign::quickstart::client::Http;
@@ -79,6 +80,8 @@ pub struct Options {
     /// The lines of `[store]`. Without them records are in a directory, or, where
     /// `COUNTERSIGN_TEST_STORE` says `redis`, in a Redis of the world's own.
     pub store: Option<String>,
+    /// How merchants' names are looked up.
+    pub look_up: LookUp,
 }
 
 /// Everything a test needs.
@@ -92,6 +95,7 @@ pub struct World {
     /// The gateway's.
     pub gateway_clock: Arc<dyn Clock>,
     pub text: String,
+    look_up: LookUp,
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
     /// What the operator presents.
@@ -204,6 +208,7 @@ impl World {
             gateway_clock: options.gateway_clock.unwrap_or_else(|| Arc::clone(&clock)),
             clock,
             text,
+            look_up: options.look_up,
             redeemer: lamp_settings.redeemer_credential,
             operator,
             app: None,
@@ -235,8 +240,9 @@ impl World {
     }
 
     async fn start_app(&self, clock: &Arc<dyn Clock>) -> App {
-        let config =
+        let mut config =
             Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
+        config.upstream.look_up = self.look_up.clone();
         App::start_logging_to(config, Arc::clone(clock), self.log.clone()).await.unwrap()
     }
 

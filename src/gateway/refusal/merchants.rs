@@ -73,7 +73,7 @@ mod tests {
     fn no_answer_is_502_or_504() {
         for (refusal, status) in [
             (Refusal::NotSent(NotSent::Refused), StatusCode::BAD_GATEWAY),
-            (Refusal::NotSent(NotSent::NotConfigured), StatusCode::BAD_GATEWAY),
+            (Refusal::NotSent(NotSent::NotBuilt), StatusCode::BAD_GATEWAY),
             (Refusal::NotSent(NotSent::Timeout(Stage::Connect)), StatusCode::GATEWAY_TIMEOUT),
             (Refusal::Lost(Lost::Timeout), StatusCode::GATEWAY_TIMEOUT),
             (Refusal::Lost(Lost::Truncated), StatusCode::BAD_GATEWAY),

@@ -243,7 +243,7 @@ async fn a_merchant_without_a_pool_is_not_sent_to() {
     let mut other = entry("http://127.0.0.1:1");
     other.id = MerchantId::parse("other").unwrap();
     let exchange = shop.merchants.send(&other, read(), Deadline::after(Duration::from_secs(1))).await;
-    assert_eq!(not_sent(&exchange), Some(NotSent::NotConfigured));
+    assert_eq!(not_sent(&exchange), Some(NotSent::NotBuilt));
 }
 
 #[tokio::test]

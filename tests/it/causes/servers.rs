@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +13,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 /// Runs `script` on each connection.
@@ -21,7 +23,26 @@ where
     F: Fn(TcpStream) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    taking(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+}
+
+/// The same, with room for a few kilobytes that were not read.
+pub async fn narrow_tcp<F, Fut>(script: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(8 * 1024).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    taking(socket.listen(64).unwrap(), script)
+}
+
+fn taking<F, Fut>(listener: TcpListener, script: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -202,6 +223,92 @@ impl Authority {
     /// Speaks TLS 1.2 only.
     pub async fn old(&self) -> SocketAddr {
         shaking_hands(self.server(Flaw::None, &TLS12, "http/1.1", false)).await
+    }
+
+    /// Shakes hands, and ends the connection before its peer can have sent anything over it.
+    pub async fn leaving(&self) -> SocketAddr {
+        let config = Arc::new(self.server(Flaw::None, &TLS13, "http/1.1", false));
+        tcp(move |mut stream| {
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            async move {
+                let mut bytes = [0; 4096];
+                while tls.is_handshaking() && !tls.wants_write() {
+                    let Ok(read @ 1..) = stream.read(&mut bytes).await else { return };
+                    let _ = tls.read_tls(&mut &bytes[..read]);
+                    let _ = tls.process_new_packets();
+                }
+                let mut flight = Vec::new();
+                while tls.wants_write() {
+                    tls.write_tls(&mut flight).unwrap();
+                }
+                // The end is in the segment that ends the handshake: nothing can be sent between the two.
+                rustix::net::sockopt::set_tcp_cork(&stream, true).unwrap();
+                let _ = stream.write_all(&flight).await;
+                let _ = stream.shutdown().await;
+                silent(&mut stream).await;
+            }
+        })
+        .await
+    }
+
+    /// Speaks HTTP/2, takes so many requests at once on a connection, and answers none. Tells of each.
+    pub async fn holding(&self, at_once: u32) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+        let acceptor = TlsAcceptor::from(Arc::new(self.server(Flaw::None, &TLS13, "h2", false)));
+        let (tell, told) = mpsc::unbounded_channel();
+        let address = tcp(move |stream| {
+            let (acceptor, tell) = (acceptor.clone(), tell.clone());
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let greeted =
+                    h2::server::Builder::new().max_concurrent_streams(at_once).handshake::<_, Bytes>(stream);
+                let Ok(mut connection) = greeted.await else { return };
+                let mut held = Vec::new();
+                while let Some(Ok(request)) = connection.accept().await {
+                    held.push(request);
+                    let _ = tell.send(());
+                }
+            }
+        })
+        .await;
+        (address, told)
+    }
+
+    /// Speaks HTTP/2, wants a great deal, and reads nothing more once it has a first request: told of.
+    pub async fn stopping(&self) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+        let acceptor = TlsAcceptor::from(Arc::new(self.server(Flaw::None, &TLS13, "h2", false)));
+        let (tell, told) = mpsc::unbounded_channel();
+        let address = narrow_tcp(move |stream| {
+            let (acceptor, tell) = (acceptor.clone(), tell.clone());
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let mut builder = h2::server::Builder::new();
+                builder.initial_window_size(1 << 30).initial_connection_window_size(1 << 30);
+                let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+                let held = connection.accept().await;
+                let _ = tell.send(());
+                std::future::pending::<()>().await;
+                drop(held);
+            }
+        })
+        .await;
+        (address, told)
+    }
+
+    /// Shakes hands for HTTP/2 and never greets. Tells of each connection.
+    pub async fn ungreeting(&self) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+        let acceptor = TlsAcceptor::from(Arc::new(self.server(Flaw::None, &TLS13, "h2", false)));
+        let (tell, told) = mpsc::unbounded_channel();
+        let address = tcp(move |stream| {
+            let (acceptor, tell) = (acceptor.clone(), tell.clone());
+            async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let _ = stream.read_u8().await;
+                let _ = tell.send(());
+                drop(stream.read_to_end(&mut Vec::new()).await);
+            }
+        })
+        .await;
+        (address, told)
     }
 
     /// Ends every stream of HTTP/2 with this reason, behind half an answer where that is wanted.

@@ -4,8 +4,12 @@
 
 use std::net::SocketAddr;
 
+use countersign::merchant::LookUp;
 use countersign::quickstart::shop::{Behaviour, CallKind, Change};
+use parking_lot::Mutex;
 use rustls::version::{TLS12, TLS13};
+
+use serde_json::json;
 
 use super::servers::{Authority, Crowded, Flaw};
 use super::*;
@@ -41,13 +45,13 @@ fn http(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-fn https(address: SocketAddr) -> String {
+pub fn https(address: SocketAddr) -> String {
     format!("https://localhost:{}", address.port())
 }
 
 /// A world with a merchant for each case, `m0` and on.
-async fn world_of(cases: &[Case], authority: &Authority) -> World {
-    let mut world = World::closed(Options::default()).await;
+async fn world_of(cases: &[Case], authority: &Authority, options: Options) -> World {
+    let mut world = World::closed(options).await;
     std::fs::write(world.directory.path().join("theirs.pem"), authority.pem()).unwrap();
     for (number, Case { url, lines, .. }) in cases.iter().enumerate() {
         world.text.push_str(&format!(
@@ -71,13 +75,13 @@ total = "1s"
     world
 }
 
-fn counted(world: &World, cause: &str) -> u64 {
+pub fn counted(world: &World, cause: &str) -> u64 {
     let name = format!("countersign_upstream_failures_total{{reason=\"{cause}\"}} ");
     let text = world.app().metrics_text();
     text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
 }
 
-fn assert_documented(cause: &str) {
+pub fn assert_documented(cause: &str) {
     let row = format!("| `{cause}` |");
     assert!(
         include_str!("../../../deploy/operating.md").contains(&row),
@@ -87,17 +91,21 @@ fn assert_documented(cause: &str) {
 
 /// Creates a session at each merchant.
 async fn assert_told(cases: &[Case], authority: &Authority) {
-    let world = world_of(cases, authority).await;
+    let world = world_of(cases, authority, Options::default()).await;
+    assert_told_in(&world, cases).await;
+}
+
+async fn assert_told_in(world: &World, cases: &[Case]) {
     let alpha = world.alpha();
     for (number, Case { url, status, decision, cause, .. }) in cases.iter().enumerate() {
-        let before = counted(&world, cause);
+        let before = counted(world, cause);
         let path = format!("/m/m{number}/checkout_sessions");
         let answer = alpha.post(path, &lamp_order()).send().await.unwrap();
         assert_eq!(answer.status, *status, "{url} {cause}: {}", answer.json());
-        let line = line_of(&world, &answer).await;
+        let line = line_of(world, &answer).await;
         assert_eq!(line["cause"], *cause, "{url}: {line}");
         assert!(decision.is_none_or(|decision| line["decision"] == decision), "{url}: {line}");
-        assert_eq!(counted(&world, cause), before + 1, "{url} {cause}");
+        assert_eq!(counted(world, cause), before + 1, "{url} {cause}");
         assert_documented(cause);
     }
 }
@@ -113,6 +121,8 @@ async fn a_merchant_that_cannot_be_connected_to_is_told_by_why() {
         unreachable("https://255.255.255.255", "unreachable"),
         unreachable(http(servers::nobody().await), "connection_refused"),
         unreachable(http(crowded.address), "connect_timeout"),
+        // An address that is no place to connect to without the name of a network card.
+        unreachable("https://[fe80::1]", "connection_failed"),
         forbidden,
     ];
     assert_told(&cases, &Authority::new()).await;
@@ -134,6 +144,8 @@ async fn a_handshake_that_fails_is_told_by_what_is_wrong() {
         unreachable(https(internal_error), "tls_alert"),
         unreachable(https(servers::saying(b"HTTP/1.1 400 Bad Request\r\n\r\n").await), "tls_not_spoken"),
         unreachable(https(servers::saying(b"").await), "tls_ended"),
+        // The end of a greeting that has not begun.
+        unreachable(https(servers::saying(b"\x16\x03\x03\x00\x04\x0e\x00\x00\x00").await), "tls_failed"),
         unreachable(https(servers::mute().await), "tls_timeout"),
         Case {
             lines: "allow_private_addresses = true\nallow_tls12 = true",
@@ -173,6 +185,7 @@ async fn an_answer_that_does_not_come_whole_is_told_by_what_is_missing() {
             "body_timeout",
         ),
         unreachable(https(reset(h2::Reason::REFUSED_STREAM, false).await), "stream_refused"),
+        unreachable(https(ours.leaving().await), "unwritten"),
     ];
     assert_told(&cases, &ours).await;
 }
@@ -194,6 +207,38 @@ async fn an_answer_that_cannot_be_used_is_told_by_why() {
         case(answer("302 Found", "").await, 502, "merchant_status_unusable", "status_unusable"),
     ];
     assert_told(&cases, &Authority::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_still_looked_up_is_told_as_that() {
+    let (_answer, silent) = std::sync::mpsc::channel::<()>();
+    let silent = Mutex::new(silent);
+    let look_up = LookUp::new(move |_, _| {
+        let _ = silent.lock().recv();
+        Ok(Vec::new())
+    });
+    let cases = [unreachable("https://shop.example", "dns_timeout")];
+    let world = world_of(&cases, &Authority::new(), Options { look_up, ..Options::default() }).await;
+    assert_told_in(&world, &cases).await;
+}
+
+/// An amount that JSON can show and a structured field cannot (RFC 8941 section 3.3.1).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_cannot_be_written_is_told_as_that() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let total = 1_000_000_000_000_000;
+    let mut shown = shown_session("cs_dear");
+    shown["totals"] = json!([{"type": "total", "display_text": "Total", "amount": total}]);
+    world.lamps.behave_once(CallKind::Create, Behaviour::Instead(canned(201, shown.to_string())));
+    let (session, shown) = create(&alpha, "lamps").await;
+    assert_eq!((session.as_str(), shown), ("cs_dear", total));
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    let answer = complete(&alpha, "lamps", &session, &token).await;
+    assert_eq!(answer.status, 502, "{}", answer.json());
+    assert_eq!(line_of(&world, &answer).await["cause"], "not_built");
+    assert_eq!(counted(&world, "not_built"), 1);
+    assert_documented("not_built");
 }
 
 #[tokio::test(flavor = "multi_thread")]
