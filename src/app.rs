@@ -1,5 +1,7 @@
 //! The composition root: the one place that names concrete backends and puts the house together.
 
+mod notices;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use self::notices::report;
 use crate::config::Config;
 use crate::crypto::certificate;
 use crate::crypto::rings::KeyRings;
@@ -30,7 +33,7 @@ use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
 use crate::server::{Peer, Server, Service, process};
-use crate::storage::{self, Notice, OpenError};
+use crate::storage::{self, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
@@ -292,41 +295,8 @@ fn unless_changed<T: Default>(answer: Result<T, StoreError>) -> Result<T, StoreE
     }
 }
 
-fn report(log: &Log, notice: &Notice) {
-    match notice {
-        Notice::Closed { cause } => log.event(Level::Error, "store_closed", &[why(cause)]),
-        Notice::NotReopened { cause } => log.event(Level::Error, "store_not_reopened", &[why(cause)]),
-        Notice::Reopened { after } => {
-            log.event(Level::Warn, "store_reopened", &[("after", Value::Duration(*after))]);
-        }
-        Notice::TornWriteDropped { bytes } => {
-            log.event(Level::Warn, "store_torn_write_dropped", &[("bytes", Value::Number(*bytes))]);
-        }
-        Notice::SpaceShort { free } => {
-            log.event(Level::Error, "store_space_short", &[("free", Value::Number(*free))])
-        }
-        Notice::SpaceBack { free } => {
-            log.event(Level::Warn, "store_space_back", &[("free", Value::Number(*free))])
-        }
-        Notice::Unreachable => log.event(Level::Error, "store_unreachable", &[]),
-        Notice::ReachableAgain => log.event(Level::Warn, "store_reachable_again", &[]),
-        Notice::PrimaryChanged => log.event(Level::Warn, "store_primary_changed", &[]),
-        Notice::Changed => log.event(Level::Error, "store_changed", &[]),
-        Notice::Accepted => log.event(Level::Warn, "store_accepted", &[]),
-        Notice::EpochsUnusable { cause } => {
-            log.event(Level::Error, "epoch_directory_unusable", &[why(cause)]);
-        }
-        Notice::EpochsUsable => log.event(Level::Warn, "epoch_directory_usable", &[]),
-    }
-}
-
 fn number(count: usize) -> Value {
     Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
-}
-
-/// What the disk or its file system said: words of ours and of the system's, never of a record.
-fn why(cause: &str) -> (&'static str, Value) {
-    ("cause", Value::Message(cause.to_owned()))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -347,40 +317,5 @@ impl Service for Agents {
     ) -> BoxFuture<'static, Response<Full<Bytes>>> {
         let caller = Caller { address: peer.ip(), certificate: peer.certificate, standing: peer.standing };
         Box::pin(async move { self.0.handle(request, caller).await })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use parking_lot::Mutex;
-
-    use super::*;
-    use crate::domain::clock::SystemClock;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_store_that_closes_says_why() {
-        let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
-        let log = Log::start(sink.clone(), metrics, Arc::new(SystemClock)).unwrap();
-        report(&log, &Notice::Closed { cause: "no space left".to_owned() });
-        report(&log, &Notice::NotReopened { cause: "read-only file system".to_owned() });
-        assert!(log.flush(Duration::from_secs(20)));
-        let lines: Vec<String> =
-            String::from_utf8(sink.0.lock().clone()).unwrap().lines().map(str::to_owned).collect();
-        assert!(lines[0].contains(r#""event":"store_closed","cause":"no space left""#), "{}", lines[0]);
-        let second = r#""event":"store_not_reopened","cause":"read-only file system""#;
-        assert!(lines[1].contains(second), "{}", lines[1]);
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! What is done lives elsewhere, in `gateway` and `storage`; here it is asked for and told.
 
+mod answers;
 mod api;
 pub(crate) mod check;
 mod check_money;
