@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -216,6 +217,46 @@ fn every_metric_that_is_named_exists() {
             let is_metric = word.starts_with("countersign_") && !word.starts_with("countersign_operator_");
             assert!(!is_metric || metrics.iter().any(|metric| is_one(&metric.name)), "{path:?}: {word}");
         }
+    }
+}
+
+/// Samples of a histogram are named after it.
+#[test]
+fn every_metric_that_a_panel_or_a_rule_asks_for_exists() {
+    let metrics = table().unwrap();
+    let mut asked = BTreeSet::new();
+    for path in ["deploy/observability/dashboard.json", "deploy/observability/rules.yaml"] {
+        let text = document(path).text;
+        for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+            if !word.starts_with("countersign_") {
+                continue;
+            }
+            let metric = metrics.iter().find(|metric| {
+                word.strip_prefix(metric.name.as_str())
+                    .is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest))
+            });
+            asked.insert(metric.unwrap_or_else(|| panic!("{path}: {word}")).name.clone());
+        }
+    }
+    let forgotten: Vec<&String> =
+        metrics.iter().map(|metric| &metric.name).filter(|name| !asked.contains(*name)).collect();
+    assert!(forgotten.is_empty(), "no panel and no rule asks for {forgotten:?}");
+}
+
+#[test]
+fn each_alert_leads_to_a_row_of_when_it_hurts() {
+    let rules = document("deploy/observability/rules.yaml").text;
+    let guide = document("deploy/operating.md").text;
+    let rows =
+        guide.split("\n## When it hurts\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let alerts = rules.matches("- alert: ").count();
+    let books: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: deploy/operating.md#"))
+        .collect();
+    assert!(alerts > 20 && books.len() == alerts, "{alerts} alerts, {} of them with a row", books.len());
+    for anchor in books {
+        assert_eq!(rows.matches(&format!("\n| <a id=\"{anchor}\"></a>")).count(), 1, "{anchor}");
     }
 }
 

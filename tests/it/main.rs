@@ -52,6 +52,8 @@ mod interleavings;
 mod isolation;
 /// The log, whatever it is written to.
 mod log;
+/// The dashboard and the alerts.
+mod observability;
 /// Minting and spending tokens.
 mod payment;
 /// What the process may open, and who may look into it.
