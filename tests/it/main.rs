@@ -46,6 +46,8 @@ mod guides;
 mod head;
 /// Idempotency.
 mod idempotency;
+/// The image, for those who may make one.
+mod image;
 /// Two things at once, in the order that is least convenient.
 mod interleavings;
 /// Slow and dead merchants beside healthy ones.
