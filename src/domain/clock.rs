@@ -95,6 +95,21 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// What clocks say at one moment: see [`Clock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// [`Clock::steady`].
+    pub steady: Timestamp,
+    /// [`Clock::latest`].
+    pub latest: Timestamp,
+    /// [`Clock::earliest`].
+    pub earliest: Timestamp,
+    /// [`Clock::unbroken_since`].
+    pub unbroken_since: Timestamp,
+    /// [`Clock::jumped_at`].
+    pub jumped_at: Option<Timestamp>,
+}
+
 /// What time it is, for three uses that must not be mixed up.
 ///
 /// What is compared with others' clocks goes by [`Clock::now`]. A span goes by [`Clock::steady`]: set
@@ -129,6 +144,13 @@ pub trait Clock: Send + Sync {
     /// instant that means nothing now.
     fn jumped_at(&self) -> Option<Timestamp> {
         None
+    }
+
+    /// What they say at one moment, of what a decision goes by.
+    fn reading(&self) -> Reading {
+        let (steady, latest, earliest) = (self.steady(), self.latest(), self.earliest());
+        let (unbroken_since, jumped_at) = (self.unbroken_since(), self.jumped_at());
+        Reading { steady, latest, earliest, unbroken_since, jumped_at }
     }
 
     /// The latest instant our clocks have agreed on, for the store to keep.

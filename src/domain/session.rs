@@ -28,7 +28,7 @@ pub use settle::{Outcome, Settlement, settle};
 pub use signs::{Milestones, Signs, Viewed, note_life, note_view};
 pub use troubles::{Fruitless, Troubles};
 
-use super::clock::{Clock, Timestamp};
+use super::clock::{Clock, Reading, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
 use super::money::{Currency, Money};
 use super::token::{Token, TokenState};
@@ -170,15 +170,9 @@ impl Moment {
 
     /// By this clock, with leases that last at most so long.
     pub fn of(clock: &dyn Clock, longest_lease: Duration, incarnation: u64) -> Self {
-        let steady = clock.steady();
-        Self {
-            steady,
-            latest: clock.latest(),
-            earliest: clock.earliest(),
-            unbroken_since: clock.unbroken_since(),
-            just_jumped: clock.jumped_at().is_some_and(|at| steady < at.plus(longest_lease)),
-            incarnation,
-        }
+        let Reading { steady, latest, earliest, unbroken_since, jumped_at } = clock.reading();
+        let just_jumped = jumped_at.is_some_and(|at| steady < at.plus(longest_lease));
+        Self { steady, latest, earliest, unbroken_since, just_jumped, incarnation }
     }
 
     /// Whether less than `span` has passed since `mark`, and none of a clock that was ahead.

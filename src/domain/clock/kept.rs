@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Clock, Timestamp, millis};
+use super::{Clock, Reading, Timestamp, millis};
 
 /// A clock that is further from what it was than this has been set; less is a correction.
 const MOST_DRIFT: i64 = 2_000;
@@ -72,13 +72,26 @@ struct State {
     untold: Vec<Moved>,
 }
 
-/// What the clocks say at one moment.
-struct Reading {
+/// What the clocks beneath say at one moment.
+struct Beneath {
     /// The wall clock that counts, as it is.
     wall: i64,
     believed: i64,
     steady: i64,
     agreed: Option<i64>,
+}
+
+impl Beneath {
+    fn latest(&self) -> Timestamp {
+        let Self { wall, believed, agreed, .. } = self;
+        Timestamp(*wall.max(believed).max(&agreed.unwrap_or(i64::MIN)))
+    }
+
+    fn earliest(&self) -> Timestamp {
+        let Self { wall, believed, agreed, .. } = self;
+        // Zero rather than the least there is: spans are reckoned from it.
+        Timestamp(agreed.map_or(0, |agreed| *wall.min(believed).min(&agreed)))
+    }
 }
 
 impl KeptClock {
@@ -144,7 +157,7 @@ impl KeptClock {
         state.unbroken_since = state.unbroken_since.max(at);
     }
 
-    fn read(&self) -> Reading {
+    fn read(&self) -> Beneath {
         let mut state = self.state.lock();
         let (wall, steady) = (self.ours.now().0, self.ours.steady().0);
         state.look(wall, steady)
@@ -152,7 +165,7 @@ impl KeptClock {
 }
 
 impl State {
-    fn look(&mut self, our_wall: i64, steady: i64) -> Reading {
+    fn look(&mut self, our_wall: i64, steady: i64) -> Beneath {
         let ours = our_wall.saturating_sub(steady);
         if ours.abs_diff(self.ours) > MOST_DRIFT.unsigned_abs() {
             self.tell(Whose::Ours, ours.saturating_sub(self.ours));
@@ -162,7 +175,7 @@ impl State {
         self.believe(offset, steady);
         let believed = steady.saturating_add(self.believed);
         self.move_agreed(believed, steady);
-        Reading {
+        Beneath {
             wall: steady.saturating_add(offset),
             believed,
             steady: steady.saturating_add(self.server.unwrap_or(0)),
@@ -211,14 +224,11 @@ impl Clock for KeptClock {
     }
 
     fn latest(&self) -> Timestamp {
-        let Reading { wall, believed, agreed, .. } = self.read();
-        Timestamp(wall.max(believed).max(agreed.unwrap_or(i64::MIN)))
+        self.read().latest()
     }
 
     fn earliest(&self) -> Timestamp {
-        let Reading { wall, believed, agreed, .. } = self.read();
-        // Zero rather than the least there is: spans are reckoned from it.
-        Timestamp(agreed.map_or(0, |agreed| wall.min(believed).min(agreed)))
+        self.read().earliest()
     }
 
     fn unbroken_since(&self) -> Timestamp {
@@ -227,6 +237,19 @@ impl Clock for KeptClock {
 
     fn jumped_at(&self) -> Option<Timestamp> {
         self.state.lock().jumped_at
+    }
+
+    fn reading(&self) -> Reading {
+        let mut state = self.state.lock();
+        let (wall, steady) = (self.ours.now().0, self.ours.steady().0);
+        let beneath = state.look(wall, steady);
+        Reading {
+            steady: Timestamp(beneath.steady),
+            latest: beneath.latest(),
+            earliest: beneath.earliest(),
+            unbroken_since: state.unbroken_since,
+            jumped_at: state.jumped_at,
+        }
     }
 
     fn agreed(&self) -> Option<Timestamp> {
@@ -349,6 +372,23 @@ mod tests {
         let set_back = KeptClock::new(Arc::new(ManualClock::new(START)));
         set_back.agree(Some(START.plus(MINUTE)));
         assert_eq!([set_back.earliest(), set_back.latest()].map(after), [0, 60]);
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_what_is_read_one_by_one() {
+        let (ours, kept) = clocks();
+        kept.set_by_server(START.plus(MINUTE), kept.asking());
+        ours.step(HOURS_2);
+        kept.set_by_server(START.plus(MINUTE * 7), kept.asking());
+        let one_by_one = Reading {
+            steady: kept.steady(),
+            latest: kept.latest(),
+            earliest: kept.earliest(),
+            unbroken_since: kept.unbroken_since(),
+            jumped_at: kept.jumped_at(),
+        };
+        assert!(one_by_one.jumped_at.is_some() && one_by_one.latest > one_by_one.earliest);
+        assert_eq!(kept.reading(), one_by_one);
     }
 
     #[test]
