@@ -2,6 +2,7 @@
 //! shape gets a new number, and decoding says what it does with the old one.
 
 use bytes::Bytes;
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,7 +107,8 @@ const FIRST_BYTES: usize = 512;
 pub fn encode<T: Stored>(value: &T) -> Result<Bytes, StoreError> {
     let mut buffer = Vec::with_capacity(FIRST_BYTES);
     buffer.push(T::FORMAT);
-    postcard::to_extend(value, buffer).map(Bytes::from).map_err(|_| StoreError::Corrupt)
+    append_plain(value, &mut buffer)?;
+    Ok(Bytes::from(buffer))
 }
 
 /// Decodes a value of its present format, or of an older one that it says it reads.
@@ -134,7 +136,28 @@ fn decode_body<T: Stored>(body: &[u8]) -> Result<T, StoreError> {
 /// # Errors
 /// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
 pub fn append_plain(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), StoreError> {
-    postcard::to_io(value, out).map(drop).map_err(|_| StoreError::Corrupt)
+    postcard::serialize_with_flavor(value, Appended(out)).map_err(|_| StoreError::Corrupt)
+}
+
+/// Behind what is there. Postcard's own ways to do so take a byte at a time.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Appended<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Decodes what [`append_plain`] made.
