@@ -93,16 +93,16 @@ struct Begun {
 #[must_use = "a claim holds its session and token until it is settled or withdrawn"]
 pub struct HeldClaim {
     keeper: Arc<Claims>,
-    completion: Completion,
+    completion: Box<Completion>,
     begun: Begun,
-    snapshot: Snapshot,
+    snapshot: Box<Snapshot>,
     place: Permit,
 }
 
 /// A claim's attempt that has ended.
 #[must_use = "what happened is to be told, and the agent to be answered"]
 pub struct Settled {
-    pub(super) completion: Completion,
+    pub(super) completion: Box<Completion>,
     /// What the agent is told.
     pub(super) reply: Result<Reply, Refusal>,
     /// What was recorded; `None` when the store did not take it: the claim stays held, and the worker or
@@ -130,7 +130,7 @@ impl Claims {
         let Ready { completion, mut snapshot, place } = ready;
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();
-        let Completion { call, token, operation, record_set, .. } = &completion;
+        let Completion { call, token, operation, record_set, .. } = &*completion;
         let sealed = completion.kept_request()?;
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
@@ -171,7 +171,7 @@ impl Claims {
                 drop(place);
                 if error == StoreError::Unacknowledged {
                     // It may be open all the same, and nobody will send anything for it.
-                    self.take_back(&completion, lease).await;
+                    Box::pin(self.take_back(&completion, lease)).await;
                 }
                 Err(error.into())
             }
@@ -185,15 +185,15 @@ impl Claims {
     /// The attempt must not be made, or not yet.
     pub(super) async fn begin_again(
         self: &Arc<Self>,
-        completion: Completion,
+        completion: Box<Completion>,
         shown: &Observation,
         doubtful: &Doubtful,
         place: Permit,
     ) -> Result<HeldClaim, Refusal> {
-        let Completion { call, merchant, operation, record_set, claim, .. } = &completion;
+        let Completion { call, merchant, operation, record_set, claim, .. } = &*completion;
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
-        let mut snapshot = self.books.ledger.load(record_set).await?;
+        let mut snapshot = Box::new(self.books.ledger.load(record_set).await?);
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             operation.refuse_unless_free(records.key.as_ref(), moment)?;
@@ -268,7 +268,7 @@ impl Claims {
 impl HeldClaim {
     /// Sends the complete. Infallible: whatever happens is an exchange.
     pub(super) async fn forward_claimed(&self) -> Exchange {
-        let Completion { call, merchant, token, operation, claim, .. } = &self.completion;
+        let Completion { call, merchant, token, operation, claim, .. } = &*self.completion;
         call.trail.amount(self.begun.claim.checked);
         call.trail.attempt(self.begun.claim.attempt);
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
@@ -336,7 +336,7 @@ impl HeldClaim {
         reply: Option<&Reply>,
     ) -> Result<Done<Ended>, Refusal> {
         let Self { keeper, completion, begun, snapshot, .. } = self;
-        let Completion { merchant, operation, claim, record_set, .. } = &*completion;
+        let Completion { merchant, operation, claim, record_set, .. } = &**completion;
         let is_kept = matches!(
             reading.outcome,
             Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }

@@ -100,8 +100,8 @@ impl Completes {
                 Resumed::Answered(reply) => return Ok(reply),
                 Resumed::Again(claim) => return Box::pin(self.forward_and_settle(*claim)).await,
                 Resumed::Anew(completion, place) => {
-                    let snapshot = self.books.ledger.load(&completion.record_set).await?;
-                    (*completion, snapshot, place)
+                    let snapshot = Box::new(self.books.ledger.load(&completion.record_set).await?);
+                    (completion, snapshot, place)
                 }
             },
         };
@@ -115,13 +115,13 @@ impl Completes {
         let claim = match Box::pin(self.claims.begin(ready, &cleared)).await {
             Ok(claim) => claim,
             Err(refusal) => {
-                reservation.release().await;
+                Box::pin(reservation.release()).await;
                 return Err(refusal);
             }
         };
         if trusted && self.books.ledger.store().may_have_forgotten() {
-            reservation.release().await;
-            claim.withdraw().await;
+            Box::pin(reservation.release()).await;
+            Box::pin(claim.withdraw()).await;
             return Err(Refusal::Store(StoreError::Unavailable));
         }
         reservation.commit();
@@ -130,29 +130,29 @@ impl Completes {
     }
 
     /// One look at session, token and key. A session that nobody has seen created may be adopted first.
-    async fn session_of(&self, asked: &Asked) -> Result<Snapshot, Refusal> {
+    async fn session_of(&self, asked: &Asked) -> Result<Box<Snapshot>, Refusal> {
         let mut snapshot = self.books.ledger.load(&asked.record_set).await?;
         if snapshot.session().is_none() {
             Box::pin(self.sessions.adopt(&asked.call, &asked.merchant, &asked.session)).await?;
             snapshot = self.books.ledger.load(&asked.record_set).await?;
         }
         owned(snapshot.session(), &asked.call)?;
-        Ok(snapshot)
+        Ok(Box::new(snapshot))
     }
 
     /// Leave to send, and the total of the session.
     async fn ready(
         &self,
-        completion: Completion,
-        mut snapshot: Snapshot,
+        completion: Box<Completion>,
+        mut snapshot: Box<Snapshot>,
         place: Option<Permit>,
     ) -> Result<Ready, Refusal> {
-        let Completion { call, merchant, session, record_set, .. } = &completion;
+        let Completion { call, merchant, session, record_set, .. } = &*completion;
         // Before the total, because to read it takes a place as well.
         let mut place = Some(self.upstreams.place_again(call, merchant, place)?);
         if !self.sessions.knows_enough(owned(snapshot.session(), call)?, merchant) {
             Box::pin(self.sessions.ensure_total(call, merchant, session, &mut place)).await?;
-            snapshot = self.books.ledger.load(record_set).await?;
+            *snapshot = self.books.ledger.load(record_set).await?;
         }
         let place = self.upstreams.place_again(call, merchant, place)?;
         Ok(Ready { completion, snapshot, place })
@@ -169,7 +169,7 @@ impl Completes {
                 self.events.faulty(about, shown);
             }
             if let Some(card) = declined_card {
-                self.risk.note_decline(&completion, &CardFingerprint::from_bytes(card)).await;
+                Box::pin(self.risk.note_decline(&completion, &CardFingerprint::from_bytes(card))).await;
             }
         }
         reply
@@ -197,7 +197,7 @@ impl Asked {
     }
 
     /// How it stands to what is known of its session and key.
-    fn against(self, snapshot: &Snapshot, moment: Moment) -> Result<(Completion, Standing), Refusal> {
+    fn against(self, snapshot: &Snapshot, moment: Moment) -> Result<(Box<Completion>, Standing), Refusal> {
         let claim = ClaimId::parse(self.operation.upstream_key(snapshot.key()))
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let session = owned(snapshot.session(), &self.call)?;
@@ -214,7 +214,9 @@ impl Asked {
             Standing::Fresh { earlier_claim: snapshot.key().is_some() }
         };
         let Self { call, merchant, session, token, operation, record_set } = self;
-        Ok((Completion { call, merchant, session, token: token?, operation, record_set, claim }, standing))
+        let token = token?;
+        let completion = Completion { call, merchant, session, token, operation, record_set, claim };
+        Ok((Box::new(completion), standing))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ledger::{RecordSet, Snapshot};
 use crate::limit::Permit;
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
 
-/// One complete on its way: everything its steps share.
+/// One complete on its way: everything its steps share. In a box, because it goes from step to step.
 pub(super) struct Completion {
     pub call: Call,
     pub merchant: Arc<Merchant>,
@@ -49,9 +49,9 @@ impl Completion {
 
 /// A complete for which no claim is open, with leave to send it.
 pub(super) struct Ready {
-    pub completion: Completion,
+    pub completion: Box<Completion>,
     /// Session, token and key as they were read last.
-    pub snapshot: Snapshot,
+    pub snapshot: Box<Snapshot>,
     pub place: Permit,
 }
 

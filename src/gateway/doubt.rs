@@ -51,15 +51,19 @@ pub(super) enum Resumed {
 
 impl Doubts {
     /// What becomes of a retry with the key of a claim that was begun.
-    pub(super) async fn resume(&self, completion: Completion, doubt: InDoubt) -> Result<Resumed, Refusal> {
+    pub(super) async fn resume(
+        &self,
+        completion: Box<Completion>,
+        doubt: InDoubt,
+    ) -> Result<Resumed, Refusal> {
         match doubt {
             InDoubt::Charged => self.answer_of_charged(&completion).await.map(Resumed::Answered),
             InDoubt::Open(doubtful) => self.resume_open(completion, doubtful).await,
         }
     }
 
-    async fn resume_open(&self, completion: Completion, doubtful: Doubtful) -> Result<Resumed, Refusal> {
-        let Completion { call, merchant, session, record_set, claim, .. } = &completion;
+    async fn resume_open(&self, completion: Box<Completion>, doubtful: Doubtful) -> Result<Resumed, Refusal> {
+        let Completion { call, merchant, session, record_set, claim, .. } = &*completion;
         let (read, place) = self.read_in_doubt(&completion, &doubtful).await?;
         let Some(observation) = read.observation() else {
             // Who shared it has nothing to add.
@@ -73,7 +77,7 @@ impl Doubts {
                 self.answer_from_read(&completion, &read).await.map(Resumed::Answered)
             }
             Weighed::Settled(Settlement::Released | Settlement::Stale | Settlement::ChargedLate, _) => {
-                Ok(Resumed::Anew(Box::new(renewed(completion)?), place))
+                Ok(Resumed::Anew(renewed(completion)?, place))
             }
             // The operator says that the merchant honours keys: the same request is charged once, once
             // it has answered the first.
@@ -158,7 +162,7 @@ impl Doubts {
 
 /// The same complete under a key whose earlier claim was given up. A merchant that ignores keys may still
 /// wake up to the earlier request: under an id of its own the new claim's card is not for it.
-pub(super) fn renewed(mut completion: Completion) -> Result<Completion, Refusal> {
+pub(super) fn renewed(mut completion: Box<Completion>) -> Result<Box<Completion>, Refusal> {
     if completion.merchant.idempotency == MerchantIdempotency::None {
         let drawn = random::base62(CLAIM_CHARS)?;
         completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal(Internal::IdUnusable))?;
