@@ -8,11 +8,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use parking_lot::Mutex;
 
 use super::{
-    Batch, BoxFuture, Committed, Identity, Kind, PAGE_BYTES, Record, RecordKey, RecordStore, Revision,
-    StoreError, Write,
+    Batch, BoxFuture, Committed, Identity, Kind, PAGE_BYTES, Reading, Record, RecordKey, RecordStore,
+    Revision, StoreError, Write,
 };
 use crate::domain::clock::{Clock, Timestamp};
 
@@ -127,8 +128,8 @@ impl RecordStore for MemoryStore {
         Identity { incarnation: 1 + self.state.lock().reopened, tag_key: [7; 32] }
     }
 
-    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
-        Box::pin(async move {
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> Reading<'a> {
+        Either::Right(Box::pin(async move {
             tokio::task::yield_now().await;
             let now = self.clock.earliest();
             let state = self.state.lock();
@@ -137,7 +138,7 @@ impl RecordStore for MemoryStore {
             }
             let live = |key| state.records.get(key).filter(|entry| entry.lives(now));
             Ok(keys.iter().map(|key| live(key).map(|entry| entry.record.clone())).collect())
-        })
+        }))
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {

@@ -27,9 +27,11 @@ pub mod worker;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use byteview::StrView;
+use futures_util::future::{Either, Ready};
+use smallvec::SmallVec;
 
 use crate::domain::clock::Timestamp;
 
@@ -73,27 +75,39 @@ impl Kind {
 pub struct RecordKey {
     /// What it is.
     pub kind: Kind,
-    /// Partition, 0x00, name.
-    text: Arc<str>,
+    /// Partition, 0x00, name: shared by all copies, also by the embedded store's database.
+    text: StrView,
     partition_bytes: usize,
 }
 
 impl RecordKey {
     /// Between partition and name: below every byte of a name, so that keys sort by partition first.
-    const SEPARATOR: char = '\0';
+    const SEPARATOR: u8 = 0;
+    /// Of most keys.
+    const ROOM: usize = 192;
 
     /// The key of what is called `name` in `partition`.
     pub fn new(kind: Kind, partition: &str, name: &str) -> Self {
-        let mut text = String::with_capacity(partition.len() + 1 + name.len());
-        text.push_str(partition);
+        Self::joined(kind, partition, [name])
+    }
+
+    /// The same, of a name in parts. A key within its bounds is put together on the stack: it is memory of
+    /// its own only once.
+    pub fn joined<const N: usize>(kind: Kind, partition: &str, name: [&str; N]) -> Self {
+        let mut text: SmallVec<[u8; Self::ROOM]> = SmallVec::new();
+        text.extend_from_slice(partition.as_bytes());
         text.push(Self::SEPARATOR);
-        text.push_str(name);
-        Self { kind, text: text.into(), partition_bytes: partition.len() }
+        for part in name {
+            text.extend_from_slice(part.as_bytes());
+        }
+        // Of texts, so that it is one.
+        let text = StrView::new(&String::from_utf8_lossy(&text));
+        Self { kind, text, partition_bytes: partition.len() }
     }
 
     /// Reads [`Self::as_str`]; `None` when there is no name in it.
     pub fn parse(kind: Kind, text: &str) -> Option<Self> {
-        let partition_bytes = text.find(Self::SEPARATOR)?;
+        let partition_bytes = text.find(char::from(Self::SEPARATOR))?;
         Some(Self { kind, text: text.into(), partition_bytes })
     }
 
@@ -104,11 +118,16 @@ impl RecordKey {
 
     /// Its name within kind and partition: at most 512 bytes of visible ASCII.
     pub fn name(&self) -> &str {
-        self.text.get(self.partition_bytes + Self::SEPARATOR.len_utf8()..).unwrap_or_default()
+        self.text.get(self.partition_bytes + 1..).unwrap_or_default()
     }
 
     /// Partition, 0x00, name.
     pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The same, without a copy.
+    pub const fn text(&self) -> &StrView {
         &self.text
     }
 }
@@ -253,6 +272,12 @@ pub struct Identity {
 /// A boxed future, so that engines can stand behind one pointer.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What [`RecordStore::read`] answers: at once where nothing is waited for.
+pub type Reading<'a> = Either<Ready<Found>, BoxFuture<'a, Found>>;
+
+/// Records as they were found, in the order of what was asked for.
+pub type Found = Result<Vec<Option<Record>>, StoreError>;
+
 /// The most bytes of content in one page of [`RecordStore::scan`], but for the record that reaches it:
 /// what a pass over a store holds in memory, whatever was written into it.
 pub const PAGE_BYTES: usize = 4 << 20;
@@ -266,7 +291,7 @@ pub trait RecordStore: Send + Sync {
     fn identity(&self) -> Identity;
 
     /// Reads records, in the order of `keys`; `None` for absent or expired ones.
-    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>>;
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> Reading<'a>;
 
     /// Applies a batch if every expected revision still holds.
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>>;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::{Either, ready};
+
 use crate::domain::clock::Timestamp;
 use crate::records::{
-    Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, StoreError,
+    Batch, BoxFuture, Committed, Identity, Kind, Reading, Record, RecordKey, RecordStore, StoreError,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -29,7 +31,18 @@ impl Measured {
     ) -> Result<T, StoreError> {
         let started = Instant::now();
         let result = work.await;
-        let outcome = match &result {
+        self.note(operation, started, &result, outcome);
+        result
+    }
+
+    fn note<T>(
+        &self,
+        operation: &'static str,
+        started: Instant,
+        result: &Result<T, StoreError>,
+        outcome: impl FnOnce(&T) -> &'static str,
+    ) {
+        let outcome = match result {
             Ok(value) => outcome(value),
             Err(StoreError::Unavailable) => "unavailable",
             Err(StoreError::NoSpace) => "no_space",
@@ -38,7 +51,6 @@ impl Measured {
             Err(StoreError::Changed) => "changed",
         };
         self.metrics.store_operation(self.store.engine(), operation, outcome, started.elapsed());
-        result
     }
 }
 
@@ -51,8 +63,16 @@ impl RecordStore for Measured {
         self.store.identity()
     }
 
-    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
-        Box::pin(self.measure("read", self.store.read(keys), |_| "ok"))
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> Reading<'a> {
+        let started = Instant::now();
+        match self.store.read(keys) {
+            Either::Left(read) => {
+                let found = read.into_inner();
+                self.note("read", started, &found, |_| "ok");
+                Either::Left(ready(found))
+            }
+            Either::Right(read) => Either::Right(Box::pin(self.measure("read", read, |_| "ok"))),
+        }
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {

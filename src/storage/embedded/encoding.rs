@@ -1,6 +1,14 @@
 //! How records, keys and the index of what is due stand in the database. Apart because every byte
 //! here is a promise to stores already on disk: [`super::store_directory::FORMAT`] counts the changes.
 
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
+
+use byteview::ByteView;
+use fjall::Slice;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, RecordKey, Revision};
 
@@ -11,8 +19,12 @@ const TIME_BYTES: usize = 8;
 /// A record's key in the database: in its kind's keyspace partition, 0x00, name. No partition holds
 /// 0x00, so that no two records share a key, and keys sort as [`RecordKey`] does. In an index its
 /// kind's number stands before it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct StoreKey(RecordKey);
+#[derive(Clone, Debug)]
+pub(super) struct StoreKey {
+    key: RecordKey,
+    /// Of all of it, by a seed of this process's own: worked out once for every table it is looked up in.
+    hash: u64,
+}
 
 impl StoreKey {
     /// Encodes a key; `None` when it breaks [`RecordKey`]'s bounds.
@@ -21,26 +33,72 @@ impl StoreKey {
         let fits = partition.len() <= MAX_PARTITION_BYTES
             && name.len() <= MAX_NAME_BYTES
             && !partition.contains('\0');
-        fits.then(|| Self(key.clone()))
+        fits.then(|| Self::hashed(key.clone()))
     }
 
     /// The key of `kind` that stands as `within` in its keyspace; `None` when the bytes are not ours.
     pub(super) fn from_keyspace(kind: Kind, within: &[u8]) -> Option<Self> {
-        RecordKey::parse(kind, std::str::from_utf8(within).ok()?).map(Self)
+        RecordKey::parse(kind, std::str::from_utf8(within).ok()?).map(Self::hashed)
+    }
+
+    fn hashed(key: RecordKey) -> Self {
+        static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+        let hash = xxh3_64_with_seed(key.as_str().as_bytes(), *SEED ^ u64::from(number(key.kind)));
+        Self { key, hash }
     }
 
     /// What it is; also which keyspace it is in.
     pub(super) fn kind(&self) -> Kind {
-        self.0.kind
+        self.key.kind
     }
 
     /// The key within its kind's keyspace.
     pub(super) fn within_keyspace(&self) -> &[u8] {
-        self.0.as_str().as_bytes()
+        self.key.as_str().as_bytes()
+    }
+
+    /// The same, for the database to keep, without a copy.
+    pub(super) fn to_slice(&self) -> Slice {
+        ByteView::from(self.key.text().clone()).into()
     }
 
     /// The key as stages know it.
     pub(super) fn into_record_key(self) -> RecordKey {
+        self.key
+    }
+}
+
+impl PartialEq for StoreKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.key == other.key
+    }
+}
+
+impl Eq for StoreKey {}
+
+impl Hash for StoreKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes the hash that a [`StoreKey`] brings for its own.
+#[derive(Clone, Default)]
+pub(super) struct Brought(u64);
+
+/// For tables of [`StoreKey`]s.
+pub(super) type ByBroughtHash = BuildHasherDefault<Brought>;
+
+impl Hasher for Brought {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
         self.0
     }
 }
@@ -70,13 +128,12 @@ pub(super) struct IndexEntry {
 
 impl IndexEntry {
     /// Time first, so that the index is read in the order of time.
-    pub(super) fn encode(at: Timestamp, key: &StoreKey) -> Vec<u8> {
-        let within = key.within_keyspace();
-        let mut out = Vec::with_capacity(TIME_BYTES + 1 + within.len());
-        out.extend_from_slice(&time(at));
-        out.push(number(key.kind()));
-        out.extend_from_slice(within);
-        out
+    pub(super) fn encode(at: Timestamp, key: &StoreKey) -> Slice {
+        let mut head = [number(key.kind()); TIME_BYTES + 1];
+        if let Some(place) = head.first_chunk_mut() {
+            *place = time(at);
+        }
+        ByteView::fused(&head, key.within_keyspace()).into()
     }
 
     /// Reads an entry; `None` when the bytes are not ours.
@@ -108,29 +165,20 @@ pub(super) struct Header {
 const VALUE_VERSION: u8 = 1;
 const HAS_EXPIRY: u8 = 1;
 const HAS_DUE: u8 = 2;
-const REVISION_OFFSET: usize = 2;
-const INSTANT_BYTES: usize = 8;
+const LONGEST_HEADER: usize = 2 + 3 * size_of::<u64>();
 
 impl Header {
     /// The header, then the content: version, flags, revision, expiry and due instant if any.
-    pub(super) fn encode_with(self, content: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(REVISION_OFFSET + 3 * INSTANT_BYTES + content.len());
-        out.push(VALUE_VERSION);
+    pub(super) fn encode_with(self, content: &[u8]) -> Slice {
+        let mut head: SmallVec<[u8; LONGEST_HEADER]> = SmallVec::new();
+        head.push(VALUE_VERSION);
         let flag = |instant: Option<Timestamp>, flag| if instant.is_some() { flag } else { 0 };
-        out.push(flag(self.expires_at, HAS_EXPIRY) | flag(self.due, HAS_DUE));
-        out.extend_from_slice(&self.revision.0.to_be_bytes());
+        head.push(flag(self.expires_at, HAS_EXPIRY) | flag(self.due, HAS_DUE));
+        head.extend_from_slice(&self.revision.0.to_be_bytes());
         for instant in [self.expires_at, self.due].into_iter().flatten() {
-            out.extend_from_slice(&instant.unix_millis().to_be_bytes());
+            head.extend_from_slice(&instant.unix_millis().to_be_bytes());
         }
-        out.extend_from_slice(content);
-        out
-    }
-
-    /// Puts the revision, known only when the batch is applied, into an encoded value.
-    pub(super) fn stamp(value: &mut [u8], revision: Revision) {
-        if let Some(slot) = value.get_mut(REVISION_OFFSET..REVISION_OFFSET + size_of::<u64>()) {
-            slot.copy_from_slice(&revision.0.to_be_bytes());
-        }
+        ByteView::fused(&head, content).into()
     }
 
     /// Splits a value; `None` when it is not one of ours.
@@ -206,18 +254,17 @@ mod tests {
         }
 
         #[test]
-        fn values_return_with_the_stamped_revision(
+        fn values_return_with_their_header(
             revision: u64, expires: Option<i64>, due: Option<i64>, content: Vec<u8>
         ) {
             let header = Header {
-                revision: Revision::ABSENT,
+                revision: Revision(revision),
                 expires_at: expires.map(Timestamp::from_unix_millis),
                 due: due.map(Timestamp::from_unix_millis),
             };
-            let mut value = header.encode_with(&content);
-            Header::stamp(&mut value, Revision(revision));
+            let value = header.encode_with(&content);
             let (read, rest) = Header::decode(&value).unwrap();
-            prop_assert_eq!(read, Header { revision: Revision(revision), ..header });
+            prop_assert_eq!(read, header);
             prop_assert_eq!(rest, &content[..]);
         }
 

@@ -4,38 +4,50 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use bytes::Bytes;
 use fjall::{Keyspace, OwnedWriteBatch, Slice};
 
-use super::encoding::{Header, IndexEntry, StoreKey};
+use super::encoding::{ByBroughtHash, Header, IndexEntry, StoreKey};
 use super::open_database::OpenDatabase;
 use crate::domain::clock::Timestamp;
 use crate::records::{Batch, Committed, Kind, Purpose, Revision, StoreError, Write};
 
-/// A batch with its keys and values encoded, so that the writer's thread need not.
-pub(super) struct Prepared {
-    expect: Vec<(StoreKey, Revision)>,
-    writes: Vec<Change>,
+/// A batch with its keys encoded and what it says of each record in one place, so that the writer's thread
+/// need not.
+pub(super) struct Prepared(Vec<About>);
+
+/// What a batch expects of a record, or makes of it, or both.
+struct About {
+    key: StoreKey,
+    expected: Option<Revision>,
+    change: Option<Change>,
 }
 
 enum Change {
-    Put { key: StoreKey, header: Header, value: Vec<u8> },
-    Delete { key: StoreKey },
+    Put { bytes: Bytes, expires_at: Option<Timestamp>, due: Option<Timestamp> },
+    Delete,
 }
 
 impl Prepared {
     /// Encodes a batch; `None` when one of its keys is out of bounds.
-    pub(super) fn of(batch: &Batch) -> Option<Self> {
-        let expect = batch.expect.iter().map(|(key, revision)| Some((StoreKey::of(key)?, *revision)));
-        let writes = batch.writes.iter().map(|write| {
-            Some(match write {
-                Write::Put { key, bytes, expires_at, due } => {
-                    let header = Header { revision: Revision::ABSENT, expires_at: *expires_at, due: *due };
-                    Change::Put { key: StoreKey::of(key)?, header, value: header.encode_with(bytes) }
-                }
-                Write::Delete { key } => Change::Delete { key: StoreKey::of(key)? },
-            })
-        });
-        Some(Self { expect: expect.collect::<Option<_>>()?, writes: writes.collect::<Option<_>>()? })
+    pub(super) fn of(batch: Batch) -> Option<Self> {
+        let Batch { expect, writes, .. } = batch;
+        let mut all = Vec::with_capacity(expect.len().max(writes.len()));
+        for (key, revision) in &expect {
+            all.push(About { key: StoreKey::of(key)?, expected: Some(*revision), change: None });
+        }
+        for write in writes {
+            let (key, change) = match write {
+                Write::Put { key, bytes, expires_at, due } => (key, Change::Put { bytes, expires_at, due }),
+                Write::Delete { key } => (key, Change::Delete),
+            };
+            let key = StoreKey::of(&key)?;
+            match all.iter_mut().find(|about| about.key == key) {
+                Some(about) => about.change = Some(change),
+                None => all.push(About { key, expected: None, change: Some(change) }),
+            }
+        }
+        Some(Self(all))
     }
 }
 
@@ -75,11 +87,14 @@ pub(super) struct Group<'a> {
     live: &'a OpenDatabase,
     now: Timestamp,
     revisions: &'a mut Revisions,
-    slots: HashMap<StoreKey, Slot>,
+    slots: &'a mut Slots,
 }
 
+/// The records that a group touches or looks at: between groups there is nothing in it but room.
+pub(super) type Slots = HashMap<StoreKey, Slot, ByBroughtHash>;
+
 /// A record touched or looked at.
-struct Slot {
+pub(super) struct Slot {
     /// As the database has it, expired or not: its index entries are there too.
     before: Option<Header>,
     after: After,
@@ -91,37 +106,46 @@ enum After {
     Gone,
 }
 
+/// Room kept for the next group, in records: what a busy group touches.
+const ROOM: usize = 1_024;
+
 impl<'a> Group<'a> {
     /// An empty group, deciding what is expired as of `now`.
-    pub(super) fn new(live: &'a OpenDatabase, now: Timestamp, revisions: &'a mut Revisions) -> Self {
-        Self { live, now, revisions, slots: HashMap::new() }
+    pub(super) fn new(
+        live: &'a OpenDatabase,
+        now: Timestamp,
+        revisions: &'a mut Revisions,
+        slots: &'a mut Slots,
+    ) -> Self {
+        slots.clear();
+        slots.shrink_to(ROOM);
+        Self { live, now, revisions, slots }
     }
 
     /// Takes a batch in if everything it expects holds, after the batches taken in before it.
     ///
     /// # Errors
     /// When a record it names cannot be read; the group is then as it was.
-    pub(super) fn consider(&mut self, batch: Prepared) -> Result<Committed, StoreError> {
-        for (key, expected) in &batch.expect {
-            if self.revision(key)? != *expected {
-                return Ok(Committed::Conflict);
+    pub(super) fn consider(&mut self, Prepared(batch): Prepared) -> Result<Committed, StoreError> {
+        for About { key, expected, .. } in &batch {
+            if expected.is_some_and(|expected| self.revision(key) != Ok(expected)) {
+                return self.revision(key).map(|_| Committed::Conflict);
             }
         }
         // All reading comes before the first change.
-        for write in &batch.writes {
-            let (Change::Put { key, .. } | Change::Delete { key }) = write;
+        for About { key, .. } in batch.iter().filter(|about| about.expected.is_none()) {
             self.slot(key)?;
         }
         let revision = self.revisions.next()?;
-        for write in batch.writes {
-            match write {
-                Change::Put { key, header, mut value } => {
-                    Header::stamp(&mut value, revision);
-                    self.slot(&key)?.after =
-                        After::Put { header: Header { revision, ..header }, value: value.into() };
+        for About { key, change, .. } in batch {
+            let Some(change) = change else { continue };
+            self.slot(&key)?.after = match change {
+                Change::Put { bytes, expires_at, due } => {
+                    let header = Header { revision, expires_at, due };
+                    After::Put { header, value: header.encode_with(&bytes) }
                 }
-                Change::Delete { key } => self.slot(&key)?.after = After::Gone,
-            }
+                Change::Delete => After::Gone,
+            };
         }
         Ok(Committed::Applied(revision))
     }
@@ -146,22 +170,23 @@ impl<'a> Group<'a> {
     /// nothing changes.
     pub(super) fn finish(self) -> Option<Plan> {
         let mut plan = Plan {
-            batch: self.live.batch(),
+            // With their entries in the index.
+            batch: self.live.batch(2 * self.slots.len()),
             records: Vec::with_capacity(self.slots.len()),
             due: Vec::new(),
             expires_at: Vec::new(),
         };
-        for (key, slot) in self.slots {
+        for (key, slot) in self.slots.drain() {
             let (after, value) = match slot.after {
                 After::Same => continue,
                 After::Put { header, value } => {
                     let keyspace = self.live.keyspace(key.kind())?;
-                    plan.batch.insert(keyspace, key.within_keyspace(), value.clone());
+                    plan.batch.insert(keyspace, key.to_slice(), value.clone());
                     (Some(header), Some(value))
                 }
                 After::Gone if slot.before.is_none() => continue,
                 After::Gone => {
-                    plan.batch.remove(self.live.keyspace(key.kind())?, key.within_keyspace());
+                    plan.batch.remove(self.live.keyspace(key.kind())?, key.to_slice());
                     (None, None)
                 }
             };

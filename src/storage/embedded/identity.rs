@@ -49,7 +49,7 @@ pub(super) fn remember(
         memory.incarnation = memory.incarnation.saturating_add(1);
     }
     let revisions = Revisions::of_opening(memory.openings).ok_or_else(|| corrupt("opened too often"))?;
-    let mut batch = live.batch().durability(Some(PersistMode::SyncAll));
+    let mut batch = live.batch(1).durability(Some(PersistMode::SyncAll));
     batch.insert(meta, IDENTITY_KEY, memory.encode());
     batch.commit().map_err(&failed)?;
     Ok((Identity { incarnation: memory.incarnation, tag_key: memory.tag_key }, revisions))

@@ -30,15 +30,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::{Either, ready};
 use parking_lot::RwLock;
-use tokio::sync::oneshot;
+use smallvec::SmallVec;
+use tokio::sync::{oneshot, watch};
 
 pub use self::closed::{ClosedStore, StoredRecord};
 pub use self::store_directory::OpenError;
 
 use self::disk::{Disk, SystemDisk};
 use self::encoding::StoreKey;
-use self::group::{Prepared, may_use_last_space};
+use self::group::{Prepared, Slots, may_use_last_space};
 use self::identity::Opening;
 use self::open_database::{Attempt, OpenDatabase};
 use self::queue::Queue;
@@ -48,12 +50,15 @@ use super::backup::{Backup, BackupError, Copied};
 use super::{Notify, Settings, Synced};
 use crate::domain::clock::{Clock, Timestamp};
 use crate::records::{
-    Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, StoreError,
+    Batch, BoxFuture, Committed, Found, Identity, Kind, Reading, Record, RecordKey, RecordStore, StoreError,
 };
 
 /// A write that takes longer is a disk that hangs. Nobody waits longer for an answer, and nothing
 /// new is taken in.
 const HANGING: Duration = Duration::from_secs(10);
+
+/// What a request reads at once, at most.
+const FEW_KEYS: usize = 3;
 
 /// Expired records deleted in one group: few, because a commit that comes along waits for them.
 const SWEPT_AT_ONCE: usize = 128;
@@ -114,6 +119,7 @@ impl EmbeddedStore {
             directory,
             disk,
             revisions,
+            slots: Slots::default(),
             min_free_bytes: settings.min_free_bytes,
             cache_bytes: settings.cache_bytes,
             notify,
@@ -151,6 +157,31 @@ impl EmbeddedStore {
         if self.live()?.writing_for() >= self.patience { Err(StoreError::Unavailable) } else { Ok(()) }
     }
 
+    fn attempt(&self, keys: &[StoreKey]) -> Result<Attempt, StoreError> {
+        self.live()?.read(keys, self.shared.clock.earliest())
+    }
+
+    /// Reads once the group that the first attempt met is written. The database is not held while waiting:
+    /// a failed one must be free to go.
+    async fn read_after(
+        &self,
+        keys: SmallVec<[StoreKey; FEW_KEYS]>,
+        mut finished: watch::Receiver<u64>,
+        mut group: u64,
+    ) -> Found {
+        loop {
+            let over = finished.wait_for(|number| *number >= group);
+            match tokio::time::timeout(self.patience, over).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return Err(StoreError::Unavailable),
+            }
+            match self.attempt(&keys)? {
+                Attempt::Done(records) => return Ok(records),
+                Attempt::Again { finished: next, group: number } => (finished, group) = (next, number),
+            }
+        }
+    }
+
     /// Reads that walk the database, on a thread where blocking is fine.
     async fn walk<T: Send + 'static>(
         &self,
@@ -172,23 +203,18 @@ impl RecordStore for EmbeddedStore {
         self.identity.clone()
     }
 
-    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
-        Box::pin(async move {
-            let keys: Vec<StoreKey> = keys.iter().map(encode).collect::<Result<_, _>>()?;
-            loop {
-                // The database is not held while waiting: a failed one must be free to go.
-                match self.live()?.read(&keys, self.shared.clock.earliest())? {
-                    Attempt::Done(records) => return Ok(records),
-                    Attempt::Again { mut finished, group } => {
-                        let over = finished.wait_for(|number| *number >= group);
-                        match tokio::time::timeout(self.patience, over).await {
-                            Ok(Ok(_)) => {}
-                            Ok(Err(_)) | Err(_) => return Err(StoreError::Unavailable),
-                        }
-                    }
-                }
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> Reading<'a> {
+        let keys: SmallVec<[StoreKey; FEW_KEYS]> = match keys.iter().map(encode).collect() {
+            Ok(keys) => keys,
+            Err(error) => return Either::Left(ready(Err(error))),
+        };
+        match self.attempt(&keys) {
+            Ok(Attempt::Done(records)) => Either::Left(ready(Ok(records))),
+            Ok(Attempt::Again { finished, group }) => {
+                Either::Right(Box::pin(self.read_after(keys, finished, group)))
             }
-        })
+            Err(error) => Either::Left(ready(Err(error))),
+        }
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
@@ -197,7 +223,7 @@ impl RecordStore for EmbeddedStore {
             if self.shared.short_of_space.load(Ordering::Relaxed) && !may_use_last_space(&batch) {
                 return Err(StoreError::NoSpace);
             }
-            let batch = Prepared::of(&batch).ok_or(StoreError::Unavailable)?;
+            let batch = Prepared::of(batch).ok_or(StoreError::Unavailable)?;
             self.ask(|answer| Request::Commit { batch, answer }).await
         })
     }

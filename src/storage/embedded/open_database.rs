@@ -16,9 +16,11 @@ use fjall::compaction::Leveled;
 use fjall::config::BlockSizePolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice, Snapshot};
 use parking_lot::Mutex;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{UnitWeighter, Weighter};
 use tokio::sync::watch;
 
-use super::encoding::{Header, IndexEntry, StoreKey, position, time};
+use super::encoding::{ByBroughtHash, Header, IndexEntry, StoreKey, position, time};
 use super::expired::Walks;
 use super::low_water_mark::LowWaterMark;
 use super::store_directory::OpenError;
@@ -64,29 +66,37 @@ pub(super) struct OpenDatabase {
 /// Records that were written last, as they stand: what a session's next request reads. Only the
 /// writer puts records in, after their sync and in the order of writing, so that what is here is
 /// never older than the database.
-type Written = quick_cache::sync::Cache<StoreKey, Slice, Weight>;
+type Written = Cache<StoreKey, Slice, Weight, ByBroughtHash>;
 
 /// Keys under which there is no record: what a request that begins something reads, and the writer
 /// once more. A key is put in under the lock of [`InFlight`] while no group that writes it has begun,
 /// and taken out under the same lock when one begins.
-type Absent = quick_cache::sync::Cache<StoreKey, ()>;
+type Absent = Cache<StoreKey, (), UnitWeighter, ByBroughtHash>;
 
 /// A record's bytes, and what holding it costs.
 #[derive(Clone)]
 struct Weight;
 
-impl quick_cache::Weighter<StoreKey, Slice> for Weight {
+impl Weighter<StoreKey, Slice> for Weight {
     fn weight(&self, key: &StoreKey, value: &Slice) -> u64 {
         const HELD: usize = 96;
         u64::try_from(key.within_keyspace().len() + value.len() + HELD).unwrap_or(u64::MAX)
     }
 }
 
+fn cache<V: Clone, W: Weighter<StoreKey, V> + Clone>(
+    records: usize,
+    weight: u64,
+    weighter: W,
+) -> Cache<StoreKey, V, W, ByBroughtHash> {
+    Cache::with(records, weight, weighter, ByBroughtHash::default(), DefaultLifecycle::default())
+}
+
 /// The group being written, or the last one that was.
 struct InFlight {
     number: u64,
     since: Option<Instant>,
-    keys: HashSet<StoreKey>,
+    keys: HashSet<StoreKey, ByBroughtHash>,
 }
 
 /// A read that may have met a write.
@@ -139,10 +149,10 @@ impl OpenDatabase {
             database,
             due_floor: LowWaterMark::new(),
             walks: Walks::new(),
-            in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::new() }),
+            in_flight: Mutex::new(InFlight { number: 0, since: None, keys: HashSet::default() }),
             finished: watch::Sender::new(0),
-            written: Written::with_weighter(WRITTEN_RECORDS, WRITTEN_BYTES, Weight),
-            absent: Absent::new(ABSENT_RECORDS),
+            written: cache(WRITTEN_RECORDS, WRITTEN_BYTES, Weight),
+            absent: cache(ABSENT_RECORDS, u64::try_from(ABSENT_RECORDS).unwrap_or(u64::MAX), UnitWeighter),
         })
     }
 
@@ -151,9 +161,10 @@ impl OpenDatabase {
         &self.meta
     }
 
-    /// An empty batch that is synced before it becomes visible.
-    pub(super) fn batch(&self) -> OwnedWriteBatch {
-        self.database.batch().durability(Some(PersistMode::SyncData))
+    /// An empty batch with room for so many, which is synced before it becomes visible.
+    pub(super) fn batch(&self, items: usize) -> OwnedWriteBatch {
+        let batch = OwnedWriteBatch::with_capacity(self.database.clone(), items);
+        batch.durability(Some(PersistMode::SyncData))
     }
 
     /// An empty batch that is on stable storage only after [`Self::persist`].
@@ -291,15 +302,16 @@ impl OpenDatabase {
         })
     }
 
-    /// Says which keys are about to be written.
-    pub(super) fn begin(&self, keys: HashSet<StoreKey>) {
+    /// Says which records are about to be written.
+    pub(super) fn begin(&self, records: &[(StoreKey, Option<Slice>)]) {
         let mut in_flight = self.in_flight.lock();
         in_flight.number += 1;
         in_flight.since = Some(Instant::now());
-        for key in &keys {
+        in_flight.keys.clear();
+        for (key, _) in records {
             self.absent.remove(key);
+            in_flight.keys.insert(key.clone());
         }
-        in_flight.keys = keys;
     }
 
     /// Says that all of the group is visible: these records, or that they are gone.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::disk::Disk;
 use super::encoding::StoreKey;
-use super::group::{Group, Prepared, Revisions};
+use super::group::{Group, Prepared, Revisions, Slots};
 use super::identity::{Opening, remember};
 use super::journal;
 use super::open_database::OpenDatabase;
@@ -52,6 +52,7 @@ pub(super) struct Writer {
     pub(super) directory: StoreDirectory,
     pub(super) disk: Box<dyn Disk>,
     pub(super) revisions: Revisions,
+    pub(super) slots: Slots,
     pub(super) min_free_bytes: u64,
     pub(super) cache_bytes: u64,
     pub(super) notify: Notify,
@@ -118,7 +119,7 @@ impl Writer {
     /// Decides, writes and answers a group. An error is one of writing: the answers are given, the
     /// database is no longer to be used.
     fn write(&mut self, live: &OpenDatabase, requests: Vec<Request>) -> fjall::Result<()> {
-        let mut group = Group::new(live, self.shared.clock.earliest(), &mut self.revisions);
+        let mut group = Group::new(live, self.shared.clock.earliest(), &mut self.revisions, &mut self.slots);
         let decided: Vec<Decided> = requests
             .into_iter()
             .map(|request| match request {
@@ -131,7 +132,7 @@ impl Writer {
         let written = match group.finish() {
             None => Ok(()),
             Some(plan) => {
-                live.begin(plan.records.iter().map(|(key, _)| key.clone()).collect());
+                live.begin(&plan.records);
                 let written = self.disk.commit(plan.batch);
                 if written.is_ok() {
                     plan.due.into_iter().for_each(|at| live.due_floor().added(at));

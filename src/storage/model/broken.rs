@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
@@ -18,7 +19,8 @@ use super::{Engine, check_with};
 use crate::domain::clock::{ManualClock, Timestamp};
 use crate::records::memory::MemoryStore;
 use crate::records::{
-    Batch, BoxFuture, Committed, Identity, Kind, Record, RecordKey, RecordStore, Revision, StoreError,
+    Batch, BoxFuture, Committed, Identity, Kind, Reading, Record, RecordKey, RecordStore, Revision,
+    StoreError,
 };
 use crate::storage::contract::{Fixture, START};
 
@@ -84,8 +86,8 @@ impl RecordStore for Broken {
         }
     }
 
-    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
-        Box::pin(async move {
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> Reading<'a> {
+        Either::Right(Box::pin(async move {
             let mut records = self.store.read(keys).await?;
             if self.fault == Fault::AnswersWhatWas {
                 for (key, record) in keys.iter().zip(&mut records) {
@@ -95,7 +97,7 @@ impl RecordStore for Broken {
                 }
             }
             Ok(records)
-        })
+        }))
     }
 
     fn commit(&self, mut batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {

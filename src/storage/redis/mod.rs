@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use futures_util::future::Either;
 use redis::Value;
 
 pub use self::settings::{NodeAddress, Settings};
@@ -52,8 +53,8 @@ use super::Notify;
 use crate::crypto::random::RandomUnavailable;
 use crate::domain::clock::{KeptClock, Timestamp};
 use crate::records::{
-    Batch, BoxFuture, Committed, Durability, Identity, Kind, Purpose, Record, RecordKey, RecordStore,
-    StoreError,
+    Batch, BoxFuture, Committed, Durability, Identity, Kind, Purpose, Reading, Record, RecordKey,
+    RecordStore, StoreError,
 };
 
 /// The shared store could not be opened.
@@ -183,8 +184,8 @@ impl RecordStore for RedisStore {
         Identity { incarnation: 1, tag_key: self.shared.tag_key() }
     }
 
-    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> BoxFuture<'a, Result<Vec<Option<Record>>, StoreError>> {
-        Box::pin(self.shared.read(keys))
+    fn read<'a>(&'a self, keys: &'a [RecordKey]) -> Reading<'a> {
+        Either::Right(Box::pin(self.shared.read(keys)))
     }
 
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<Committed, StoreError>> {
