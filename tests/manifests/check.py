@@ -1,0 +1,289 @@
+"""Checks the manifests in deploy/: PROGRAM TOOLS.
+
+Every object of every case is valid; the chart renders what Kustomize does; names, ports, mounts, labels and
+times fit each other and the configuration, which the program accepts; the service of systemd is well-formed
+and shut in.
+"""
+
+import copy
+import hashlib
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+
+import kubernetes_validate
+import yaml
+
+PROGRAM, TOOLS = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+HERE = pathlib.Path(__file__).resolve().parent
+DEPLOY = HERE.parent.parent / "deploy"
+CHART = DEPLOY / "helm/countersign"
+CASES = ["embedded", "redis", "fixed", "plain", "elsewhere"]
+KUBERNETES = "1.31"
+OPERATOR = ("ServiceMonitor", "PrometheusRule")
+# Kinds that each overlay has at least.
+WANTED = {
+    "embedded": {"StatefulSet", "ConfigMap", "Service", "ServiceAccount", "NetworkPolicy", *OPERATOR},
+    "redis": {
+        "Deployment", "ConfigMap", "Service", "ServiceAccount", "NetworkPolicy", "PersistentVolumeClaim",
+        "PodDisruptionBudget", "HorizontalPodAutoscaler", *OPERATOR,
+    },
+}  # fmt: skip
+# The exposure that `systemd-analyze security` may find, in tenths.
+MOST_EXPOSED = 12
+
+checked = 0
+
+
+def check(true, message):
+    global checked
+    checked += 1
+    if not true:
+        sys.exit(f"manifests: {message}")
+
+
+def run(*command, **more):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)
+    check(done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def objects_of(text):
+    objects = {}
+    for found in yaml.safe_load_all(text):
+        if found:
+            key = (found["apiVersion"], found["kind"], found["metadata"]["name"])
+            check(key not in objects, f"{key} twice")
+            objects[key] = found
+    return objects
+
+
+def pods_of(objects):
+    return [found for found in objects.values() if found["kind"] in ("StatefulSet", "Deployment")]
+
+
+def config_of(objects):
+    """The ConfigMap of the configuration, by how the pod mounts it."""
+    [owner] = pods_of(objects)
+    volumes = owner["spec"]["template"]["spec"]["volumes"]
+    [name] = [volume["configMap"]["name"] for volume in volumes if "configMap" in volume]
+    return objects["v1", "ConfigMap", name]
+
+
+def alike(objects):
+    """Without how each tool makes pods follow the configuration: a name with a digest, or an annotation."""
+    config = config_of(objects)
+    text, name = config["data"]["countersign.toml"], config["metadata"]["name"]
+    known = {}
+    for key, found in copy.deepcopy(objects).items():
+        if found["kind"] in ("StatefulSet", "Deployment"):
+            pod = found["spec"]["template"]
+            annotations = pod["metadata"].pop("annotations", {})
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            follows = annotations.pop("checksum/config", None) == digest or name != "countersign"
+            check(follows and not annotations, f"{found['kind']}: another configuration is the same pod")
+            for volume in pod["spec"]["volumes"]:
+                if "configMap" in volume:
+                    volume["configMap"]["name"] = "countersign"
+        elif found["kind"] == "ConfigMap" and found["metadata"]["name"] == name:
+            found["metadata"]["name"], key = "countersign", (*key[:2], "countersign")
+        known[key] = found
+    return known
+
+
+def differences(one, other, path=""):
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one.keys() | other.keys():
+            if key not in one or key not in other:
+                yield f"{path}.{key} is only in {'Kustomize' if key in one else 'the chart'}"
+            else:
+                yield from differences(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        # Mounts and the like are a set by name.
+        if all(isinstance(item, dict) and "name" in item for item in one + other):
+            one, other = (sorted(items, key=lambda item: item["name"]) for items in (one, other))
+        for number, pair in enumerate(zip(one, other)):
+            yield from differences(*pair, f"{path}[{number}]")
+    elif one != other:
+        yield f"{path}: {one!r} in Kustomize, {other!r} in the chart"
+
+
+def validate(name, objects):
+    for found in objects.values():
+        if found["apiVersion"].startswith("monitoring.coreos.com/"):
+            check(found["kind"] in OPERATOR, f"{name}: {found['kind']}")
+            continue
+        try:
+            kubernetes_validate.validate(found, KUBERNETES, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            check(False, f"{name}: {found['kind']} {found['metadata']['name']}: {error}")
+    ours = [found for found in objects.values() if found["kind"] in OPERATOR]
+    wrong = run("node", HERE / "operator.js", TOOLS, input=json.dumps(ours))
+    check(not wrong, f"{name}: {wrong}")
+
+
+def selects(selector, labels):
+    return selector and selector.items() <= labels.items()
+
+
+def seconds(text):
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m)", text).groups()
+    return int(number) * {"ms": 0.001, "s": 1, "m": 60}[unit]
+
+
+def fit(name, objects):
+    """Whether what names each other does."""
+    [owner] = pods_of(objects)
+    pod = owner["spec"]["template"]
+    labels, spec = pod["metadata"]["labels"], pod["spec"]
+    [container] = spec["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    config = tomllib.loads(config_of(objects)["data"]["countersign.toml"])
+
+    def of(kind):
+        return [found for found in objects.values() if found["kind"] == kind]
+
+    check(owner["spec"]["selector"]["matchLabels"].items() <= labels.items(), f"{name}: pods of another")
+    for service in of("Service"):
+        check(selects(service["spec"]["selector"], labels), f"{name}: a service of other pods")
+        check(all(port["targetPort"] in ports for port in service["spec"]["ports"]), f"{name}: no such port")
+    for policy in of("NetworkPolicy"):
+        check(selects(policy["spec"]["podSelector"]["matchLabels"], labels), f"{name}: a policy of other pods")
+        for rule in policy["spec"]["ingress"]:
+            check(all(port["port"] in ports for port in rule["ports"]), f"{name}: no such port")
+        open_to_all = [rule for rule in policy["spec"]["ingress"] if "from" not in rule]
+        check([rule["ports"][0]["port"] for rule in open_to_all] == ["https"], f"{name}: open to all")
+        reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+        for node in config["store"].get("nodes", []):
+            check(int(node.rsplit(":", 1)[1]) in reached, f"{name}: {node} cannot be reached")
+    for budget in of("PodDisruptionBudget"):
+        check(selects(budget["spec"]["selector"]["matchLabels"], labels), f"{name}: a budget of other pods")
+    for spread in spec.get("topologySpreadConstraints", []):
+        check(selects(spread["labelSelector"]["matchLabels"], labels), f"{name}: other pods are spread")
+    for scaler in of("HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        check((owner["kind"], owner["metadata"]["name"]) == (target["kind"], target["name"]), f"{name}: scales")
+        check("replicas" not in owner["spec"], f"{name}: each rollout would undo what the autoscaler did")
+        rows = (DEPLOY / "operating.md").read_text()
+        for metric in scaler["spec"]["metrics"]:
+            check(f"| `{metric['pods']['metric']['name']}` | gauge |" in rows, f"{name}: no such metric")
+    for monitor in of("ServiceMonitor"):
+        watched = [s for s in of("Service") if selects(monitor["spec"]["selector"]["matchLabels"], s["metadata"]["labels"])]
+        check(len(watched) == 1, f"{name}: {len(watched)} services are scraped")
+        names = {port["name"] for port in watched[0]["spec"]["ports"]}
+        check(all(end["port"] in names for end in monitor["spec"]["endpoints"]), f"{name}: no such port")
+        job = watched[0]["metadata"]["labels"][monitor["spec"]["jobLabel"]]
+        check(job.startswith("countersign"), f"{name}: the rules know no job {job}")
+    for rule in of("PrometheusRule"):
+        rules = yaml.safe_load((DEPLOY / "observability/rules.yaml").read_text())
+        check(rule["spec"] == rules, f"{name}: PrometheusRule is not deploy/observability/rules.yaml")
+
+    # The embedded store has one process; another takes what the first would write.
+    embedded = config["store"].get("engine", "embedded") == "embedded"
+    check(embedded == (owner["kind"] == "StatefulSet"), f"{name}: {owner['kind']}")
+    check(not embedded or owner["spec"]["replicas"] == 1, f"{name}: two processes on one store")
+
+    check(config["server"]["listen"] == f"0.0.0.0:{ports['https']}", f"{name}: listens elsewhere")
+    check(config["admin"]["listen"] == f"0.0.0.0:{ports['admin']}", f"{name}: listens elsewhere")
+    drain = seconds(config["server"].get("drain_timeout", "25s"))
+    grace = container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain
+    check(spec["terminationGracePeriodSeconds"] > grace, f"{name}: killed before it has drained")
+
+    volumes = {volume["name"] for volume in spec["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])}
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    check({mount["name"] for mount in mounts.values()} == volumes, f"{name}: mounts and volumes")
+    kept = [config["store"][key] for key in ("epoch_directory", "directory") if key in config["store"]]
+    homes = []
+    for path in map(pathlib.PurePosixPath, kept):
+        homes += [mount for at, mount in mounts.items() if pathlib.PurePosixPath(at) in path.parents]
+    check(len({home["name"] for home in homes}) == len(kept), f"{name}: a volume each for {kept}")
+    check(not any(home.get("readOnly") for home in homes), f"{name}: {kept} are read-only")
+
+    context, pods = container["securityContext"], spec["securityContext"]
+    check(pods["runAsNonRoot"] and pods["runAsUser"] == 65532, f"{name}: another user than the image's")
+    check(context["readOnlyRootFilesystem"] and context["capabilities"] == {"drop": ["ALL"]}, f"{name}: may do")
+    check(not context["allowPrivilegeEscalation"], f"{name}: may become more")
+    accepted(name, config_of(objects)["data"]["countersign.toml"])
+
+
+def accepted(name, text):
+    """Whether the program accepts a configuration, with secrets where the pod mounts them."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = pathlib.Path(directory)
+        secrets, tls, kept = (root / part for part in ("secrets", "tls", "kept"))
+        for folder in (secrets, tls, kept):
+            folder.mkdir()
+        make_secrets(secrets, set(re.findall(r"/run/countersign/secrets/([\w.]+)", text)))
+        make_certificate(tls, tomllib.loads(text)["server"]["hosts"][0])
+        text = text.replace("/run/countersign", directory).replace("/var/lib/countersign", str(kept))
+        (root / "countersign.toml").write_text(text)
+        said = run(PROGRAM, "check", "--config", root / "countersign.toml")
+        # Inside a cluster the network policy keeps strangers away from it.
+        warnings = [line for line in said.splitlines() if "warning:" in line and "admin.listen: " not in line]
+        check(not warnings, f"{name}: {warnings}")
+
+
+def make_secrets(folder, names):
+    algorithms = {"signing.pem": "ed25519", "sealing.key": "sealing"}
+    for name in names:
+        if name.endswith((".key", ".pem")):
+            algorithm = algorithms.get(name, "hmac")
+            run(PROGRAM, "keygen", "--algorithm", algorithm, "--out", folder / name)
+        else:
+            (folder / name).write_text("a-secret-of-somebody-else-0123456789")
+            (folder / name).chmod(0o600)
+
+
+def make_certificate(folder, host):
+    run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-days", "90", "-subj", "/CN=example", "-addext", f"subjectAltName=DNS:{host}",
+        "-keyout", folder / "tls.key", "-out", folder / "tls.crt",
+    )  # fmt: skip
+    (folder / "tls.key").chmod(0o600)
+
+
+def check_kubernetes():
+    helm, kubectl = TOOLS / "helm", TOOLS / "kubectl"
+    run(helm, "lint", "--strict", CHART)
+    for name in CASES:
+        case = HERE / "cases" / name
+        run(helm, "lint", "--strict", CHART, "--values", case / "values.yaml")
+        kustomized = objects_of(run(kubectl, "kustomize", case))
+        charted = objects_of(
+            run(helm, "template", "countersign", CHART, "--kube-version", KUBERNETES, "--values", case / "values.yaml")
+        )
+        for maker, objects in (("Kustomize", kustomized), ("the chart", charted)):
+            validate(f"{name}, by {maker}", objects)
+            fit(f"{name}, by {maker}", objects)
+        wanted = WANTED.get(name, set())
+        kinds = {found["kind"] for found in kustomized.values()}
+        check(wanted <= kinds, f"{name} has no {wanted - kinds}")
+        found = list(differences(alike(kustomized), alike(charted)))
+        check(not found, f"{name}:\n" + "\n".join(found))
+        print(f"manifests: {name}: {len(kustomized)} objects, the same by Kustomize and by the chart")
+
+
+def check_systemd():
+    unit = DEPLOY / "systemd/countersign.service"
+    with tempfile.TemporaryDirectory() as directory:
+        # As it is, but for where the program is here.
+        copied = pathlib.Path(directory) / unit.name
+        copied.write_text(unit.read_text().replace("ExecStart=/usr/bin/countersign ", f"ExecStart={PROGRAM} "))
+        check(str(PROGRAM) in copied.read_text(), "the service starts another program")
+        said = subprocess.run(["systemd-analyze", "verify", copied], capture_output=True, text=True)
+        check(said.returncode == 0 and not said.stderr, f"systemd-analyze verify: {said.stderr}")
+    said = run("systemd-analyze", "security", "--offline=true", f"--threshold={MOST_EXPOSED}", "--no-pager", unit)
+    print(f"manifests: {said.strip().splitlines()[-1].lstrip('→ ')}")
+
+
+check(all(shutil.which(tool) for tool in ("node", "openssl", "systemd-analyze")), "a tool is missing")
+check_kubernetes()
+check_systemd()
+print(f"manifests: {checked} checks passed")
