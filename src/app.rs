@@ -1,12 +1,16 @@
 //! The composition root: the one place that names concrete backends and puts the house together.
 
 mod notices;
+mod reload;
+mod running;
+mod watch;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
@@ -15,18 +19,21 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use self::notices::report;
+use self::reload::Reloader;
+pub use self::reload::Source;
+use self::running::{Foundation, NotUsable};
+use self::watch::watch;
 use crate::config::Config;
-use crate::crypto::certificate;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::drain::Drain;
 use crate::fraud::Velocity;
-use crate::gateway::{Books, Caller, Desk, Gateway, Identities, Parts};
+use crate::gateway::{Books, Caller, Desk, Gateway};
 use crate::idempotency::KeptBytes;
-use crate::ledger::{Ledger, lease};
-use crate::limit::{Arrivals, Concurrency, Limits};
-use crate::merchant::{Countersigner, Merchants, SetupError};
+use crate::ledger::Ledger;
+use crate::merchant::SetupError;
 use crate::operator::Api;
+use crate::operator::reload::{Reload, Trigger};
 use crate::records::agreed;
 use crate::records::key_use::{self, MissingKey};
 use crate::records::{BoxFuture, RecordStore, StoreError};
@@ -37,7 +44,7 @@ use crate::storage::{self, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
-use crate::token::{Allotments, Vault};
+use crate::token::Allotments;
 
 /// How long the log may take to write its last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
@@ -53,6 +60,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     log: Log,
     drain: Drain,
+    reloader: Arc<Reloader>,
     running: JoinHandle<()>,
 }
 
@@ -90,17 +98,31 @@ pub enum StartError {
     Log(std::io::Error),
 }
 
+impl From<NotUsable> for StartError {
+    fn from(why: NotUsable) -> Self {
+        match why {
+            NotUsable::Tls(error) => Self::Tls(error),
+            NotUsable::Merchants(errors) => Self::Merchants(errors),
+        }
+    }
+}
+
 fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl App {
-    /// Opens the store, binds both listeners and serves, logging to standard output.
+    /// Opens the store, binds both listeners and serves, logging to standard output. `source` is where the
+    /// configuration is read from when it is to be read again.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
-    pub async fn start(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        Self::start_logging_to(config, clock, log::stdout().map_err(StartError::Log)?).await
+    pub async fn start(
+        config: Config,
+        source: Option<Source>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        Self::start_logging_to(config, source, clock, log::stdout().map_err(StartError::Log)?).await
     }
 
     /// As [`Self::start`], logging to `sink`.
@@ -109,81 +131,57 @@ impl App {
     /// [`StartError`].
     pub async fn start_logging_to(
         config: Config,
+        source: Option<Source>,
         clock: Arc<dyn Clock>,
         sink: impl Write + Send + 'static,
     ) -> Result<Self, StartError> {
         let open_files = process::raise_open_files();
         let metrics = Arc::new(Metrics::new()?);
-        metrics.set_merchants(config.registry.merchants().map(|merchant| &merchant.id));
         let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
-        let tls = tls::load(&config.server.tls)?;
-        tell_certificates(&config, &metrics);
         let told = log.clone();
         let notify = Arc::new(move |notice| report(&told, &notice));
         let measured = Arc::clone(&metrics);
         let synced = Arc::new(move |took| measured.store_synced(took));
         let clock = Arc::new(KeptClock::new(clock));
-        let opened = storage::open_engine(config.store, Arc::clone(&clock), notify, synced).await?;
+        // Before the store is opened, so that what is wrong with them is told whatever state it is in.
+        tls::load(&config.server.tls)?;
+        let is_shared = matches!(config.store, storage::Engine::Redis { .. });
+        let opened = storage::open_engine(config.store.clone(), Arc::clone(&clock), notify, synced).await?;
         clock.agree(unless_changed(agreed::known(&*opened.records).await)?);
-        let rings = Arc::new(config.keys);
         let now = clock.now();
         // A store that an operator has yet to accept opens nothing meanwhile.
-        let missing = unless_changed(key_use::missing(&*opened.records, &rings, now).await)?;
+        let missing = unless_changed(key_use::missing(&*opened.records, &config.keys, now).await)?;
         if !missing.is_empty() {
             return Err(StartError::MissingKeys(missing));
         }
-        note_keys(&*opened.records, &rings, now).await?;
+        note_keys(&*opened.records, &config.keys, now).await?;
         let (public_listener, public) = bind(config.server.listen).await?;
         let (admin_listener, admin) = bind(config.server.admin_listen).await?;
 
         let store: Arc<dyn RecordStore> =
             Arc::new(storage::measured::Measured::new(opened.records, Arc::clone(&metrics)));
-        let registry = Arc::new(config.registry);
-        let issuer = config.public_base_url.to_string().trim_end_matches('/').to_owned();
-        let countersigner = Arc::new(Countersigner::new(Arc::clone(&rings), issuer));
-        let merchants = Merchants::new(&registry, Arc::clone(&countersigner), &config.upstream)
-            .map_err(StartError::Merchants)?;
-        let epochs = Arc::new(opened.epochs);
         let drain = Drain::new(config.server.drain_timeout);
-        let (redeemers, arrivals) = (registry.redeemer_networks().collect(), Arrivals::new(&config.limits));
-        let gateway = Arc::new(Gateway::new(Parts {
-            books: Books {
-                ledger: Ledger::new(Arc::clone(&store), clock.clone())
-                    .with_leases_of(lease::longest(&registry)),
+        let foundation = Foundation {
+            books: Arc::new(Books {
+                ledger: Ledger::new(Arc::clone(&store), clock.clone()),
                 allotments: Allotments::new(Arc::clone(&store)),
                 kept: KeptBytes::new(Arc::clone(&store), config.limits.kept_bytes),
                 velocity: Arc::new(Velocity::new(Arc::clone(&store))),
-            },
-            desk: Desk {
+            }),
+            desk: Arc::new(Desk {
                 observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
                 clock: clock.clone(),
                 drain: drain.clone(),
-            },
-            vault: Vault::new(Arc::clone(&rings), epochs),
-            limits: Limits::new(config.limits, &registry).shared_through(opened.limits),
-            concurrency: Concurrency::new(&registry),
-            fraud: config.fraud,
-            delegate: config.protocol,
-            merchants,
-            body_bytes: config.server.body_bytes,
-            body_timeout: config.server.body_timeout,
-            countersigner,
-            identities: Identities { registry, rings },
-        }));
-        let working = Arc::clone(&gateway);
-        let worker = tokio::spawn(async move { working.work_in_background().await });
-        let health = Arc::clone(&store);
-        let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
-        let operator = Api::new(
-            Arc::clone(&gateway.open_claims),
-            Arc::clone(&store),
-            Arc::clone(&gateway.desk),
-            config.operators,
-            opened.backup,
-        );
-        let admin_service =
-            Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
-        let mut sockets = config.server;
+            }),
+            epochs: Arc::new(opened.epochs),
+            shared_limits: opened.limits,
+        };
+        let (books, desk) = (Arc::clone(&foundation.books), Arc::clone(&foundation.desk));
+        let mut sockets = config.server.clone();
+        let watches = config.watch;
+        let running = foundation.build(config, None)?;
+        foundation.make_room_for(&running);
+        running.show_in_metrics(&sockets.tls, &metrics, now);
         let configured = sockets.connections;
         if sockets.bound_by(open_files) {
             let numbers = [
@@ -193,31 +191,49 @@ impl App {
             ];
             log.event(Level::Warn, "connections_bounded", &numbers);
         }
-        let server = Server::new(sockets, redeemers, arrivals, tls, Arc::clone(&metrics), log.clone());
-        let serving = drain.clone();
-        let finishing = Arc::clone(&gateway);
+        let server = Server::new(sockets, running.entrance.clone(), Arc::clone(&metrics), log.clone());
+        let watched = source.as_ref().filter(|source| watches && source.file.is_some());
+        let read_at = watched.map(|source| source.read_at);
+        let reloader = Arc::new(Reloader::new(source, foundation, running, server.entrance(), is_shared));
+        if let Some(read_at) = read_at {
+            tokio::spawn(watch(Arc::clone(&reloader), read_at, drain.clone()));
+        }
+        let working = Arc::clone(&reloader.gateway);
+        let worker = tokio::spawn(async move { Gateway::work_in_background(&working).await });
+        let health = Arc::clone(&store);
+        let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
+        let configured = Arc::clone(&reloader.configured);
+        let operator =
+            Api::new(configured, Arc::clone(&store), Arc::clone(&desk), reloader.clone(), opened.backup);
+        let admin_service =
+            Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
+        let (serving, serves) = (drain.clone(), Arc::new(Agents(Arc::clone(&reloader.gateway))));
         let running = tokio::spawn(async move {
             let (ended, end) = tokio::sync::oneshot::channel::<()>();
             let admin = tokio::spawn(admin_service.run(admin_listener, async move {
                 let _ = end.await;
             }));
-            server.run(public_listener, Arc::new(Agents(gateway)), serving).await;
+            server.run(public_listener, serves, serving).await;
             let _ = worker.await;
-            let (books, clock) = (&finishing.books, &finishing.desk.clock);
-            books.allotments.finish(clock.earliest()).await;
-            books.kept.finish(clock.earliest()).await;
-            if let Some(at) = clock.agreed() {
+            books.allotments.finish(desk.clock.earliest()).await;
+            books.kept.finish(desk.clock.earliest()).await;
+            if let Some(at) = desk.clock.agreed() {
                 // A store that does not take it now knows what it was told a minute ago.
                 let _ = agreed::keep(&**books.ledger.store(), at).await;
             }
-            drop(finishing);
+            drop((books, desk));
             drop(ended);
             let _ = admin.await;
         });
         let numbers =
             [("port", Value::Number(public.port().into())), ("open_files", Value::Number(open_files))];
         log.event(Level::Info, "started", &numbers);
-        Ok(Self { public, admin, metrics, log, drain, running })
+        Ok(Self { public, admin, metrics, log, drain, reloader, running })
+    }
+
+    /// Reads the configuration again, as SIGHUP asks for; what comes of it is logged.
+    pub async fn read_config_again(&self) {
+        let _ = self.reloader.reload(Trigger::Signal, false).await;
     }
 
     /// Where agents and merchants connect.
@@ -236,7 +252,7 @@ impl App {
     }
 
     /// Where it logs.
-    pub fn log(&self) -> Log {
+    pub fn event_log(&self) -> Log {
         self.log.clone()
     }
 
@@ -258,20 +274,6 @@ impl App {
         self.log.event(Level::Info, "stopped", &[]);
         let log = self.log;
         let _ = tokio::task::spawn_blocking(move || log.flush(LOG_FLUSH)).await;
-    }
-}
-
-/// Until when what we show of ourselves is good: files are read at a start only.
-fn tell_certificates(config: &Config, metrics: &Metrics) {
-    let end = |path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
-    if let Some(ends) = end(&config.server.tls.certificate) {
-        metrics.certificate_ends(None, ends);
-    }
-    for merchant in config.registry.merchants() {
-        let shown = merchant.endpoint.client_certificate.as_ref();
-        if let Some(ends) = shown.and_then(|(path, _)| end(path)) {
-            metrics.certificate_ends(Some(&merchant.id), ends);
-        }
     }
 }
 
@@ -307,7 +309,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 }
 
 /// The gateway behind the public listener.
-struct Agents(Arc<Gateway>);
+struct Agents(Arc<ArcSwap<Gateway>>);
 
 impl Service for Agents {
     fn call(
@@ -316,6 +318,8 @@ impl Service for Agents {
         peer: Peer,
     ) -> BoxFuture<'static, Response<Full<Bytes>>> {
         let caller = Caller { address: peer.ip(), certificate: peer.certificate, standing: peer.standing };
-        Box::pin(async move { self.0.handle(request, caller).await })
+        // A request is answered under the configuration it came under, whatever comes meanwhile.
+        let gateway = self.0.load_full();
+        Box::pin(async move { gateway.handle(request, caller).await })
     }
 }

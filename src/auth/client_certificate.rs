@@ -5,11 +5,27 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
 use crate::crypto::digest::{Sha256, sha256};
 use crate::domain::clock::Timestamp;
+
+/// The authorities that clients are trusted by. What rested on one that is replaced rests on nothing.
+pub struct ClientAuthorities(ArcSwap<Arc<dyn ClientCertVerifier>>);
+
+impl ClientAuthorities {
+    /// Those that `verifier` knows.
+    pub fn new(verifier: Arc<dyn ClientCertVerifier>) -> Self {
+        Self(ArcSwap::from_pointee(verifier))
+    }
+
+    /// From now on those that `verifier` knows.
+    pub fn replace(&self, verifier: Arc<dyn ClientCertVerifier>) {
+        self.0.store(Arc::new(verifier));
+    }
+}
 
 /// The certificate a client presented, on this connection or on the one whose session it resumes.
 #[derive(Clone)]
@@ -19,25 +35,24 @@ struct Presented {
     fingerprint: Sha256,
     /// The client's own first.
     chain: Vec<CertificateDer<'static>>,
-    verifier: Arc<dyn ClientCertVerifier>,
+    authorities: Arc<ClientAuthorities>,
 }
 
 impl ClientCertificate {
     /// The chain that a client presented, the client's own certificate first; `None` when it is empty.
-    /// `verifier` knows the authorities that clients are trusted by.
-    pub fn new(chain: &[CertificateDer<'_>], verifier: Arc<dyn ClientCertVerifier>) -> Option<Self> {
+    pub fn new(chain: &[CertificateDer<'_>], authorities: Arc<ClientAuthorities>) -> Option<Self> {
         let fingerprint = sha256(&[chain.first()?.as_ref()]);
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
-        Some(Self(Arc::new(Presented { fingerprint, chain, verifier })))
+        Some(Self(Arc::new(Presented { fingerprint, chain, authorities })))
     }
 
     /// SHA-256 of its DER, if it is good at this instant: within its validity, and vouched for by an
-    /// authority that is trusted.
+    /// authority that is trusted then.
     pub fn fingerprint_at(&self, now: Timestamp) -> Option<Sha256> {
-        let Presented { fingerprint, chain, verifier } = &*self.0;
+        let Presented { fingerprint, chain, authorities } = &*self.0;
         let (own, intermediates) = chain.split_first()?;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.unix_seconds()).ok()?));
-        verifier.verify_client_cert(own, intermediates, now).ok()?;
+        authorities.0.load().verify_client_cert(own, intermediates, now).ok()?;
         Some(*fingerprint)
     }
 }

@@ -10,6 +10,7 @@ mod key_file;
 mod keygen;
 mod profile;
 mod reach;
+mod reload;
 mod serve;
 mod sign;
 mod store;
@@ -29,6 +30,7 @@ use crate::domain::clock::{Clock, SystemClock};
 use crate::quickstart::{self, QuickstartArgs};
 use claims::ClaimsVerb;
 use keygen::KeygenArgs;
+use reload::ReloadArgs;
 use sign::SignArgs;
 use store::StoreVerb;
 use verify::VerifyArgs;
@@ -57,6 +59,11 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Have a running gateway read its configuration again. What is wrong, or takes away what is needed,
+    /// changes nothing and is listed.
+    Reload(ReloadArgs),
+    /// List what a reload would change, and what stands in its way.
+    Diff(ReloadArgs),
     /// List the claims of a running gateway that are in doubt or pending, show what is known of a session,
     /// or end a claim by hand.
     #[command(subcommand)]
@@ -85,6 +92,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -
         }
         Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
         Verb::Check { config } => Ok(check::check(config, out)?),
+        Verb::Reload(arguments) => runtime()?.block_on(reload::reload(arguments, false, out)),
+        Verb::Diff(arguments) => runtime()?.block_on(reload::reload(arguments, true, out)),
         Verb::Claims(verb) => runtime()?.block_on(claims::claims(verb, out)),
         Verb::Store(verb) => runtime()?.block_on(store::store(verb, now, out)),
         Verb::Keygen(arguments) => keygen::keygen(arguments, out).map(|()| true),

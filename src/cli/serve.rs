@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::check::check;
 use super::error::CommandError;
-use crate::app::App;
+use crate::app::{App, Source};
 use crate::config::Config;
-use crate::domain::clock::SystemClock;
+use crate::domain::clock::{Clock as _, SystemClock};
 use crate::server::signals::Signals;
 
 /// Serves until a signal says to drain. Not when the configuration has mistakes: they go to `errors`.
@@ -16,10 +16,13 @@ use crate::server::signals::Signals;
 /// # Errors
 /// [`CommandError`] when it cannot start.
 pub(super) async fn serve(config: &Path, errors: &mut dyn Write) -> Result<bool, CommandError> {
+    let read_at = SystemClock.now();
     let Ok(loaded) = Config::load(config) else { return Ok(check(config, errors)?) };
     let signals = Signals::listen()?;
-    let app = App::start(loaded, Arc::new(SystemClock)).await?;
-    signals.told_to_drain(app.log()).await;
+    let path = config.to_owned();
+    let source = Source { file: Some(path.clone()), read: Arc::new(move || Config::load(&path)), read_at };
+    let app = App::start(loaded, Some(source), Arc::new(SystemClock)).await?;
+    signals.told_to_drain(app.event_log(), async || app.read_config_again().await).await;
     app.shutdown().await;
     Ok(true)
 }

@@ -7,7 +7,10 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::digests::Digests;
 use super::report::{Problem, Report};
+use super::secrets::Sources;
+use crate::crypto::digest::Sha256;
 
 /// A value of the document and the line it stands on.
 pub(super) struct Value<'a> {
@@ -216,6 +219,11 @@ impl<'a> Section<'a> {
             found.extend(section.read_with(&mut read));
         }
         Some(found)
+    }
+
+    /// The digest of what stands here; the files it names are noted.
+    pub(super) fn noted_by(&self, digests: &mut Digests, sources: &Sources<'_>) -> Sha256 {
+        self.table.map_or_else(Sha256::default, |table| digests.note(table, &[], sources))
     }
 
     /// Remembers a mistake at a key of this section.

@@ -7,6 +7,8 @@
 //! only as digests.
 
 mod agents;
+mod changes;
+mod digests;
 mod document;
 mod fraud;
 mod keys;
@@ -31,6 +33,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use changes::{Changes, Entries};
+pub use digests::Digests;
 pub use report::{ConfigErrors, Mistake, Warning};
 
 use crate::crypto::rings::KeyRings;
@@ -46,8 +50,8 @@ use split::{AGENTS, Split};
 /// Larger than any configuration with a few thousand merchants.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Everything the gateway is told, valid by construction and never changed: a new configuration is
-/// read by a new process.
+/// Everything the gateway is told, valid by construction and never changed: a new configuration
+/// replaces it whole.
 pub struct Config {
     /// The sockets, their TLS and every bound on a connection; the admin listener too.
     pub server: server::Settings,
@@ -70,8 +74,12 @@ pub struct Config {
     /// Where the gateway is reached, such as `https://pay.example.com`: the first of `server.hosts`.
     /// The issuer of grants.
     pub public_base_url: String,
+    /// Whether a running gateway reads it again when its files have changed.
+    pub watch: bool,
     /// What works but deserves a second look.
     pub warnings: Vec<Warning>,
+    /// What tells it from another.
+    pub digests: Digests,
 }
 
 impl Config {
@@ -123,8 +131,8 @@ fn parse_apart(text: &str, sources: &Sources<'_>) -> Option<Parsed> {
     let report = Report::about(text);
     let mut is_whole = true;
     let config = read_root(document, &report, |root| {
-        read(root, document, sources, |root, parties| {
-            let agents = root.tables_apart(AGENTS, &split.agents, |section| agents::agent(section, parties));
+        read(root, document, sources, |root, parties, digests| {
+            let agents = root.tables_apart(AGENTS, &split.agents, |section| agent(section, parties, digests));
             is_whole = agents.is_some();
             agents.unwrap_or_default()
         })
@@ -144,11 +152,11 @@ fn parse_whole(text: &str, sources: &Sources<'_>) -> Parsed {
     let config = if errors.is_empty() {
         let document = document.get_ref();
         read_root(document, &report, |root| {
-            read(root, document, sources, |root, parties| {
+            read(root, document, sources, |root, parties, digests| {
                 if !root.has(AGENTS) {
                     root.wrong(AGENTS, "missing: without an agent nobody can call the gateway");
                 }
-                root.tables(AGENTS, |section| agents::agent(section, parties))
+                root.tables(AGENTS, |section| agent(section, parties, digests))
             })
         })
     } else {
@@ -173,8 +181,9 @@ fn read<'a>(
     root: &mut Section<'a>,
     document: &'a DeTable<'a>,
     sources: &Sources<'_>,
-    read_agents: impl FnOnce(&mut Section<'a>, &mut Parties<'_>) -> Vec<Agent>,
+    read_agents: impl FnOnce(&mut Section<'a>, &mut Parties<'_>, &mut Digests) -> Vec<Agent>,
 ) -> Option<Config> {
+    let mut digests = Digests::of(document, sources);
     let mut sockets = root.required_table("server", |section| settings::sockets(section, sources));
     let mut absent = server::Settings::default();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
@@ -184,13 +193,19 @@ fn read<'a>(
     let fraud = root.table("fraud", fraud::fraud);
     let protocol = root.table("protocol", settings::protocol);
     let upstream = root.table("upstream", settings::upstream);
+    let watch = root.table("reload", settings::watch);
     let client_certificates = server.tls.client_ca.is_some();
     let shared_hosts = sockets.as_ref().map_or(Vec::new(), |sockets| sockets.hosts.clone());
     let certificate = sockets.as_mut().and_then(|sockets| sockets.certificate.take());
 
     let mut parties = Parties::of(document, sources, &shared_hosts, client_certificates, certificate);
-    let agents = read_agents(root, &mut parties);
-    let merchants = root.tables("merchants", |section| merchants::merchant(section, &mut parties));
+    let agents = read_agents(root, &mut parties, &mut digests);
+    let merchants = root.tables("merchants", |section| {
+        let merchant = merchants::merchant(section, &mut parties)?;
+        let digest = section.noted_by(&mut digests, sources);
+        digests.merchants.insert(merchant.id.clone(), digest);
+        Some(merchant)
+    });
     if !root.has("merchants") {
         root.wrong("merchants", "missing: without a merchant there is nothing to call");
     }
@@ -223,6 +238,16 @@ fn read<'a>(
         registry,
         operators,
         public_base_url,
+        watch,
         warnings: Vec::new(),
+        digests,
     })
+}
+
+/// Reads an agent's entry, and notes its digest.
+fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>, digests: &mut Digests) -> Option<Agent> {
+    let agent = agents::agent(section, parties)?;
+    let digest = section.noted_by(digests, parties.sources);
+    digests.agents.insert(agent.id.clone(), digest);
+    Some(agent)
 }

@@ -257,6 +257,11 @@ pub(super) fn protocol(section: &mut Section<'_>) -> acp::Settings {
     acp::Settings { require_virtual: section.or("require_virtual", default.require_virtual, flag) }
 }
 
+/// Reads `[reload]`: whether changed files are read again by themselves.
+pub(super) fn watch(section: &mut Section<'_>) -> bool {
+    section.or("watch", true, flag)
+}
+
 /// Reads `[upstream]`: what is the same for every merchant.
 pub(super) fn upstream(section: &mut Section<'_>) -> merchant::Settings {
     let default = merchant::Settings::default();

@@ -33,10 +33,10 @@ use crate::token::Vault;
 pub(crate) struct Parts {
     /// Who is who, and every key of ours.
     pub identities: Identities,
-    /// What is written down.
-    pub books: Books,
-    /// What is told and asked.
-    pub desk: Desk,
+    /// What is written down; the same for as long as the process runs.
+    pub books: Arc<Books>,
+    /// What is told and asked; the same for as long as the process runs.
+    pub desk: Arc<Desk>,
     /// Cards.
     pub vault: Vault,
     /// Signs grants.
@@ -58,18 +58,20 @@ pub(crate) struct Parts {
 }
 
 impl Gateway {
-    /// Puts the flows together.
-    pub(crate) fn new(parts: Parts) -> Self {
+    /// Puts the flows together. What the gateway `before` this one knows of sessions that are read is
+    /// kept: one of them at a time is read, and at its pace, whichever configuration asks.
+    pub(crate) fn new(parts: Parts, before: Option<&Self>) -> Self {
         let Parts { identities, books, desk, vault, countersigner, merchants, concurrency, .. } = parts;
-        let (identities, books, desk) = (Arc::new(identities), Arc::new(books), Arc::new(desk));
-        let (vault, reads) = (Arc::new(vault), SessionReads::default());
+        let (identities, vault) = (Arc::new(identities), Arc::new(vault));
+        let reads = before.map_or_else(SessionReads::default, |before| before.reads.clone());
         let upstreams = Arc::new(Upstreams {
             merchants: Arc::new(merchants),
             concurrency,
             reads: reads.clone(),
             desk: Arc::clone(&desk),
         });
-        let events = Arc::new(Events { books: Arc::clone(&books), reads, desk: Arc::clone(&desk) });
+        let events =
+            Arc::new(Events { books: Arc::clone(&books), reads: reads.clone(), desk: Arc::clone(&desk) });
         let evidence = Arc::new(Evidence { books: Arc::clone(&books), events: Arc::clone(&events) });
         let replays = Arc::new(Replays { books: Arc::clone(&books), desk: Arc::clone(&desk) });
         let risk =
@@ -153,7 +155,7 @@ impl Gateway {
             worker: Arc::new(Worker {
                 identities: Arc::clone(&identities),
                 books: Arc::clone(&books),
-                upstreams,
+                upstreams: Arc::clone(&upstreams),
                 evidence: Arc::clone(&evidence),
                 scanner: StoreScanner {
                     identities: Arc::clone(&identities),
@@ -173,7 +175,8 @@ impl Gateway {
             admission,
             sessions,
             tokens,
-            books,
+            reads,
+            upstreams,
             desk,
         }
     }

@@ -35,6 +35,7 @@ mod upstreams;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
@@ -54,8 +55,10 @@ use self::reconcile::Worker;
 use self::redeem::Redemptions;
 use self::refusal::Refusal;
 use self::reply::{Reply, ResponseHead};
+use self::session_reads::SessionReads;
 use self::sessions::Sessions;
 use self::token_view::Tokens;
+use self::upstreams::Upstreams;
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
@@ -63,7 +66,8 @@ use crate::body::Content;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::SessionKind;
 use crate::domain::wiping::wiping_stack;
-use crate::merchant::UpstreamFailure;
+use crate::limit::{Concurrency, Limits};
+use crate::merchant::{Merchants, UpstreamFailure};
 use crate::telemetry::access::RequestLog;
 use crate::telemetry::trail::Trail;
 
@@ -78,12 +82,11 @@ pub(crate) struct Gateway {
     tokens: Arc<Tokens>,
     redemptions: Arc<Redemptions>,
     worker: Arc<Worker>,
+    reads: SessionReads,
+    upstreams: Arc<Upstreams>,
     /// The open claims, for operators.
     pub open_claims: Arc<OpenClaimsDesk>,
-    /// What is written down.
-    pub books: Arc<Books>,
-    /// What is told and asked.
-    pub desk: Arc<Desk>,
+    desk: Arc<Desk>,
 }
 
 /// Who is at the other end of the connection.
@@ -98,9 +101,25 @@ pub(crate) struct Caller {
 }
 
 impl Gateway {
-    /// Does what nobody asks for, in the background, until shutdown begins.
-    pub(crate) async fn work_in_background(&self) {
-        Arc::clone(&self.worker).run_worker().await;
+    /// The rates it charges: those of the next configuration go on from there.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.admission.limits
+    }
+
+    /// What is under way at merchants.
+    pub(crate) fn concurrency(&self) -> &Concurrency {
+        &self.upstreams.concurrency
+    }
+
+    /// The way to merchants.
+    pub(crate) fn merchants(&self) -> &Merchants {
+        &self.upstreams.merchants
+    }
+
+    /// Does what nobody asks for, in the background, until shutdown begins; with whichever of the
+    /// gateways of this process runs.
+    pub(crate) async fn work_in_background(running: &ArcSwap<Self>) {
+        reconcile::work(|| Arc::clone(&running.load().worker)).await;
     }
 
     /// Answers one request. Dropping the future abandons reads; mutations run on in tasks.

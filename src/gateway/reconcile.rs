@@ -53,41 +53,105 @@ pub(super) struct Worker {
     pub desk: Arc<Desk>,
 }
 
-impl Worker {
-    /// Works until shutdown begins, while it is this replica's turn.
-    pub(super) async fn run_worker(self: Arc<Self>) {
-        let (turn, ours) = watch::channel(false);
-        // Apart, so that a merchant that does not answer delays no housekeeping.
-        tokio::join!(self.hold_worker_lease(turn), self.reconcile(ours.clone()), self.do_housekeeping(ours));
-    }
+/// Works until shutdown begins, while it is this replica's turn: each time with the worker of the
+/// configuration that runs then, which `current` tells.
+pub(super) async fn work(current: impl Fn() -> Arc<Worker> + Sync) {
+    let (turn, ours) = watch::channel(false);
+    // Apart, so that a merchant that does not answer delays no housekeeping.
+    tokio::join!(
+        hold_worker_lease(&current, turn),
+        reconcile(&current, ours.clone()),
+        do_housekeeping(&current, ours)
+    );
+}
 
-    /// Finds out whose turn it is. Also a replica that only waits forgets keys that another has
-    /// destroyed.
-    async fn hold_worker_lease(&self, turn: watch::Sender<bool>) {
-        let Ok(number) = random::bytes() else { return };
-        let lease = WorkerLease::new(Arc::clone(self.books.ledger.store()), u64::from_be_bytes(number));
-        let mut tick = tokio::time::interval(TICK);
-        let mut looked = Instant::now();
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = self.desk.drain.begun() => return,
-            }
-            self.tell_of_clocks();
-            self.vault.perishable_keys().prepare();
-            let kept = self.books.kept.in_all(self.desk.clock.earliest()).await;
-            self.desk.observer.metrics().set_kept_bytes(kept);
-            let is_ours = lease.hold(self.desk.clock.steady()).await.unwrap_or(false);
-            if turn.send_replace(is_ours) && !is_ours {
-                self.scanner.forget_counts();
-            }
-            if !is_ours && looked.elapsed() >= LOOK_AT_KEYS_EVERY {
-                looked = Instant::now();
-                self.vault.perishable_keys().refresh();
-            }
+/// Finds out whose turn it is. Also a replica that only waits forgets keys that another has destroyed.
+async fn hold_worker_lease(current: &(impl Fn() -> Arc<Worker> + Sync), turn: watch::Sender<bool>) {
+    let Ok(number) = random::bytes() else { return };
+    let Worker { books, desk, .. } = &*current();
+    let lease = WorkerLease::new(Arc::clone(books.ledger.store()), u64::from_be_bytes(number));
+    let mut tick = tokio::time::interval(TICK);
+    let mut looked = Instant::now();
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = desk.drain.begun() => return,
+        }
+        let worker = current();
+        worker.tell_of_clocks();
+        worker.vault.perishable_keys().prepare();
+        let kept = books.kept.in_all(desk.clock.earliest()).await;
+        desk.observer.metrics().set_kept_bytes(kept);
+        let is_ours = lease.hold(desk.clock.steady()).await.unwrap_or(false);
+        if turn.send_replace(is_ours) && !is_ours {
+            worker.scanner.forget_counts();
+        }
+        if !is_ours && looked.elapsed() >= LOOK_AT_KEYS_EVERY {
+            looked = Instant::now();
+            worker.vault.perishable_keys().refresh();
         }
     }
+}
 
+async fn reconcile(current: &(impl Fn() -> Arc<Worker> + Sync), ours: watch::Receiver<bool>) {
+    let Worker { books, desk, .. } = &*current();
+    let mut tick = tokio::time::interval(TICK);
+    let mut reads = JoinSet::new();
+    let mut readers: HashMap<MerchantId, Arc<Semaphore>> = HashMap::new();
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            // Reads under way are given up with `reads`: their claims stay open and due.
+            () = desk.drain.begun() => return,
+        }
+        while reads.try_join_next().is_some() {}
+        if !*ours.borrow() {
+            continue;
+        }
+        let worker = current();
+        // A store that cannot answer now is asked again at the next tick; health says so.
+        let due = books.ledger.store().due(desk.clock.steady(), CLAIMS_A_TICK).await.unwrap_or_default();
+        for (_, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
+            // First of all it is due again later, so that claims nobody can look at, of a merchant
+            // that is gone or does not answer, never stand in front of the others.
+            let Ok(Some(session)) = books.ledger.postpone(key).await else { continue };
+            let Some(merchant) = worker.identities.registry.merchant(&session.merchant).map(Arc::clone)
+            else {
+                continue;
+            };
+            let reader = readers
+                .entry(merchant.id.clone())
+                .or_insert_with(|| Arc::new(Semaphore::new(READS_A_MERCHANT)));
+            let Ok(permit) = Arc::clone(reader).try_acquire_owned() else { continue };
+            let worker = Arc::clone(&worker);
+            reads.spawn(async move {
+                let _permit = permit;
+                worker.check_claim(&merchant, &session).await
+            });
+        }
+    }
+}
+
+async fn do_housekeeping(current: &(impl Fn() -> Arc<Worker> + Sync), ours: watch::Receiver<bool>) {
+    let desk = Arc::clone(&current().desk);
+    let mut tick = tokio::time::interval(TICK);
+    let mut scan = None;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = desk.drain.begun() => return,
+        }
+        if !*ours.borrow() {
+            scan = None;
+            continue;
+        }
+        let worker = current();
+        worker.sweep(desk.clock.earliest()).await;
+        let _ = worker.scanner.scan(&mut scan, desk.clock.steady()).await;
+    }
+}
+
+impl Worker {
     /// Tells of every clock that was set.
     fn tell_of_clocks(&self) {
         for moved in self.desk.clock.moved() {
@@ -97,66 +161,6 @@ impl Worker {
                 ("by", Value::Duration(Duration::from_millis(moved.by.unsigned_abs()))),
             ];
             self.desk.observer.log().event(Level::Error, "clock_set", &members);
-        }
-    }
-
-    async fn reconcile(self: &Arc<Self>, ours: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval(TICK);
-        let mut reads = JoinSet::new();
-        let mut readers: HashMap<MerchantId, Arc<Semaphore>> = HashMap::new();
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                // Reads under way are given up with `reads`: their claims stay open and due.
-                () = self.desk.drain.begun() => return,
-            }
-            while reads.try_join_next().is_some() {}
-            if !*ours.borrow() {
-                continue;
-            }
-            // A store that cannot answer now is asked again at the next tick; health says so.
-            let due = self
-                .books
-                .ledger
-                .store()
-                .due(self.desk.clock.steady(), CLAIMS_A_TICK)
-                .await
-                .unwrap_or_default();
-            for (_, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
-                // First of all it is due again later, so that claims nobody can look at, of a merchant
-                // that is gone or does not answer, never stand in front of the others.
-                let Ok(Some(session)) = self.books.ledger.postpone(key).await else { continue };
-                let Some(merchant) = self.identities.registry.merchant(&session.merchant).map(Arc::clone)
-                else {
-                    continue;
-                };
-                let reader = readers
-                    .entry(merchant.id.clone())
-                    .or_insert_with(|| Arc::new(Semaphore::new(READS_A_MERCHANT)));
-                let Ok(permit) = Arc::clone(reader).try_acquire_owned() else { continue };
-                let worker = Arc::clone(self);
-                reads.spawn(async move {
-                    let _permit = permit;
-                    worker.check_claim(&merchant, &session).await
-                });
-            }
-        }
-    }
-
-    async fn do_housekeeping(&self, ours: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval(TICK);
-        let mut scan = None;
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = self.desk.drain.begun() => return,
-            }
-            if !*ours.borrow() {
-                scan = None;
-                continue;
-            }
-            self.sweep(self.desk.clock.earliest()).await;
-            let _ = self.scanner.scan(&mut scan, self.desk.clock.steady()).await;
         }
     }
 

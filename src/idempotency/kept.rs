@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -132,7 +133,7 @@ pub struct KeptBytes(Arc<Shared>);
 struct Shared {
     store: Arc<dyn RecordStore>,
     /// The most in all.
-    most: u64,
+    most: AtomicU64,
     views: Mutex<HashMap<Account, View>>,
     /// Whether a task will write what changed.
     is_awaited: Mutex<bool>,
@@ -145,11 +146,16 @@ impl KeptBytes {
     pub fn new(store: Arc<dyn RecordStore>, most: u64) -> Self {
         Self(Arc::new(Shared {
             store,
-            most,
+            most: AtomicU64::new(most),
             views: Mutex::default(),
             is_awaited: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// From now on all together may be `most`. What is kept stays.
+    pub fn limit_to(&self, most: u64) {
+        self.0.most.store(most, Ordering::Relaxed);
     }
 
     /// Whether so many bytes more may be kept for an agent that may have `most`, of what it signs or of
@@ -167,9 +173,10 @@ impl KeptBytes {
         now: Timestamp,
     ) -> Result<Result<(), Limited>, StoreError> {
         let own = Account::Of { agent: agent.clone(), signed };
-        for (account, most, scope) in
-            [(own, most, LimitScope::AgentKeptBytes), (Account::All, self.0.most, LimitScope::KeptBytes)]
-        {
+        for (account, most, scope) in [
+            (own, most, LimitScope::AgentKeptBytes),
+            (Account::All, self.0.most.load(Ordering::Relaxed), LimitScope::KeptBytes),
+        ] {
             let exceeds = |view: &View| view.total(now).saturating_add(bytes) > most;
             let wants_a_look = |view: &View| view.read_at.is_none() || (exceeds(view) && !view.is_fresh());
             if self.0.with(&account, |view| wants_a_look(view)) {

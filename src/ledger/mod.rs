@@ -9,6 +9,7 @@ mod session_record;
 mod snapshot;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use self::session::Partitions;
@@ -47,7 +48,8 @@ pub struct Ledger {
     clock: Arc<dyn Clock>,
     partitions: Partitions,
     incarnation: u64,
-    longest_lease: Duration,
+    /// In milliseconds.
+    longest_lease: AtomicU64,
 }
 
 impl Ledger {
@@ -55,14 +57,13 @@ impl Ledger {
     pub fn new(store: Arc<dyn RecordStore>, clock: Arc<dyn Clock>) -> Self {
         let identity = store.identity();
         let partitions = Partitions::new(&identity);
-        Self { store, clock, partitions, incarnation: identity.incarnation, longest_lease: Duration::ZERO }
+        Self { store, clock, partitions, incarnation: identity.incarnation, longest_lease: AtomicU64::new(0) }
     }
 
-    /// With leases that last at most so long.
-    #[must_use]
-    pub const fn with_leases_of(mut self, longest: Duration) -> Self {
-        self.longest_lease = longest;
-        self
+    /// With leases that last at most so long, or as long as was said before: some of those may run yet.
+    pub fn allow_leases_of(&self, longest: Duration) {
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        self.longest_lease.fetch_max(longest, Ordering::Relaxed);
     }
 
     /// The store beneath.
@@ -77,7 +78,8 @@ impl Ledger {
 
     /// Who is running now.
     pub fn moment(&self) -> Moment {
-        Moment::of(&*self.clock, self.longest_lease, self.incarnation)
+        let longest_lease = Duration::from_millis(self.longest_lease.load(Ordering::Relaxed));
+        Moment::of(&*self.clock, longest_lease, self.incarnation)
     }
 
     /// The records of a session.

@@ -30,6 +30,7 @@ mod scrub;
 mod tls;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,9 @@ pub use tls::TlsSetupError;
 use client::MerchantClient;
 use connect::Connector;
 use forward::Destination;
+use zeroize::Zeroizing;
 
+use crate::crypto::digest::{Sha256, sha256};
 use crate::domain::clock::Deadline;
 use crate::domain::id::MerchantId;
 use crate::registry::{Merchant, Registry};
@@ -93,7 +96,8 @@ pub struct Merchants {
 
 struct Pool {
     destination: Destination,
-    client: MerchantClient,
+    client: Arc<MerchantClient>,
+    made_from: Sha256,
 }
 
 /// A merchant's entry that cannot be used.
@@ -128,7 +132,9 @@ impl Merchants {
         Ok(())
     }
 
-    /// Makes a pool a merchant. Reads the certificate files their entries name; connects nowhere.
+    /// Makes a pool a merchant. Reads the certificate files their entries name; connects nowhere. The
+    /// connections of those `before` are kept where what they were made from is the same, files' contents
+    /// included.
     ///
     /// # Errors
     /// Every entry that cannot be used.
@@ -136,11 +142,13 @@ impl Merchants {
         registry: &Registry,
         countersigner: Arc<Countersigner>,
         settings: &Settings,
+        before: Option<&Self>,
     ) -> Result<Self, Vec<SetupError>> {
         let mut pools = HashMap::new();
         let mut errors = Vec::new();
         for merchant in registry.merchants() {
-            match Pool::new(merchant, settings) {
+            let known = before.and_then(|before| before.pools.get(&merchant.id));
+            match Pool::new(merchant, settings, known) {
                 Ok(pool) => {
                     pools.insert(merchant.id.clone(), pool);
                 }
@@ -170,16 +178,34 @@ impl Merchants {
 }
 
 impl Pool {
-    fn new(merchant: &Merchant, settings: &Settings) -> Result<Self, SetupReason> {
+    fn new(merchant: &Merchant, settings: &Settings, before: Option<&Self>) -> Result<Self, SetupReason> {
         let endpoint = &merchant.endpoint;
         let destination = Destination::new(merchant)?;
+        let made_from = made_from(merchant, settings);
+        if let Some(same) = before.filter(|before| before.made_from == made_from) {
+            return Ok(Self { destination, client: Arc::clone(&same.client), made_from });
+        }
         let config = tls::client_config(endpoint)?;
         let (allow_private, within) = (endpoint.allow_private_addresses, merchant.deadlines.connect);
         let connector = Connector::new(config, allow_private, within, settings.look_up.clone());
         let client =
             MerchantClient::new(connector, endpoint, merchant.deadlines, merchant.idempotency, settings);
-        Ok(Self { destination, client })
+        Ok(Self { destination, client: Arc::new(client), made_from })
     }
+}
+
+/// A digest of all that a merchant's connections are made from.
+fn made_from(merchant: &Merchant, settings: &Settings) -> Sha256 {
+    let endpoint = &merchant.endpoint;
+    let (certificate, key) =
+        endpoint.client_certificate.as_ref().map_or((None, None), |(one, other)| (Some(one), Some(other)));
+    // What cannot be read is told where it is to be used.
+    let read = |path: Option<&PathBuf>| path.and_then(|path| std::fs::read(path).ok()).map(Zeroizing::new);
+    let files = [endpoint.ca_file.as_ref(), certificate, key].map(read);
+    let digests = files.map(|file| file.map(|bytes| sha256(&[&bytes])));
+    let told =
+        format!("{endpoint:?} {:?} {:?} {settings:?} {digests:?}", merchant.deadlines, merchant.idempotency);
+    sha256(&[told.as_bytes()])
 }
 
 #[cfg(test)]

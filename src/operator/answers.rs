@@ -6,6 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
+use super::reload::NotReloaded;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::records::StoreError;
 use crate::storage::backup::BackupError;
@@ -45,6 +46,18 @@ pub(super) fn of_store(error: StoreError) -> Refused {
         format!("Nothing can be said now: {error}."),
     );
     problem.retry_after = retry_after;
+    Refused { allow: None, problem: Box::new(problem) }
+}
+
+/// Each reason stands on a line of the message.
+pub(super) fn not_reloaded(why: &NotReloaded) -> Refused {
+    let (status, told) = match why {
+        NotReloaded::NoSource => (StatusCode::NOT_IMPLEMENTED, "This gateway was not started from a file."),
+        NotReloaded::Mistakes(_) => (StatusCode::UNPROCESSABLE_ENTITY, "What ran before goes on. Mistakes:"),
+        NotReloaded::Refused(_) => (StatusCode::CONFLICT, "What ran before goes on, because:"),
+    };
+    let lines: Vec<&str> = std::iter::once(told).chain(why.reasons().iter().map(String::as_str)).collect();
+    let problem = Problem::new(status, ProblemKind::InvalidRequest, why.as_str(), lines.join("\n"));
     Refused { allow: None, problem: Box::new(problem) }
 }
 

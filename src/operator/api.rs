@@ -5,6 +5,7 @@
 //! | `GET /claims` | open claims in doubt or pending; `limit`, `merchant`, `all=true` |
 //! | `GET /claims/show` | what is known of a `session`, open claim or not; `merchant` |
 //! | `POST /claims/resolve` | ends one by hand |
+//! | `POST /config/reload` | reads the configuration again; `try_out=true` tells what that would change |
 //! | `POST /store/backup` | copies the store into a new directory |
 //! | `POST /store/accept` | takes a shared store that has changed as it is now |
 //!
@@ -14,15 +15,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
-use super::answers::{Refused, bad_query, internal, invalid, json, of_backup, of_store, refusal};
+use super::answers::{
+    Refused, bad_query, internal, invalid, json, not_reloaded, of_backup, of_store, refusal,
+};
 use super::query;
+use super::reload::{Reload, Trigger};
 use super::wire::{AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ResolveAnswer, ResolveRequest};
+use super::wire_reload::ReloadAnswer;
 use super::wire_session::SessionList;
 use crate::acp::header::credential;
 use crate::acp::problem::Problem;
@@ -45,12 +51,21 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The operator's API of one gateway.
 pub(crate) struct Api {
-    claims: Arc<OpenClaimsDesk>,
+    configured: Arc<ArcSwap<Configured>>,
     store: Arc<dyn RecordStore>,
     desk: Arc<Desk>,
-    operators: Operators,
+    reload: Arc<dyn Reload>,
     backup: Option<Arc<dyn Backup>>,
     copying: tokio::sync::Mutex<()>,
+}
+
+/// What of it a configuration decides.
+#[derive(Clone)]
+pub(crate) struct Configured {
+    /// The open claims.
+    pub claims: Arc<OpenClaimsDesk>,
+    /// Who may ask.
+    pub operators: Operators,
 }
 
 /// A route and the one method it takes.
@@ -59,20 +74,21 @@ enum Route {
     Claims,
     Show,
     Resolve,
+    Reload,
     Backup,
     Accept,
 }
 
 impl Api {
-    /// The API for these operators. `backup` copies the store, where its engine can.
+    /// The API as it is configured. `backup` copies the store, where its engine can.
     pub(crate) fn new(
-        claims: Arc<OpenClaimsDesk>,
+        configured: Arc<ArcSwap<Configured>>,
         store: Arc<dyn RecordStore>,
         desk: Arc<Desk>,
-        operators: Operators,
+        reload: Arc<dyn Reload>,
         backup: Option<Arc<dyn Backup>>,
     ) -> Self {
-        Self { claims, store, desk, operators, backup, copying: tokio::sync::Mutex::new(()) }
+        Self { configured, store, desk, reload, backup, copying: tokio::sync::Mutex::new(()) }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
@@ -80,11 +96,14 @@ impl Api {
         let mut body = Content::new(&head, body);
         let served = async {
             let route = route(&head)?;
-            let operator = self.operator(&head.headers, peer)?.name.clone();
+            let configured = self.configured.load_full();
+            let operator = self.operator(&configured.operators, &head.headers, peer)?.name.clone();
+            let claims = Arc::clone(&configured.claims);
             match route {
-                Route::Claims => self.claims(head.uri.query().unwrap_or_default()).await,
-                Route::Show => self.show(head.uri.query().unwrap_or_default()).await,
-                Route::Resolve => self.resolve(read(&mut body).await?, operator).await,
+                Route::Reload => self.read_again(head.uri.query().unwrap_or_default()).await,
+                Route::Claims => self.claims(&claims, head.uri.query().unwrap_or_default()).await,
+                Route::Show => self.show(&claims, head.uri.query().unwrap_or_default()).await,
+                Route::Resolve => self.resolve(claims, read(&mut body).await?, operator).await,
                 Route::Backup => self.back_up(read(&mut body).await?, operator).await,
                 Route::Accept => self.accept(operator).await,
             }
@@ -95,8 +114,13 @@ impl Api {
     }
 
     /// Who presents a credential.
-    fn operator(&self, headers: &HeaderMap, peer: Peer) -> Result<&Operator, Refused> {
-        if self.operators.is_empty() {
+    fn operator<'o>(
+        &self,
+        operators: &'o Operators,
+        headers: &HeaderMap,
+        peer: Peer,
+    ) -> Result<&'o Operator, Refused> {
+        if operators.is_empty() {
             return Err(invalid(
                 StatusCode::FORBIDDEN,
                 "operator_api_disabled",
@@ -104,12 +128,11 @@ impl Api {
             ));
         }
         let presented = credential(headers).ok().flatten();
-        presented.and_then(|credential| self.operators.by_credential(credential.expose())).ok_or_else(|| {
+        presented.and_then(|credential| operators.by_credential(credential.expose())).ok_or_else(|| {
             let observer = &self.desk.observer;
             observer.metrics().refused("operator_unauthorized");
             let mut fields = vec![("peer", Value::Address(peer.ip()))];
-            if presented.is_some_and(|credential| self.operators.with_line_end(credential.expose()).is_some())
-            {
+            if presented.is_some_and(|credential| operators.with_line_end(credential.expose()).is_some()) {
                 // The digest that is configured is not of the credential alone.
                 fields.push(("line_end", Value::Flag(true)));
             }
@@ -118,15 +141,14 @@ impl Api {
         })
     }
 
-    async fn claims(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
-        let found =
-            self.claims.open_claims(&query::claims(query).map_err(bad_query)?).await.map_err(of_store)?;
+    async fn claims(&self, claims: &OpenClaimsDesk, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
+        let found = claims.open_claims(&query::claims(query).map_err(bad_query)?).await.map_err(of_store)?;
         Ok(json(StatusCode::OK, &ClaimList::from(found)))
     }
 
-    async fn show(&self, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
+    async fn show(&self, claims: &OpenClaimsDesk, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
         let (merchant, session) = query::session(query).map_err(bad_query)?;
-        let known = self.claims.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
+        let known = claims.known_sessions(merchant.as_ref(), &session).await.map_err(of_store)?;
         if known.is_empty() {
             return Err(invalid(
                 StatusCode::NOT_FOUND,
@@ -139,6 +161,7 @@ impl Api {
 
     async fn resolve(
         self: &Arc<Self>,
+        claims: Arc<OpenClaimsDesk>,
         request: ResolveRequest,
         operator: String,
     ) -> Result<Response<Full<Bytes>>, Refused> {
@@ -154,7 +177,6 @@ impl Api {
         let session = SessionId::parse(&request.checkout_session_id)
             .ok_or_else(|| unreadable("$.checkout_session_id"))?;
         let claim = ClaimId::parse(&request.claim).ok_or_else(|| unreadable("$.claim"))?;
-        let claims = Arc::clone(&self.claims);
         // A client that leaves must not leave half of it undone.
         let resolving = tokio::spawn(async move {
             let evidence = request.evidence.into();
@@ -199,6 +221,19 @@ impl Api {
             }
             NotResolved::Store(error) => of_store(*error),
         }
+    }
+
+    /// Reads the configuration again.
+    async fn read_again(self: &Arc<Self>, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
+        let try_out = query::try_out(query).map_err(bad_query)?;
+        let api = Arc::clone(self);
+        // A client that leaves must not leave half of it undone.
+        let reloading = tokio::spawn(async move { api.reload.reload(Trigger::Operator, try_out).await });
+        let changes = match reloading.await {
+            Ok(outcome) => outcome.map_err(|why| not_reloaded(&why))?,
+            Err(_) => return Err(internal("The configuration may or may not have been replaced.")),
+        };
+        Ok(json(StatusCode::OK, &ReloadAnswer::of(changes, try_out)))
     }
 
     async fn back_up(
@@ -282,6 +317,7 @@ fn route(head: &http::request::Parts) -> Result<Route, Refused> {
         "/claims" => (Route::Claims, "GET"),
         "/claims/show" => (Route::Show, "GET"),
         "/claims/resolve" => (Route::Resolve, "POST"),
+        "/config/reload" => (Route::Reload, "POST"),
         "/store/backup" => (Route::Backup, "POST"),
         "/store/accept" => (Route::Accept, "POST"),
         _ => return Err(Refused { allow: None, problem: Box::new(Problem::not_found()) }),

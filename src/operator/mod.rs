@@ -11,7 +11,9 @@ pub(crate) mod check;
 mod check_money;
 pub(crate) mod fault;
 mod query;
+pub(crate) mod reload;
 pub(crate) mod wire;
+pub(crate) mod wire_reload;
 pub(crate) mod wire_session;
 
-pub(crate) use api::Api;
+pub(crate) use api::{Api, Configured};

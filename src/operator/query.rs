@@ -29,6 +29,19 @@ pub(super) fn claims(text: &str) -> Result<ClaimQuery, &'static str> {
     Ok(query)
 }
 
+/// Of `POST /config/reload`: whether nothing is to be replaced.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn try_out(text: &str) -> Result<bool, &'static str> {
+    let mut try_out = false;
+    for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+        let read = if name == "try_out" { value.parse().ok() } else { None };
+        try_out = read.ok_or("Expected try_out=true, or nothing.")?;
+    }
+    Ok(try_out)
+}
+
 /// Of `GET /claims/show`: which session, and at which merchant alone.
 ///
 /// # Errors

@@ -117,7 +117,7 @@ impl Town {
                 .configure(&place, &certificates, &own, &agents, &parties)
                 .map_err(io::Error::other)?;
             let sink = std::fs::File::create(&log)?;
-            match App::start_logging_to(config, Arc::clone(&clock), sink).await {
+            match App::start_logging_to(config, None, Arc::clone(&clock), sink).await {
                 Ok(app) => break (place, path, app),
                 // Somebody took the port meanwhile.
                 Err(StartError::Listen { .. }) if attempts.next().is_some() => {}

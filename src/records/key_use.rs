@@ -108,7 +108,8 @@ pub fn is_readable(bytes: &[u8]) -> bool {
     super::codec::decode::<KeyUse>(bytes).is_ok()
 }
 
-fn currents(rings: &KeyRings) -> [(&'static str, &KeyId); 5] {
+/// The current key of each ring.
+pub fn currents(rings: &KeyRings) -> [(&'static str, &KeyId); 5] {
     [
         ("signing", rings.signing.current().0),
         ("sealing", rings.sealing.current().0),
@@ -118,7 +119,8 @@ fn currents(rings: &KeyRings) -> [(&'static str, &KeyId); 5] {
     ]
 }
 
-fn ids(rings: &KeyRings) -> impl Iterator<Item = (&'static str, &KeyId)> {
+/// Every key of every ring.
+pub fn ids(rings: &KeyRings) -> impl Iterator<Item = (&'static str, &KeyId)> {
     fn of<'r, K>(ring: &'static str, keys: &'r Ring<K>) -> impl Iterator<Item = (&'static str, &'r KeyId)> {
         keys.iter().map(move |(id, _)| (ring, id))
     }

@@ -1,6 +1,6 @@
 //! Who is who: agents, merchants and operators, valid by construction, and how they are looked up.
 //!
-//! Never changed: a new configuration is read by a new process.
+//! Never changed: a new configuration makes another.
 
 mod agent;
 mod merchant;

@@ -20,6 +20,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +112,8 @@ async fn handshake(
             }
         }
     }
-    match shared.tls.accept(stream).await {
+    let acceptor = TlsAcceptor::from(Arc::clone(&shared.entrance.load().tls.config));
+    match acceptor.accept(stream).await {
         Ok(stream) => {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let certificate = ClientCertificate::new(chain, Arc::clone(&shared.clients));

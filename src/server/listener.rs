@@ -5,25 +5,38 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout_at};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Ending};
 use super::connection_counts::ConnectionCounts;
 use super::seats::{Kind, Seats, Unread};
-use super::shared::Shared;
-use super::tls::Tls;
+use super::shared::{Entrance, Shared};
 use super::{Service, Settings};
+use crate::auth::client_certificate::ClientAuthorities;
 use crate::drain::Drain;
-use crate::limit::Arrivals;
 use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::metrics::Metrics;
 
 /// How long to leave the listener alone when the process is out of file descriptors or memory.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
+
+/// What of a listener can be changed while it listens.
+pub struct EntranceInUse(Arc<Shared>);
+
+impl EntranceInUse {
+    /// As it is.
+    pub fn now(&self) -> Entrance {
+        Entrance::clone(&self.0.entrance.load())
+    }
+
+    /// From now on as it is here. No connection is closed.
+    pub fn replace(&self, entrance: Entrance) {
+        self.0.replace(entrance);
+    }
+}
 
 /// The public listener.
 pub struct Server {
@@ -32,34 +45,28 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with these bounds and this TLS (see [`super::tls::load`]). `redeemers` are the networks
-    /// that redeemers are proven by.
-    pub fn new(
-        settings: Settings,
-        redeemers: Vec<IpNet>,
-        arrivals: Arrivals,
-        tls: Tls,
-        metrics: Arc<Metrics>,
-        log: Log,
-    ) -> Self {
-        // Without such networks nobody could have what is reserved.
-        let reserved = if redeemers.is_empty() { 0 } else { settings.connections_reserved };
+    /// A server with these bounds.
+    pub fn new(settings: Settings, entrance: Entrance, metrics: Arc<Metrics>, log: Log) -> Self {
+        let reserved = settings.reserved_for(&entrance.redeemers);
         let unread = Unread { each: settings.unread_bytes_per_connection, all: settings.unread_bytes };
         let seats = Arc::new(Seats::new(settings.connections, reserved, unread));
         let counts = ConnectionCounts::new(settings.connections_per_address);
         Self {
             shared: Arc::new(Shared {
                 settings,
-                tls: TlsAcceptor::from(tls.config),
-                clients: tls.clients,
-                arrivals,
+                clients: Arc::new(ClientAuthorities::new(Arc::clone(&entrance.tls.clients))),
+                entrance: ArcSwap::from_pointee(entrance),
                 counts,
                 seats,
-                redeemers,
                 metrics,
             }),
             log,
         }
+    }
+
+    /// What of it can be changed while it listens.
+    pub fn entrance(&self) -> EntranceInUse {
+        EntranceInUse(Arc::clone(&self.shared))
     }
 
     /// Serves until the drain has settled (or its deadline passed), then closes what is open:

@@ -32,7 +32,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
-pub use listener::Server;
+pub use listener::{EntranceInUse, Server};
+pub use shared::Entrance;
 
 use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
@@ -163,6 +164,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How many connections are kept for redeemers: without their networks nobody could have them.
+    fn reserved_for(&self, redeemers: &[IpNet]) -> usize {
+        if redeemers.is_empty() { 0 } else { self.connections_reserved }
+    }
+
     /// Accepts no more connections than `open_files` leave room for: half of them are kept for merchants'
     /// connections, the store and operators. An address's share shrinks with the whole, or one could
     /// take it all. Whether that changed anything.

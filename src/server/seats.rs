@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ const IN_VAIN: Duration = Duration::from_millis(10);
 pub(super) struct Seats {
     most: usize,
     /// What of it only guests may take.
-    reserved: usize,
+    reserved: AtomicUsize,
     unread: Unread,
     hall: Mutex<Hall>,
 }
@@ -79,7 +80,19 @@ struct State {
 impl Seats {
     /// So many places, of which so many, at most half, are for guests.
     pub(super) fn new(most: usize, reserved: usize, unread: Unread) -> Self {
-        Self { most, reserved: reserved.min(most / 2), unread, hall: Mutex::default() }
+        let seats = Self { most, reserved: AtomicUsize::new(0), unread, hall: Mutex::default() };
+        seats.reserve(reserved);
+        seats
+    }
+
+    /// From now on so many, at most half, are for guests. Nobody loses a place for it.
+    pub(super) fn reserve(&self, reserved: usize) {
+        self.reserved.store(reserved.min(self.most / 2), Ordering::Relaxed);
+    }
+
+    /// How many anybody may take.
+    fn for_anybody(&self) -> usize {
+        self.most - self.reserved.load(Ordering::Relaxed)
     }
 
     /// A place for a fresh connection, and whether another gave way for it; `None` when nobody can.
@@ -104,16 +117,15 @@ impl Seats {
         let mut hall = self.hall.lock();
         let others = hall.common;
         // It has a place already: of those for anybody one must be free.
-        let evicted =
-            if others < self.most - self.reserved { false } else { hall.evict().then_some(true)? };
+        let evicted = if others < self.for_anybody() { false } else { hall.evict().then_some(true)? };
         seat.state.lock().kind = Kind::Common;
         hall.common += 1;
         Some(evicted)
     }
 
     fn room(&self, hall: &mut Hall, kind: Kind) -> Option<bool> {
-        let full = hall.taken.len() >= self.most
-            || (kind == Kind::Common && hall.common >= self.most - self.reserved);
+        let full =
+            hall.taken.len() >= self.most || (kind == Kind::Common && hall.common >= self.for_anybody());
         if full { hall.evict().then_some(true) } else { Some(false) }
     }
 

@@ -1,4 +1,5 @@
-//! Signals: which of them begin a drain, and which do nothing but leave a line in the log. Each is
+//! Signals: which begin a drain, which has the configuration read again, and which are only logged.
+//! Each is
 //! listened for from before the store is opened, because what nobody listens for kills at once.
 
 use std::io;
@@ -13,7 +14,8 @@ pub struct Signals {
     interrupt: Signal,
     quit: Signal,
     user1: Signal,
-    ignored: [(&'static str, Signal); 2],
+    hangup: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -27,27 +29,26 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             user1: signal(SignalKind::user_defined1())?,
-            ignored: [
-                ("SIGHUP", signal(SignalKind::hangup())?),
-                ("SIGUSR2", signal(SignalKind::user_defined2())?),
-            ],
+            hangup: signal(SignalKind::hangup())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// Waits for a signal to drain; which one it was. From then on all are only logged, so that an
-    /// impatient second one does not cut off what a drain is for.
-    pub async fn told_to_drain(mut self, log: Log) -> &'static str {
-        let [hangup, user2] = self.ignored;
-        for (name, signal) in [hangup, user2] {
-            tokio::spawn(ignore(name, signal, log.clone()));
-        }
-        let told = tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.quit.recv() => "SIGQUIT",
-            _ = self.user1.recv() => "SIGUSR1",
+    /// Waits for a signal to drain, and does `on_hangup` at each SIGHUP until then; which one it was. From
+    /// then on all are only logged, so that an impatient second one does not cut off what a drain is for.
+    pub async fn told_to_drain(mut self, log: Log, on_hangup: impl AsyncFn()) -> &'static str {
+        tokio::spawn(ignore("SIGUSR2", self.user2, log.clone()));
+        let told = loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break "SIGTERM",
+                _ = self.interrupt.recv() => break "SIGINT",
+                _ = self.quit.recv() => break "SIGQUIT",
+                _ = self.user1.recv() => break "SIGUSR1",
+                _ = self.hangup.recv() => on_hangup().await,
+            }
         };
         let further = [
+            ("SIGHUP", self.hangup),
             ("SIGTERM", self.terminate),
             ("SIGINT", self.interrupt),
             ("SIGQUIT", self.quit),

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Peer, Server, Service, Settings, TlsFiles, tls};
+use super::{Entrance, Peer, Server, Service, Settings, TlsFiles, tls};
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::drain::Drain;
@@ -177,7 +177,8 @@ async fn start_with(
     let tls = tls::load(&settings.tls).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::new(settings, redeemers, arrivals, tls, Arc::clone(&metrics), log);
+    let entrance = Entrance { tls, arrivals: Arc::new(arrivals), redeemers };
+    let server = Server::new(settings, entrance, Arc::clone(&metrics), log);
     let done = tokio::spawn(server.run(listener, Arc::clone(&mirror), drain.clone()));
     Running { authority, address, metrics, drain, mirror, done }
 }

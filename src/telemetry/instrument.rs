@@ -146,9 +146,9 @@ impl<const N: usize> Counters<N> {
         self.at(values).inc();
     }
 
-    /// Forgets every series.
-    pub(super) fn clear(&self) {
-        self.0.reset();
+    /// Forgets the series with these label values, if there is one.
+    pub(super) fn forget(&self, values: [&str; N]) {
+        let _ = self.0.remove_label_values(&values);
     }
 }
 
@@ -163,6 +163,11 @@ impl<const N: usize> Gauges<N> {
 
     pub(super) fn set(&self, values: [&str; N], count: u64) {
         self.at(values).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Forgets every series.
+    pub(super) fn clear(&self) {
+        self.0.reset();
     }
 }
 
@@ -190,8 +195,8 @@ impl<const N: usize> Durations<N> {
         self.at(values).observe(elapsed.as_secs_f64());
     }
 
-    /// Forgets every series.
-    pub(super) fn clear(&self) {
-        self.0.reset();
+    /// Forgets the series with these label values, if there is one.
+    pub(super) fn forget(&self, values: [&str; N]) {
+        let _ = self.0.remove_label_values(&values);
     }
 }

@@ -13,8 +13,13 @@ use prometheus::{Histogram, IntCounter};
 
 use super::instrument::{Ages, Counters, Durations, Gauges, Instruments};
 pub use super::instrument::{Definition, MetricKind, MetricsError};
-use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
+
+/// What is told of the configuration that runs.
+mod configuration;
+
+/// What can come of a reload: each is counted from the start, or its first time would not show as a rise.
+const RELOADS: [&str; 5] = ["applied", "unchanged", "config_invalid", "reload_refused", "reload_unavailable"];
 
 /// Merchants are told apart by label while at most this many are configured.
 pub const MERCHANT_LABELS: usize = 50;
@@ -65,6 +70,9 @@ pub struct Metrics {
     requests_under_way: prometheus::IntGauge,
     log_lines_dropped: IntCounter,
     certificate_expiry: Gauges<2>,
+    config_reloads: Counters<1>,
+    config_read: prometheus::IntGauge,
+    config_info: Gauges<1>,
     // Handles resolved once, so that a request looks up no label: see `request`.
     routes: ArcSwap<HashMap<&'static str, Arc<RouteHandles>>>,
     merchants: ArcSwap<HashMap<MerchantId, Arc<MerchantHandles>>>,
@@ -121,6 +129,10 @@ impl Metrics {
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
         let log_lines_dropped = w.counters("log_lines_dropped_total", [], "Log lines lost because the log could not be written fast enough.")?.at([]);
         let certificate_expiry = w.gauges("certificate_expiry_timestamp_seconds", ["use", "merchant"], "When the certificate that a `listener`, or a `client` towards a merchant, shows ends, in Unix seconds; the first to end where merchants are not told apart.")?;
+        let config_reloads = w.counters("config_reloads_total", ["outcome"], "Times the configuration was read again: applied, unchanged, or why what ran before goes on.")?;
+        RELOADS.iter().for_each(|outcome| drop(config_reloads.at([outcome])));
+        let config_read = w.gauges("config_read_timestamp_seconds", [], "When the configuration that runs was put in place, in Unix seconds.")?.at([]);
+        let config_info = w.gauges("config_info", ["digest"], "Always 1; the label tells one configuration from another, the contents of its files included.")?;
         let build_info = w.gauges("build_info", ["version"], "Always 1; the version is the label.")?;
         build_info.set([env!("CARGO_PKG_VERSION")], 1);
         let any_merchant = ArcSwap::from_pointee(merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT));
@@ -131,39 +143,11 @@ impl Metrics {
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
-            requests_under_way, log_lines_dropped, certificate_expiry,
+            requests_under_way, log_lines_dropped, certificate_expiry, config_reloads, config_read, config_info,
             routes: ArcSwap::default(),
             merchants: ArcSwap::default(),
             any_merchant,
         })
-    }
-
-    /// Names the configured merchants. Each gets a label of its own unless there are more than
-    /// [`MERCHANT_LABELS`]. Call at start and whenever the configuration changes.
-    pub fn set_merchants<'a>(&self, merchants: impl IntoIterator<Item = &'a MerchantId>) {
-        let ids: Vec<&MerchantId> = merchants.into_iter().take(MERCHANT_LABELS + 1).collect();
-        let told_apart = if ids.len() > MERCHANT_LABELS { &[][..] } else { &ids[..] };
-        // Series of merchants that are gone must not stay for ever.
-        self.merchant_requests.clear();
-        self.merchant_upstream_seconds.clear();
-        let handles =
-            |label: &str| merchant_handles(&self.merchant_requests, &self.merchant_upstream_seconds, label);
-        let map = told_apart.iter().map(|id| ((*id).clone(), Arc::new(handles(id.as_str())))).collect();
-        self.any_merchant.store(Arc::new(handles(ANY_MERCHANT)));
-        self.merchants.store(Arc::new(map));
-    }
-
-    /// Until when a certificate of ours is good: the listener's, or what is shown to a merchant.
-    pub fn certificate_ends(&self, merchant: Option<&MerchantId>, ends: Timestamp) {
-        let told_apart = |id: &&MerchantId| self.merchants.load().contains_key(*id);
-        let labels = match merchant {
-            None => ["listener", ""],
-            Some(id) => ["client", Some(id).filter(told_apart).map_or(ANY_MERCHANT, MerchantId::as_str)],
-        };
-        let gauge = self.certificate_expiry.at(labels);
-        let ends = ends.unix_seconds();
-        let first = if gauge.get() == 0 { ends } else { gauge.get().min(ends) };
-        gauge.set(first);
     }
 
     /// A request was answered with `status`, or the client left before (`None`). `gateway` is our

@@ -66,6 +66,8 @@ mod purchase;
 mod races;
 /// Official schemas and examples.
 mod schema;
+/// The configuration read again while money moves.
+mod reload;
 /// What may never be printed or stored in the clear.
 mod secrets;
 /// Sessions and carts.

@@ -243,7 +243,7 @@ impl World {
         let mut config =
             Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
         config.upstream.look_up = self.look_up.clone();
-        App::start_logging_to(config, Arc::clone(clock), self.log.clone()).await.unwrap()
+        App::start_logging_to(config, None, Arc::clone(clock), self.log.clone()).await.unwrap()
     }
 
     /// Tells the shops, and agents from now on, where the gateway is.

@@ -67,7 +67,8 @@ impl Shop {
             Arc::new(Countersigner::new(Arc::clone(&rings), "https://gateway.example".to_owned()));
         let registry = Registry::new(vec![], vec![entry(&base_url)], vec![]);
         let merchant = Arc::clone(registry.merchants().next().unwrap());
-        let merchants = Merchants::new(&registry, Arc::clone(&countersigner), &Settings::default()).unwrap();
+        let merchants =
+            Merchants::new(&registry, Arc::clone(&countersigner), &Settings::default(), None).unwrap();
         Self { listener, rings, countersigner, merchants, merchant }
     }
 

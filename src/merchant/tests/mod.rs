@@ -52,7 +52,7 @@ impl Shop {
         let registry = Registry::new(vec![], vec![merchant], vec![]);
         let merchant = Arc::clone(registry.merchants().next().unwrap());
         let settings = Settings { max_answer_bytes: 64 * 1024, ..Settings::default() };
-        let merchants = Merchants::new(&registry, Arc::new(countersigner()), &settings)?;
+        let merchants = Merchants::new(&registry, Arc::new(countersigner()), &settings, None)?;
         Ok(Self { merchants, merchant })
     }
 

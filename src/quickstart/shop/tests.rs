@@ -125,7 +125,8 @@ impl Street {
         let registry = Registry::new(Vec::new(), vec![entry(&shop)], Vec::new());
         let merchant = Arc::clone(registry.merchant(&MerchantId::parse("shop").unwrap()).unwrap());
         let merchants =
-            Merchants::new(&registry, Arc::clone(&countersigner), &merchant::Settings::default()).unwrap();
+            Merchants::new(&registry, Arc::clone(&countersigner), &merchant::Settings::default(), None)
+                .unwrap();
         let street = Self { shop, vault, merchants, merchant, countersigner, clock, directory };
         street.hands_out(GOOD_CARD);
         street

@@ -1,6 +1,7 @@
 //! What a scrape shows.
 
 use super::*;
+use crate::domain::clock::Timestamp;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -32,6 +33,8 @@ fn touch_everything(metrics: &Metrics) {
     metrics.handshake_failed("timeout");
     metrics.proxy_error("missing");
     metrics.certificate_ends(None, Timestamp::from_unix_seconds(1));
+    metrics.reloaded("applied");
+    metrics.config_in_place("digest", Timestamp::from_unix_seconds(1));
 }
 
 #[test]

@@ -31,7 +31,7 @@ macro_rules! rising {
     };
 }
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 31] = [
     Case {
         alert: "CountersignCompletesFail",
         interval: "1m",
@@ -339,6 +339,27 @@ const CASES: [Case; 29] = [
         series: &[
             (r#"countersign_build_info{job="countersign",instance="a",version="1.0.0"}"#, "1x300"),
             (r#"countersign_build_info{job="countersign",instance="b",version="1.1.0"}"#, "_x9 1x90 _x200"),
+        ],
+        looks: &[("50m", false), ("90m", true), ("3h", false)],
+    },
+    Case {
+        alert: "CountersignConfigNotTaken",
+        interval: "1m",
+        series: &[
+            (
+                r#"countersign_config_reloads_total{job="countersign",outcome="config_invalid"}"#,
+                rising!("1", "30"),
+            ),
+            (r#"countersign_config_reloads_total{job="countersign",outcome="applied"}"#, "0+1x200"),
+        ],
+        looks: IN_HALF_AN_HOUR,
+    },
+    Case {
+        alert: "CountersignConfigsDiffer",
+        interval: "1m",
+        series: &[
+            (r#"countersign_config_info{job="countersign",instance="a",digest="0a"}"#, "1x300"),
+            (r#"countersign_config_info{job="countersign",instance="b",digest="0b"}"#, "_x9 1x90 _x200"),
         ],
         looks: &[("50m", false), ("90m", true), ("3h", false)],
     },

@@ -149,7 +149,7 @@ async fn a_key_that_is_still_needed_cannot_be_left_out() {
         let config =
             Config::parse(text, world.directory.path()).map_err(|errors| errors.to_string()).unwrap();
         let clock: Arc<dyn Clock> = clock.clone();
-        App::start_logging_to(config, clock, world.log.clone()).await
+        App::start_logging_to(config, None, clock, world.log.clone()).await
     };
     let refused = start(&without).await.err().expect("it must not start").to_string();
     for ring in RINGS {

@@ -4,8 +4,8 @@
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -114,6 +114,19 @@ impl Gateway {
             assert!(Instant::now() < until, "it did not exit within {within:?}\n{}", self.log());
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// The file it was started from.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Runs a command of the binary against it, as the operator of the world.
+    pub async fn run(&self, world: &World, verb: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+        command.env("COUNTERSIGN_OPERATOR_CREDENTIAL", world.operator.expose());
+        command.args([verb, "--config"]).arg(&self.config);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
     }
 
     /// The status of a GET on the operators' listener; `None` when there is no answer.

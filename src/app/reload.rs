@@ -1,0 +1,315 @@
+//! The configuration read again, judged against the one that runs, and put in its place whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+
+use super::running::{Foundation, NotUsable, Running};
+use crate::config::{Changes, Config, ConfigErrors};
+use crate::crypto::rings::KeyRings;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{KeyId, MerchantId};
+use crate::gateway::Gateway;
+use crate::gateway::claims::ClaimQuery;
+use crate::operator::Configured;
+use crate::operator::reload::{NotReloaded, Reload, Trigger};
+use crate::records::{BoxFuture, key_use};
+use crate::registry::Registry;
+use crate::server::EntranceInUse;
+use crate::telemetry::log::{Level, Value};
+
+/// How long every replica has had a key before it becomes current: long enough for merchants to have
+/// asked for the key set anew.
+const KEY_KNOWN_FOR: Duration = Duration::from_secs(60);
+/// Open claims looked at for who is still needed.
+const CLAIMS: usize = 20_000;
+/// Of agents or merchants, the part that may go without anybody asking for it.
+const GONE_UNASKED: usize = 10;
+
+/// Where the configuration is read from, again and again.
+#[derive(Clone)]
+pub struct Source {
+    /// Reads it. May block.
+    pub read: Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>,
+    /// Its own file.
+    pub file: Option<PathBuf>,
+    /// When what runs first was begun to be read.
+    pub read_at: Timestamp,
+}
+
+/// Puts configurations in the place of the one that runs.
+pub(super) struct Reloader {
+    pub source: Option<Source>,
+    pub foundation: Foundation,
+    pub gateway: Arc<ArcSwap<Gateway>>,
+    pub configured: Arc<ArcSwap<Configured>>,
+    pub entrance: EntranceInUse,
+    /// Whether other processes work on the same store.
+    pub is_shared: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    running: Running,
+    /// Since when each key has been in our rings.
+    keys: HashMap<(&'static str, KeyId), Timestamp>,
+}
+
+impl Reloader {
+    /// Begins with what runs.
+    pub(super) fn new(
+        source: Option<Source>,
+        foundation: Foundation,
+        running: Running,
+        entrance: EntranceInUse,
+        is_shared: bool,
+    ) -> Self {
+        let gateway = Arc::new(ArcSwap::new(Arc::clone(&running.gateway)));
+        let configured = Arc::new(ArcSwap::from_pointee(running.configured.clone()));
+        let keys = keys_since(&running.rings, &HashMap::new(), foundation.desk.clock.steady());
+        let state = Mutex::new(State { running, keys });
+        Self { source, foundation, gateway, configured, entrance, is_shared, state }
+    }
+
+    /// The files that what runs was read from.
+    pub(super) async fn files(&self) -> BTreeSet<PathBuf> {
+        let own = self.source.as_ref().and_then(|source| source.file.clone());
+        let state = self.state.lock().await;
+        own.into_iter().chain(state.running.digests.files.iter().cloned()).collect()
+    }
+
+    async fn take(&self, trigger: Trigger, try_out: bool) -> Result<Changes, NotReloaded> {
+        let source = self.source.clone().ok_or(NotReloaded::NoSource)?;
+        // Before anything is read: two at once would each judge by what the other replaces.
+        let state = &mut *self.state.lock().await;
+        let read = tokio::task::spawn_blocking(move || (source.read)()).await;
+        let config = match read {
+            Ok(Ok(config)) => config,
+            Ok(Err(errors)) => return Err(NotReloaded::Mistakes(texts(&errors.mistakes))),
+            Err(panicked) => return Err(NotReloaded::Refused(vec![panicked.to_string()])),
+        };
+        let changes = Changes::between(&state.running.digests, &config.digests);
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        let reasons = self.objections(state, &config, &changes, trigger).await;
+        if !reasons.is_empty() {
+            return Err(NotReloaded::Refused(reasons));
+        }
+        let tls_files = config.server.tls.clone();
+        let built = self.foundation.build(config, Some(&state.running)).map_err(|why| {
+            NotReloaded::Refused(match why {
+                NotUsable::Tls(error) => vec![error.to_string()],
+                NotUsable::Merchants(errors) => texts(&errors),
+            })
+        })?;
+        if try_out {
+            return Ok(changes);
+        }
+        let clock = &self.foundation.desk.clock;
+        // Before anything depends on a key, the store says so: a later start without it is refused.
+        let noted =
+            key_use::note(&**self.foundation.books.ledger.store(), &built.rings, clock.latest()).await;
+        noted.map_err(|error| NotReloaded::Refused(vec![format!("the store cannot be written: {error}")]))?;
+        self.foundation.make_room_for(&built);
+        built.show_in_metrics(&tls_files, self.foundation.desk.observer.metrics(), clock.now());
+        self.entrance.replace(built.entrance.clone());
+        self.gateway.store(Arc::clone(&built.gateway));
+        self.configured.store(Arc::new(built.configured.clone()));
+        state.keys = keys_since(&built.rings, &state.keys, clock.steady());
+        state.running = built;
+        Ok(changes)
+    }
+
+    /// Everything that the new configuration takes away and is needed.
+    async fn objections(
+        &self,
+        state: &State,
+        config: &Config,
+        changes: &Changes,
+        trigger: Trigger,
+    ) -> Vec<String> {
+        let running = &state.running;
+        let mut reasons: Vec<String> = Vec::new();
+        for table in &changes.fixed {
+            reasons.push(format!(
+                "[{table}]: only a restart changes it, but for certificates, hosts and operators"
+            ));
+        }
+        if config.public_base_url.trim_end_matches('/') != running.issuer {
+            reasons.push(
+                "server.hosts: the first is the issuer of grants, which only a restart changes".to_owned(),
+            );
+        }
+        if trigger == Trigger::Watch {
+            reasons.extend(gone_unasked(
+                "agents",
+                changes.agents.removed.len(),
+                running.digests.agents.len(),
+            ));
+            let merchants = running.digests.merchants.len();
+            reasons.extend(gone_unasked("merchants", changes.merchants.removed.len(), merchants));
+        }
+        reasons.extend(self.missing_keys(config).await);
+        reasons.extend(self.keys_too_new(state, config));
+        reasons.extend(self.claims_in_the_way(&running.registry, &config.registry, changes).await);
+        reasons
+    }
+
+    async fn missing_keys(&self, config: &Config) -> Vec<String> {
+        let store = self.foundation.books.ledger.store();
+        match key_use::missing(&**store, &config.keys, self.foundation.desk.clock.earliest()).await {
+            Ok(missing) => texts(&missing),
+            Err(error) => vec![format!("nobody knows which keys are needed: {error}")],
+        }
+    }
+
+    fn keys_too_new(&self, state: &State, config: &Config) -> Vec<String> {
+        let now = self.foundation.desk.clock.steady();
+        let before = key_use::currents(&state.running.rings);
+        let changed = key_use::currents(&config.keys).into_iter().filter(|current| !before.contains(current));
+        let judge = |(ring, id): (&'static str, &KeyId)| {
+            if self.is_shared {
+                return Some(format!(
+                    "keys.{ring}: \"{id}\" becomes current with a restart, one replica after the other, once all have it"
+                ));
+            }
+            let known = state.keys.get(&(ring, id.clone())).map_or(Duration::ZERO, |since| now.since(*since));
+            (known < KEY_KNOWN_FOR).then(|| {
+                let left = (KEY_KNOWN_FOR - known).as_secs() + 1;
+                format!(
+                    "keys.{ring}: \"{id}\" is to stand behind the current key for a minute first, so that \
+                     merchants know it; {left} s are left"
+                )
+            })
+        };
+        changed.filter_map(judge).collect()
+    }
+
+    /// Merchants whose claims could not be ended under the new configuration, or not be judged alike.
+    async fn claims_in_the_way(&self, before: &Registry, after: &Registry, changes: &Changes) -> Vec<String> {
+        let touched = changes.merchants.removed.iter().chain(&changes.merchants.changed);
+        let harm: HashMap<MerchantId, &str> = touched
+            .filter_map(|name| {
+                let id = MerchantId::parse(name)?;
+                let old = before.merchant(&id)?;
+                let what = match after.merchant(&id) {
+                    None => "cannot go",
+                    Some(new) if new.endpoint.base_url != old.endpoint.base_url => {
+                        "cannot have another `base_url`"
+                    }
+                    Some(new) if new.idempotency != old.idempotency => "cannot have another `idempotency`",
+                    Some(_) => return None,
+                };
+                Some((id, what))
+            })
+            .collect();
+        if harm.is_empty() {
+            return Vec::new();
+        }
+        let every = ClaimQuery { merchant: None, under_way: true, limit: CLAIMS };
+        let open = match self.gateway.load().open_claims.open_claims(&every).await {
+            Ok(open) if !open.more => open,
+            Ok(_) => {
+                return vec![
+                    "more claims are open than can be looked at: no merchant can go or move".to_owned(),
+                ];
+            }
+            Err(error) => return vec![format!("nobody knows which claims are open: {error}")],
+        };
+        let mut counts: HashMap<&MerchantId, usize> = HashMap::new();
+        for claim in &open.claims {
+            *counts.entry(&claim.session.merchant).or_default() += 1;
+        }
+        let mut reasons: Vec<String> = harm
+            .iter()
+            .filter_map(|(id, what)| {
+                let count = counts.get(id)?;
+                Some(format!("merchants: \"{id}\" {what} while claims are open there: {count} now"))
+            })
+            .collect();
+        reasons.sort();
+        reasons
+    }
+
+    /// Tells what came of it.
+    fn tell_outcome(&self, trigger: Trigger, outcome: &Result<Changes, NotReloaded>) {
+        let observer = &self.foundation.desk.observer;
+        let by = ("by", Value::Text(trigger.as_str()));
+        match outcome {
+            // Files were touched, and say what they said.
+            Ok(changes) if changes.is_empty() && trigger == Trigger::Watch => {}
+            Ok(changes) if changes.is_empty() => {
+                observer.metrics().reloaded("unchanged");
+                observer.log().event(Level::Info, "config_unchanged", &[by]);
+            }
+            Ok(changes) => {
+                observer.metrics().reloaded("applied");
+                let count = |count: usize| Value::Number(u64::try_from(count).unwrap_or(u64::MAX));
+                let of = |entries: &crate::config::Entries| {
+                    count(entries.added.len() + entries.removed.len() + entries.changed.len())
+                };
+                let fields = [
+                    by,
+                    ("agents", of(&changes.agents)),
+                    ("merchants", of(&changes.merchants)),
+                    ("tables", Value::Message(changes.tables.join(", "))),
+                ];
+                observer.log().event(Level::Info, "config_reloaded", &fields);
+            }
+            Err(why) => {
+                observer.metrics().reloaded(why.as_str());
+                // A line each, as `check` prints them.
+                for reason in why.reasons() {
+                    let fields =
+                        [("by", Value::Text(trigger.as_str())), ("reason", Value::Message(reason.clone()))];
+                    observer.log().event(Level::Error, why.as_str(), &fields);
+                }
+                if why.reasons().is_empty() {
+                    observer.log().event(Level::Error, why.as_str(), &[by]);
+                }
+            }
+        }
+    }
+}
+
+impl Reload for Reloader {
+    fn reload(&self, trigger: Trigger, try_out: bool) -> BoxFuture<'_, Result<Changes, NotReloaded>> {
+        Box::pin(async move {
+            let outcome = self.take(trigger, try_out).await;
+            if !try_out {
+                self.tell_outcome(trigger, &outcome);
+            }
+            outcome
+        })
+    }
+}
+
+fn texts<T: Display>(items: &[T]) -> Vec<String> {
+    items.iter().map(T::to_string).collect()
+}
+
+fn gone_unasked(what: &str, gone: usize, of: usize) -> Option<String> {
+    (gone * GONE_UNASKED > of).then(|| {
+        format!("{what}: {gone} of {of} would go, more than a tenth: nothing that big happens unless it is asked for")
+    })
+}
+
+fn keys_since(
+    rings: &KeyRings,
+    before: &HashMap<(&'static str, KeyId), Timestamp>,
+    now: Timestamp,
+) -> HashMap<(&'static str, KeyId), Timestamp> {
+    key_use::ids(rings)
+        .map(|(ring, id)| {
+            let key = (ring, id.clone());
+            let since = before.get(&key).copied().unwrap_or(now);
+            (key, since)
+        })
+        .collect()
+}

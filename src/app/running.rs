@@ -1,0 +1,120 @@
+//! What a configuration decides of a running process, and what stays whatever it says.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Digests};
+use crate::crypto::certificate;
+use crate::crypto::rings::KeyRings;
+use crate::domain::clock::Timestamp;
+use crate::gateway::{Books, Desk, Gateway, Identities, Parts};
+use crate::ledger::lease;
+use crate::limit::shared::SharedLimits;
+use crate::limit::{Arrivals, Concurrency, Limits};
+use crate::merchant::{Countersigner, Merchants, SetupError};
+use crate::operator::Configured;
+use crate::registry::Registry;
+use crate::server::tls::{self, TlsError};
+use crate::server::{Entrance, TlsFiles};
+use crate::telemetry::metrics::Metrics;
+use crate::token::{PerishableKeys, Vault};
+
+/// What stays for as long as the process runs.
+pub(super) struct Foundation {
+    pub books: Arc<Books>,
+    pub desk: Arc<Desk>,
+    pub epochs: Arc<dyn PerishableKeys>,
+    pub shared_limits: Option<Arc<dyn SharedLimits>>,
+}
+
+/// One configuration, put together.
+pub(super) struct Running {
+    pub gateway: Arc<Gateway>,
+    pub configured: Configured,
+    pub entrance: Entrance,
+    pub registry: Arc<Registry>,
+    pub rings: Arc<KeyRings>,
+    pub digests: Digests,
+    pub issuer: String,
+    limits: crate::limit::Settings,
+}
+
+/// Why a configuration cannot be put together.
+pub(super) enum NotUsable {
+    Tls(TlsError),
+    Merchants(Vec<SetupError>),
+}
+
+impl Foundation {
+    /// Puts a configuration together. What is counted `before` it goes on: buckets, requests under way,
+    /// connections to merchants whose entries are the same.
+    pub(super) fn build(&self, config: Config, before: Option<&Running>) -> Result<Running, NotUsable> {
+        let tls = tls::load(&config.server.tls).map_err(NotUsable::Tls)?;
+        let (registry, rings) = (Arc::new(config.registry), Arc::new(config.keys));
+        let issuer = config.public_base_url.trim_end_matches('/').to_owned();
+        let countersigner = Arc::new(Countersigner::new(Arc::clone(&rings), issuer.clone()));
+        let gateway_before = before.map(|before| &*before.gateway);
+        let merchants = Merchants::new(
+            &registry,
+            Arc::clone(&countersigner),
+            &config.upstream,
+            gateway_before.map(Gateway::merchants),
+        );
+        let merchants = merchants.map_err(NotUsable::Merchants)?;
+        let limits = match gateway_before {
+            Some(gateway) => gateway.limits().reloaded(config.limits.clone(), &registry),
+            None => Limits::new(config.limits.clone(), &registry).shared_through(self.shared_limits.clone()),
+        };
+        let concurrency = match gateway_before {
+            Some(gateway) => gateway.concurrency().reloaded(&registry),
+            None => Concurrency::new(&registry),
+        };
+        let arrivals = match before {
+            Some(before) if before.limits == config.limits => Arc::clone(&before.entrance.arrivals),
+            Some(_) | None => Arc::new(Arrivals::new(&config.limits)),
+        };
+        let parts = Parts {
+            books: Arc::clone(&self.books),
+            desk: Arc::clone(&self.desk),
+            vault: Vault::new(Arc::clone(&rings), Arc::clone(&self.epochs)),
+            limits,
+            concurrency,
+            fraud: config.fraud,
+            delegate: config.protocol,
+            merchants,
+            body_bytes: config.server.body_bytes,
+            body_timeout: config.server.body_timeout,
+            countersigner,
+            identities: Identities { registry: Arc::clone(&registry), rings: Arc::clone(&rings) },
+        };
+        let gateway = Arc::new(Gateway::new(parts, gateway_before));
+        let configured = Configured { claims: Arc::clone(&gateway.open_claims), operators: config.operators };
+        let entrance = Entrance { tls, arrivals, redeemers: registry.redeemer_networks().collect() };
+        let (digests, limits) = (config.digests, config.limits);
+        Ok(Running { gateway, configured, entrance, registry, rings, digests, issuer, limits })
+    }
+
+    /// Lets everything that was begun under an earlier configuration, and will be under this one, count.
+    pub(super) fn make_room_for(&self, running: &Running) {
+        self.books.ledger.allow_leases_of(lease::longest(&running.registry));
+        self.books.kept.limit_to(running.limits.kept_bytes);
+    }
+}
+
+impl Running {
+    /// Tells what a scrape says of it.
+    pub(super) fn show_in_metrics(&self, tls: &TlsFiles, metrics: &Metrics, now: Timestamp) {
+        metrics.config_in_place(&self.digests.told(), now);
+        metrics.set_merchants(self.registry.merchants().map(|merchant| &merchant.id));
+        metrics.forget_certificates();
+        let end = |path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
+        if let Some(ends) = end(&tls.certificate) {
+            metrics.certificate_ends(None, ends);
+        }
+        for merchant in self.registry.merchants() {
+            let shown = merchant.endpoint.client_certificate.as_ref();
+            if let Some(ends) = shown.and_then(|(path, _)| end(path)) {
+                metrics.certificate_ends(Some(&merchant.id), ends);
+            }
+        }
+    }
+}
