@@ -76,7 +76,7 @@ pub struct Metrics {
     // Handles resolved once, so that a request looks up no label: see `request`.
     routes: ArcSwap<HashMap<&'static str, Arc<RouteHandles>>>,
     merchants: ArcSwap<HashMap<MerchantId, Arc<MerchantHandles>>>,
-    any_merchant: ArcSwap<MerchantHandles>,
+    any_merchant: MerchantHandles,
 }
 
 struct RouteHandles {
@@ -135,7 +135,7 @@ impl Metrics {
         let config_info = w.gauges("config_info", ["digest"], "Always 1; the label tells one configuration from another, the contents of its files included.")?;
         let build_info = w.gauges("build_info", ["version"], "Always 1; the version is the label.")?;
         build_info.set([env!("CARGO_PKG_VERSION")], 1);
-        let any_merchant = ArcSwap::from_pointee(merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT));
+        let any_merchant = merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT);
         Ok(Self {
             instruments: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
@@ -170,8 +170,7 @@ impl Metrics {
     /// The same request, told by merchant.
     pub fn merchant_request(&self, merchant: &MerchantId, status: Option<u16>, upstream: Option<Duration>) {
         let map = self.merchants.load();
-        let any = self.any_merchant.load();
-        let handles = map.get(merchant).unwrap_or(&any);
+        let handles = map.get(merchant).map_or(&self.any_merchant, |handles| &**handles);
         count(&handles.requests, status);
         if let Some(upstream) = upstream {
             handles.upstream.observe(upstream.as_secs_f64());

@@ -89,21 +89,25 @@ fn requests_are_told_by_route_and_class_and_a_hangup_is_one() {
 #[test]
 fn merchants_are_told_apart_only_while_configured_and_few() {
     let metrics = Metrics::new().unwrap();
-    let shown = |name: &str| {
-        metrics
-            .encode()
-            .contains(&format!("countersign_merchant_requests_total{{merchant=\"{name}\",status=\"2xx\"}} 1"))
+    let counted = |name: &str, count: u64| {
+        let line =
+            format!("countersign_merchant_requests_total{{merchant=\"{name}\",status=\"2xx\"}} {count}\n");
+        metrics.encode().contains(&line)
     };
     let few: Vec<MerchantId> = (0..MERCHANT_LABELS).map(|n| merchant(&format!("m{n}"))).collect();
     metrics.set_merchants(&few);
     metrics.merchant_request(&few[7], Some(200), None);
     metrics.merchant_request(&merchant("stranger"), Some(200), None);
-    assert!(shown("m7") && shown("any") && !metrics.encode().contains("stranger"));
+    assert!(counted("m7", 1) && counted("any", 1) && !metrics.encode().contains("stranger"));
+    // Who stays goes on where it was, and who is gone leaves no series.
+    metrics.set_merchants(&few[7..9]);
+    metrics.merchant_request(&few[7], Some(200), None);
+    assert!(counted("m7", 2) && counted("m8", 0) && !metrics.encode().contains("\"m6\""));
 
     let many: Vec<MerchantId> = (0..=MERCHANT_LABELS).map(|n| merchant(&format!("n{n}"))).collect();
     metrics.set_merchants(&many);
     metrics.merchant_request(&many[7], Some(200), None);
-    assert!(shown("any") && !shown("n7") && !metrics.encode().contains("\"m7\""));
+    assert!(counted("any", 2) && !counted("n7", 1) && !metrics.encode().contains("\"m7\""));
 }
 
 #[test]
