@@ -243,6 +243,23 @@ fn every_metric_that_a_panel_or_a_rule_asks_for_exists() {
     assert!(forgotten.is_empty(), "no panel and no rule asks for {forgotten:?}");
 }
 
+/// Kustomize cannot put one file into another.
+#[test]
+fn the_rules_are_the_same_as_an_object_of_the_operator() {
+    let rules = document("deploy/observability/rules.yaml").text;
+    let object = document("deploy/kubernetes/base/prometheusrule.yaml").text;
+    let (_, groups) = rules.split_once("\ngroups:\n").expect("groups");
+    let (_, spec) = object.split_once("\nspec:\n  groups:\n").expect("a spec of groups");
+    for (line, indented) in groups.lines().zip(spec.lines()) {
+        assert_eq!(
+            indented.strip_prefix("  ").unwrap_or(indented),
+            line,
+            "two spaces more, and else the same"
+        );
+    }
+    assert_eq!(groups.lines().count(), spec.lines().count());
+}
+
 #[test]
 fn each_alert_leads_to_a_row_of_when_it_hurts() {
     let rules = document("deploy/observability/rules.yaml").text;

@@ -257,6 +257,10 @@ def make_certificate(folder, host):
 def check_kubernetes():
     helm, kubectl = TOOLS / "helm", TOOLS / "kubectl"
     run(helm, "lint", "--strict", CHART)
+    for mistake in ("stoer=redis", "store=Redis", "volumes.size=1Gi", "minReplicas=none"):
+        command = [helm, "template", "countersign", CHART, "--set", mistake]
+        refused = subprocess.run(command, capture_output=True, text=True)
+        check(refused.returncode != 0 and "schema" in refused.stderr, f"the chart takes {mistake}")
     for name in CASES:
         case = HERE / "cases" / name
         run(helm, "lint", "--strict", CHART, "--values", case / "values.yaml")
