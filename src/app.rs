@@ -1,6 +1,7 @@
 //! The composition root: the one place that names concrete backends and puts the house together.
 
 mod notices;
+mod registration;
 mod reload;
 mod running;
 mod watch;
@@ -19,11 +20,13 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use self::notices::report;
+use self::registration::Registration;
 use self::reload::Reloader;
 pub use self::reload::Source;
 use self::running::{Foundation, NotUsable};
 use self::watch::watch;
 use crate::config::Config;
+use crate::crypto::random::RandomUnavailable;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::drain::Drain;
@@ -35,7 +38,9 @@ use crate::merchant::SetupError;
 use crate::operator::Api;
 use crate::operator::reload::{Reload, Trigger};
 use crate::records::agreed;
+use crate::records::formats::{Formats, Written};
 use crate::records::key_use::{self, MissingKey};
+use crate::records::replicas::NotRegistered;
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
@@ -84,6 +89,12 @@ pub enum StartError {
     /// The store opened and cannot be read.
     #[error("the store cannot be read: {0}")]
     Unreadable(#[from] StoreError),
+    /// It cannot take its place among the store's replicas.
+    #[error(transparent)]
+    NotRegistered(#[from] NotRegistered),
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
     /// Keys the store depends on are missing.
     #[error("{}", list(.0))]
     MissingKeys(Vec<MissingKey>),
@@ -154,6 +165,9 @@ impl App {
         if !missing.is_empty() {
             return Err(StartError::MissingKeys(missing));
         }
+        let written = Written::new(Formats::OLDER);
+        let registration = Registration::new(&opened.records, &written, &clock, &metrics, &log)?;
+        registration.begin().await?;
         note_keys(&*opened.records, &config.keys, now).await?;
         let (public_listener, public) = bind(config.server.listen).await?;
         let (admin_listener, admin) = bind(config.server.admin_listen).await?;
@@ -163,7 +177,7 @@ impl App {
         let drain = Drain::new(config.server.drain_timeout);
         let foundation = Foundation {
             books: Arc::new(Books {
-                ledger: Ledger::new(Arc::clone(&store), clock.clone()),
+                ledger: Ledger::new(Arc::clone(&store), clock.clone()).writing(written),
                 allotments: Allotments::new(Arc::clone(&store)),
                 kept: KeptBytes::new(Arc::clone(&store), config.limits.kept_bytes),
                 velocity: Arc::new(Velocity::new(Arc::clone(&store))),
@@ -203,8 +217,14 @@ impl App {
         let health = Arc::clone(&store);
         let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
         let configured = Arc::clone(&reloader.configured);
-        let operator =
-            Api::new(configured, Arc::clone(&store), Arc::clone(&desk), reloader.clone(), opened.backup);
+        let operator = Api::new(
+            configured,
+            Arc::clone(&store),
+            Arc::clone(&desk),
+            reloader.clone(),
+            opened.backup,
+            registration.membership(),
+        );
         let admin_service =
             Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
         let (serving, serves) = (drain.clone(), Arc::new(Agents(Arc::clone(&reloader.gateway))));
@@ -212,6 +232,10 @@ impl App {
             let (ended, end) = tokio::sync::oneshot::channel::<()>();
             let admin = tokio::spawn(admin_service.run(admin_listener, async move {
                 let _ = end.await;
+            }));
+            let (left, leave) = tokio::sync::oneshot::channel::<()>();
+            let registered = tokio::spawn(registration.keep(async move {
+                let _ = leave.await;
             }));
             server.run(public_listener, serves, serving).await;
             let _ = worker.await;
@@ -222,6 +246,8 @@ impl App {
                 let _ = agreed::keep(&**books.ledger.store(), at).await;
             }
             drop((books, desk));
+            drop(left);
+            let _ = registered.await;
             drop(ended);
             let _ = admin.await;
         });

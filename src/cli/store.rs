@@ -10,7 +10,7 @@ use super::error::CommandError;
 use super::reach::{Reach, overview_of};
 use crate::domain::clock::Timestamp;
 use crate::operator::check;
-use crate::operator::wire::{AcceptAnswer, BackupAnswer, BackupRequest};
+use crate::operator::wire::{AcceptAnswer, BackupAnswer, BackupRequest, ConvertAnswer, ReplicaList};
 use crate::storage::backup::Backup;
 use crate::storage::directory::DirectoryError;
 use crate::storage::embedded::{ClosedStore, OpenError};
@@ -28,6 +28,10 @@ pub(super) enum StoreVerb {
     Backup(BackupArgs),
     /// Take a shared store that has lost records, or is another one, as it is now.
     Accept(Reach),
+    /// List the replicas that live, and the formats in which they write.
+    Replicas(Reach),
+    /// Have records written in the newest formats, once no replica lives that could not read them.
+    Convert(Reach),
 }
 
 /// Arguments of `store check`: exactly one.
@@ -68,6 +72,34 @@ pub(super) async fn store(
         StoreVerb::Accept(reach) => {
             let _: AcceptAnswer = reach.admin()?.ask(Method::POST, "/store/accept", None).await?;
             writeln!(out, "the store is accepted as it is now; every replica follows by itself")?;
+            Ok(true)
+        }
+        StoreVerb::Replicas(reach) => {
+            let list: ReplicaList = reach.admin()?.ask(Method::GET, "/store/replicas", None).await?;
+            writeln!(out, "formats written {}, newest {}", list.written, list.newest)?;
+            for replica in &list.replicas {
+                writeln!(
+                    out,
+                    "replica {} of release {} reads formats up to {}",
+                    replica.id, replica.release, replica.reads
+                )?;
+            }
+            if list.awaits_operator {
+                writeln!(
+                    out,
+                    "replicas of releases that are not listed may live: once none does, `countersign store convert`"
+                )?;
+            }
+            Ok(true)
+        }
+        StoreVerb::Convert(reach) => {
+            let ConvertAnswer { written, converted_now } =
+                reach.admin()?.ask(Method::POST, "/store/convert", None).await?;
+            let since = if converted_now { "from now on" } else { "as before" };
+            writeln!(
+                out,
+                "records are written in formats {written} {since}; every replica follows by itself"
+            )?;
             Ok(true)
         }
     }

@@ -8,8 +8,8 @@ use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::session::Moment;
-use crate::records::Kind;
-use crate::records::codec::Stored;
+use crate::records::codec::{Rolling, Stored, append_plain};
+use crate::records::{Kind, StoreError};
 
 /// Seconds of an hour.
 pub(super) const HOUR_SECONDS: i64 = 3600;
@@ -137,5 +137,18 @@ impl Stored for KeyRecord {
     fn lacking(format: u8) -> Option<&'static [u8]> {
         const NONE: &[u8] = &[0];
         (format == 1).then_some(NONE)
+    }
+}
+
+impl Rolling for KeyRecord {
+    /// Format 1 is not charged for.
+    fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let Self { fingerprint, fingerprint_key, upstream_key, derivation_key, state, request, token, kept } =
+            self;
+        append_plain(
+            &(fingerprint, fingerprint_key, upstream_key, derivation_key, state, request, token),
+            out,
+        )?;
+        if format == 1 { Ok(()) } else { append_plain(kept, out) }
     }
 }

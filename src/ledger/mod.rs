@@ -24,6 +24,7 @@ pub use crate::domain::session::Moment;
 use crate::domain::session::{Session, SessionKind};
 use crate::idempotency::{self, KeyRecord};
 use crate::records::codec::{Loaded, Stored};
+use crate::records::formats::{Formats, Written};
 use crate::records::{Batch, Committed, Durability, Purpose, RecordKey, RecordStore, StoreError, Write};
 use crate::token::{PaymentToken, record_key};
 
@@ -50,14 +51,29 @@ pub struct Ledger {
     incarnation: u64,
     /// In milliseconds.
     longest_lease: AtomicU64,
+    written: Written,
 }
 
 impl Ledger {
-    /// A ledger in this store.
+    /// A ledger in this store, which writes the newest formats.
     pub fn new(store: Arc<dyn RecordStore>, clock: Arc<dyn Clock>) -> Self {
         let identity = store.identity();
         let partitions = Partitions::new(&identity);
-        Self { store, clock, partitions, incarnation: identity.incarnation, longest_lease: AtomicU64::new(0) }
+        Self {
+            store,
+            clock,
+            partitions,
+            incarnation: identity.incarnation,
+            longest_lease: AtomicU64::new(0),
+            written: Written::new(Formats::NEWEST),
+        }
+    }
+
+    /// Writing in formats that somebody else decides.
+    #[must_use]
+    pub fn writing(mut self, written: Written) -> Self {
+        self.written = written;
+        self
     }
 
     /// With leases that last at most so long, or as long as was said before: some of those may run yet.
@@ -168,7 +184,7 @@ impl Ledger {
         purpose: Purpose,
         durability: Durability,
     ) -> Result<bool, StoreError> {
-        let changes = snapshot.changes(moment)?;
+        let changes = snapshot.changes(moment, self.written.now())?;
         let writes: Vec<Write> = changes.iter().flatten().cloned().collect();
         let rests_on_reads = durability == Durability::Synced && !self.store.reads_are_acknowledged();
         if writes.is_empty() && !rests_on_reads {
@@ -229,7 +245,9 @@ impl Ledger {
             let moment = self.moment();
             match decide(&mut snapshot.value, moment) {
                 Ok(decided) => {
-                    let Some(write) = snapshot.change(|record| idempotency::times(record, moment))? else {
+                    let written = self.written.now();
+                    let times = |record: &_| idempotency::times(record, moment);
+                    let Some(write) = snapshot.change_in(written, times)? else {
                         return Ok(Ok(decided));
                     };
                     let expect = vec![snapshot.expectation()];

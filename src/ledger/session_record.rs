@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Moment, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, Scope};
-use crate::records::codec::{Loaded, Stored, decode, encode};
+use crate::records::codec::{Loaded, Rolling, Stored, append_plain, decode, encode};
 use crate::records::{Kind, StoreError, Write};
 
 /// Keys that are kept with their session at most: more than may be worked under at once. What is beyond
@@ -47,6 +47,38 @@ impl Stored for SessionRecord {
             3 => Some(&[0]),
             _ => None,
         }
+    }
+}
+
+impl Rolling for SessionRecord {
+    /// Formats before the fourth hold no key.
+    fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let Session {
+            kind,
+            merchant,
+            id,
+            owner,
+            ending,
+            total,
+            sequence,
+            mutations,
+            claim,
+            doubted,
+            tokens,
+            ..
+        } = &self.session;
+        let Session { created_at, signs, orders, troubles, .. } = &self.session;
+        let first = (
+            kind, merchant, id, owner, ending, total, sequence, mutations, claim, doubted, tokens, created_at,
+        );
+        append_plain(&first, out)?;
+        if format >= 2 {
+            append_plain(&(signs, orders), out)?;
+        }
+        if format >= 3 {
+            append_plain(troubles, out)?;
+        }
+        if format >= Self::FORMAT { append_plain(&self.held, out) } else { Ok(()) }
     }
 }
 
@@ -142,6 +174,7 @@ mod tests {
     use crate::domain::id::{AgentId, KeyId, MerchantId, SessionId};
     use crate::domain::session::{Fruitless, SessionKind};
     use crate::idempotency::{LeaseMark, ScopeParts};
+    use crate::records::codec::encode_older;
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_000);
 
@@ -246,6 +279,10 @@ mod tests {
         let mut third = [&second[..], &[0, 0]].concat();
         third[0] = 3;
         assert_eq!(decode::<SessionRecord>(&third), Ok(record.clone()));
+        for older in [&old, &second, &third] {
+            assert_eq!(encode_older(&record, older[0]).unwrap(), older);
+        }
+        assert_eq!(encode_older(&record, 4), encode(&record));
         record.session.troubles.read = Some(Fruitless::Refused(400));
         let now = encode(&record).unwrap();
         assert_eq!(now.first(), Some(&4));

@@ -9,8 +9,9 @@ use crate::domain::session::{Moment, Session};
 use crate::domain::token::TokenState;
 use crate::idempotency::{self, KeyRecord, Scope};
 use crate::records::codec::Loaded;
+use crate::records::formats::Formats;
 use crate::records::{RecordKey, Revision, StoreError, Write};
-use crate::token::{PaymentToken, RETENTION, record_key, times};
+use crate::token::{PaymentToken, RETENTION, older_times, record_key, times};
 
 /// Which records a decision is about. They share the session's partition.
 #[derive(Clone, Debug)]
@@ -158,7 +159,15 @@ impl Snapshot {
 
     /// What a decision changed: of the session, of the token and of the key; and a key that the session's
     /// record has no room for.
-    pub(super) fn changes(&mut self, moment: Moment) -> Result<[Option<Write>; 4], StoreError> {
+    pub(super) fn changes(
+        &mut self,
+        moment: Moment,
+        written: Formats,
+    ) -> Result<[Option<Write>; 4], StoreError> {
+        // A session in the newest format was written by somebody who knows that all read it.
+        if !written.are_newest() && !self.session.is_newest() {
+            return self.older_changes(moment, written);
+        }
         let now = moment.steady;
         let token = self.token.as_ref().map(|loaded| token_change(loaded, now)).transpose()?.flatten();
         let [key, spilled] = match (&self.key, self.scope.as_ref(), self.session.value.as_mut()) {
@@ -169,6 +178,18 @@ impl Snapshot {
         // After the key, which may be kept in it.
         let session = self.session.change(|value| session::times(&value.session, now))?;
         Ok([session, token, key, spilled])
+    }
+
+    /// The same where replicas may live that read older formats only: session, token and key have each a
+    /// record that says all of it.
+    fn older_changes(&self, moment: Moment, written: Formats) -> Result<[Option<Write>; 4], StoreError> {
+        let now = moment.steady;
+        let session = self.session.change_in(written, |value| session::times(&value.session, now))?;
+        let token =
+            self.token.as_ref().map(|loaded| loaded.change_in(written, |token| older_times(token, now)));
+        let key =
+            self.key.as_ref().map(|loaded| loaded.change_in(written, |key| idempotency::times(key, moment)));
+        Ok([session, token.transpose()?.flatten(), key.transpose()?.flatten(), None])
     }
 
     /// Takes it that these changes were written, under this revision.

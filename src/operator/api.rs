@@ -8,6 +8,8 @@
 //! | `POST /config/reload` | reads the configuration again; `try_out=true` tells what that would change |
 //! | `POST /store/backup` | copies the store into a new directory |
 //! | `POST /store/accept` | takes a shared store that has changed as it is now |
+//! | `GET /store/replicas` | the replicas that live, and the formats that are written |
+//! | `POST /store/convert` | has the newest formats written from now on |
 //!
 //! The public listener cannot reach it: only [`crate::server::admin`] is given it.
 
@@ -27,7 +29,10 @@ use super::answers::{
 };
 use super::query;
 use super::reload::{Reload, Trigger};
-use super::wire::{AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ResolveAnswer, ResolveRequest};
+use super::wire::{
+    AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ConvertAnswer, ReplicaList, ResolveAnswer,
+    ResolveRequest,
+};
 use super::wire_reload::ReloadAnswer;
 use super::wire_session::SessionList;
 use crate::acp::header::credential;
@@ -38,6 +43,7 @@ use crate::domain::id::{ClaimId, MerchantId, SessionId};
 use crate::domain::session::ResolveRefusal;
 use crate::gateway::Desk;
 use crate::gateway::claims::{NotResolved, OpenClaimsDesk};
+use crate::records::replicas::{self, Membership, NotConverted, Registered};
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::registry::{Operator, Operators};
 use crate::server::{Peer, Service};
@@ -56,6 +62,7 @@ pub(crate) struct Api {
     desk: Arc<Desk>,
     reload: Arc<dyn Reload>,
     backup: Option<Arc<dyn Backup>>,
+    membership: Arc<Membership>,
     copying: tokio::sync::Mutex<()>,
 }
 
@@ -77,6 +84,8 @@ enum Route {
     Reload,
     Backup,
     Accept,
+    Replicas,
+    Convert,
 }
 
 impl Api {
@@ -87,8 +96,10 @@ impl Api {
         desk: Arc<Desk>,
         reload: Arc<dyn Reload>,
         backup: Option<Arc<dyn Backup>>,
+        membership: Arc<Membership>,
     ) -> Self {
-        Self { configured, store, desk, reload, backup, copying: tokio::sync::Mutex::new(()) }
+        let copying = tokio::sync::Mutex::new(());
+        Self { configured, store, desk, reload, backup, membership, copying }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
@@ -106,6 +117,8 @@ impl Api {
                 Route::Resolve => self.resolve(claims, read(&mut body).await?, operator).await,
                 Route::Backup => self.back_up(read(&mut body).await?, operator).await,
                 Route::Accept => self.accept(operator).await,
+                Route::Replicas => self.replicas().await,
+                Route::Convert => self.convert(operator).await,
             }
         };
         let mut response = served.await.unwrap_or_else(refusal);
@@ -300,6 +313,31 @@ impl Api {
         self.desk.observer.log().event(Level::Warn, "store_accepted", &fields);
         Ok(json(StatusCode::OK, &AcceptAnswer { accepted: true }))
     }
+
+    async fn replicas(&self) -> Result<Response<Full<Bytes>>, Refused> {
+        let registry = replicas::look(&*self.store, self.desk.clock.steady()).await.map_err(of_store)?;
+        Ok(json(StatusCode::OK, &ReplicaList::of(registry)))
+    }
+
+    /// Has the newest formats written: the operator says that no release lives that could not read them.
+    async fn convert(self: &Arc<Self>, operator: String) -> Result<Response<Full<Bytes>>, Refused> {
+        let (membership, now) = (Arc::clone(&self.membership), self.desk.clock.steady());
+        // A client that leaves must not leave half of it undone.
+        let converting = tokio::spawn(async move { membership.convert(now).await });
+        let converted = converting.await.unwrap_or(Err(StoreError::Unacknowledged.into()));
+        let Registered { written, turned } = converted.map_err(|why| match why {
+            NotConverted::Store(error) => of_store(error),
+            NotConverted::StillRead(_) => invalid(
+                StatusCode::CONFLICT,
+                "older_replicas_live",
+                "Replicas live that read older formats only: replace them first, and see who lives.",
+            ),
+        })?;
+        let mut fields = vec![("written", Value::Number(written.number().into()))];
+        fields.extend(Identifier::parse(&operator).map(|name| ("operator", Value::Id(name))));
+        self.desk.observer.log().event(Level::Info, "store_converted", &fields);
+        Ok(json(StatusCode::OK, &ConvertAnswer { written: written.number(), converted_now: turned }))
+    }
 }
 
 impl Service for Api {
@@ -320,6 +358,8 @@ fn route(head: &http::request::Parts) -> Result<Route, Refused> {
         "/config/reload" => (Route::Reload, "POST"),
         "/store/backup" => (Route::Backup, "POST"),
         "/store/accept" => (Route::Accept, "POST"),
+        "/store/replicas" => (Route::Replicas, "GET"),
+        "/store/convert" => (Route::Convert, "POST"),
         _ => return Err(Refused { allow: None, problem: Box::new(Problem::not_found()) }),
     };
     if head.method.as_str() == allow {

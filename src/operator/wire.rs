@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{ClaimStanding, Evidence, Fruitless};
 use crate::gateway::claims::{OpenClaim, OpenClaims};
+use crate::records::formats::Formats;
+use crate::records::replicas::{Registry, Replica};
 
 /// Answer to `GET /claims`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,4 +224,58 @@ pub(super) fn of_read(came: Option<Fruitless>) -> String {
 pub(crate) struct AcceptAnswer {
     /// The store is taken as it is.
     pub accepted: bool,
+}
+
+/// The answer to `GET /store/replicas`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReplicaList {
+    /// The formats in which records are written.
+    pub written: u8,
+    /// The newest that this gateway reads.
+    pub newest: u8,
+    /// Older formats are written until an operator converts the store.
+    pub awaits_operator: bool,
+    /// The replicas that live, but those of releases that do not register.
+    pub replicas: Vec<ReplicaItem>,
+}
+
+/// A replica that lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReplicaItem {
+    /// Its number, drawn at its start.
+    pub id: String,
+    /// Its release.
+    pub release: String,
+    /// The newest formats it reads.
+    pub reads: u8,
+}
+
+impl ReplicaList {
+    /// The registry, or that of a store in which nobody could register yet.
+    pub(super) fn of(registry: Option<Registry>) -> Self {
+        let (written, awaits_operator, replicas) = match registry {
+            Some(Registry { written, awaits_operator, replicas }) => (written, awaits_operator, replicas),
+            None => (Formats::OLDER, false, Vec::new()),
+        };
+        let item = |replica: Replica| ReplicaItem {
+            id: format!("{:016x}", replica.id),
+            release: replica.release,
+            reads: replica.reads.number(),
+        };
+        Self {
+            written: written.number(),
+            newest: Formats::NEWEST.number(),
+            awaits_operator,
+            replicas: replicas.into_iter().map(item).collect(),
+        }
+    }
+}
+
+/// The answer to `POST /store/convert`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConvertAnswer {
+    /// The formats in which records are written from now on.
+    pub written: u8,
+    /// They were older until now.
+    pub converted_now: bool,
 }

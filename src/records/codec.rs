@@ -6,6 +6,7 @@ use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::formats::Formats;
 use super::{Kind, Record, RecordKey, Revision, StoreError, Write};
 use crate::domain::clock::Timestamp;
 
@@ -21,7 +22,27 @@ pub trait Stored: Serialize + DeserializeOwned {
     fn lacking(_format: u8) -> Option<&'static [u8]> {
         None
     }
+
+    /// What a value of an older format means in the present one.
+    #[must_use]
+    fn modernised(self) -> Self {
+        self
+    }
 }
+
+/// A type whose records are written in older formats while replicas live that read no newer ones. The
+/// oldest of them is 1.
+pub trait Rolling: Stored {
+    /// Appends its body in an older format, or in the present one as a record that others belong to which
+    /// are written in older ones.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the value cannot be encoded.
+    fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError>;
+}
+
+/// The format of new records of a [`Rolling`] type while older ones are written.
+const OLDEST: u8 = 1;
 
 /// A record as read: its key, the revision to expect, and its value if it exists.
 #[derive(Clone, Debug)]
@@ -67,6 +88,43 @@ impl<T: Stored> Loaded<T> {
     /// # Errors
     /// [`StoreError::Corrupt`] when the value cannot be encoded.
     pub fn change(&self, times: impl FnOnce(&T) -> Times) -> Result<Option<Write>, StoreError> {
+        self.change_to(times, encode)
+    }
+}
+
+impl<T: Rolling> Loaded<T> {
+    /// Whether the store has it in the present format: then everybody who lives reads that.
+    pub fn is_newest(&self) -> bool {
+        self.format() == Some(T::FORMAT)
+    }
+
+    /// As [`Self::change`], in these formats. While older ones are written, a record stays in the format
+    /// in which it was read: who wrote that knew who reads it.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn change_in(
+        &self,
+        formats: Formats,
+        times: impl FnOnce(&T) -> Times,
+    ) -> Result<Option<Write>, StoreError> {
+        if formats.are_newest() {
+            return self.change(times);
+        }
+        self.change_to(times, |value| encode_older(value, self.format().unwrap_or(OLDEST)))
+    }
+}
+
+impl<T> Loaded<T> {
+    fn format(&self) -> Option<u8> {
+        self.original.as_ref()?.first().copied()
+    }
+
+    fn change_to(
+        &self,
+        times: impl FnOnce(&T) -> Times,
+        encode: impl FnOnce(&T) -> Result<Bytes, StoreError>,
+    ) -> Result<Option<Write>, StoreError> {
         let Some(value) = &self.value else {
             return Ok(self.original.as_ref().map(|_| Write::Delete { key: self.key.clone() }));
         };
@@ -77,9 +135,7 @@ impl<T: Stored> Loaded<T> {
         let Times { expires_at, due } = times(value);
         Ok(Some(Write::Put { key: self.key.clone(), bytes, expires_at, due }))
     }
-}
 
-impl<T> Loaded<T> {
     /// The write of the record as it stands in the store, with other times; `None` when it is absent.
     pub fn rewrite(&self, times: impl FnOnce(&T) -> Times) -> Option<Write> {
         let (value, bytes) = self.value.as_ref().zip(self.original.clone())?;
@@ -111,6 +167,17 @@ pub fn encode<T: Stored>(value: &T) -> Result<Bytes, StoreError> {
     Ok(Bytes::from(buffer))
 }
 
+/// Encodes a value in an older format.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
+pub fn encode_older<T: Rolling>(value: &T, format: u8) -> Result<Bytes, StoreError> {
+    let mut buffer = Vec::with_capacity(FIRST_BYTES);
+    buffer.push(format);
+    value.append_older(format, &mut buffer)?;
+    Ok(buffer.into())
+}
+
 /// Decodes a value of its present format, or of an older one that it says it reads.
 ///
 /// # Errors
@@ -121,7 +188,7 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, StoreError> {
         return decode_body(body);
     }
     let lacking = T::lacking(*format).ok_or(StoreError::Corrupt)?;
-    decode_body(&[body, lacking].concat())
+    decode_body(&[body, lacking].concat()).map(T::modernised)
 }
 
 fn decode_body<T: Stored>(body: &[u8]) -> Result<T, StoreError> {

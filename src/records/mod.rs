@@ -19,9 +19,11 @@
 
 pub mod agreed;
 pub mod codec;
+pub mod formats;
 pub mod key_use;
 #[cfg(test)]
 pub mod memory;
+pub mod replicas;
 pub mod worker;
 
 use std::fmt;
@@ -48,7 +50,7 @@ pub enum Kind {
     Replay,
     /// A fraud counter.
     Velocity,
-    /// What the store must remember about itself: key ids in use.
+    /// What the store must remember about itself: key ids in use, replicas that live.
     Registry,
 }
 
@@ -332,6 +334,17 @@ pub trait RecordStore: Send + Sync {
     /// nothing commits what it rests on, before anybody hears of it.
     fn reads_are_acknowledged(&self) -> bool {
         true
+    }
+
+    /// Whether no other process can have it open: none of an older release either.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    /// Makes sure that releases which cannot read the newest records do not open the store, as far as they
+    /// look before they read any.
+    fn refuse_older_releases(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Whether the records of one batch may be of several partitions.

@@ -14,8 +14,10 @@ use crate::records::{
 };
 use crate::token::Allotments;
 
+mod replicas;
 mod scans;
 
+pub(super) use self::replicas::*;
 pub(super) use self::scans::*;
 
 /// A new, empty store and the clock it goes by.
@@ -46,7 +48,14 @@ macro_rules! every_rule {
             no_increment_of_many_is_lost,
             a_reader_never_sees_half_a_batch,
             an_applied_batch_is_read_back,
-            tokens_that_are_given_back_count_no_more_however_many_agents_have_them
+            tokens_that_are_given_back_count_no_more_however_many_agents_have_them,
+            a_replica_is_known_with_what_it_says_until_it_leaves_or_is_silent,
+            of_many_replicas_that_register_at_once_none_is_lost,
+            a_replica_whose_clock_is_ahead_lives_no_longer_by_that,
+            newer_formats_are_written_once_every_replica_has_read_them_for_long_enough,
+            a_replica_that_cannot_read_what_is_written_is_not_registered,
+            where_releases_without_a_registry_may_live_an_operator_says_that_none_does,
+            who_has_written_newer_formats_writes_them_in_a_store_that_was_lost
         );
     };
 }

@@ -116,6 +116,14 @@ impl RecordStore for Measured {
         self.store.reads_are_acknowledged()
     }
 
+    fn is_exclusive(&self) -> bool {
+        self.store.is_exclusive()
+    }
+
+    fn refuse_older_releases(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.refuse_older_releases()
+    }
+
     fn joins_partitions(&self) -> bool {
         self.store.joins_partitions()
     }

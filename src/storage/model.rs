@@ -26,6 +26,12 @@ macro_rules! ledger_model {
             let engine = $crate::storage::model::Engine { open: $open, reopen: $reopen, ends: $ends };
             $crate::storage::model::check(&engine);
         }
+
+        #[test]
+        fn any_history_in_which_formats_turn_goes_as_the_domain_decides() {
+            let engine = $crate::storage::model::Engine { open: $open, reopen: $reopen, ends: $ends };
+            $crate::storage::model::check_rolling(&engine);
+        }
     };
 }
 
@@ -49,12 +55,13 @@ use tokio::task::JoinSet;
 
 use self::operation::{Answer, Operation};
 use self::outside::Outside;
-use self::step::{Action, Step, opening, steps};
+use self::step::{Action, Step, opening, rolling_steps, steps};
 use self::trace::Trace;
 use self::world::{Snapshot, World};
 use super::contract::Fixture;
 use crate::ledger::{Ledger, Moment};
 use crate::records::StoreError;
+use crate::records::formats::{Formats, Written};
 
 /// Histories an engine is put through, unless `PROPTEST_CASES` says otherwise.
 const HISTORIES: u32 = 32;
@@ -81,14 +88,31 @@ pub(super) fn check<Guard, Opening, Reopening>(
     Opening: Future<Output = Fixture<Guard>>,
     Reopening: Future<Output = Fixture<Guard>>,
 {
-    let config = ProptestConfig {
+    let runner = TestRunner::new(contextualize_config(config()));
+    if let Err(error) = check_with(runner, engine, (Formats::NEWEST, steps()), |_| ()) {
+        panic!("{error}");
+    }
+}
+
+/// The same where older formats are written to begin with.
+pub(super) fn check_rolling<Guard, Opening, Reopening>(
+    engine: &Engine<impl Fn() -> Opening, impl Fn(Fixture<Guard>) -> Reopening>,
+) where
+    Opening: Future<Output = Fixture<Guard>>,
+    Reopening: Future<Output = Fixture<Guard>>,
+{
+    let runner = TestRunner::new(contextualize_config(config()));
+    if let Err(error) = check_with(runner, engine, (Formats::OLDER, rolling_steps()), |_| ()) {
+        panic!("{error}");
+    }
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
         cases: HISTORIES,
         failure_persistence: None,
         max_shrink_iters: 2_000,
         ..ProptestConfig::default()
-    };
-    if let Err(error) = check_with(TestRunner::new(contextualize_config(config)), engine, |_| ()) {
-        panic!("{error}");
     }
 }
 
@@ -96,6 +120,7 @@ pub(super) fn check<Guard, Opening, Reopening>(
 fn check_with<Guard, Opening, Reopening>(
     mut runner: TestRunner,
     engine: &Engine<impl Fn() -> Opening, impl Fn(Fixture<Guard>) -> Reopening>,
+    (written, steps): (Formats, impl Strategy<Value = Vec<Step>>),
     look: impl Fn(&Trace),
 ) -> Result<(), TestError<Vec<Step>>>
 where
@@ -104,10 +129,10 @@ where
 {
     // One thread, so that what is at once interleaves the same way whenever a history is tried.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runner.run(&steps(), |steps| {
+    runner.run(&steps, |steps| {
         runtime.block_on(async {
             let fixture = (engine.open)().await;
-            let trace = live_through(fixture, engine, &steps).await?;
+            let trace = live_through(fixture, engine, written, &steps).await?;
             look(&trace);
             Ok(())
         })
@@ -116,6 +141,7 @@ where
 
 /// The model: what should be stored, what has happened, and what those outside wait for.
 struct Model {
+    written: Written,
     world: World,
     trace: Trace,
     outside: Outside,
@@ -124,8 +150,17 @@ struct Model {
 impl Model {
     /// Does an operation on the plain values and holds what happened against the promises.
     fn apply(&mut self, operation: &Operation, moment: Moment) -> Result<Answer, TestCaseError> {
+        self.apply_in(operation, moment, self.written.now())
+    }
+
+    fn apply_in(
+        &mut self,
+        operation: &Operation,
+        moment: Moment,
+        written: Formats,
+    ) -> Result<Answer, TestCaseError> {
         let before = self.world.clone();
-        let answer = self.world.apply(operation, moment);
+        let answer = self.world.apply(operation, moment, written);
         self.trace.follow(&before, operation, &answer, &self.world, moment.steady)?;
         self.outside.remember(operation, &answer);
         Ok(answer)
@@ -139,11 +174,17 @@ impl Model {
 async fn live_through<Guard, Reopening: Future<Output = Fixture<Guard>>>(
     mut fixture: Fixture<Guard>,
     engine: &Engine<impl Sized, impl Fn(Fixture<Guard>) -> Reopening>,
+    begins_in: Formats,
     steps: &[Step],
 ) -> Result<Trace, TestCaseError> {
-    let ledger_of = |fixture: &Fixture<Guard>| Ledger::new(fixture.store.clone(), fixture.clock.clone());
-    let mut ledger = Arc::new(ledger_of(&fixture));
-    let mut model = Model { world: World::default(), trace: Trace::default(), outside: Outside::of(&ledger) };
+    let written = Written::new(begins_in);
+    let ledger_of = |fixture: &Fixture<Guard>, written: Written| {
+        Ledger::new(fixture.store.clone(), fixture.clock.clone()).writing(written)
+    };
+    let mut ledger = Arc::new(ledger_of(&fixture, written.clone()));
+    let outside = Outside::of(&ledger);
+    let mut model =
+        Model { written: written.clone(), world: World::default(), trace: Trace::default(), outside };
     for step in opening().iter().chain(steps) {
         let moment = ledger.moment();
         match step {
@@ -171,9 +212,22 @@ async fn live_through<Guard, Reopening: Future<Output = Fixture<Guard>>>(
                 let is = fixture.store.identity();
                 prop_assert!(is.tag_key == was.tag_key, "the sessions have moved");
                 prop_assert_eq!(is.incarnation > was.incarnation, engine.ends);
-                ledger = Arc::new(ledger_of(&fixture));
+                ledger = Arc::new(ledger_of(&fixture, written.clone()));
                 if let Some(operation) = operation {
                     all_or_nothing(&ledger, &mut model, &operation, answer, moment).await?;
+                }
+            }
+            Step::Turn => written.set(Formats::NEWEST),
+            Step::Behind(action) => {
+                let behind = ledger_of(&fixture, Written::new(begins_in));
+                if let Some(operation) = model.prepare(action, moment) {
+                    let answer = said(operation.execute(&behind).await)?;
+                    prop_assert_eq!(
+                        answer,
+                        model.apply_in(&operation, moment, begins_in)?,
+                        "{:?}",
+                        operation
+                    );
                 }
             }
             Step::Advance(by) => fixture.clock.advance(*by),
@@ -208,7 +262,8 @@ async fn at_once(
     let mut explained = None;
     for order in orders(operations.len()) {
         let mut world = model.world.clone();
-        let in_order = order.iter().all(|at| world.apply(&operations[*at], moment) == answers[*at]);
+        let written = model.written.now();
+        let in_order = order.iter().all(|at| world.apply(&operations[*at], moment, written) == answers[*at]);
         if in_order && world.snapshot(ledger) == stored && world.compare_lookups(ledger).await.is_ok() {
             explained = Some(order);
             break;

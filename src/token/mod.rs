@@ -7,15 +7,17 @@ mod vault;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 pub use allotment::Allotments;
 pub use vault::{AtHand, Fetched, OpenError, OpenedCard, PerishableKeys, UnsealedError, Vault};
 
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::TokenId;
-use crate::domain::token::Token;
-use crate::records::codec::{Stored, Times};
-use crate::records::{Kind, RecordKey};
+use crate::domain::id::{KeyId, TokenId};
+use crate::domain::token::{Instrument, Token, TokenState};
+use crate::records::codec::{Rolling, Stored, Times, append_plain};
+use crate::records::{Kind, RecordKey, StoreError};
 
 /// The longest life any token may have.
 pub const LONGEST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -37,11 +39,50 @@ impl Stored for PaymentToken {
         // Format 2 has one more kind of instrument, which no record of format 1 names.
         (format == 1).then_some(&[])
     }
+
+    fn modernised(mut self) -> Self {
+        if matches!(&self.instrument, Instrument::Sealed { card, .. } if card.bytes.is_empty()) {
+            self.instrument = Instrument::Deleted;
+        }
+        self
+    }
+}
+
+/// In the place of the key of a card that is not there.
+const NO_KEY: &str = "deleted";
+
+impl Rolling for PaymentToken {
+    /// With its claim, which its session's record of an older format does not spare it.
+    fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let empty;
+        let instrument = match &self.instrument {
+            // Format 1 knew no card that was deleted before its token's record: there it is an empty one,
+            // which nothing opens.
+            Instrument::Deleted if format == 1 => {
+                let key = KeyId::parse(NO_KEY).ok_or(StoreError::Corrupt)?;
+                let card = Sealed { key, bytes: Bytes::new() };
+                empty = Instrument::Sealed { card, perishable: None };
+                &empty
+            }
+            own => own,
+        };
+        let Self { id, allowance, created_at, grant, card_fingerprint, state, attempts, exposed, .. } = self;
+        let body = (id, allowance, created_at, instrument, grant, card_fingerprint, state, attempts, exposed);
+        append_plain(&body, out)
+    }
 }
 
 /// The key of a token's record: the id alone finds it.
 pub fn record_key(id: &TokenId) -> RecordKey {
     RecordKey::new(Kind::Token, id.tag(), id.as_str())
+}
+
+/// When a token's record of an older format ends. A claimed one's never does: nobody puts its end off.
+pub fn older_times(token: &PaymentToken, now: Timestamp) -> Times {
+    match token.state {
+        TokenState::Claimed { .. } => Times::default(),
+        TokenState::Active | TokenState::Consumed { .. } | TokenState::Revoked { .. } => times(token, now),
+    }
 }
 
 /// When a token's record ends. While a claim holds it, every look at the claim puts that off in time.
@@ -51,21 +92,16 @@ pub fn times(token: &PaymentToken, now: Timestamp) -> Times {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::domain::allowance::Allowance;
-    use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, SessionId};
+    use crate::domain::id::{AgentId, ClaimId, MerchantId, SessionId};
     use crate::domain::money::{Currency, MinorUnits, Money};
-    use crate::domain::token::{Instrument, TokenState};
-    use crate::records::StoreError;
-    use crate::records::codec::{decode, encode};
+    use crate::records::codec::{decode, encode, encode_older};
 
-    #[test]
-    fn a_token_written_before_cards_were_deleted_is_read_with_its_card() {
+    fn token() -> PaymentToken {
         let card = Sealed { key: KeyId::parse("seal-1").unwrap(), bytes: Bytes::from_static(b"card") };
         let now = Timestamp::from_unix_seconds(1_000);
-        let token = PaymentToken {
+        PaymentToken {
             id: TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap(),
             allowance: Allowance {
                 agent: AgentId::parse("agent").unwrap(),
@@ -84,7 +120,12 @@ mod tests {
             state: TokenState::Active,
             attempts: 0,
             exposed: false,
-        };
+        }
+    }
+
+    #[test]
+    fn a_token_written_before_cards_were_deleted_is_read_with_its_card() {
+        let token = token();
         let mut bytes = encode(&token).unwrap().to_vec();
         assert_eq!(bytes[0], 2);
         bytes[0] = 1;
@@ -94,5 +135,32 @@ mod tests {
         assert_eq!(encode(&claimed), encode(&token), "its session says so");
         bytes[0] = 3;
         assert_eq!(decode::<PaymentToken>(&bytes), Err(StoreError::Corrupt), "of a later release");
+    }
+
+    #[test]
+    fn a_token_that_the_release_before_is_to_read_names_its_claim_and_has_an_empty_card_in_place_of_none() {
+        let mut token = token();
+        let same = encode(&token).unwrap();
+        let older = encode_older(&token, 1).unwrap();
+        assert_eq!((older[0], &older[1..]), (1, &same[1..]), "where there is neither");
+        let claim = ClaimId::parse("claim").unwrap();
+        token.state = TokenState::Claimed { claim };
+        for format in [1, 2] {
+            let older = encode_older(&token, format).unwrap();
+            // The state stands before the attempts and whether the card has left.
+            assert_eq!(older[older.len() - 9..], *b"\x01\x05claim\0\0", "{format}");
+            assert_eq!(decode(&older), Ok(token.clone()), "{format}");
+        }
+        token.delete_card();
+        let older = encode_older(&token, 1).unwrap();
+        // As that release reads it: a sealed card, of no bytes.
+        let as_before: Result<Instrument<Sealed>, _> =
+            decode(&older).map(|token: PaymentToken| token.instrument);
+        assert_eq!(as_before, Ok(Instrument::Deleted));
+        let card = Sealed { key: KeyId::parse(NO_KEY).unwrap(), bytes: Bytes::new() };
+        let empty =
+            PaymentToken { instrument: Instrument::Sealed { card, perishable: None }, ..token.clone() };
+        assert_eq!(encode_older(&empty, 2).unwrap()[1..], older[1..]);
+        assert_eq!(decode(&encode_older(&token, 2).unwrap()), Ok(token));
     }
 }

@@ -4,6 +4,8 @@
 
 /// Stores that an earlier release left.
 mod older_formats;
+/// Replicas that are replaced one by one.
+mod rolling;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

@@ -264,6 +264,10 @@ impl RecordStore for EmbeddedStore {
         })
     }
 
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
     fn joins_partitions(&self) -> bool {
         true
     }

@@ -13,10 +13,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::memory::{new_store, reopened};
-use super::step::Step;
+use super::step::{Step, steps};
 use super::trace::Trace;
 use super::{Engine, check_with};
 use crate::domain::clock::{ManualClock, Timestamp};
+use crate::records::formats::Formats;
 use crate::records::memory::MemoryStore;
 use crate::records::{
     Batch, BoxFuture, Committed, Identity, Kind, Reading, Record, RecordKey, RecordStore, Revision,
@@ -161,7 +162,7 @@ fn found_out(fault: Fault) -> Vec<Step> {
         Fixture { store: Arc::new(broken), clock, _guard: store }
     };
     let engine = Engine { open, reopen: reopened, ends: true };
-    match check_with(runner(64), &engine, |_| ()) {
+    match check_with(runner(64), &engine, (Formats::NEWEST, steps()), |_| ()) {
         Err(TestError::Fail(_, steps)) => steps,
         other => panic!("not found out: {other:?}"),
     }
@@ -246,7 +247,7 @@ fn the_histories_come_by_every_turn_of_a_payment() {
     let seen = RefCell::new(BTreeSet::new());
     let engine = Engine { open: new_store, reopen: reopened, ends: true };
     let look = |trace: &Trace| seen.borrow_mut().extend(trace.seen.iter().cloned());
-    check_with(runner(192), &engine, look).unwrap();
+    check_with(runner(192), &engine, (Formats::NEWEST, steps()), look).unwrap();
     let seen = seen.into_inner();
     let missed: Vec<_> = TURNS.iter().filter(|turn| !seen.contains(**turn)).collect();
     assert!(missed.is_empty(), "no history came by {missed:?}");

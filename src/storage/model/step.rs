@@ -27,6 +27,10 @@ pub(super) enum Step {
     Sweep(usize),
     /// All records are compared.
     Compare,
+    /// From now on records are written in the newest formats.
+    Turn,
+    /// One operation, of a replica that has not noticed that.
+    Behind(Action),
 }
 
 /// Places before the newest of its kind.
@@ -71,8 +75,19 @@ pub(super) fn opening() -> [Step; 2] {
     ]
 }
 
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..LONGEST)
+/// Steps in which records are written in the newest formats all the time.
+pub(super) fn steps() -> BoxedStrategy<Vec<Step>> {
+    prop::collection::vec(step(), 1..LONGEST).boxed()
+}
+
+/// Steps in which older formats are written to begin with.
+pub(super) fn rolling_steps() -> BoxedStrategy<Vec<Step>> {
+    let step = prop_oneof![
+        40 => step(),
+        1 => Just(Step::Turn),
+        4 => action().prop_map(Step::Behind),
+    ];
+    prop::collection::vec(step, 1..LONGEST).boxed()
 }
 
 fn step() -> BoxedStrategy<Step> {

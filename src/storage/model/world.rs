@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::names::{KeyName, Slot};
@@ -13,7 +14,8 @@ use crate::domain::session::Session;
 use crate::domain::token::TokenState;
 use crate::idempotency::{KeyRecord, KeyState, RETENTION, UNFINISHED_RETENTION};
 use crate::ledger::{Ledger, Moment, Records, SessionRecord, is_held, session};
-use crate::records::codec::{Stored, Times, decode, encode};
+use crate::records::codec::{Rolling, Stored, Times, decode, encode, encode_older};
+use crate::records::formats::Formats;
 use crate::records::{Kind, RecordKey};
 use crate::token::{self, PaymentToken};
 
@@ -38,6 +40,8 @@ pub(super) struct World {
 #[derive(Clone)]
 struct Kept<T> {
     value: T,
+    /// As its own record has it.
+    bytes: Bytes,
     times: Times,
 }
 
@@ -56,21 +60,36 @@ fn all_live<K, T>(records: &BTreeMap<K, Kept<T>>, now: Timestamp) -> impl Iterat
     records.iter().filter(living).map(|(key, kept)| (key, &kept.value))
 }
 
+/// In which format a record that was there is written, or one that was not.
+fn format_in<T: Rolling>(formats: Formats, known: Option<&Bytes>) -> u8 {
+    if formats.are_newest() { T::FORMAT } else { known.map_or(1, |bytes| bytes[0]) }
+}
+
+fn encode_in<T: Rolling>(value: &T, formats: Formats, known: Option<&Bytes>) -> Bytes {
+    if formats.are_newest() {
+        return encode(value).unwrap();
+    }
+    encode_older(value, format_in::<T>(formats, known)).unwrap()
+}
+
 /// What is not stored anew keeps its times.
-fn keep<K: Ord, T: PartialEq>(
+fn keep<K: Ord, T>(
     records: &mut BTreeMap<K, Kept<T>>,
     key: K,
     value: Option<T>,
     now: Timestamp,
-    is_stored_alike: impl FnOnce(&T, &T) -> bool,
+    as_stored: impl FnOnce(T, Option<&Bytes>) -> (T, Bytes),
+    is_put_off: impl FnOnce(&T) -> bool,
     times: impl FnOnce(&T) -> Times,
 ) {
     let Some(value) = value else { return drop(records.remove(&key)) };
-    let times = match live(records, &key, now) {
-        Some(known) if is_stored_alike(known, &value) => records[&key].times,
+    let known = records.get(&key).filter(|kept| kept.lives(now));
+    let (value, bytes) = as_stored(value, known.map(|kept| &kept.bytes));
+    let times = match known {
+        Some(known) if known.bytes == bytes && !is_put_off(&value) => known.times,
         _ => times(&value),
     };
-    records.insert(key, Kept { value, times });
+    records.insert(key, Kept { value, bytes, times });
 }
 
 fn key_times(record: &KeyRecord, now: Timestamp) -> Times {
@@ -103,8 +122,9 @@ impl World {
         all_live(&self.keys, now)
     }
 
-    /// Decides on copies of the records and keeps what was decided, unless it was a refusal.
-    pub(super) fn apply(&mut self, operation: &Operation, moment: Moment) -> Answer {
+    /// Decides on copies of the records and keeps what was decided, unless it was a refusal, as who writes
+    /// these formats keeps it.
+    pub(super) fn apply(&mut self, operation: &Operation, moment: Moment, written: Formats) -> Answer {
         let now = moment.steady;
         let token = operation.token.as_ref().filter(|id| {
             // To another session's operations a token does not exist.
@@ -117,36 +137,64 @@ impl World {
             key: operation.key.as_ref().and_then(|name| self.key(name, now)).cloned(),
         };
         let was_there = view.session.is_some();
+        let formats = self.formats_of(operation.slot, now, written);
         let decided = operation.decide(&mut view, moment)?;
         if let (Some(session), Some(token)) = (&view.session, view.token.as_mut()) {
             session.mark_claimed(token);
         }
+        let mut is_moved = false;
         if let Some(slot) = operation.slot {
             if !was_there {
                 self.held.retain(|name, _| name.slot != Some(slot));
             }
             // What else stands in its record changes that as well.
-            let is_moved =
-                view.session.is_some() && self.hold(operation.key.as_ref(), view.key.as_ref(), now);
-            let is_alike = |a: &Session, b: &Session| a == b && !is_moved;
-            keep(&mut self.sessions, slot, view.session, now, is_alike, |value| session::times(value, now));
+            is_moved = formats.are_newest()
+                && view.session.is_some()
+                && self.hold(operation.key.as_ref(), view.key.as_ref(), now);
+            let stored = |session: Session, known: Option<&Bytes>| {
+                let bytes = encode_in(&SessionRecord::new(session), formats, known);
+                let record: SessionRecord = decode(&bytes).unwrap();
+                (record.session, bytes)
+            };
+            let times = |value: &Session| session::times(value, now);
+            keep(&mut self.sessions, slot, view.session, now, stored, |_| is_moved, times);
         }
         if let Some(id) = token.cloned() {
-            // That a claim holds it is stored with its session.
+            // That a claim holds it is stored with its session, or with it as well.
             let is_put_off = |token: &PaymentToken| {
-                matches!(token.state, TokenState::Claimed { .. })
+                formats.are_newest()
+                    && matches!(token.state, TokenState::Claimed { .. })
                     && now >= token.allowance.expires_at.plus(token::RETENTION / 2)
             };
-            let is_alike = |a: &PaymentToken, b: &PaymentToken| {
-                encode(a).unwrap() == encode(b).unwrap() && !is_put_off(b)
+            let stored = |token: PaymentToken, known: Option<&Bytes>| {
+                let bytes = encode_in(&token, formats, known);
+                (token, bytes)
             };
-            keep(&mut self.tokens, id, view.token, now, is_alike, |value| token::times(value, now));
+            let times = |token: &PaymentToken| {
+                if formats.are_newest() { token::times(token, now) } else { token::older_times(token, now) }
+            };
+            keep(&mut self.tokens, id, view.token, now, stored, is_put_off, times);
         }
         if let Some(name) = &operation.key {
             self.used.insert(name.clone());
-            keep(&mut self.keys, name.clone(), view.key, now, PartialEq::eq, |value| key_times(value, now));
+            let stored = |key: KeyRecord, known: Option<&Bytes>| {
+                let bytes = encode_in(&key, formats, known);
+                (decode(&bytes).unwrap(), bytes)
+            };
+            let times = |value: &KeyRecord| key_times(value, now);
+            keep(&mut self.keys, name.clone(), view.key, now, stored, |_| is_moved, times);
         }
         Ok(decided)
+    }
+
+    /// In which formats records are written that belong to this session: the newest where it is written in
+    /// that, whatever is written elsewhere.
+    fn formats_of(&self, slot: Option<Slot>, now: Timestamp, written: Formats) -> Formats {
+        let session = slot.and_then(|slot| self.sessions.get(&slot)).filter(|kept| kept.lives(now));
+        match session {
+            Some(kept) if kept.bytes[0] == SessionRecord::FORMAT => Formats::NEWEST,
+            Some(_) | None => written,
+        }
     }
 
     /// Keeps a key in its session's record while it is leased; whether that has changed it.
@@ -159,7 +207,8 @@ impl World {
             return false;
         }
         self.held.retain(|other, held| other.slot != name.slot || held.lives(now));
-        self.held.insert(name.clone(), Kept { value: leased.clone(), times: key_times(leased, now) });
+        let (times, bytes) = (key_times(leased, now), encode(leased).unwrap());
+        self.held.insert(name.clone(), Kept { value: leased.clone(), bytes, times });
         true
     }
 

@@ -14,7 +14,9 @@ use crate::crypto::random;
 
 /// Characters of a generation: 130 random bits.
 const GENERATION_CHARS: usize = 22;
-const FORMAT: &str = "1";
+/// The first, which every release reads, and the one since records of formats were written that older
+/// releases do not read: those refuse the store when they start.
+const FORMATS: [&str; 2] = ["1", "2"];
 /// Rounds in which two processes that make a store at once agree on one.
 const ROUNDS: usize = 8;
 
@@ -27,7 +29,13 @@ pub(super) struct StoreIdentity {
     pub(super) generation: String,
     /// Every bucket has the word.
     pub(super) complete: bool,
+    /// Releases that read only the first format of all are to refuse it.
+    is_newer: bool,
 }
+
+/// Sets the identity, if it is what it was.
+const EXCHANGE: &str =
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('SET', KEYS[1], ARGV[2]) end";
 
 /// Why a store cannot be known.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +68,16 @@ impl From<CallError> for IdentityError {
 
 impl StoreIdentity {
     fn draw() -> Result<Self, random::RandomUnavailable> {
-        Ok(Self { tag_key: random::bytes()?, generation: random::base62(GENERATION_CHARS)?, complete: false })
+        let generation = random::base62(GENERATION_CHARS)?;
+        Ok(Self { tag_key: random::bytes()?, generation, complete: false, is_newer: false })
     }
 
     fn write(&self) -> String {
         let tag_key: String = hexadecimal(&self.tag_key);
         let state = if self.complete { "complete" } else { "begun" };
-        format!("{FORMAT} {tag_key} {} {state}", self.generation)
+        let [first, second] = FORMATS;
+        let format = if self.is_newer { second } else { first };
+        format!("{format} {tag_key} {} {state}", self.generation)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -77,11 +88,12 @@ impl StoreIdentity {
             .step_by(2)
             .map(|at| tag_key.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
             .collect::<Option<_>>()?;
-        (format == FORMAT && matches!(state, "begun" | "complete")).then_some(())?;
+        (FORMATS.contains(&format) && matches!(state, "begun" | "complete")).then_some(())?;
         Some(Self {
             tag_key: bytes.try_into().ok()?,
             generation: generation.to_owned(),
             complete: state == "complete",
+            is_newer: format != "1",
         })
     }
 }
@@ -121,6 +133,21 @@ impl Shared {
         StoreIdentity::parse(&text).map(Some).ok_or(IdentityError::Unreadable)
     }
 
+    /// Has releases that read only the first format refuse the store when they start.
+    pub(super) async fn keep_out_older_releases(&self) -> Result<(), IdentityError> {
+        for _ in 0..ROUNDS {
+            let Some(identity) = self.read_identity().await? else { return Err(IdentityError::Lost) };
+            if identity.is_newer {
+                return Ok(());
+            }
+            let mut command = redis::cmd("EVAL");
+            command.arg(EXCHANGE).arg(1).arg(identity_key()).arg(identity.write());
+            command.arg(StoreIdentity { is_newer: true, ..identity }.write());
+            self.call(Bucket::FIRST, &Request::Plain(&command)).await?;
+        }
+        Err(IdentityError::Unreachable)
+    }
+
     /// Whether every bucket has the word.
     pub(super) async fn is_whole(&self, generation: &str) -> Result<bool, IdentityError> {
         Ok(self.generations().await?.iter().all(|word| word.as_deref() == Some(generation)))
@@ -128,7 +155,8 @@ impl Shared {
 
     /// Takes the store as it is now for the store: a new word in every bucket.
     pub(super) async fn begin_generation(&self, tag_key: [u8; 32]) -> Result<StoreIdentity, IdentityError> {
-        let identity = StoreIdentity { tag_key, ..StoreIdentity::draw()? };
+        let is_newer = matches!(self.read_identity().await, Ok(Some(before)) if before.is_newer);
+        let identity = StoreIdentity { tag_key, is_newer, ..StoreIdentity::draw()? };
         self.write_identity(&identity).await?;
         self.mark_buckets(identity.clone(), Mark::All).await?;
         Ok(StoreIdentity { complete: true, ..identity })
@@ -191,11 +219,18 @@ mod tests {
     fn an_identity_reads_back_as_written_and_nothing_else_does() {
         let identity = StoreIdentity::draw().unwrap();
         assert!(StoreIdentity::parse(&identity.write()) == Some(identity.clone()));
-        let complete = StoreIdentity { complete: true, ..identity };
+        let complete = StoreIdentity { complete: true, is_newer: true, ..identity };
         let text = complete.write();
         assert!(StoreIdentity::parse(&text) == Some(complete));
-        for broken in ["", "1", "2 00 g complete", &text.replace("complete", "done"), text.get(..40).unwrap()]
-        {
+        assert!(text.starts_with("2 "));
+        for broken in [
+            "",
+            "1",
+            "2 00 g complete",
+            &text.replacen('2', "3", 1),
+            &text.replace("complete", "done"),
+            text.get(..40).unwrap(),
+        ] {
             assert!(StoreIdentity::parse(broken).is_none(), "{broken}");
         }
     }

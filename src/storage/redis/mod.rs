@@ -226,6 +226,15 @@ impl RecordStore for RedisStore {
         self.shared.settings.wait_replicas == 0
     }
 
+    fn refuse_older_releases(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if self.shared.has_lost_generation() {
+                return Err(StoreError::Changed);
+            }
+            self.shared.keep_out_older_releases().await.map_err(|_| StoreError::Unavailable)
+        })
+    }
+
     fn accept(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let begun = self.shared.begin_generation(self.shared.tag_key()).await;

@@ -37,6 +37,11 @@ impl Gateway {
 
     /// As [`Self::start`], through a shell that does something first.
     pub async fn start_through(world: &mut World, script: String) -> Self {
+        Self::start_beside(world, "countersign", script).await
+    }
+
+    /// As [`Self::start_through`], beside others that have other names.
+    pub async fn start_beside(world: &mut World, name: &str, script: String) -> Self {
         let [public, admin] = [(); 2].map(|()| free_port());
         let listen = "listen = \"127.0.0.1:0\"";
         assert_eq!(world.text.matches(listen).count(), 2, "one listener for agents, then one for operators");
@@ -44,9 +49,9 @@ impl Gateway {
         for address in [public, admin] {
             text = text.replacen(listen, &format!("listen = \"{address}\""), 1);
         }
-        let config = world.directory.path().join("countersign.toml");
+        let config = world.directory.path().join(format!("{name}.toml"));
         std::fs::write(&config, text).unwrap();
-        let log = world.directory.path().join("gateway.log");
+        let log = world.directory.path().join(format!("{name}.log"));
         let mut gateway = Self { public, admin, config, log, script, child: None };
         gateway.restart().await;
         world.meet(public);

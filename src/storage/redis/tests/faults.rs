@@ -219,6 +219,23 @@ async fn a_store_that_was_used_before_is_not_made_anew_by_whoever_starts_first()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn releases_that_read_the_first_format_only_are_kept_out_once_newer_records_are_written() {
+    let server = Server::start(options());
+    let store = durable(open(settings(&[server.url()]), &Notices::default()).await);
+    let first = server.command(&["GET", "cs:{00}:identity"]).text();
+    assert!(first.starts_with("1 ") && first.ends_with(" complete"), "{first}");
+    for _ in 0..2 {
+        store.refuse_older_releases().await.unwrap();
+        assert_eq!(server.command(&["GET", "cs:{00}:identity"]).text(), first.replacen('1', "2", 1));
+    }
+    // This one reads both, and an acceptance lets nobody in again.
+    let again = durable(open(settings(&[server.url()]), &Notices::default()).await);
+    assert_eq!(again.health(), Ok(()));
+    again.accept().await.unwrap();
+    assert!(server.command(&["GET", "cs:{00}:identity"]).text().starts_with("2 "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_refuses_in_time_and_resumes_by_itself() {
     let server = Server::start(options());
     let told = Notices::default();
