@@ -410,6 +410,17 @@ def buy(services, root):
             orders = re.findall(r"^completed (ord_\w+)$", said, re.MULTILINE)
             check(bought == 0 and len(orders) == 2 * time_number, f"compose: {said}")
             check(len(set(orders)) == time_number, f"compose: a repeat is another order: {said}")
+        # A card that the shop declines: it says so, and charges nothing. The sample agent looks for an order.
+        purchase = (samples / "purchase.py").read_text()
+        check("4242424242424242" in purchase, "compose: another card")
+        (samples / "purchase.py").write_text(
+            purchase.replace("4242424242424242", "4000000000000002")
+            .replace('done["order"]["id"]', 'done["messages"][0]["code"]')
+        )
+        check(start(services["agent"]["command"]).wait(60) == 0, told())
+        said = told()
+        declined = said.count("ready_for_payment payment_declined\n")
+        check(declined == 2, f"compose: {said}")
         charged = re.findall(r"^charged 9032 usd for \S+: (ord_\w+)$", said, re.MULTILINE)
         check(sorted(charged) == sorted(set(orders)), f"compose: {said}")
     finally:
