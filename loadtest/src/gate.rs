@@ -5,11 +5,12 @@
 //! so that a busy machine changes nothing; the bounds are generous, so that only a blunder meets them.
 
 use std::fmt::Write as _;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -40,19 +41,21 @@ const MANY: usize = 120;
 const CONNECTIONS: usize = 8;
 /// Valgrind is slow.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// How old the files of a configuration are made.
+const AGE: Duration = Duration::from_secs(3_600);
 
 /// What may be spent.
 #[derive(Args)]
 pub struct Gate {
     /// The most instructions a checkout (create, get, delegate, complete) may cost, as a multiple of
     /// what four requests cost the pass-through. About one and a half times what it is.
-    #[arg(long, default_value_t = 28.0)]
+    #[arg(long, default_value_t = 21.0)]
     at_most: f64,
     /// The most often that a complete may ask for memory; about one and a half times what it does.
-    #[arg(long, default_value_t = 305.0)]
+    #[arg(long, default_value_t = 195.0)]
     complete_allocations: f64,
     /// The most often that a GET may.
-    #[arg(long, default_value_t = 96.0)]
+    #[arg(long, default_value_t = 62.0)]
     get_allocations: f64,
     /// Keeps what callgrind counted in this directory, for `callgrind_annotate`.
     #[arg(long)]
@@ -125,7 +128,7 @@ impl Gate {
         page.balance(&window, true)?;
         drop(fleet);
         process.finish(PATIENCE)?;
-        Cost::read(&std::fs::read_to_string(counted)?)
+        Cost::read(&fs::read_to_string(counted)?)
     }
 }
 
@@ -172,8 +175,23 @@ fn gateway(arena: &Arena, room: &Path, command: &mut Command) -> Result<SocketAd
     let (everyone, merchant) = (&arena.everyone, arena.merchant.address);
     let configured = configure(room, &arena.certificates, everyone, merchant, &Options::default())?;
     check(&arena.binary, &configured.file)?;
+    set_back(room)?;
+    arena.certificates.certificate_file.parent().map_or(Ok(()), set_back)?;
     command.arg(&arena.binary).arg("serve").arg("--config").arg(&configured.file);
     Ok(configured.address)
+}
+
+/// Makes the files in a directory as old as they are in service: what was written in the second of a start
+/// is read again soon after, and would be counted in one run and not in another.
+fn set_back(directory: &Path) -> Result<()> {
+    let then = SystemTime::now() - AGE;
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_file() {
+            File::options().append(true).open(&path)?.set_modified(then)?;
+        }
+    }
+    Ok(())
 }
 
 fn plain(arena: &Arena, command: &mut Command) -> Result<SocketAddr> {
