@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
+use byteview::ByteView;
 
 use crate::crypto::digest::{Sha256, sha256, sha256_framed};
 use crate::domain::clock::Timestamp;
@@ -104,7 +104,7 @@ pub async fn check_and_record(
             expect: vec![(key.clone(), Revision::ABSENT)],
             writes: vec![Write::Put {
                 key: key.clone(),
-                bytes: Bytes::copy_from_slice(use_digest),
+                bytes: ByteView::new(use_digest),
                 expires_at: Some(check.keep_until),
                 due: None,
             }],

@@ -37,21 +37,22 @@ pub fn base62(count: usize) -> Result<String, RandomUnavailable> {
         for byte in bytes::<32>()? {
             // 248 is the largest multiple of 62 in a byte: rejecting the rest keeps it uniform.
             if byte < 248 && out.len() < count {
-                out.push(base62_digit(byte % 62));
+                out.push(char::from(base62_digit(byte % 62)));
             }
         }
     }
     Ok(out)
 }
 
-/// The first `count` base62 characters that stand for `bytes`, deterministically; used for tags,
-/// where a bias of 2^-2 per character does no harm but a length mismatch would.
-pub fn base62_of(bytes: &[u8], count: usize) -> String {
-    bytes.iter().map(|byte| base62_digit(byte % 62)).take(count).collect()
+/// As many base62 characters that stand for `bytes`, deterministically; used for tags, where a bias of
+/// 2^-2 per character does no harm but a length mismatch would.
+pub fn base62_of<const COUNT: usize>(bytes: &[u8]) -> [u8; COUNT] {
+    let mut digits = bytes.iter().map(|byte| base62_digit(byte % 62));
+    std::array::from_fn(|_| digits.next().unwrap_or(b'0'))
 }
 
-fn base62_digit(value: u8) -> char {
-    BASE62.get(usize::from(value)).copied().map_or('0', char::from)
+fn base62_digit(value: u8) -> u8 {
+    BASE62.get(usize::from(value)).copied().unwrap_or(b'0')
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Ids: each kind of id is a type of its own, read once at the edge.
+//!
+//! Up to 20 characters stand in the id itself; longer ones in memory that copies share.
 
 use std::fmt;
-use std::sync::Arc;
 
-use serde::de::Visitor;
-use serde::{Deserialize, Deserializer, Serialize};
+use byteview::StrView;
+use serde::{Deserialize, Serialize};
 
 /// Longest id taken from a path or a configuration, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
@@ -18,39 +19,30 @@ pub fn is_path_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-'))
 }
 
-/// Reads text where it lies; `Arc<str>` by itself would first make a `Box<str>` of it.
-fn shared_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
-    struct Shared;
-
-    impl Visitor<'_> for Shared {
-        type Value = Arc<str>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
-
-        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Arc<str>, E> {
-            Ok(text.into())
-        }
-    }
-
-    deserializer.deserialize_str(Shared)
-}
-
 macro_rules! path_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(#[serde(deserialize_with = "shared_text")] Arc<str>);
+        pub struct $name(StrView);
 
         impl $name {
             /// Reads an id of the path grammar; `None` when it is not one.
             pub fn parse(text: &str) -> Option<Self> {
-                is_path_id(text).then(|| Self(text.into()))
+                is_path_id(text).then(|| Self(StrView::new(text)))
+            }
+
+            /// The same, of text that is shared and not copied.
+            pub fn parse_shared(text: &StrView) -> Option<Self> {
+                is_path_id(text).then(|| Self(text.clone()))
             }
 
             /// The id as text.
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The same, to be shared.
+            pub const fn text(&self) -> &StrView {
                 &self.0
             }
         }
@@ -113,7 +105,7 @@ impl TokenId {
         let rest = text.strip_prefix(TOKEN_PREFIX)?;
         (rest.len() == TOKEN_TAG_CHARS + TOKEN_RANDOM_CHARS
             && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
-        .then(|| Self(text.into()))
+        .then(|| Self(StrView::new(text)))
     }
 
     /// The tag: which partition holds the token and its session.

@@ -139,7 +139,7 @@ impl Admission {
         if read.content_type == ContentType::Absent && !body.is_empty() {
             return Err(Refusal::Header(HeaderError::UnsupportedMediaType));
         }
-        let path = route.canonical_path().into();
+        let path = route.canonical_path();
         let request = SignedRequest {
             message: message(head, &authority),
             body: &body,

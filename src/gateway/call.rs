@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use byteview::StrView;
+
 use super::refusal::Refusal;
 use crate::acp::header::IdempotencyKey;
 use crate::acp::route::Route;
@@ -67,10 +69,10 @@ impl Call {
     /// What a re-send repeats.
     pub(super) fn stored_request(&self) -> StoredRequest {
         let text = |value: &Option<http::HeaderValue>| {
-            value.as_ref().and_then(|value| value.to_str().ok()).map(str::to_owned)
+            value.as_ref().and_then(|value| value.to_str().ok()).map(StrView::new)
         };
         StoredRequest {
-            version: self.passing.version.clone().into_owned(),
+            version: StrView::new(&self.passing.version),
             accept_language: text(&self.passing.accept_language),
             content_type: text(&self.passing.content_type),
             body: self.verified.body().clone(),
@@ -81,7 +83,7 @@ impl Call {
     pub(super) fn outbound(
         &self,
         stored: Option<StoredRequest>,
-        upstream_key: Option<String>,
+        upstream_key: Option<StrView>,
         complete: Option<CompleteContext>,
         grant: Option<String>,
         now: Timestamp,
@@ -89,8 +91,8 @@ impl Call {
         let mut headers = self.passing.clone();
         let mut body = self.verified.body().clone();
         if let Some(stored) = stored {
-            let value = |text: Option<String>| text.and_then(|text| text.parse().ok());
-            headers.version = stored.version.into();
+            let value = |text: Option<StrView>| text.and_then(|text| text.parse().ok());
+            headers.version = stored.version.to_string().into();
             headers.accept_language = value(stored.accept_language);
             headers.content_type = value(stored.content_type);
             body = stored.body;

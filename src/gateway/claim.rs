@@ -142,7 +142,7 @@ impl Claims {
             let request = completion.begin_claim(session, lease.until);
             let claim = begin_claim(session, records.token.as_mut(), &request, moment)
                 .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
-            record.upstream_key = completion.claim.as_str().to_owned();
+            record.upstream_key = completion.claim.text().clone();
             let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {
                 claim,
@@ -282,7 +282,7 @@ impl HeldClaim {
             attempt: self.begun.claim.attempt,
             review: self.begun.review,
         };
-        let key = Some(claim.as_str().to_owned());
+        let key = Some(claim.text().clone());
         let outbound = call.outbound(stored, key, Some(context), self.begun.grant.clone(), self.begun.at);
         // Never after the lease: another attempt may be under way then.
         let deadline = self.keeper.books.ledger.end_of(self.begun.lease);

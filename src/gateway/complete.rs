@@ -198,7 +198,7 @@ impl Asked {
 
     /// How it stands to what is known of its session and key.
     fn against(self, snapshot: &Snapshot, moment: Moment) -> Result<(Box<Completion>, Standing), Refusal> {
-        let claim = ClaimId::parse(self.operation.upstream_key(snapshot.key()))
+        let claim = ClaimId::parse_shared(self.operation.upstream_key(snapshot.key()))
             .ok_or(Refusal::Internal(Internal::IdUnusable))?;
         let session = owned(snapshot.session(), &self.call)?;
         let is_charged = is_charged_by(session, &claim);

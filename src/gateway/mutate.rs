@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use byteview::StrView;
 use http::StatusCode;
 
 use super::call::Call;
@@ -64,7 +65,7 @@ impl Mutations {
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let (upstream_key, stored) = match snapshot.as_mut() {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
-            None => (operation.upstream_key(None).to_owned(), None),
+            None => (operation.upstream_key(None).clone(), None),
         };
         let (exchange, asked_at) =
             self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
@@ -94,7 +95,7 @@ impl Mutations {
         operation: &Operation,
         snapshot: &mut Loaded<KeyRecord>,
         lease: LeaseMark,
-    ) -> Result<(String, Option<Sealed>), Refusal> {
+    ) -> Result<(StrView, Option<Sealed>), Refusal> {
         let sealed = operation.seal_request(&call.stored_request())?;
         if snapshot.value.is_none() {
             self.admit_kept(call, &sealed).await?;
@@ -264,7 +265,7 @@ impl Mutations {
         call: &Call,
         merchant: &Arc<Merchant>,
         operation: &Operation,
-        upstream_key: String,
+        upstream_key: StrView,
         stored: Option<&Sealed>,
         lease: LeaseMark,
     ) -> (Exchange, Timestamp) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use byteview::StrView;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
@@ -127,8 +128,8 @@ impl Reply {
     }
 
     /// The media type, as text.
-    fn content_type(&self) -> Option<String> {
-        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    fn content_type(&self) -> Option<StrView> {
+        self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(StrView::new)
     }
 }
 
@@ -150,11 +151,11 @@ impl ResponseHead {
         *response.status_mut() = reply.status;
         let headers = response.headers_mut();
         *headers = reply.headers;
-        let mut lines = Lines::with_capacity(256, 4);
+        let mut lines = Lines::with_capacity(256);
         // All of it is visible ASCII: what the agent sent as an id or key was read as that.
         let _ = lines.add_text(REQUEST_ID, &self.request_id);
         if let Some(key) = &self.idempotency_key {
-            let _ = lines.add_text(IDEMPOTENCY_KEY, key.as_str());
+            headers.insert(IDEMPOTENCY_KEY, key.as_value().clone());
         }
         if let Some(quota) = &self.quota {
             let _ = lines.add(RATE_LIMIT, |out| quota.append_rate_limit(out));

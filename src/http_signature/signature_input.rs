@@ -1,5 +1,6 @@
 //! What a message says about its signatures: `Signature-Input` and `Signature` (RFC 9421 §4).
 
+use byteview::StrView;
 use http::HeaderMap;
 
 use super::base::{MessageView, field_value, signature_base};
@@ -10,7 +11,7 @@ use crate::structured_fields::{Bare, Member, Value, dictionary};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedSignature {
     /// Its label in both headers.
-    pub label: String,
+    pub label: StrView,
     /// What it says it covers, in order, without repeats.
     pub components: Vec<Component>,
     /// Its parameters.
@@ -19,7 +20,7 @@ pub struct ReceivedSignature {
     pub signature: Vec<u8>,
     /// Components and parameters as received: the value of `@signature-params`. RFC 9421 would have
     /// them serialised again, which for senders that write them otherwise signs other bytes.
-    raw: String,
+    raw: StrView,
 }
 
 /// Signature parameters (RFC 9421 §2.3). Others may stand beside them and are covered all the same.
@@ -30,13 +31,13 @@ pub struct Parameters {
     /// From when it must not be accepted, in seconds since the Unix epoch.
     pub expires: Option<i64>,
     /// Which key made it.
-    pub keyid: Option<String>,
+    pub keyid: Option<StrView>,
     /// Which algorithm made it.
-    pub alg: Option<String>,
+    pub alg: Option<StrView>,
     /// Makes it unique.
-    pub nonce: Option<String>,
+    pub nonce: Option<StrView>,
     /// What it is for.
-    pub tag: Option<String>,
+    pub tag: Option<StrView>,
 }
 
 impl ReceivedSignature {
@@ -68,7 +69,7 @@ pub fn received(headers: &HeaderMap) -> Result<Vec<ReceivedSignature>, Error> {
         Err(Error::MissingComponent) => return Err(Error::LabelsDiffer),
         value => value.map_err(|_| Error::Malformed)?,
     };
-    let signatures = dictionary(&signatures)?;
+    let mut signatures = dictionary(&signatures)?;
     if inputs.len() > MAX_SIGNATURES {
         return Err(Error::TooLarge);
     }
@@ -76,17 +77,17 @@ pub fn received(headers: &HeaderMap) -> Result<Vec<ReceivedSignature>, Error> {
     if inputs.len() != signatures.len() || inputs.is_empty() {
         return Err(Error::LabelsDiffer);
     }
-    inputs
-        .iter()
-        .map(|input| {
-            let signature = signatures.iter().find(|signature| signature.key == input.key);
-            read(input, signature.ok_or(Error::LabelsDiffer)?)
-        })
-        .collect()
+    let mut read = Vec::with_capacity(inputs.len());
+    for input in &inputs {
+        let signature = signatures.iter_mut().find(|signature| signature.key == input.key);
+        read.push(of_input(input, signature.ok_or(Error::LabelsDiffer)?)?);
+    }
+    Ok(read)
 }
 
-fn read(input: &Member<'_>, signature: &Member<'_>) -> Result<ReceivedSignature, Error> {
-    let (Value::InnerList(items), Value::Bare(Bare::Bytes(signature))) = (&input.value, &signature.value)
+/// Takes the signature's bytes: no label stands twice.
+fn of_input(input: &Member<'_>, signature: &mut Member<'_>) -> Result<ReceivedSignature, Error> {
+    let (Value::InnerList(items), Value::Bare(Bare::Bytes(signature))) = (&input.value, &mut signature.value)
     else {
         return Err(Error::Malformed);
     };
@@ -99,11 +100,11 @@ fn read(input: &Member<'_>, signature: &Member<'_>) -> Result<ReceivedSignature,
         components.push(component);
     }
     Ok(ReceivedSignature {
-        label: input.key.to_owned(),
+        label: StrView::new(input.key),
         components,
         parameters: parameters(input)?,
-        signature: signature.clone(),
-        raw: input.raw.to_owned(),
+        signature: std::mem::take(signature),
+        raw: StrView::new(input.raw),
     })
 }
 
@@ -113,10 +114,10 @@ fn parameters(input: &Member<'_>) -> Result<Parameters, Error> {
         match (*key, value) {
             ("created", Bare::Integer(seconds)) => parameters.created = Some(*seconds),
             ("expires", Bare::Integer(seconds)) => parameters.expires = Some(*seconds),
-            ("keyid", Bare::String(text)) => parameters.keyid = Some(text.to_string()),
-            ("alg", Bare::String(text)) => parameters.alg = Some(text.to_string()),
-            ("nonce", Bare::String(text)) => parameters.nonce = Some(text.to_string()),
-            ("tag", Bare::String(text)) => parameters.tag = Some(text.to_string()),
+            ("keyid", Bare::String(text)) => parameters.keyid = Some(StrView::new(text)),
+            ("alg", Bare::String(text)) => parameters.alg = Some(StrView::new(text)),
+            ("nonce", Bare::String(text)) => parameters.nonce = Some(StrView::new(text)),
+            ("tag", Bare::String(text)) => parameters.tag = Some(StrView::new(text)),
             ("created" | "expires" | "keyid" | "alg" | "nonce" | "tag", _) => return Err(Error::Malformed),
             _ => {}
         }
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(names, ["@method", "content-digest", "signature-agent"]);
         assert_eq!((read.parameters.created, read.parameters.keyid.as_deref()), (Some(5), Some("k")));
         assert_eq!(read.signature, [1, 2]);
-        assert_eq!(Some(read.raw.as_str()), input.strip_prefix("a="));
+        assert_eq!(Some(&*read.raw), input.strip_prefix("a="));
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod tests {
         let mut first = codec::encode(&record).unwrap().to_vec();
         assert_eq!((first[0], first.pop()), (2, Some(0)));
         first[0] = 1;
-        assert_eq!(codec::encode_older(&record, 1).unwrap(), first);
+        assert_eq!(codec::encode_older(&record, 1).unwrap(), first.as_slice().into());
         assert_eq!(codec::encode_older(&record, 2), codec::encode(&record));
         assert_eq!(codec::decode(&first), Ok(record));
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use byteview::StrView;
+use smallvec::SmallVec;
 
 use super::record::{KeyRecord, KeyState, LeaseMark, StoredAnswer, StoredRequest};
 use super::scope::{Scope, ScopeParts};
@@ -78,7 +80,7 @@ pub struct KeptAnswer {
     /// Its status.
     pub status: http::StatusCode,
     /// Its media type.
-    pub content_type: Option<String>,
+    pub content_type: Option<StrView>,
     /// Its body, byte for byte.
     pub body: Bytes,
 }
@@ -88,10 +90,9 @@ pub struct Operation {
     rings: Arc<KeyRings>,
     /// Names the key's record.
     pub scope: Scope,
-    record_name: String,
     /// What the fingerprint is made of; holds card data on a mint, so it is wiped.
     exact: WipedBytes,
-    upstream_key: String,
+    upstream_key: StrView,
 }
 
 impl Operation {
@@ -120,14 +121,13 @@ impl Operation {
         Ok(Self {
             rings: Arc::clone(rings),
             scope,
-            record_name: scope.name(),
             exact,
             upstream_key: parts.upstream_key(rings.derivation.current().1),
         })
     }
 
     /// The key the merchant receives: the stored one if there is one.
-    pub fn upstream_key<'a>(&'a self, record: Option<&'a KeyRecord>) -> &'a str {
+    pub fn upstream_key<'a>(&'a self, record: Option<&'a KeyRecord>) -> &'a StrView {
         record.map_or(&self.upstream_key, |record| &record.upstream_key)
     }
 
@@ -167,8 +167,11 @@ impl Operation {
         &self.rings.sealing
     }
 
-    fn associated(&self, what: &str) -> Vec<u8> {
-        [what, "/", &self.record_name].concat().into_bytes()
+    fn associated(&self, what: &str) -> SmallVec<[u8; 64]> {
+        let mut text = SmallVec::from_slice(what.as_bytes());
+        text.push(b'/');
+        text.extend_from_slice(self.scope.name().as_bytes());
+        text
     }
 
     /// Inside a transaction: whether the key is free to work on.
@@ -234,7 +237,7 @@ impl Operation {
     pub fn seal_answer(
         &self,
         status: http::StatusCode,
-        content_type: Option<String>,
+        content_type: Option<StrView>,
         body: &[u8],
     ) -> Result<Option<StoredAnswer>, NotKept> {
         if status.is_server_error() {

@@ -1,5 +1,6 @@
 //! The record of a key.
 
+use byteview::StrView;
 use serde::{Deserialize, Serialize};
 
 use super::RETENTION;
@@ -8,7 +9,7 @@ use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::session::Moment;
-use crate::records::codec::{Rolling, Stored, append_plain};
+use crate::records::codec::{FIRST_BYTES, Rolling, Stored, append_plain};
 use crate::records::{Kind, StoreError};
 
 /// Seconds of an hour.
@@ -22,7 +23,7 @@ pub struct KeyRecord {
     /// Under which key.
     pub fingerprint_key: KeyId,
     /// The `Idempotency-Key` the merchant receives.
-    pub upstream_key: String,
+    pub upstream_key: StrView,
     /// The key it was derived with.
     pub derivation_key: KeyId,
     /// How far the operation is.
@@ -111,7 +112,7 @@ pub struct StoredAnswer {
     /// The HTTP status.
     pub status: u16,
     /// Its media type.
-    pub content_type: Option<String>,
+    pub content_type: Option<StrView>,
     /// Its bytes, sealed.
     pub body: Sealed,
 }
@@ -120,11 +121,11 @@ pub struct StoredAnswer {
 #[derive(Serialize, Deserialize)]
 pub struct StoredRequest {
     /// `API-Version`.
-    pub version: String,
+    pub version: StrView,
     /// `Accept-Language`.
-    pub accept_language: Option<String>,
+    pub accept_language: Option<StrView>,
     /// `Content-Type`.
-    pub content_type: Option<String>,
+    pub content_type: Option<StrView>,
     /// The body, byte for byte.
     pub body: VerifiedBody,
 }
@@ -132,6 +133,14 @@ pub struct StoredRequest {
 impl Stored for KeyRecord {
     const KIND: Kind = Kind::Idempotency;
     const FORMAT: u8 = 2;
+
+    fn room(&self) -> usize {
+        let answer = match &self.state {
+            KeyState::Recorded(answer) => answer.body.bytes.len(),
+            KeyState::Leased(_) | KeyState::Open => 0,
+        };
+        FIRST_BYTES + answer + self.request.as_ref().map_or(0, |request| request.bytes.len())
+    }
 
     /// The first knew of no charge.
     fn lacking(format: u8) -> Option<&'static [u8]> {

@@ -1,7 +1,10 @@
 //! What a key belongs to, and what is derived from it.
 
+use std::ops::Deref;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use byteview::StrView;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::digest::{Sha256, sha256_framed};
@@ -42,8 +45,28 @@ impl ScopeParts<'_> {
 
     /// The key the merchant receives: one an agent, merchant, method, path and key, told apart from
     /// every other (`src/acp/README.md`, "Idempotency"). 43 characters of base64url.
-    pub fn upstream_key(&self, derivation: &MacKey) -> String {
-        URL_SAFE_NO_PAD.encode(derivation.tag_framed(&self.framed()))
+    pub fn upstream_key(&self, derivation: &MacKey) -> StrView {
+        StrView::new(&Name::of(&derivation.tag_framed(&self.framed())))
+    }
+}
+
+/// 32 bytes as text: 43 characters of base64url.
+pub struct Name([u8; 43]);
+
+impl Name {
+    fn of(bytes: &[u8; 32]) -> Self {
+        let mut name = Self([0; 43]);
+        // There is room for exactly that.
+        let _ = URL_SAFE_NO_PAD.encode_slice(bytes, &mut name.0);
+        name
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -58,8 +81,8 @@ impl Scope {
     }
 
     /// The record's name.
-    pub fn name(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.0)
+    pub fn name(&self) -> Name {
+        Name::of(&self.0)
     }
 
     /// The record's key, in a session's partition where the route has a session, else in its own.

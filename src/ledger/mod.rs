@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 pub use self::session::Partitions;
 pub use self::session_record::SessionRecord;
 #[cfg(test)]
@@ -327,7 +329,7 @@ impl Ledger {
     /// # Errors
     /// [`StoreError`].
     pub async fn load(&self, record_set: &RecordSet) -> Result<Snapshot, StoreError> {
-        let keys: Vec<RecordKey> = std::iter::once(&record_set.session)
+        let keys: SmallVec<[RecordKey; 3]> = std::iter::once(&record_set.session)
             .chain(&record_set.token)
             .chain(record_set.key.as_ref().map(|(_, key)| key))
             .cloned()

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use byteview::StrView;
+
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::base62_of;
 use crate::domain::clock::Timestamp;
@@ -31,11 +33,9 @@ impl Partitions {
     }
 
     /// The tag of a session: 10 base62 characters, which its tokens' ids carry.
-    pub fn tag(&self, merchant: &MerchantId, session: &SessionId) -> String {
-        base62_of(
-            &self.0.tag_framed(&[merchant.as_str().as_bytes(), session.as_str().as_bytes()]),
-            TOKEN_TAG_CHARS,
-        )
+    pub fn tag(&self, merchant: &MerchantId, session: &SessionId) -> StrView {
+        let tag = self.0.tag_framed(&[merchant.as_str().as_bytes(), session.as_str().as_bytes()]);
+        StrView::new(str::from_utf8(&base62_of::<TOKEN_TAG_CHARS>(&tag)).unwrap_or_default())
     }
 
     /// The key of a session's record.
@@ -44,8 +44,8 @@ impl Partitions {
             SessionKind::Cart => "cart",
             SessionKind::Checkout => "checkout",
         };
-        let name = [prefix, merchant.as_str(), session.as_str()].join("/");
-        RecordKey::new(Kind::Session, &self.tag(merchant, session), &name)
+        let name = [prefix, "/", merchant.as_str(), "/", session.as_str()];
+        RecordKey::joined(Kind::Session, &self.tag(merchant, session), name)
     }
 }
 

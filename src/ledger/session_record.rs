@@ -3,18 +3,20 @@
 //! The key of a complete is kept in its session's record while somebody works under it, so that to begin
 //! a claim writes one record. When the work is over the key gets a record of its own, which ends by itself.
 
-use bytes::Bytes;
+use byteview::ByteView;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{Moment, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, Scope};
-use crate::records::codec::{Loaded, Rolling, Stored, append_plain, decode, encode};
+use crate::records::codec::{FIRST_BYTES, Loaded, Rolling, Stored, append_plain, decode, encode};
 use crate::records::{Kind, StoreError, Write};
 
 /// Keys that are kept with their session at most: more than may be worked under at once. What is beyond
 /// was left by processes that are gone.
 const MOST_HELD: usize = 16;
+/// What stands before the record of one that is held.
+const HELD_HEAD_BYTES: usize = 64;
 
 /// A session and the keys of completes under which somebody works on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,12 +33,16 @@ struct HeldKey {
     scope: Scope,
     expires_at: Timestamp,
     /// As its own record would have it, its format first.
-    record: Bytes,
+    record: ByteView,
 }
 
 impl Stored for SessionRecord {
     const KIND: Kind = Kind::Session;
     const FORMAT: u8 = 4;
+
+    fn room(&self) -> usize {
+        FIRST_BYTES + self.held.iter().map(|held| held.record.len() + HELD_HEAD_BYTES).sum::<usize>()
+    }
 
     /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles, and up to format
     /// 3 every key had a record of its own.
@@ -195,7 +201,7 @@ mod tests {
         loaded.value = Some(KeyRecord {
             fingerprint: [1; 32],
             fingerprint_key: id.clone(),
-            upstream_key: "up".to_owned(),
+            upstream_key: "up".into(),
             derivation_key: id,
             state,
             request: None,
@@ -280,7 +286,7 @@ mod tests {
         third[0] = 3;
         assert_eq!(decode::<SessionRecord>(&third), Ok(record.clone()));
         for older in [&old, &second, &third] {
-            assert_eq!(encode_older(&record, older[0]).unwrap(), older);
+            assert_eq!(encode_older(&record, older[0]).unwrap(), older.as_slice().into());
         }
         assert_eq!(encode_older(&record, 4), encode(&record));
         record.session.troubles.read = Some(Fruitless::Refused(400));

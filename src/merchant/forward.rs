@@ -160,8 +160,7 @@ impl Destination {
     fn head(&self, outbound: &Outbound) -> Result<Head, NotSent> {
         let passing = &outbound.headers;
         let mut headers = HeaderMap::with_capacity(MAX_LINES);
-        let mut lines =
-            Lines::with_capacity(1024 + outbound.grant.as_ref().map_or(0, String::len), MAX_LINES);
+        let mut lines = Lines::with_capacity(1024 + outbound.grant.as_ref().map_or(0, String::len));
         let target = match &outbound.query {
             Some(query) => lines.aside(&[&self.prefix, &outbound.path, "?", query]),
             None => lines.aside(&[&self.prefix, &outbound.path]),

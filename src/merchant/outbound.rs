@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use byteview::StrView;
 use http::{HeaderValue, Method};
 
 use crate::auth::signature::VerifiedBody;
@@ -36,7 +37,7 @@ pub struct Outbound {
     /// What travels of the agent's headers.
     pub headers: ForwardedHeaders,
     /// Our derived key, on mutations; never the agent's own.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<StrView>,
     /// The body, byte for byte.
     pub body: VerifiedBody,
     /// Who asks for what, told under our signature.

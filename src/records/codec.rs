@@ -1,7 +1,7 @@
 //! Records as bytes: a format number, then postcard. A format is never changed in place: a new
 //! shape gets a new number, and decoding says what it does with the old one.
 
-use bytes::Bytes;
+use byteview::ByteView;
 use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,12 @@ pub trait Stored: Serialize + DeserializeOwned {
     const KIND: Kind;
     /// The number of its present format.
     const FORMAT: u8;
+
+    /// Room to write it in, in bytes; one that is too small only costs a copy. Larger than its content, so
+    /// that what is sealed inside is copied once.
+    fn room(&self) -> usize {
+        FIRST_BYTES
+    }
 
     /// What a body of an older format lacks at its end; `None` when that format is not read. A member
     /// that is only ever added behind all others needs nothing else to be read from old records.
@@ -54,7 +60,7 @@ pub struct Loaded<T> {
     /// The value; `None` when absent.
     pub value: Option<T>,
     /// The bytes as read, to write only what changed.
-    original: Option<Bytes>,
+    original: Option<ByteView>,
 }
 
 impl<T: Stored> Loaded<T> {
@@ -123,7 +129,7 @@ impl<T> Loaded<T> {
     fn change_to(
         &self,
         times: impl FnOnce(&T) -> Times,
-        encode: impl FnOnce(&T) -> Result<Bytes, StoreError>,
+        encode: impl FnOnce(&T) -> Result<ByteView, StoreError>,
     ) -> Result<Option<Write>, StoreError> {
         let Some(value) = &self.value else {
             return Ok(self.original.as_ref().map(|_| Write::Delete { key: self.key.clone() }));
@@ -153,25 +159,98 @@ pub struct Times {
     pub due: Option<Timestamp>,
 }
 
-/// Room for most records, so that a buffer grows once at most, for what is sealed inside.
-const FIRST_BYTES: usize = 512;
+const ON_STACK: usize = 2_048;
+/// Room for most records without what is sealed inside.
+pub const FIRST_BYTES: usize = 512;
 
 /// Encodes a value in its present format.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
-pub fn encode<T: Stored>(value: &T) -> Result<Bytes, StoreError> {
-    let mut buffer = Vec::with_capacity(FIRST_BYTES);
+pub fn encode<T: Stored>(value: &T) -> Result<ByteView, StoreError> {
+    let mut buffer = Buffer::with_room(value.room());
     buffer.push(T::FORMAT);
-    append_plain(value, &mut buffer)?;
-    Ok(Bytes::from(buffer))
+    postcard::serialize_with_flavor(value, &mut buffer).map_err(|_| StoreError::Corrupt)?;
+    Ok(ByteView::new(buffer.written()))
+}
+
+/// What is being written: on the stack as long as there is room, so that most records are memory of their
+/// own only once. Postcard's own ways to write behind what is there take a byte at a time.
+struct Buffer {
+    stack: [u8; ON_STACK],
+    used: usize,
+    /// All of it, once it is anything.
+    heap: Vec<u8>,
+    room: usize,
+}
+
+impl Buffer {
+    fn with_room(room: usize) -> Self {
+        Self { stack: [0; ON_STACK], used: 0, heap: Vec::new(), room }
+    }
+
+    fn push(&mut self, byte: u8) {
+        let is_on_stack = self.is_on_stack();
+        match self.stack.get_mut(self.used) {
+            Some(place) if is_on_stack => {
+                *place = byte;
+                self.used += 1;
+            }
+            _ => self.extend_heap(&[byte]),
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        let is_on_stack = self.is_on_stack();
+        match self.stack.get_mut(self.used..self.used + bytes.len()) {
+            Some(place) if is_on_stack => {
+                place.copy_from_slice(bytes);
+                self.used += bytes.len();
+            }
+            _ => self.extend_heap(bytes),
+        }
+    }
+
+    fn is_on_stack(&self) -> bool {
+        self.heap.is_empty() && self.room <= ON_STACK
+    }
+
+    fn extend_heap(&mut self, bytes: &[u8]) {
+        if self.heap.is_empty() {
+            self.heap.reserve(self.room.max(self.used + bytes.len()));
+            self.heap.extend_from_slice(self.stack.get(..self.used).unwrap_or_default());
+        }
+        self.heap.extend_from_slice(bytes);
+    }
+
+    fn written(&self) -> &[u8] {
+        if self.heap.is_empty() { self.stack.get(..self.used).unwrap_or_default() } else { &self.heap }
+    }
+}
+
+impl Flavor for &mut Buffer {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.extend(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Encodes a value in an older format.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] when serialisation fails, which no type of ours does.
-pub fn encode_older<T: Rolling>(value: &T, format: u8) -> Result<Bytes, StoreError> {
+pub fn encode_older<T: Rolling>(value: &T, format: u8) -> Result<ByteView, StoreError> {
     let mut buffer = Vec::with_capacity(FIRST_BYTES);
     buffer.push(format);
     value.append_older(format, &mut buffer)?;
@@ -206,7 +285,7 @@ pub fn append_plain(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Sto
     postcard::serialize_with_flavor(value, Appended(out)).map_err(|_| StoreError::Corrupt)
 }
 
-/// Behind what is there. Postcard's own ways to do so take a byte at a time.
+/// Behind what is there.
 struct Appended<'a>(&'a mut Vec<u8>);
 
 impl Flavor for Appended<'_> {
@@ -233,4 +312,48 @@ impl Flavor for Appended<'_> {
 /// [`StoreError::Corrupt`] for damage.
 pub fn decode_plain<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(|_| StoreError::Corrupt)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Noted {
+        room: u16,
+        text: String,
+        bytes: ByteView,
+        digest: [u8; 32],
+    }
+
+    impl Stored for Noted {
+        const KIND: Kind = Kind::Registry;
+        const FORMAT: u8 = 1;
+
+        fn room(&self) -> usize {
+            self.room.into()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_of_any_size_is_written_as_postcard_would_whatever_room_it_asks_for(
+            room in 0_u16..5_000,
+            text in "[a-z]{0,2100}",
+            bytes in proptest::collection::vec(any::<u8>(), 0..4_200),
+            digest: [u8; 32],
+        ) {
+            let noted = Noted { room, text, bytes: bytes.into(), digest };
+            let written = encode(&noted).unwrap();
+            let plain = postcard::to_stdvec(&noted).unwrap();
+            prop_assert_eq!(written.split_first(), Some((&1, plain.as_slice())));
+            let mut behind = vec![1];
+            append_plain(&noted, &mut behind).unwrap();
+            prop_assert_eq!(&behind, &[&[1], plain.as_slice()].concat());
+            prop_assert_eq!(decode::<Noted>(&written), Ok(noted));
+        }
+    }
 }

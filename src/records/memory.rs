@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use byteview::ByteView;
 use futures_util::future::Either;
 use parking_lot::Mutex;
 
@@ -67,7 +67,7 @@ impl MemoryStore {
     }
 
     /// Everything that is stored, keys and values, for tests that search it.
-    pub fn dump(&self) -> Vec<(RecordKey, Bytes)> {
+    pub fn dump(&self) -> Vec<(RecordKey, ByteView)> {
         let state = self.state.lock();
         state.records.iter().map(|(key, entry)| (key.clone(), entry.record.bytes.clone())).collect()
     }

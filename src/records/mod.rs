@@ -30,8 +30,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use bytes::Bytes;
-use byteview::StrView;
+use byteview::{ByteView, StrView};
 use futures_util::future::{Either, Ready};
 use smallvec::SmallVec;
 
@@ -155,7 +154,7 @@ pub struct Record {
     /// Which version this is.
     pub revision: Revision,
     /// Its content.
-    pub bytes: Bytes,
+    pub bytes: ByteView,
 }
 
 /// One change.
@@ -166,7 +165,7 @@ pub enum Write {
         /// Which record.
         key: RecordKey,
         /// Its new content.
-        bytes: Bytes,
+        bytes: ByteView,
         /// From this instant reads answer "absent" and the sweeper may delete it.
         expires_at: Option<Timestamp>,
         /// When the background worker should look at it next ([`RecordStore::due`]); replaces what

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use byteview::ByteView;
 use tokio::task::JoinSet;
 
 use crate::domain::clock::{Clock, ManualClock, Timestamp};
@@ -100,20 +100,15 @@ pub(super) fn token(name: &str) -> RecordKey {
 }
 
 pub(super) fn put(key: &RecordKey, bytes: &str) -> Write {
-    Write::Put {
-        key: key.clone(),
-        bytes: Bytes::copy_from_slice(bytes.as_bytes()),
-        expires_at: None,
-        due: None,
-    }
+    Write::Put { key: key.clone(), bytes: ByteView::from(bytes), expires_at: None, due: None }
 }
 
 fn put_until(key: &RecordKey, expires_at: Timestamp) -> Write {
-    Write::Put { key: key.clone(), bytes: Bytes::new(), expires_at: Some(expires_at), due: None }
+    Write::Put { key: key.clone(), bytes: ByteView::default(), expires_at: Some(expires_at), due: None }
 }
 
 fn put_due(key: &RecordKey, due: Timestamp) -> Write {
-    Write::Put { key: key.clone(), bytes: Bytes::new(), expires_at: None, due: Some(due) }
+    Write::Put { key: key.clone(), bytes: ByteView::default(), expires_at: None, due: Some(due) }
 }
 
 pub(super) fn batch(expect: &[(&RecordKey, Revision)], writes: Vec<Write>) -> Batch {
@@ -139,11 +134,11 @@ pub(super) async fn a_record_reads_back_as_written(store: &Arc<dyn RecordStore>,
     let committed = store.commit(batch(&[(&key, Revision::ABSENT)], vec![put(&key, "one")])).await;
     let first = read(store, &key).await.unwrap();
     assert_eq!(committed, Ok(Committed::Applied(first.revision)), "the batch knows the revision it made");
-    assert_eq!(first.bytes, "one");
+    assert_eq!(first.bytes, "one".into());
     assert_ne!(first.revision, Revision::ABSENT);
     write(store, vec![put(&key, "")]).await;
     let second = read(store, &key).await.unwrap();
-    assert_eq!(second.bytes, "");
+    assert_eq!(second.bytes, "".into());
     assert_ne!(second.revision, first.revision);
 }
 
@@ -213,7 +208,7 @@ pub(super) async fn the_last_write_of_a_key_in_a_batch_wins(
     // Deleting what is absent is fine.
     write(store, vec![delete(&a)]).await;
     write(store, vec![put(&a, "1"), delete(&a), put(&a, "2"), put(&b, "1"), delete(&b)]).await;
-    assert_eq!(read(store, &a).await.unwrap().bytes, "2");
+    assert_eq!(read(store, &a).await.unwrap().bytes, "2".into());
     assert_eq!(read(store, &b).await, None);
 }
 
@@ -235,7 +230,7 @@ pub(super) async fn an_expired_record_is_absent_to_reads_scans_and_expectations(
     assert!(store.commit(fresh).await.unwrap().is_applied());
     assert_ne!(read(store, &a).await.unwrap().revision, revision);
     assert_swept(store, clock, 10, 0).await;
-    assert_eq!(read(store, &a).await.unwrap().bytes, "fresh");
+    assert_eq!(read(store, &a).await.unwrap().bytes, "fresh".into());
 }
 
 /// A sweep deletes so many; where the server lets records go by itself, none.
@@ -284,7 +279,11 @@ pub(super) async fn due_names_records_oldest_first_until_they_are_changed(
 pub(super) async fn a_record_that_expired_is_not_due(store: &Arc<dyn RecordStore>, clock: &Arc<ManualClock>) {
     let now = clock.now();
     let expires_at = Some(now.plus(Duration::from_secs(1)));
-    write(store, vec![Write::Put { key: token("a"), bytes: Bytes::new(), expires_at, due: Some(now) }]).await;
+    write(
+        store,
+        vec![Write::Put { key: token("a"), bytes: ByteView::default(), expires_at, due: Some(now) }],
+    )
+    .await;
     assert_eq!(store.due(now, 10).await.unwrap().len(), 1);
     clock.advance(Duration::from_secs(1));
     assert_eq!(store.due(clock.now(), 10).await.unwrap(), []);
@@ -311,7 +310,7 @@ pub(super) async fn of_many_racers_for_one_revision_one_wins(
         }
         let winners: Vec<String> = racers.join_all().await.into_iter().flatten().collect();
         assert_eq!(winners.len(), 1);
-        assert_eq!(read(store, &key).await.unwrap().bytes, winners[0]);
+        assert_eq!(read(store, &key).await.unwrap().bytes, winners[0].as_str().into());
     }
 }
 
@@ -327,7 +326,7 @@ pub(super) async fn no_increment_of_many_is_lost(store: &Arc<dyn RecordStore>, _
         });
     }
     tasks.join_all().await;
-    assert_eq!(read(store, &key).await.unwrap().bytes, "80");
+    assert_eq!(read(store, &key).await.unwrap().bytes, "80".into());
 }
 
 async fn increment(store: &Arc<dyn RecordStore>, key: &RecordKey) -> bool {
@@ -361,7 +360,7 @@ pub(super) async fn an_applied_batch_is_read_back(store: &Arc<dyn RecordStore>, 
     let a = key(Kind::Velocity, "p", "a");
     let applied = Batch { durability: Durability::Applied, ..batch(&[], vec![put(&a, "1")]) };
     assert!(store.commit(applied).await.unwrap().is_applied());
-    assert_eq!(read(store, &a).await.unwrap().bytes, "1");
+    assert_eq!(read(store, &a).await.unwrap().bytes, "1".into());
 }
 
 pub(super) async fn tokens_that_are_given_back_count_no_more_however_many_agents_have_them(

@@ -6,20 +6,24 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use super::NotSerializable;
 use super::write::is_printable_or_tab;
 
+/// Of a request to a merchant.
+const USUAL_LINES: usize = 12;
+
 /// Lines under way.
 pub(crate) struct Lines {
     text: String,
-    written: Vec<(HeaderName, Range<usize>)>,
+    written: SmallVec<[(HeaderName, Range<usize>); USUAL_LINES]>,
 }
 
 impl Lines {
-    /// Room for so many bytes and lines; both grow.
-    pub(crate) fn with_capacity(bytes: usize, lines: usize) -> Self {
-        Self { text: String::with_capacity(bytes), written: Vec::with_capacity(lines) }
+    /// Room for so many bytes, which grows.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), written: SmallVec::new() }
     }
 
     /// Writes text that is no line. Gives where it stands in what [`Self::put`] gives.
@@ -80,7 +84,7 @@ mod tests {
 
     #[test]
     fn lines_are_put_as_they_were_written_and_text_aside_is_none() {
-        let mut lines = Lines::with_capacity(1, 1);
+        let mut lines = Lines::with_capacity(1);
         let aside = lines.aside(&["/a", "/b"]);
         lines.add_text(ACCEPT, "x\ty").unwrap();
         lines
@@ -102,10 +106,10 @@ mod tests {
     #[test]
     fn what_could_end_a_line_or_is_not_ascii_is_not_written() {
         for bad in ["a\r\nb", "a\n", "é", "\0", "\x7f"] {
-            let mut lines = Lines::with_capacity(8, 1);
+            let mut lines = Lines::with_capacity(8);
             assert_eq!(lines.add_text(ACCEPT, bad), Err(NotSerializable), "{bad:?}");
         }
-        let refused = Lines::with_capacity(8, 1).add(ACCEPT, |_| Err(()));
+        let refused = Lines::with_capacity(8).add(ACCEPT, |_| Err(()));
         assert_eq!(refused, Err(NotSerializable));
     }
 }

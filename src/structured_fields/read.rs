@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use smallvec::SmallVec;
 
 use super::write::is_in_key;
 use super::{FieldError as Error, MAX_FIELD_BYTES, MAX_ITEMS};
@@ -23,6 +24,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 const MAX_KEY_BYTES: usize = 64;
 /// Parameters of one item or inner list.
 const MAX_PARAMETERS: usize = 16;
+/// Of a signature.
+const USUAL_PARAMETERS: usize = 6;
 /// Members of one dictionary.
 const MAX_MEMBERS: usize = 32;
 
@@ -62,13 +65,16 @@ pub(crate) struct Member<'a> {
     pub(crate) raw: &'a str,
 }
 
+/// The members of a dictionary; few have more than one.
+pub(crate) type Members<'a> = SmallVec<[Member<'a>; 1]>;
+
 /// Reads a dictionary (RFC 8941 §4.2.2).
-pub(crate) fn dictionary(text: &str) -> Result<Vec<Member<'_>>, Error> {
+pub(crate) fn dictionary(text: &str) -> Result<Members<'_>, Error> {
     if text.len() > MAX_FIELD_BYTES {
         return Err(Error::TooLarge);
     }
     let mut reader = Reader { rest: text.trim_matches(' ') };
-    let mut members: Vec<Member<'_>> = Vec::with_capacity(1);
+    let mut members = Members::new();
     if reader.rest.is_empty() {
         return Ok(members);
     }
@@ -138,6 +144,9 @@ impl<'a> Reader<'a> {
             }
             if parameters.len() == MAX_PARAMETERS {
                 return Err(Error::TooLarge);
+            }
+            if parameters.is_empty() {
+                parameters.reserve(USUAL_PARAMETERS);
             }
             parameters.push((key, value));
         }

@@ -16,7 +16,7 @@ use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::token::{Instrument, Token, TokenState};
-use crate::records::codec::{Rolling, Stored, Times, append_plain};
+use crate::records::codec::{FIRST_BYTES, Rolling, Stored, Times, append_plain};
 use crate::records::{Kind, RecordKey, StoreError};
 
 /// The longest life any token may have.
@@ -34,6 +34,17 @@ pub type PaymentToken = Token<Sealed>;
 impl Stored for PaymentToken {
     const KIND: Kind = Kind::Token;
     const FORMAT: u8 = 2;
+
+    fn room(&self) -> usize {
+        let sealed = match &self.instrument {
+            Instrument::Sealed { card, perishable } => {
+                card.bytes.len() + perishable.as_ref().map_or(0, |perishable| perishable.bytes.len())
+            }
+            Instrument::Provider { token } | Instrument::External { token } => token.bytes.len(),
+            Instrument::Deleted => 0,
+        };
+        FIRST_BYTES + self.grant.len() + sealed
+    }
 
     fn lacking(format: u8) -> Option<&'static [u8]> {
         // Format 2 has one more kind of instrument, which no record of format 1 names.

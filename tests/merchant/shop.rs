@@ -125,7 +125,7 @@ impl Shop {
                 forwarded_for: "2001:db8::7".parse().unwrap(),
                 host: "gateway.example".into(),
             },
-            idempotency_key: Some("derived-key".to_owned()),
+            idempotency_key: Some("derived-key".into()),
             body: body(json!({ "instrument": { "credential": { "type": "spt", "token": TOKEN } } })),
             context: Context {
                 agent: AgentId::parse("agent-1").unwrap(),

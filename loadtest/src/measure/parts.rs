@@ -10,7 +10,6 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use bytes::Bytes;
 use countersign::acp::canonical::canonicalize;
 use countersign::acp::wire::complete::CompleteView;
 use countersign::acp::wire::session::SessionView;
@@ -293,9 +292,13 @@ async fn open(arena: &Arena, room: &Path, store: Store) -> Result<Arc<dyn Record
 async fn claim(store: &dyn RecordStore, number: usize) -> Result<()> {
     let kinds = [Kind::Session, Kind::Token, Kind::Idempotency];
     let keys = kinds.map(|kind| RecordKey::new(kind, &format!("p{number}"), "record"));
-    let bytes = Bytes::from(vec![b'x'; RECORD_BYTES]);
-    let write =
-        |key: &RecordKey| Write::Put { key: key.clone(), bytes: bytes.clone(), expires_at: None, due: None };
+    let bytes = vec![b'x'; RECORD_BYTES];
+    let write = |key: &RecordKey| Write::Put {
+        key: key.clone(),
+        bytes: bytes.as_slice().into(),
+        expires_at: None,
+        due: None,
+    };
     let batch = Batch {
         expect: keys.iter().map(|key| (key.clone(), Revision::ABSENT)).collect(),
         writes: keys.iter().map(write).collect(),

@@ -5,8 +5,6 @@ pub mod media_type;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use http::header::{ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
@@ -101,16 +99,21 @@ impl<'a> RequestHead<'a> {
 
 /// An agent's idempotency key: 1 to 255 visible ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IdempotencyKey(Arc<str>);
+pub struct IdempotencyKey(HeaderValue);
 
 impl IdempotencyKey {
     /// Reads a key; `None` when it is not 1 to 255 visible ASCII characters.
-    pub fn parse(text: &str) -> Option<Self> {
-        is_visible(text, MAX_KEY_CHARS).then(|| Self(text.into()))
+    pub fn parse(value: &HeaderValue) -> Option<Self> {
+        is_visible(value.to_str().ok()?, MAX_KEY_CHARS).then(|| Self(value.clone()))
     }
 
     /// The key as text.
     pub fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+
+    /// The key as it is told again.
+    pub const fn as_value(&self) -> &HeaderValue {
         &self.0
     }
 }
@@ -191,8 +194,7 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, He
     let value = single(headers, &IDEMPOTENCY_KEY, "Idempotency-Key")
         .map_err(|_| HeaderError::InvalidIdempotencyKey)?;
     let Some(value) = value else { return Ok(None) };
-    let key = value.to_str().ok().and_then(IdempotencyKey::parse);
-    key.map(Some).ok_or(HeaderError::InvalidIdempotencyKey)
+    IdempotencyKey::parse(value).map(Some).ok_or(HeaderError::InvalidIdempotencyKey)
 }
 
 /// The caller's `Request-Id`, if it is usable: anything else is as good as absent, because the id

@@ -5,7 +5,10 @@
 
 mod parse;
 
+use std::sync::Arc;
+
 use http::Method;
+use smallvec::SmallVec;
 
 use super::problem::ErrorDialect;
 use super::version::Version;
@@ -256,38 +259,34 @@ impl Route {
 
     /// The path without a merchant prefix: the same through host and prefix, and what is appended
     /// to a merchant's base URL.
-    pub fn canonical_path(&self) -> String {
-        match self {
-            Self::DelegatePayment { .. } => "/agentic_commerce/delegate_payment".to_owned(),
-            Self::IssuedToken { token } => ["/agentic_commerce/issued_tokens/", token.as_str()].concat(),
-            Self::RevokeToken { token } => {
-                ["/agentic_commerce/issued_tokens/", token.as_str(), "/revoke"].concat()
-            }
-            Self::GrantedToken { token } => ["/agentic_commerce/granted_tokens/", token.as_str()].concat(),
-            Self::RedeemToken { token } => {
-                ["/agentic_commerce/granted_tokens/", token.as_str(), "/redeem"].concat()
-            }
+    pub fn canonical_path(&self) -> Arc<str> {
+        let parts = match self {
+            Self::DelegatePayment { .. } => ["/agentic_commerce/delegate_payment", "", ""],
+            Self::IssuedToken { token } => ["/agentic_commerce/issued_tokens/", token.as_str(), ""],
+            Self::RevokeToken { token } => ["/agentic_commerce/issued_tokens/", token.as_str(), "/revoke"],
+            Self::GrantedToken { token } => ["/agentic_commerce/granted_tokens/", token.as_str(), ""],
+            Self::RedeemToken { token } => ["/agentic_commerce/granted_tokens/", token.as_str(), "/redeem"],
             Self::Checkout { call, .. } => match call {
-                CheckoutCall::Create => "/checkout_sessions".to_owned(),
+                CheckoutCall::Create => ["/checkout_sessions", "", ""],
                 CheckoutCall::Get { session } | CheckoutCall::Update { session } => {
-                    ["/checkout_sessions/", session.as_str()].concat()
+                    ["/checkout_sessions/", session.as_str(), ""]
                 }
-                CheckoutCall::Complete { session } => {
-                    ["/checkout_sessions/", session.as_str(), "/complete"].concat()
-                }
-                CheckoutCall::Cancel { session } => {
-                    ["/checkout_sessions/", session.as_str(), "/cancel"].concat()
-                }
+                CheckoutCall::Complete { session } => ["/checkout_sessions/", session.as_str(), "/complete"],
+                CheckoutCall::Cancel { session } => ["/checkout_sessions/", session.as_str(), "/cancel"],
             },
             Self::Cart { call, .. } => match call {
-                CartCall::Create => "/carts".to_owned(),
-                CartCall::Get { cart } | CartCall::Update { cart } => ["/carts/", cart.as_str()].concat(),
-                CartCall::Cancel { cart } => ["/carts/", cart.as_str(), "/cancel"].concat(),
+                CartCall::Create => ["/carts", "", ""],
+                CartCall::Get { cart } | CartCall::Update { cart } => ["/carts/", cart.as_str(), ""],
+                CartCall::Cancel { cart } => ["/carts/", cart.as_str(), "/cancel"],
             },
-            Self::Discovery { .. } => "/.well-known/acp.json".to_owned(),
-            Self::Jwks => "/.well-known/jwks.json".to_owned(),
-            Self::SignatureDirectory => "/.well-known/http-message-signatures-directory".to_owned(),
-        }
+            Self::Discovery { .. } => ["/.well-known/acp.json", "", ""],
+            Self::Jwks => ["/.well-known/jwks.json", "", ""],
+            Self::SignatureDirectory => ["/.well-known/http-message-signatures-directory", "", ""],
+        };
+        // On the stack, so that it is memory of its own only once.
+        let mut path: SmallVec<[u8; 160]> = SmallVec::new();
+        parts.iter().for_each(|part| path.extend_from_slice(part.as_bytes()));
+        String::from_utf8_lossy(&path).as_ref().into()
     }
 
     /// Whether the request must carry an `Idempotency-Key`: money routes in every version, every

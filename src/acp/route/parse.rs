@@ -1,6 +1,7 @@
 //! From method and path to a [`Route`]: apart, because every byte here is a stranger's.
 
 use http::Method;
+use smallvec::SmallVec;
 
 use super::{CartCall, CheckoutCall, Route, RouteError};
 use crate::domain::id::{MerchantId, SessionId, TokenId};
@@ -21,7 +22,7 @@ impl Route {
         if path.contains(['%', ';', '\\']) || path.contains("//") {
             return Err(RouteError::NotFound);
         }
-        let segments: Vec<&str> =
+        let segments: SmallVec<[&str; MAX_SEGMENTS + 1]> =
             path.strip_prefix('/').ok_or(RouteError::NotFound)?.splitn(MAX_SEGMENTS + 1, '/').collect();
         match (segments.as_slice(), host_merchant) {
             (["m", merchant, rest @ ..], None) => {
@@ -159,7 +160,7 @@ mod tests {
             let by_prefix = Route::parse(&method, &format!("/m/acme{path}"), None).unwrap();
             assert_eq!(by_host, by_prefix);
             assert_eq!(by_host.label(), label);
-            assert_eq!(by_host.canonical_path(), path);
+            assert_eq!(*by_host.canonical_path(), *path);
             assert_eq!(by_host.method(), method);
             assert_eq!(by_host.merchant(), Some(&merchant()));
             let on_both = Route::parse(&method, &format!("/m/acme{path}"), Some(&merchant()));
@@ -183,7 +184,7 @@ mod tests {
             for host in [None, Some(merchant())] {
                 let route = Route::parse(&method, &path, host.as_ref()).unwrap();
                 assert_eq!(route.label(), label);
-                assert_eq!(route.canonical_path(), path);
+                assert_eq!(*route.canonical_path(), *path);
                 assert_eq!(route.method(), method);
             }
             assert_eq!(Route::parse(&method, &format!("/m/acme{path}"), None), Err(RouteError::NotFound));

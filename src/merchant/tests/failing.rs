@@ -221,7 +221,7 @@ async fn what_cannot_be_written_is_not_sent() {
     let shop = Shop::at(&format!("http://{address}"));
     let changes: [fn(&mut Outbound); 5] = [
         |outbound| outbound.headers.request_id = "a\r\nx-injected: 1".into(),
-        |outbound| outbound.idempotency_key = Some("ключ\n".to_owned()),
+        |outbound| outbound.idempotency_key = Some("ключ\n".into()),
         |outbound| outbound.headers.host = "a\"; secret".into(),
         |outbound| outbound.path = "/a b".into(),
         |outbound| {

@@ -138,7 +138,7 @@ fn complete() -> Outbound {
             forwarded_for: "2001:db8::7".parse().unwrap(),
             host: "gateway.example:8443".into(),
         },
-        idempotency_key: Some("derived-key".to_owned()),
+        idempotency_key: Some("derived-key".into()),
         body: Bytes::from_static(b"{ \"payment_data\": {\"amount\":1.0}, \"a\": null }").into(),
         context: Context {
             agent: AgentId::parse("agent-1").unwrap(),

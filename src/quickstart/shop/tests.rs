@@ -154,7 +154,7 @@ impl Street {
                 forwarded_for: [192, 0, 2, 1].into(),
                 host: "pay.test".into(),
             },
-            idempotency_key: Some(key.to_owned()),
+            idempotency_key: Some(key.into()),
             body: body.to_string().into(),
             context: merchant::Context {
                 agent: AgentId::parse("agent").unwrap(),

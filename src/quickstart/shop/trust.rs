@@ -174,7 +174,7 @@ impl Trust {
 
 fn in_force(headers: &HeaderMap, now: Timestamp) -> Result<ReceivedSignature, Distrust> {
     let signatures = received(headers).map_err(|_| Distrust::Absent)?;
-    let signature = signatures.into_iter().find(|one| one.label == LABEL).ok_or(Distrust::Absent)?;
+    let signature = signatures.into_iter().find(|one| *one.label == *LABEL).ok_or(Distrust::Absent)?;
     let parameters = &signature.parameters;
     if parameters.tag.as_deref() != Some(LABEL) {
         return Err(Distrust::Absent);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use byteview::ByteView;
 use tokio::task::JoinSet;
 
 use crate::domain::clock::{Clock, ManualClock, Timestamp};
@@ -30,7 +30,7 @@ async fn known(store: &Arc<dyn RecordStore>, now: Timestamp) -> Vec<u64> {
 /// Leaves what every release wrote before there was a registry.
 async fn as_used_before(store: &Arc<dyn RecordStore>) {
     let key = RecordKey::new(Kind::Registry, "key-use", "signing/k1");
-    let write = Write::Put { key, bytes: Bytes::from_static(b"any"), expires_at: None, due: None };
+    let write = Write::Put { key, bytes: ByteView::from(b"any"), expires_at: None, due: None };
     let (durability, purpose) = (Durability::Synced, Purpose::Finish);
     let batch = Batch { expect: vec![], writes: vec![write], durability, purpose };
     assert!(store.commit(batch).await.unwrap().is_applied());

@@ -24,7 +24,7 @@ pub(in crate::storage) async fn scans_go_through_a_kind_in_pages(
     let mut seen = Vec::new();
     loop {
         let page = store.scan(Kind::Token, seen.last(), 2).await.unwrap();
-        assert!(page.len() <= 2 && page.iter().all(|(key, record)| record.bytes == key.name()));
+        assert!(page.len() <= 2 && page.iter().all(|(key, record)| *record.bytes == *key.name().as_bytes()));
         if page.is_empty() {
             break;
         }

@@ -4,17 +4,18 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use bytes::Bytes;
+use byteview::ByteView;
 use fjall::{Keyspace, OwnedWriteBatch, Slice};
+use smallvec::SmallVec;
 
 use super::encoding::{ByBroughtHash, Header, IndexEntry, StoreKey};
-use super::open_database::OpenDatabase;
+use super::open_database::{FEW_KEYS, OpenDatabase};
 use crate::domain::clock::Timestamp;
-use crate::records::{Batch, Committed, Kind, Purpose, Revision, StoreError, Write};
+use crate::records::{Batch, Committed, Purpose, Revision, StoreError, Write};
 
 /// A batch with its keys encoded and what it says of each record in one place, so that the writer's thread
 /// need not.
-pub(super) struct Prepared(Vec<About>);
+pub(super) struct Prepared(SmallVec<[About; FEW_KEYS]>);
 
 /// What a batch expects of a record, or makes of it, or both.
 struct About {
@@ -24,7 +25,7 @@ struct About {
 }
 
 enum Change {
-    Put { bytes: Bytes, expires_at: Option<Timestamp>, due: Option<Timestamp> },
+    Put { bytes: ByteView, expires_at: Option<Timestamp>, due: Option<Timestamp> },
     Delete,
 }
 
@@ -32,7 +33,7 @@ impl Prepared {
     /// Encodes a batch; `None` when one of its keys is out of bounds.
     pub(super) fn of(batch: Batch) -> Option<Self> {
         let Batch { expect, writes, .. } = batch;
-        let mut all = Vec::with_capacity(expect.len().max(writes.len()));
+        let mut all: SmallVec<[About; FEW_KEYS]> = SmallVec::new();
         for (key, revision) in &expect {
             all.push(About { key: StoreKey::of(key)?, expected: Some(*revision), change: None });
         }
@@ -166,34 +167,29 @@ impl<'a> Group<'a> {
         Ok(swept)
     }
 
-    /// What to write, which records it changes, and which instants it brings; `None` when
-    /// nothing changes.
+    /// What to write, and the records it changes; `None` when nothing changes.
     pub(super) fn finish(self) -> Option<Plan> {
-        let mut plan = Plan {
-            // With their entries in the index.
-            batch: self.live.batch(2 * self.slots.len()),
-            records: Vec::with_capacity(self.slots.len()),
-            due: Vec::new(),
-            expires_at: Vec::new(),
-        };
+        // With their entries in the index.
+        let batch = self.live.batch(2 * self.slots.len());
+        let mut plan = Plan { batch, records: Vec::with_capacity(self.slots.len()) };
         for (key, slot) in self.slots.drain() {
-            let (after, value) = match slot.after {
+            let after = match slot.after {
                 After::Same => continue,
                 After::Put { header, value } => {
                     let keyspace = self.live.keyspace(key.kind())?;
                     plan.batch.insert(keyspace, key.to_slice(), value.clone());
-                    (Some(header), Some(value))
+                    Some((header, value))
                 }
                 After::Gone if slot.before.is_none() => continue,
                 After::Gone => {
                     plan.batch.remove(self.live.keyspace(key.kind())?, key.to_slice());
-                    (None, None)
+                    None
                 }
             };
             let before = slot.before.and_then(|header| header.due);
-            plan.index(self.live.due_index(), &key, before, after.and_then(|header| header.due));
-            plan.expires_at.extend(after.and_then(|header| Some((key.kind(), header.expires_at?))));
-            plan.records.push((key, value));
+            let due = after.as_ref().and_then(|(header, _)| header.due);
+            plan.index(self.live.due_index(), &key, before, due);
+            plan.records.push((key, after));
         }
         (!plan.records.is_empty()).then_some(plan)
     }
@@ -225,11 +221,7 @@ pub(super) struct Plan {
     /// The records, and their entries in the index of what is due.
     pub(super) batch: OwnedWriteBatch,
     /// The records as they will stand; `None` for those that go.
-    pub(super) records: Vec<(StoreKey, Option<Slice>)>,
-    /// When what it writes is to be looked at.
-    pub(super) due: Vec<Timestamp>,
-    /// What it writes and when that ends.
-    pub(super) expires_at: Vec<(Kind, Timestamp)>,
+    pub(super) records: Vec<(StoreKey, Option<(Header, Slice)>)>,
 }
 
 impl Plan {
@@ -248,7 +240,6 @@ impl Plan {
         }
         if let Some(at) = after {
             self.batch.insert(index, IndexEntry::encode(at, key), []);
-            self.due.push(at);
         }
     }
 }

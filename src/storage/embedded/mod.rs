@@ -42,7 +42,7 @@ use self::disk::{Disk, SystemDisk};
 use self::encoding::StoreKey;
 use self::group::{Prepared, Slots, may_use_last_space};
 use self::identity::Opening;
-use self::open_database::{Attempt, OpenDatabase};
+use self::open_database::{Attempt, FEW_KEYS, OpenDatabase};
 use self::queue::Queue;
 use self::store_directory::StoreDirectory;
 use self::writer::{Request, Writer};
@@ -56,9 +56,6 @@ use crate::records::{
 /// A write that takes longer is a disk that hangs. Nobody waits longer for an answer, and nothing
 /// new is taken in.
 const HANGING: Duration = Duration::from_secs(10);
-
-/// What a request reads at once, at most.
-const FEW_KEYS: usize = 3;
 
 /// Expired records deleted in one group: few, because a commit that comes along waits for them.
 const SWEPT_AT_ONCE: usize = 128;

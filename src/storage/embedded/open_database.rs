@@ -11,13 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use byteview::ByteView;
 use fjall::compaction::Leveled;
 use fjall::config::BlockSizePolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice, Snapshot};
 use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{UnitWeighter, Weighter};
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::encoding::{ByBroughtHash, Header, IndexEntry, StoreKey, position, time};
@@ -45,6 +46,8 @@ const WRITTEN_RECORDS: usize = 4_096;
 const ABSENT_RECORDS: usize = 8_192;
 /// Larger ones are read from the database: they would push out hundreds of others.
 pub(super) const LARGEST_WRITTEN: usize = 64 * 1024;
+/// What a request reads at once, at most.
+pub(super) const FEW_KEYS: usize = 3;
 /// Flushing and compaction in the background. Of several threads the first takes no compaction but
 /// passes it on, and does nothing else for as long as another is at work on one: a whole core.
 const DATABASE_THREADS: usize = 1;
@@ -63,9 +66,9 @@ pub(super) struct OpenDatabase {
     absent: Absent,
 }
 
-/// Records that were written last, as they stand: what a session's next request reads. Only the
-/// writer puts records in, after their sync and in the order of writing, so that what is here is
-/// never older than the database.
+/// Records that were written or read last, as they stand: what a session's next request reads, and the
+/// writer once more. The writer puts records in after their sync and in the order of writing; a reader
+/// as it puts in an [`Absent`] key. So what is here is never older than the database.
 type Written = Cache<StoreKey, Slice, Weight, ByBroughtHash>;
 
 /// Keys under which there is no record: what a request that begins something reads, and the writer
@@ -192,16 +195,6 @@ impl OpenDatabase {
         &self.due
     }
 
-    /// Where scans of that index begin.
-    pub(super) fn due_floor(&self) -> &LowWaterMark {
-        &self.due_floor
-    }
-
-    /// The walks that find what has expired.
-    pub(super) fn walks(&self) -> &Walks {
-        &self.walks
-    }
-
     /// At most `limit` records that have expired.
     pub(super) fn expired(&self, now: Timestamp, limit: usize) -> Vec<StoreKey> {
         self.walks.expired(&self.records, now, limit)
@@ -209,14 +202,20 @@ impl OpenDatabase {
 
     /// One record, expired or not.
     pub(super) fn get(&self, key: &StoreKey) -> Result<Option<Stored>, StoreError> {
+        self.look(key).map(|(stored, _)| stored)
+    }
+
+    /// The same, and whether it was known beside the database.
+    fn look(&self, key: &StoreKey) -> Result<(Option<Stored>, bool), StoreError> {
         if let Some(value) = self.written.get(key) {
-            return Stored::parse(value).map(Some);
+            return Ok((Some(Stored::parse(value)?), true));
         }
         if self.absent.get(key).is_some() {
-            return Ok(None);
+            return Ok((None, true));
         }
         let keyspace = self.keyspace(key.kind()).ok_or(StoreError::Corrupt)?;
-        keyspace.get(key.within_keyspace()).map_err(unreadable)?.map(Stored::parse).transpose()
+        let value = keyspace.get(key.within_keyspace()).map_err(unreadable)?;
+        Ok((value.map(Stored::parse).transpose()?, false))
     }
 
     /// Records as they stand together at one moment, or the word that it was not one moment.
@@ -226,7 +225,8 @@ impl OpenDatabase {
             let in_flight = self.in_flight.lock();
             in_flight.number + u64::from(in_flight.since.is_none())
         };
-        let found = keys.iter().map(|key| self.get(key)).collect::<Result<Vec<_>, StoreError>>()?;
+        let found: SmallVec<[_; FEW_KEYS]> =
+            keys.iter().map(|key| self.look(key)).collect::<Result<_, _>>()?;
         let in_flight = self.in_flight.lock();
         // Of several groups only the last one's keys are still known.
         let is_met =
@@ -236,12 +236,20 @@ impl OpenDatabase {
             let group = in_flight.number;
             return Ok(Attempt::Again { finished: self.finished.subscribe(), group });
         }
-        for (key, _) in keys.iter().zip(&found).filter(|(key, found)| found.is_none() && !is_met(key)) {
-            self.absent.insert(key.clone(), ());
+        for (key, (stored, is_known)) in keys.iter().zip(&found) {
+            match stored {
+                _ if *is_known || is_met(key) => {}
+                Some(stored) if stored.value.len() <= LARGEST_WRITTEN => {
+                    // A copy: it would hold the whole block it was read in.
+                    self.written.insert(key.clone(), Slice::new(&stored.value));
+                }
+                Some(_) => {}
+                None => self.absent.insert(key.clone(), ()),
+            }
         }
         drop(in_flight);
         let unexpired = |stored: Stored| (!stored.header.is_expired(now)).then(|| stored.record());
-        Ok(Attempt::Done(found.into_iter().map(|stored| stored.and_then(unexpired)).collect()))
+        Ok(Attempt::Done(found.into_iter().map(|(stored, _)| stored.and_then(unexpired)).collect()))
     }
 
     /// Unexpired records of a kind in key order, after `after`, at most `limit`, and no more once they
@@ -303,7 +311,7 @@ impl OpenDatabase {
     }
 
     /// Says which records are about to be written.
-    pub(super) fn begin(&self, records: &[(StoreKey, Option<Slice>)]) {
+    pub(super) fn begin(&self, records: &[(StoreKey, Option<(Header, Slice)>)]) {
         let mut in_flight = self.in_flight.lock();
         in_flight.number += 1;
         in_flight.since = Some(Instant::now());
@@ -315,9 +323,13 @@ impl OpenDatabase {
     }
 
     /// Says that all of the group is visible: these records, or that they are gone.
-    pub(super) fn end(&self, records: Vec<(StoreKey, Option<Slice>)>) {
-        for (key, value) in records {
-            match value.filter(|value| value.len() <= LARGEST_WRITTEN) {
+    pub(super) fn end(&self, records: Vec<(StoreKey, Option<(Header, Slice)>)>) {
+        for (key, put) in records {
+            if let Some((header, _)) = &put {
+                header.due.into_iter().for_each(|at| self.due_floor.added(at));
+                header.expires_at.into_iter().for_each(|at| self.walks.written(key.kind(), at));
+            }
+            match put.map(|(_, value)| value).filter(|value| value.len() <= LARGEST_WRITTEN) {
                 Some(value) => self.written.insert(key, value),
                 None => drop(self.written.remove(&key)),
             }
@@ -344,7 +356,7 @@ impl Stored {
     fn record(self) -> Record {
         let header_bytes = Header::decode(&self.value)
             .map_or(self.value.len(), |(_, content)| self.value.len() - content.len());
-        Record { revision: self.header.revision, bytes: Bytes::from_owner(self.value).slice(header_bytes..) }
+        Record { revision: self.header.revision, bytes: ByteView::from(self.value).slice(header_bytes..) }
     }
 }
 

@@ -33,6 +33,7 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 const REOPEN_PAUSE: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
 
 /// What the writer is asked for.
+#[allow(clippy::large_enum_variant, reason = "nearly all are commits: a box for each would be memory more")]
 pub(super) enum Request {
     Commit { batch: Prepared, answer: Answer<Committed> },
     Sweep { candidates: Vec<StoreKey>, now: Timestamp, answer: Answer<usize> },
@@ -135,8 +136,6 @@ impl Writer {
                 live.begin(&plan.records);
                 let written = self.disk.commit(plan.batch);
                 if written.is_ok() {
-                    plan.due.into_iter().for_each(|at| live.due_floor().added(at));
-                    plan.expires_at.into_iter().for_each(|(kind, at)| live.walks().written(kind, at));
                     live.end(plan.records);
                 } else {
                     // Before anyone hears of it: whoever asks next must be refused.

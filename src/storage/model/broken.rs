@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
+use byteview::ByteView;
 use futures_util::future::Either;
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ struct Broken {
     store: Arc<MemoryStore>,
     calls: Mutex<u64>,
     /// The last two states that were read of each record.
-    was: Mutex<HashMap<RecordKey, (Revision, Bytes, Bytes)>>,
+    was: Mutex<HashMap<RecordKey, (Revision, ByteView, ByteView)>>,
 }
 
 impl Broken {

@@ -264,7 +264,7 @@ impl Operation {
                 let begun =
                     begin_claim(session, view.token.as_mut(), &request, moment).map_err(Refused::Claim)?;
                 let record = take_key(&mut view.key, *lease, *body, moment)?;
-                record.upstream_key = claim.as_str().to_owned();
+                record.upstream_key = claim.text().clone();
                 record.request.get_or_insert_with(|| sealed(&[*body]));
                 return Ok(Done::Begun(begun));
             }
@@ -369,7 +369,7 @@ fn take_key(
     let record = record.get_or_insert_with(|| KeyRecord {
         fingerprint: [body; 32],
         fingerprint_key: key_id(),
-        upstream_key: String::new(),
+        upstream_key: "".into(),
         derivation_key: key_id(),
         state: KeyState::Open,
         request: None,

@@ -63,7 +63,7 @@ fn pick<T: Clone>(known: &[T], back: Back) -> Option<T> {
 
 impl Outside {
     pub(super) fn of(ledger: &Ledger) -> Self {
-        let tag = |slot: Slot| (slot, ledger.partitions().tag(&slot.merchant(), &slot.id()));
+        let tag = |slot: Slot| (slot, ledger.partitions().tag(&slot.merchant(), &slot.id()).to_string());
         Self {
             tags: [Slot::Main, Slot::Elsewhere].map(tag),
             drawn: 0,
@@ -147,7 +147,7 @@ impl Outside {
                 let key = KeyName { route: Route::Complete, slot: Some(slot), agent, number: key };
                 let claim = match world.key(&key, now) {
                     Some(_) if drawn => format!("drawn-{}", self.draw()),
-                    Some(record) => record.upstream_key.clone(),
+                    Some(record) => record.upstream_key.to_string(),
                     None => format!("derived-{slot:?}-{agent:?}-{}", key.number),
                 };
                 // A key stands for one body, and a body names one token.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
+use byteview::ByteView;
 use proptest::prelude::*;
 
 use super::names::{KeyName, Slot};
@@ -41,7 +41,7 @@ pub(super) struct World {
 struct Kept<T> {
     value: T,
     /// As its own record has it.
-    bytes: Bytes,
+    bytes: ByteView,
     times: Times,
 }
 
@@ -61,11 +61,11 @@ fn all_live<K, T>(records: &BTreeMap<K, Kept<T>>, now: Timestamp) -> impl Iterat
 }
 
 /// In which format a record that was there is written, or one that was not.
-fn format_in<T: Rolling>(formats: Formats, known: Option<&Bytes>) -> u8 {
+fn format_in<T: Rolling>(formats: Formats, known: Option<&ByteView>) -> u8 {
     if formats.are_newest() { T::FORMAT } else { known.map_or(1, |bytes| bytes[0]) }
 }
 
-fn encode_in<T: Rolling>(value: &T, formats: Formats, known: Option<&Bytes>) -> Bytes {
+fn encode_in<T: Rolling>(value: &T, formats: Formats, known: Option<&ByteView>) -> ByteView {
     if formats.are_newest() {
         return encode(value).unwrap();
     }
@@ -78,7 +78,7 @@ fn keep<K: Ord, T>(
     key: K,
     value: Option<T>,
     now: Timestamp,
-    as_stored: impl FnOnce(T, Option<&Bytes>) -> (T, Bytes),
+    as_stored: impl FnOnce(T, Option<&ByteView>) -> (T, ByteView),
     is_put_off: impl FnOnce(&T) -> bool,
     times: impl FnOnce(&T) -> Times,
 ) {
@@ -151,7 +151,7 @@ impl World {
             is_moved = formats.are_newest()
                 && view.session.is_some()
                 && self.hold(operation.key.as_ref(), view.key.as_ref(), now);
-            let stored = |session: Session, known: Option<&Bytes>| {
+            let stored = |session: Session, known: Option<&ByteView>| {
                 let bytes = encode_in(&SessionRecord::new(session), formats, known);
                 let record: SessionRecord = decode(&bytes).unwrap();
                 (record.session, bytes)
@@ -166,7 +166,7 @@ impl World {
                     && matches!(token.state, TokenState::Claimed { .. })
                     && now >= token.allowance.expires_at.plus(token::RETENTION / 2)
             };
-            let stored = |token: PaymentToken, known: Option<&Bytes>| {
+            let stored = |token: PaymentToken, known: Option<&ByteView>| {
                 let bytes = encode_in(&token, formats, known);
                 (token, bytes)
             };
@@ -177,7 +177,7 @@ impl World {
         }
         if let Some(name) = &operation.key {
             self.used.insert(name.clone());
-            let stored = |key: KeyRecord, known: Option<&Bytes>| {
+            let stored = |key: KeyRecord, known: Option<&ByteView>| {
                 let bytes = encode_in(&key, formats, known);
                 (decode(&bytes).unwrap(), bytes)
             };

@@ -8,7 +8,7 @@
 //! in it: as many indexes to look through, however many sessions there are, and enough to spread
 //! evenly over any cluster of sensible size.
 
-use bytes::Bytes;
+use byteview::ByteView;
 
 use crate::domain::clock::Timestamp;
 use crate::records::{Kind, Record, RecordKey, Revision};
@@ -230,13 +230,12 @@ pub(super) struct Stored {
     pub(super) expires_at: Option<Timestamp>,
     /// To be looked at then.
     pub(super) due: Option<Timestamp>,
-    bytes: Bytes,
+    bytes: ByteView,
 }
 
 impl Stored {
     /// Reads a value; `None` when it is not one of ours.
     pub(super) fn parse(value: Vec<u8>) -> Option<Self> {
-        let value = Bytes::from(value);
         let mut words = value.get(..HEADER_BYTES)?.chunks_exact(8).filter_map(|word| word.try_into().ok());
         let revision = Revision(u64::from_be_bytes(words.next()?));
         let mut time = || {
@@ -244,7 +243,7 @@ impl Stored {
             Some((at != NONE).then(|| Timestamp::from_unix_millis(at)))
         };
         let (expires_at, due) = (time()?, time()?);
-        Some(Self { revision, expires_at, due, bytes: value.slice(HEADER_BYTES..) })
+        Some(Self { revision, expires_at, due, bytes: ByteView::new(value.get(HEADER_BYTES..)?) })
     }
 
     /// Whether reads answer "absent" at `now`.
@@ -296,7 +295,7 @@ mod tests {
         let stored = Stored::parse(encode(Revision(7), Some(at), Some(due), b"content")).unwrap();
         assert_eq!((stored.revision, stored.expires_at, stored.due), (Revision(7), Some(at), Some(due)));
         assert!(stored.is_expired(at) && !stored.is_expired(at.minus(std::time::Duration::from_millis(1))));
-        assert_eq!(stored.record().bytes, "content");
+        assert_eq!(stored.record().bytes, "content".into());
         let empty = Stored::parse(encode(Revision(1), None, None, b"")).unwrap();
         assert_eq!((empty.expires_at, empty.due), (None, None));
         assert!(Stored::parse(vec![0; 23]).is_none());

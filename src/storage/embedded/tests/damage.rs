@@ -35,7 +35,7 @@ async fn filled() -> (tempfile::TempDir, Arc<ManualClock>) {
         let key = contract::key(kind, "p", &format!("record-{number}"));
         let write = crate::records::Write::Put {
             key,
-            bytes: bytes::Bytes::from(vec![7; 300]),
+            bytes: vec![7; 300].into(),
             expires_at: Some(START.plus(Duration::from_secs(1000))),
             due: (kind == Kind::Session).then_some(START),
         };

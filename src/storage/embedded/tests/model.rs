@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use byteview::ByteView;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 
@@ -77,7 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Kept {
     revision: Revision,
-    bytes: Bytes,
+    bytes: ByteView,
     expires_at: Option<Timestamp>,
     due: Option<Timestamp>,
 }
@@ -137,7 +137,7 @@ impl Model {
                 Change::None => None,
                 Change::Put { bytes, expires_in, due_in } => Some(Write::Put {
                     key,
-                    bytes: Bytes::copy_from_slice(&[bytes]),
+                    bytes: ByteView::new(&[bytes]),
                     expires_at: expires_in.map(after),
                     due: due_in.map(after),
                 }),

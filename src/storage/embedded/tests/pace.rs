@@ -143,7 +143,7 @@ async fn what_a_sweep_costs_commits() {
     for begin in (0..EXPIRED).step_by(500) {
         let writes = (begin..begin + 500).map(|number| Write::Put {
             key: token(&format!("expired-{:x}", number.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
-            bytes: bytes::Bytes::from(vec![7; 400]),
+            bytes: vec![7; 400].into(),
             expires_at: Some(contract::START),
             due: None,
         });

@@ -82,7 +82,7 @@ async fn a_store_that_came_back_empty_moves_nothing_until_an_operator_accepts_it
     assert!(put_once(&one, "b").await.unwrap().is_applied());
     assert!(one.may_have_forgotten() && one.health().is_ok());
     until("the other replica follows", async || other.health().is_ok()).await;
-    assert_eq!(read(&other, &token("b")).await.unwrap().bytes, "b");
+    assert_eq!(read(&other, &token("b")).await.unwrap().bytes, "b".into());
     assert_eq!(read(&other, &token("a")).await, None);
     assert_eq!(other_told.count(&Notice::Accepted), 1);
     assert!(other.may_have_forgotten());
@@ -123,7 +123,7 @@ async fn a_replica_that_takes_over_is_found_and_mistrusted_for_a_while() {
     assert!(store.may_have_forgotten(), "before the first write on it");
     assert!(clock.unbroken_since() > began, "spans begin anew");
     assert_eq!(told.count(&Notice::PrimaryChanged), 1);
-    assert_eq!(read(&store, &token("a")).await.unwrap().bytes, "a");
+    assert_eq!(read(&store, &token("a")).await.unwrap().bytes, "a".into());
     // A gateway that starts only now is as cautious.
     let late = durable(open(cautious, &Notices::default()).await);
     assert!(late.may_have_forgotten());
@@ -280,7 +280,7 @@ async fn an_expired_record_leaves_the_server_by_itself() {
     let clock = crate::domain::clock::SystemClock;
     let ends = Write::Put {
         key: token("a"),
-        bytes: bytes::Bytes::new(),
+        bytes: byteview::ByteView::default(),
         expires_at: Some(clock.now().plus(Duration::from_millis(50))),
         due: None,
     };

@@ -71,6 +71,6 @@ async fn an_acl_user_over_tls_is_all_it_needs() {
     };
     let store: Arc<dyn RecordStore> = Arc::new(open(settings, &Notices::default()).await);
     contract::write(&store, vec![contract::put(&contract::token("a"), "1")]).await;
-    assert_eq!(contract::read(&store, &contract::token("a")).await.unwrap().bytes, "1");
+    assert_eq!(contract::read(&store, &contract::token("a")).await.unwrap().bytes, "1".into());
     assert_eq!(store.scan(Kind::Token, None, 10).await.unwrap().len(), 1);
 }
