@@ -71,15 +71,17 @@ impl Registration {
         }
     }
 
-    /// Renews until `ended`, and says then that it is no more.
+    /// Renews until `ended`, and says then that it is no more. In a store of one process there is nobody to
+    /// tell: it is registered once.
     pub(super) async fn keep(self, ended: impl Future<Output = ()>) {
         let mut ended = std::pin::pin!(ended);
         let mut told = Told::default();
+        let is_alone = self.store.is_exclusive();
         let mut tick = tokio::time::interval(RENEW_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = tick.tick() => {}
+                _ = tick.tick(), if !is_alone => {}
                 () = &mut ended => break,
             }
             let _ = self.renew(&mut told).await;

@@ -315,7 +315,12 @@ impl Api {
     }
 
     async fn replicas(&self) -> Result<Response<Full<Bytes>>, Refused> {
-        let registry = replicas::look(&*self.store, self.desk.clock.steady()).await.map_err(of_store)?;
+        let now = self.desk.clock.steady();
+        // Where nobody else can be, nobody says every few seconds that they are.
+        if self.store.is_exclusive() {
+            let _ = self.membership.renew(now).await;
+        }
+        let registry = replicas::look(&*self.store, now).await.map_err(of_store)?;
         Ok(json(StatusCode::OK, &ReplicaList::of(registry)))
     }
 
