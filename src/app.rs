@@ -31,7 +31,7 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::drain::Drain;
 use crate::fraud::Velocity;
-use crate::gateway::{Books, Caller, Desk, Gateway};
+use crate::gateway::{Books, Caller, Desk, Gateway, Suspended};
 use crate::idempotency::KeptBytes;
 use crate::ledger::Ledger;
 use crate::merchant::SetupError;
@@ -186,11 +186,16 @@ impl App {
                 observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
                 clock: clock.clone(),
                 drain: drain.clone(),
+                suspended: Suspended::new(Arc::clone(&store), clock.clone(), Arc::clone(&metrics)),
             }),
             epochs: Arc::new(opened.epochs),
             shared_limits: opened.limits,
         };
         let (books, desk) = (Arc::clone(&foundation.books), Arc::clone(&foundation.desk));
+        // Before the first request, which would have to wait for it.
+        unless_changed(desk.suspended.read_list().await)?;
+        let followed = Arc::clone(&desk);
+        let following = tokio::spawn(async move { followed.suspended.follow().await });
         let mut sockets = config.server.clone();
         let watches = config.watch;
         let running = foundation.build(config, None)?;
@@ -214,8 +219,12 @@ impl App {
         }
         let working = Arc::clone(&reloader.gateway);
         let worker = tokio::spawn(async move { Gateway::work_in_background(&working).await });
-        let health = Arc::clone(&store);
-        let readiness = Box::new(move || health.health().map_err(|error| error.to_string()));
+        let (health, knows) = (Arc::clone(&store), Arc::clone(&desk));
+        let readiness = Box::new(move || {
+            health.health().map_err(|error| error.to_string())?;
+            let unknown = || "what operators have suspended cannot be read".to_owned();
+            if knows.suspended.is_known() { Ok(()) } else { Err(unknown()) }
+        });
         let configured = Arc::clone(&reloader.configured);
         let operator = Api::new(
             configured,
@@ -245,6 +254,8 @@ impl App {
                 // A store that does not take it now knows what it was told a minute ago.
                 let _ = agreed::keep(&**books.ledger.store(), at).await;
             }
+            following.abort();
+            let _ = following.await;
             drop((books, desk));
             drop(left);
             let _ = registered.await;

@@ -14,6 +14,7 @@ mod reload;
 mod serve;
 mod sign;
 mod store;
+mod suspend;
 mod verify;
 
 #[cfg(test)]
@@ -33,6 +34,7 @@ use keygen::KeygenArgs;
 use reload::ReloadArgs;
 use sign::SignArgs;
 use store::StoreVerb;
+use suspend::{SuspendArgs, SuspensionsArgs};
 use verify::VerifyArgs;
 
 /// A payment gateway proxy for the Agentic Commerce Protocol.
@@ -59,6 +61,13 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Stop an agent, a merchant, a key, a credential, a card or everything, on every replica. What was begun
+    /// before is finished.
+    Suspend(SuspendArgs),
+    /// Let it go on.
+    Resume(SuspendArgs),
+    /// List what is suspended, and who did it why.
+    Suspensions(SuspensionsArgs),
     /// Have a running gateway read its configuration again. What is wrong, or takes away what is needed,
     /// changes nothing and is listed.
     Reload(ReloadArgs),
@@ -92,6 +101,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -
         }
         Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
         Verb::Check { config } => Ok(check::check(config, out)?),
+        Verb::Suspend(arguments) => runtime()?.block_on(suspend::suspend(arguments, false, out)),
+        Verb::Resume(arguments) => runtime()?.block_on(suspend::suspend(arguments, true, out)),
+        Verb::Suspensions(arguments) => runtime()?.block_on(suspend::suspensions(arguments, out)),
         Verb::Reload(arguments) => runtime()?.block_on(reload::reload(arguments, false, out)),
         Verb::Diff(arguments) => runtime()?.block_on(reload::reload(arguments, true, out)),
         Verb::Claims(verb) => runtime()?.block_on(claims::claims(verb, out)),

@@ -24,6 +24,7 @@ use crate::acp::route::{Route, RouteError};
 use crate::acp::version::Version;
 use crate::auth::signature::{self, Company, Presented, Proof, Sender, SignedRequest, Verified};
 use crate::body::{BodyError, Content, collect};
+use crate::crypto::digest::{Sha256, sha256};
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::http_signature::MessageView;
@@ -111,7 +112,7 @@ impl Admission {
             _ => self.desk.drain.admit().ok_or(Refusal::Draining)?,
         };
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
-        let agent = self.authenticate(&head.headers, &caller)?;
+        let (agent, credential) = self.authenticate(&head.headers, &caller)?;
         request_log.agent(&agent.id);
         note_names(&route, request_log.trail());
         let read = RequestHead::read(&head.headers).map_err(|error| match error {
@@ -158,20 +159,22 @@ impl Admission {
             passing,
             query,
             key: read.idempotency_key,
+            credential,
             verified,
             trail: request_log.trail().clone(),
             _work: work,
         })
     }
 
-    fn authenticate(&self, headers: &HeaderMap, caller: &Caller) -> Result<Arc<Agent>, Refusal> {
-        let agent = header::credential(headers)
-            .ok()
-            .flatten()
-            .and_then(|credential| self.identities.registry.agent_by_credential(credential.expose()));
-        let agent = agent.cloned().ok_or_else(|| self.unauthenticated(headers, caller))?;
+    /// Whose credential it is, and its digest.
+    fn authenticate(&self, headers: &HeaderMap, caller: &Caller) -> Result<(Arc<Agent>, Sha256), Refusal> {
+        let known = header::credential(headers).ok().flatten().and_then(|credential| {
+            let agent = self.identities.registry.agent_by_credential(credential.expose())?;
+            Some((Arc::clone(agent), sha256(&[credential.expose().as_bytes()])))
+        });
+        let known = known.ok_or_else(|| self.unauthenticated(headers, caller))?;
         caller.standing.recognise();
-        Ok(agent)
+        Ok(known)
     }
 
     /// The refusal of who presents no credential that is known here.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use byteview::StrView;
 
 use super::refusal::Refusal;
+use super::suspended::Movement;
 use crate::acp::header::IdempotencyKey;
 use crate::acp::route::Route;
 use crate::acp::version::Version;
 use crate::auth::signature::{Proof, Verified, VerifiedBody};
+use crate::crypto::digest::Sha256;
 use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
+use crate::domain::id::MerchantId;
 use crate::drain::WorkGuard;
 use crate::idempotency::{Operation, StoredRequest};
 use crate::merchant::{CompleteContext, Context, ForwardedHeaders, Outbound, ProofKind};
@@ -27,6 +30,8 @@ pub(super) struct Call {
     pub passing: ForwardedHeaders,
     pub query: Option<String>,
     pub key: Option<IdempotencyKey>,
+    /// SHA-256 of the bearer credential it came with.
+    pub credential: Sha256,
     pub verified: Verified,
     /// What is learnt of it on the way.
     pub trail: Trail,
@@ -54,6 +59,21 @@ impl Call {
         let merchant = merchant.map(|merchant| &merchant.id);
         Operation::new(rings, &self.agent.id, merchant, &self.route.method(), &self.path, key, self.body())
             .map_err(Refusal::from)
+    }
+
+    /// What it would move, at this merchant.
+    pub(super) fn movement<'a>(&'a self, merchant: &'a MerchantId) -> Movement<'a> {
+        let key = match self.verified.proof() {
+            Proof::Signed { key, .. } => Some(key),
+            Proof::BearerOnly { .. } => None,
+        };
+        Movement {
+            agent: Some(&self.agent.id),
+            merchant: Some(merchant),
+            key,
+            credential: Some(&self.credential),
+            card: None,
+        }
     }
 
     /// Its body: what was verified.

@@ -22,8 +22,7 @@ use crate::domain::session::{
 };
 use crate::fraud::Cleared;
 use crate::idempotency::{KeyState, LeaseMark, Taken, held};
-use crate::ledger::lease::awaited;
-use crate::ledger::{Done, Records, Snapshot};
+use crate::ledger::{Done, Records, Snapshot, lease::awaited};
 use crate::limit::Permit;
 use crate::merchant::{CompleteContext, CompleteReading, Exchange, fruitless, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
@@ -93,9 +92,9 @@ struct Begun {
 #[must_use = "a claim holds its session and token until it is settled or withdrawn"]
 pub struct HeldClaim {
     keeper: Arc<Claims>,
-    completion: Box<Completion>,
+    pub(super) completion: Box<Completion>,
     begun: Begun,
-    snapshot: Box<Snapshot>,
+    pub(super) snapshot: Box<Snapshot>,
     place: Permit,
 }
 
@@ -139,6 +138,7 @@ impl Claims {
             if token.is_some() && records.token.is_none() {
                 return Err(Refusal::TokenUnknown);
             }
+            self.desk.suspended.refuse_known(completion.card_movement(records.token.as_ref()))?;
             let request = completion.begin_claim(session, lease.until);
             let claim = begin_claim(session, records.token.as_mut(), &request, moment)
                 .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;

@@ -8,6 +8,7 @@ use super::events::About;
 use super::evidence::Evidence;
 pub(crate) use super::evidence::{NotResolved, Resolved};
 use super::parts::{Books, Desk, Identities};
+use crate::crypto::digest::Sha256;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Moment, Session, SessionKind};
@@ -118,6 +119,14 @@ impl OpenClaimsDesk {
         }
         more |= keep_oldest(&mut claims, query.limit);
         Ok(OpenClaims { claims, more, at: moment.steady })
+    }
+
+    /// The keyed fingerprint of the card that a token was minted with.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn card_of_token(&self, id: &TokenId) -> Result<Option<Sha256>, StoreError> {
+        Ok(self.books.ledger.stored_token(id).await?.map(|token| token.card_fingerprint))
     }
 
     /// What is known of a session, at this merchant or at whichever has one of that id. Its record is

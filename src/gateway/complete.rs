@@ -25,6 +25,7 @@ use crate::fraud::CardFingerprint;
 use crate::idempotency::Operation;
 use crate::ledger::{Ledger, RecordSet, Snapshot};
 use crate::limit::Permit;
+use crate::merchant::{Exchange, NotSent};
 use crate::records::{Purpose, StoreError};
 use crate::registry::Merchant;
 
@@ -105,6 +106,8 @@ impl Completes {
                 }
             },
         };
+        // Before anything new begins. Behind doubt: what was begun before is found out whoever is stopped.
+        self.claims.desk.suspended.refuse_stopped(completion.card_movement(snapshot.token())).await?;
         // Before the total is read: what was read before a change of primary decides nothing after it.
         let trusted = !self.books.ledger.store().may_have_forgotten();
         // A place and the total before the rules, which judge the amount.
@@ -160,7 +163,14 @@ impl Completes {
 
     /// Sends what the claim was begun for, settles it, tells what happened, and answers.
     async fn forward_and_settle(&self, claim: HeldClaim) -> Result<Reply, Refusal> {
-        let exchange = claim.forward_claimed().await;
+        // The last moment before the bytes leave: a claim that is stopped here is given back, nothing of
+        // this attempt being sent.
+        let movement = claim.completion.card_movement(claim.snapshot.token());
+        let stopped = self.claims.desk.suspended.refuse_stopped(movement).await.err();
+        let exchange = match &stopped {
+            Some(_) => Exchange::NotSent(NotSent::Withheld),
+            None => claim.forward_claimed().await,
+        };
         let Settled { completion, reply, recorded } = claim.settle(&exchange).await;
         if let Some(Recorded { attempted, ended, shown, declined_card }) = recorded {
             let about = About { merchant: &completion.merchant.id, session: &completion.session };
@@ -172,7 +182,7 @@ impl Completes {
                 Box::pin(self.risk.note_decline(&completion, &CardFingerprint::from_bytes(card))).await;
             }
         }
-        reply
+        stopped.map_or(reply, Err)
     }
 }
 

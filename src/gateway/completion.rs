@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::call::Call;
+use super::suspended::Movement;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
@@ -12,6 +13,7 @@ use crate::idempotency::{NotKept, Operation};
 use crate::ledger::{RecordSet, Snapshot};
 use crate::limit::Permit;
 use crate::registry::{Merchant, MerchantIdempotency, PurchaseOrders};
+use crate::token::PaymentToken;
 
 /// One complete on its way: everything its steps share. In a box, because it goes from step to step.
 pub(super) struct Completion {
@@ -26,6 +28,12 @@ pub(super) struct Completion {
 }
 
 impl Completion {
+    /// What it moves, with this token.
+    pub(super) fn card_movement<'a>(&'a self, token: Option<&'a PaymentToken>) -> Movement<'a> {
+        let card = token.map(|token| &token.card_fingerprint);
+        Movement { card, ..self.call.movement(&self.merchant.id) }
+    }
+
     /// Its request, sealed, where it may be sent again.
     pub(super) fn kept_request(&self) -> Result<Option<Sealed>, NotKept> {
         let may_be_sent_again = match self.merchant.idempotency {

@@ -15,6 +15,7 @@ use super::refusal::{Internal, Refusal};
 use super::replays::Replays;
 use super::reply::Reply;
 use super::risk::Risk;
+use super::suspended::Movement;
 use crate::acp::problem::Problem;
 use crate::acp::wire::delegate_payment::{self, DelegatePayment};
 use crate::crypto::random;
@@ -85,6 +86,7 @@ impl Mints {
             DelegatePayment::read(call.body(), call.version, self.desk.clock.latest(), &self.settings)
                 .map_err(|mistakes| Refusal::Malformed(Box::new(Problem::of_mistakes(mistakes))))?;
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request)?;
+        self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
         call.trail.session(&session);
         call.trail.amount(cap(&request));
@@ -187,6 +189,9 @@ impl Mints {
             if records.token.is_some() {
                 return Ok(false);
             }
+            let movement =
+                Movement { card: Some(&token.card_fingerprint), ..mint.call.movement(&mint.merchant.id) };
+            self.desk.suspended.refuse_known(movement)?;
             let session = owned_mut(records.session.as_mut(), mint.call).map_err(|_| no_such_session())?;
             if session.ending.is_some() {
                 return Err(no_such_session());

@@ -85,6 +85,8 @@ impl Doubts {
                 if observation.lifecycle == Lifecycle::Open
                     && merchant.idempotency == MerchantIdempotency::Keys =>
             {
+                // To send it again is new work: who is stopped waits for what the session shows.
+                self.desk.suspended.refuse_stopped(completion.card_movement(None)).await?;
                 let place = self.upstreams.place_again(call, merchant, place)?;
                 self.claims
                     .begin_again(completion, &observation, &doubtful, place)

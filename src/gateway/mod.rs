@@ -29,6 +29,7 @@ mod session_read;
 mod session_reads;
 mod sessions;
 mod store_scan;
+mod suspended;
 mod token_view;
 mod upstreams;
 
@@ -57,6 +58,7 @@ use self::refusal::Refusal;
 use self::reply::{Reply, ResponseHead};
 use self::session_reads::SessionReads;
 use self::sessions::Sessions;
+pub(crate) use self::suspended::Suspended;
 use self::token_view::Tokens;
 use self::upstreams::Upstreams;
 use crate::acp::route::{CartCall, CheckoutCall, Route};

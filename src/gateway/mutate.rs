@@ -16,6 +16,7 @@ use super::reply::Reply;
 use super::session_read::observation;
 use super::sessions::{Sessions, unknown};
 use super::upstreams::Upstreams;
+use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
@@ -61,6 +62,8 @@ impl Mutations {
             return Ok(reply);
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
+        // Behind the kept answer, which stays given.
+        self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
         let _place = self.upstreams.place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let (upstream_key, stored) = match snapshot.as_mut() {
@@ -184,6 +187,10 @@ impl Mutations {
             return Ok(reply);
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
+        // Who is stopped may still end what it has: a cancel moves no money.
+        if !is_cancel(&call.route) {
+            self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
+        }
         let _place = self.upstreams.place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let sealed = is_kept.then(|| operation.seal_request(&call.stored_request())).transpose()?;
@@ -277,6 +284,14 @@ impl Mutations {
         let deadline = self.books.ledger.end_of(lease);
         (self.upstreams.send_by(call, merchant, outbound, deadline).await, asked_at)
     }
+}
+
+const fn is_cancel(route: &Route) -> bool {
+    matches!(
+        route,
+        Route::Checkout { call: CheckoutCall::Cancel { .. }, .. }
+            | Route::Cart { call: CartCall::Cancel { .. }, .. }
+    )
 }
 
 /// What is kept against a key once its request was tried.

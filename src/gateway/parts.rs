@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::call::Call;
 use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
+use super::suspended::Suspended;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Clock;
 use crate::domain::id::{MerchantId, SessionId};
@@ -57,6 +58,8 @@ pub(crate) struct Desk {
     pub clock: Arc<dyn Clock>,
     /// Shutdown.
     pub drain: Drain,
+    /// What operators have stopped.
+    pub suspended: Suspended,
 }
 
 impl Desk {

@@ -13,6 +13,7 @@ use super::parts::{Books, Desk, Identities};
 use super::refusal::{Internal, Refusal};
 use super::replays::Replays;
 use super::reply::Reply;
+use super::suspended::Movement;
 use super::token_view::Tokens;
 use super::upstreams::Upstreams;
 use crate::acp::authority::Authority;
@@ -191,6 +192,8 @@ impl Redemptions {
             replay_window: REDEEM_REPLAY,
             every_claim: merchant.redeem_every_claim,
         };
+        // A card leaves only where it is known what is stopped.
+        self.desk.suspended.refuse_stopped(Movement::default()).await?;
         // A key that is not at hand is looked for once, with nothing held meanwhile.
         let mut fetched = Fetched::default();
         let mut decided =
@@ -233,6 +236,7 @@ impl Redemptions {
                 if session.id != *named {
                     return Err(Undone::Refused(Refusal::Redeem(RedeemRefusal::NoSuchClaim)));
                 }
+                self.desk.suspended.refuse_known(movement_of(token)).map_err(Undone::Refused)?;
                 match redeem(session, token, asked, moment) {
                     // Opened before anything is written: a card that does not open was not handed out.
                     Ok(redeemed) => Ok(Decided::Redeemed(self.card_of(token, fetched)?, redeemed)),
@@ -291,5 +295,15 @@ struct WipedBody(crate::domain::secret::SecretBytes);
 impl AsRef<[u8]> for WipedBody {
     fn as_ref(&self) -> &[u8] {
         self.0.expose()
+    }
+}
+
+/// What a card would move that leaves for this token.
+fn movement_of(token: &PaymentToken) -> Movement<'_> {
+    Movement {
+        agent: Some(&token.allowance.agent),
+        merchant: Some(&token.allowance.merchant),
+        card: Some(&token.card_fingerprint),
+        ..Movement::default()
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 pub(super) use self::internal::Internal;
+use super::suspended::Stopped;
 use crate::acp::header::HeaderError;
 use crate::acp::problem::{Problem, ProblemKind};
 use crate::acp::version::Version;
@@ -102,6 +103,10 @@ pub(super) enum Refusal {
     MerchantAnswer(InvalidAnswer),
     /// The merchant answered with an id that belongs to another agent.
     OwnershipConflict,
+    /// An operator has stopped it; why is not told.
+    Suspended(Stopped),
+    /// Nobody knows what operators have stopped.
+    SuspensionsUnknown,
     /// Something of ours failed.
     Internal(Internal),
 }
@@ -192,6 +197,14 @@ impl Refusal {
             Self::Lost(reason) => merchants::lost(*reason, code),
             Self::MerchantAnswer(invalid) => merchants::invalid_answer(*invalid, code),
             Self::OwnershipConflict => merchants::ownership_conflict(code),
+            Self::Suspended(_) => {
+                invalid(S::FORBIDDEN, code, "This is suspended; what was begun before is finished.")
+            }
+            Self::SuspensionsUnknown => unavailable(
+                code,
+                "The gateway does not know now what is suspended, and begins nothing new; nothing was done.",
+                SHORT_WAIT,
+            ),
             Self::Internal(_) => {
                 processing(S::INTERNAL_SERVER_ERROR, code, "The gateway could not process this request.")
             }

@@ -208,6 +208,9 @@ pub enum NotSent {
     /// HTTP/2: `REFUSED_STREAM`, or a stream above a `GOAWAY`'s last (RFC 9113 §8.7).
     #[error("the merchant refused the stream unprocessed")]
     StreamRefused,
+    /// An operator has stopped it.
+    #[error("the request is not to be sent")]
+    Withheld,
     /// A value cannot be written into a header, there is no randomness to sign with, or what is kept of it
     /// cannot be opened.
     #[error("the request cannot be written or signed")]
@@ -228,6 +231,7 @@ impl NotSent {
             Self::Unwritten => "unwritten",
             Self::NoStream => "no_stream",
             Self::StreamRefused => "stream_refused",
+            Self::Withheld => "withheld",
             Self::NotBuilt => "not_built",
         }
     }

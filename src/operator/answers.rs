@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use super::reload::NotReloaded;
 use crate::acp::problem::{Problem, ProblemKind};
+use crate::domain::clock::Timestamp;
+use crate::domain::session::ResolveRefusal;
+use crate::gateway::claims::NotResolved;
 use crate::records::StoreError;
 use crate::storage::backup::BackupError;
 
@@ -47,6 +50,32 @@ pub(super) fn of_store(error: StoreError) -> Refused {
     );
     problem.retry_after = retry_after;
     Refused { allow: None, problem: Box::new(problem) }
+}
+
+pub(super) fn not_resolved(why: &NotResolved, now: Timestamp) -> Refused {
+    match why {
+        NotResolved::SessionUnknown => invalid(
+            StatusCode::NOT_FOUND,
+            "checkout_session_not_found",
+            "There is no such checkout session at this merchant.",
+        ),
+        NotResolved::Refused(ResolveRefusal::NotOpen) => invalid(
+            StatusCode::CONFLICT,
+            "claim_not_open",
+            "This claim is not open any more, and did not end like that: list the claims again.",
+        ),
+        NotResolved::Refused(ResolveRefusal::AttemptOutstanding { until }) => {
+            let left = until.since(now).as_secs().saturating_add(1);
+            let mut refused = invalid(
+                StatusCode::CONFLICT,
+                "attempt_outstanding",
+                "The merchant's answer to this claim may still arrive: wait for it.",
+            );
+            refused.problem.retry_after = u32::try_from(left).ok();
+            refused
+        }
+        NotResolved::Store(error) => of_store(*error),
+    }
 }
 
 /// Each reason stands on a line of the message.

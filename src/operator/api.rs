@@ -5,6 +5,9 @@
 //! | `GET /claims` | open claims in doubt or pending; `limit`, `merchant`, `all=true` |
 //! | `GET /claims/show` | what is known of a `session`, open claim or not; `merchant` |
 //! | `POST /claims/resolve` | ends one by hand |
+//! | `GET /suspensions` | what is stopped, and what was done |
+//! | `POST /suspensions` | stops an agent, a merchant, a key, a credential, a card or all |
+//! | `POST /suspensions/resume` | lets it go on |
 //! | `POST /config/reload` | reads the configuration again; `try_out=true` tells what that would change |
 //! | `POST /store/backup` | copies the store into a new directory |
 //! | `POST /store/accept` | takes a shared store that has changed as it is now |
@@ -25,10 +28,11 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 use super::answers::{
-    Refused, bad_query, internal, invalid, json, not_reloaded, of_backup, of_store, refusal,
+    Refused, bad_query, internal, invalid, json, not_reloaded, not_resolved, of_backup, of_store, refusal,
 };
 use super::query;
 use super::reload::{Reload, Trigger};
+use super::switch::Switch;
 use super::wire::{
     AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ConvertAnswer, ReplicaList, ResolveAnswer,
     ResolveRequest,
@@ -40,9 +44,8 @@ use crate::acp::problem::Problem;
 use crate::body::{self, Content};
 use crate::domain::clock::Deadline;
 use crate::domain::id::{ClaimId, MerchantId, SessionId};
-use crate::domain::session::ResolveRefusal;
 use crate::gateway::Desk;
-use crate::gateway::claims::{NotResolved, OpenClaimsDesk};
+use crate::gateway::claims::OpenClaimsDesk;
 use crate::records::replicas::{self, Membership, NotConverted, Registered};
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::registry::{Operator, Operators};
@@ -61,6 +64,7 @@ pub(crate) struct Api {
     store: Arc<dyn RecordStore>,
     desk: Arc<Desk>,
     reload: Arc<dyn Reload>,
+    switch: Switch,
     backup: Option<Arc<dyn Backup>>,
     membership: Arc<Membership>,
     copying: tokio::sync::Mutex<()>,
@@ -82,6 +86,8 @@ enum Route {
     Show,
     Resolve,
     Reload,
+    Suspensions,
+    Suspend { resumed: bool },
     Backup,
     Accept,
     Replicas,
@@ -99,7 +105,8 @@ impl Api {
         membership: Arc<Membership>,
     ) -> Self {
         let copying = tokio::sync::Mutex::new(());
-        Self { configured, store, desk, reload, backup, membership, copying }
+        let switch = Switch { store: Arc::clone(&store), desk: Arc::clone(&desk) };
+        Self { configured, store, desk, reload, switch, backup, membership, copying }
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
@@ -111,6 +118,11 @@ impl Api {
             let operator = self.operator(&configured.operators, &head.headers, peer)?.name.clone();
             let claims = Arc::clone(&configured.claims);
             match route {
+                Route::Suspensions => Ok(json(StatusCode::OK, &self.switch.list().await?)),
+                Route::Suspend { resumed } => {
+                    let request = read(&mut body).await?;
+                    Ok(json(StatusCode::OK, &self.switch.act(request, resumed, &claims, operator).await?))
+                }
                 Route::Reload => self.read_again(head.uri.query().unwrap_or_default()).await,
                 Route::Claims => self.claims(&claims, head.uri.query().unwrap_or_default()).await,
                 Route::Show => self.show(&claims, head.uri.query().unwrap_or_default()).await,
@@ -196,7 +208,7 @@ impl Api {
             claims.resolve_claim(&merchant, &session, &claim, evidence, &operator).await
         });
         let resolved = match resolving.await {
-            Ok(resolved) => resolved.map_err(|why| self.not_resolved(&why))?,
+            Ok(resolved) => resolved.map_err(|why| not_resolved(&why, self.desk.clock.steady()))?,
             Err(_) => return Err(internal("The claim may or may not have been resolved: list it again.")),
         };
         Ok(json(
@@ -208,32 +220,6 @@ impl Api {
                 token_status: resolved.token.map(|standing| standing.as_str().to_owned()),
             },
         ))
-    }
-
-    fn not_resolved(&self, why: &NotResolved) -> Refused {
-        match why {
-            NotResolved::SessionUnknown => invalid(
-                StatusCode::NOT_FOUND,
-                "checkout_session_not_found",
-                "There is no such checkout session at this merchant.",
-            ),
-            NotResolved::Refused(ResolveRefusal::NotOpen) => invalid(
-                StatusCode::CONFLICT,
-                "claim_not_open",
-                "This claim is not open any more, and did not end like that: list the claims again.",
-            ),
-            NotResolved::Refused(ResolveRefusal::AttemptOutstanding { until }) => {
-                let left = until.since(self.desk.clock.steady()).as_secs().saturating_add(1);
-                let mut refused = invalid(
-                    StatusCode::CONFLICT,
-                    "attempt_outstanding",
-                    "The merchant's answer to this claim may still arrive: wait for it.",
-                );
-                refused.problem.retry_after = u32::try_from(left).ok();
-                refused
-            }
-            NotResolved::Store(error) => of_store(*error),
-        }
     }
 
     /// Reads the configuration again.
@@ -360,6 +346,9 @@ fn route(head: &http::request::Parts) -> Result<Route, Refused> {
         "/claims" => (Route::Claims, "GET"),
         "/claims/show" => (Route::Show, "GET"),
         "/claims/resolve" => (Route::Resolve, "POST"),
+        "/suspensions" if head.method == http::Method::POST => (Route::Suspend { resumed: false }, "POST"),
+        "/suspensions" => (Route::Suspensions, "GET"),
+        "/suspensions/resume" => (Route::Suspend { resumed: true }, "POST"),
         "/config/reload" => (Route::Reload, "POST"),
         "/store/backup" => (Route::Backup, "POST"),
         "/store/accept" => (Route::Accept, "POST"),

@@ -16,7 +16,7 @@ use crate::fraud::velocity;
 use crate::idempotency::{self, KeyRecord};
 use crate::ledger::{Partitions, SessionRecord};
 use crate::records::codec::decode;
-use crate::records::{Kind, StoreError, agreed, key_use, replicas, worker};
+use crate::records::{Kind, StoreError, agreed, key_use, replicas, suspensions, worker};
 use crate::storage::embedded::{ClosedStore, StoredRecord};
 use crate::token::{PaymentToken, allotment};
 
@@ -100,7 +100,8 @@ fn faults_of_record(
             key_use::is_readable(&record.bytes)
                 || worker::is_readable(&record.bytes)
                 || agreed::is_readable(&record.bytes)
-                || replicas::is_readable(&record.bytes),
+                || replicas::is_readable(&record.bytes)
+                || suspensions::is_readable(&record.bytes),
         ),
     };
     match found {

@@ -12,8 +12,10 @@ mod check_money;
 pub(crate) mod fault;
 mod query;
 pub(crate) mod reload;
+mod switch;
 pub(crate) mod wire;
 pub(crate) mod wire_reload;
 pub(crate) mod wire_session;
+pub(crate) mod wire_suspension;
 
 pub(crate) use api::{Api, Configured};

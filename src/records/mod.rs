@@ -24,6 +24,7 @@ pub mod key_use;
 #[cfg(test)]
 pub mod memory;
 pub mod replicas;
+pub mod suspensions;
 pub mod worker;
 
 use std::fmt;

@@ -73,6 +73,8 @@ pub struct Metrics {
     config_reloads: Counters<1>,
     config_read: prometheus::IntGauge,
     config_info: Gauges<1>,
+    suspensions: prometheus::IntGauge,
+    suspensions_read: prometheus::IntGauge,
     // Handles resolved once, so that a request looks up no label: see `request`.
     routes: ArcSwap<HashMap<&'static str, Arc<RouteHandles>>>,
     merchants: ArcSwap<HashMap<MerchantId, Arc<MerchantHandles>>>,
@@ -133,6 +135,8 @@ impl Metrics {
         RELOADS.iter().for_each(|outcome| drop(config_reloads.at([outcome])));
         let config_read = w.gauges("config_read_timestamp_seconds", [], "When the configuration that runs was put in place, in Unix seconds.")?.at([]);
         let config_info = w.gauges("config_info", ["digest"], "Always 1; the label tells one configuration from another, the contents of its files included.")?;
+        let suspensions = w.gauges("suspensions", [], "What operators have stopped and not resumed: agents, merchants, keys, credentials, cards.")?.at([]);
+        let suspensions_read = w.gauges("suspensions_read_timestamp_seconds", [], "When this replica last read what operators have stopped, in Unix seconds; when that is more than 5 s ago nothing new begins.")?.at([]);
         let build_info = w.gauges("build_info", ["version"], "Always 1; the version is the label.")?;
         build_info.set([env!("CARGO_PKG_VERSION")], 1);
         let any_merchant = merchant_handles(&merchant_requests, &merchant_upstream_seconds, ANY_MERCHANT);
@@ -144,6 +148,7 @@ impl Metrics {
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
             requests_under_way, log_lines_dropped, certificate_expiry, config_reloads, config_read, config_info,
+            suspensions, suspensions_read,
             routes: ArcSwap::default(),
             merchants: ArcSwap::default(),
             any_merchant,

@@ -74,3 +74,5 @@ mod secrets;
 mod sessions;
 /// Copies of the store, what is looked for in them, and damage.
 mod stores;
+/// The kill switch.
+mod suspension;

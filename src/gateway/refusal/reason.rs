@@ -65,6 +65,8 @@ impl Refusal {
                 | Lost::TooLarge
                 | Lost::Undecodable,
             ) => "merchant_answer_lost",
+            Self::Suspended(stopped) => stopped.code(),
+            Self::SuspensionsUnknown => "suspensions_unknown",
             Self::Internal(_) => "processing_error",
         }
     }

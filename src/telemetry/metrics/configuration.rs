@@ -54,6 +54,12 @@ impl Metrics {
         self.config_reloads.add_one([outcome]);
     }
 
+    /// What operators have stopped was read: so many.
+    pub fn suspensions_read(&self, standing: usize, at: Timestamp) {
+        self.suspensions.set(i64::try_from(standing).unwrap_or(i64::MAX));
+        self.suspensions_read.set(at.unix_seconds());
+    }
+
     /// Which configuration was put in place, and when.
     pub fn config_in_place(&self, digest: &str, at: Timestamp) {
         self.config_info.clear();

@@ -34,6 +34,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.proxy_error("missing");
     metrics.certificate_ends(None, Timestamp::from_unix_seconds(1));
     metrics.reloaded("applied");
+    metrics.suspensions_read(1, Timestamp::from_unix_seconds(1));
     metrics.config_in_place("digest", Timestamp::from_unix_seconds(1));
 }
 

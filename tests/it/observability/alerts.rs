@@ -31,7 +31,7 @@ macro_rules! rising {
     };
 }
 
-const CASES: [Case; 31] = [
+const CASES: [Case; 33] = [
     Case {
         alert: "CountersignCompletesFail",
         interval: "1m",
@@ -362,6 +362,22 @@ const CASES: [Case; 31] = [
             (r#"countersign_config_info{job="countersign",instance="b",digest="0b"}"#, "_x9 1x90 _x200"),
         ],
         looks: &[("50m", false), ("90m", true), ("3h", false)],
+    },
+    // Read each minute of an hour, then no more for half an hour.
+    Case {
+        alert: "CountersignSuspensionsUnknown",
+        interval: "1m",
+        series: &[(
+            r#"countersign_suspensions_read_timestamp_seconds{job="countersign",instance="a"}"#,
+            "0+60x60 3600x30 5460+60x60",
+        )],
+        looks: &[("50m", false), ("80m", true), ("2h", false)],
+    },
+    Case {
+        alert: "CountersignSuspended",
+        interval: "1h",
+        series: &[(r#"countersign_suspensions{job="countersign"}"#, "0x9 1x40 0x20")],
+        looks: &[("20h", false), ("40h", true), ("60h", false)],
     },
 ];
 

@@ -33,7 +33,8 @@ const MAY_BE_EMPTY: [&str; 4] = [
     "countersign_session_faults_total",
 ];
 /// What is 0 while all is well, or was counted before anything happened.
-const MAY_BE_ZERO: [&str; 10] = [
+const MAY_BE_ZERO: [&str; 11] = [
+    "countersign_suspensions",
     "countersign_config_reloads_total",
     "countersign_kept_bytes",
     "countersign_log_lines_dropped_total",

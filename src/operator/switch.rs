@@ -1,0 +1,117 @@
+//! The kill switch: an operator stops somebody, or lets them go on, on every replica.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::answers::{Refused, invalid, of_store};
+use super::wire_suspension::{SuspendAnswer, SuspendRequest, SuspensionList, named};
+use crate::crypto::digest::Sha256;
+use crate::domain::id::{AgentId, KeyId, MerchantId, TokenId};
+use crate::gateway::Desk;
+use crate::gateway::claims::OpenClaimsDesk;
+use crate::records::RecordStore;
+use crate::records::suspensions::{self, Act, Subject};
+use crate::telemetry::log::{Identifier, Level, Value};
+
+/// The longest reason, in bytes.
+const WHY: usize = 500;
+
+/// Stops and resumes.
+pub(super) struct Switch {
+    pub store: Arc<dyn RecordStore>,
+    pub desk: Arc<Desk>,
+}
+
+impl Switch {
+    /// What is stopped, and what was done.
+    pub(super) async fn list(&self) -> Result<SuspensionList, Refused> {
+        Ok(suspensions::known(&*self.store).await.map_err(of_store)?.into())
+    }
+
+    /// Stops something, or lets it go on.
+    pub(super) async fn act(
+        &self,
+        request: SuspendRequest,
+        resumed: bool,
+        claims: &OpenClaimsDesk,
+        operator: String,
+    ) -> Result<SuspendAnswer, Refused> {
+        let subject = subject(&request, claims).await?;
+        let why = request.why.trim();
+        if why.is_empty() || why.len() > WHY {
+            return Err(unreadable("A reason is needed, of at most 500 bytes.", "$.why"));
+        }
+        let at = self.desk.clock.now();
+        let act = Act { subject: subject.clone(), resumed, why: why.to_owned(), by: operator.clone(), at };
+        let changed = suspensions::act(&*self.store, act).await.map_err(of_store)?.ok_or_else(|| {
+            invalid(
+                StatusCode::CONFLICT,
+                "too_many_suspensions",
+                "As much is suspended as the list holds: resume some, or suspend all.",
+            )
+        })?;
+        // Here at once; the other replicas read it within a second.
+        let _ = self.desk.suspended.read_list().await;
+        let (kind, id, agent) = named(&subject);
+        let mut fields = vec![
+            ("what", Value::Text(if resumed { "resumed" } else { "suspended" })),
+            ("kind", Value::Text(kind)),
+            ("changed", Value::Flag(changed)),
+            ("why", Value::Message(why.to_owned())),
+        ];
+        let ids = [("id", id.as_deref()), ("agent", agent.as_deref()), ("operator", Some(&operator))];
+        for (name, id) in ids {
+            fields.extend(id.and_then(Identifier::parse).map(|id| (name, Value::Id(id))));
+        }
+        self.desk.observer.log().event(Level::Error, "suspension", &fields);
+        Ok(SuspendAnswer { changed })
+    }
+}
+
+async fn subject(request: &SuspendRequest, claims: &OpenClaimsDesk) -> Result<Subject, Refused> {
+    let id = request.id.as_deref().unwrap_or_default();
+    let no_id = || unreadable("This is no id of that kind.", "$.id");
+    match request.kind.as_str() {
+        "agent" => Ok(Subject::Agent { id: AgentId::parse(id).ok_or_else(no_id)? }),
+        "merchant" => Ok(Subject::Merchant { id: MerchantId::parse(id).ok_or_else(no_id)? }),
+        "key" => {
+            let agent = request.agent.as_deref().and_then(AgentId::parse);
+            let agent = agent.ok_or_else(|| unreadable("Whose key it is is needed.", "$.agent"))?;
+            Ok(Subject::Key { agent, id: KeyId::parse(id).ok_or_else(no_id)? })
+        }
+        "credential" => Ok(Subject::Credential { digest: digest(id).ok_or_else(no_id)? }),
+        "card" => {
+            let token = TokenId::parse_minted(id).ok_or_else(no_id)?;
+            let fingerprint =
+                claims.card_of_token(&token).await.map_err(of_store)?.ok_or_else(|| {
+                    invalid(StatusCode::NOT_FOUND, "token_unknown", "There is no such token.")
+                })?;
+            Ok(Subject::Card { token, fingerprint })
+        }
+        "all" if request.id.is_none() => Ok(Subject::All),
+        _ => Err(unreadable(
+            "Expected agent, merchant, key, credential or card with an id, or all without one.",
+            "$.kind",
+        )),
+    }
+}
+
+/// `sha256:` and 64 hexadecimal digits, as credentials stand in the configuration.
+fn digest(text: &str) -> Option<Sha256> {
+    let hex = text.strip_prefix("sha256:")?;
+    let mut digest = Sha256::default();
+    if hex.len() != digest.len() * 2 {
+        return None;
+    }
+    for (place, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(hex.get(place * 2..place * 2 + 2)?, 16).ok()?;
+    }
+    Some(digest)
+}
+
+fn unreadable(message: &'static str, param: &'static str) -> Refused {
+    let mut refused = invalid(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", message);
+    refused.problem = Box::new((*refused.problem).with_param(param));
+    refused
+}

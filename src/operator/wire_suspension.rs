@@ -1,0 +1,96 @@
+//! What is stopped as JSON, as the listener writes it and the commands read it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::records::suspensions::{Subject, Suspension, Suspensions};
+
+/// Body of `POST /suspensions` and `POST /suspensions/resume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SuspendRequest {
+    /// `agent`, `merchant`, `key`, `credential`, `card` or `all`.
+    pub kind: String,
+    /// Which: an id, for a credential `sha256:` and its digest, for a card a token that holds it; nothing
+    /// for all.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Whose, of a key.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// Why: kept, and never told to agents.
+    pub why: String,
+}
+
+/// Answer to both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SuspendAnswer {
+    /// False when it was so before.
+    pub changed: bool,
+}
+
+/// Answer to `GET /suspensions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SuspensionList {
+    /// What is stopped.
+    pub standing: Vec<SuspensionItem>,
+    /// What was done, the latest first.
+    pub acts: Vec<SuspensionItem>,
+}
+
+/// What is or was stopped, or goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SuspensionItem {
+    /// `suspended` or `resumed`.
+    pub what: String,
+    /// As it was asked for.
+    pub kind: String,
+    /// As it was asked for.
+    pub id: Option<String>,
+    /// Whose, of a key.
+    pub agent: Option<String>,
+    /// Why.
+    pub why: String,
+    /// The operator.
+    pub by: String,
+    /// When, RFC 3339.
+    pub at: String,
+}
+
+impl From<Suspensions> for SuspensionList {
+    fn from(list: Suspensions) -> Self {
+        let item = |subject: &Subject, resumed: bool, why: &str, by: &str, at: String| {
+            let (kind, id, agent) = named(subject);
+            let what = if resumed { "resumed" } else { "suspended" };
+            SuspensionItem {
+                what: what.to_owned(),
+                kind: kind.to_owned(),
+                id,
+                agent,
+                why: why.to_owned(),
+                by: by.to_owned(),
+                at,
+            }
+        };
+        let standing = list.standing.iter();
+        let standing = standing
+            .map(|Suspension { subject, why, by, at }| item(subject, false, why, by, at.to_rfc3339()));
+        let acts = list.acts.iter().rev();
+        let acts = acts.map(|act| item(&act.subject, act.resumed, &act.why, &act.by, act.at.to_rfc3339()));
+        Self { standing: standing.collect(), acts: acts.collect() }
+    }
+}
+
+/// How something that is stopped is named.
+pub(crate) fn named(subject: &Subject) -> (&'static str, Option<String>, Option<String>) {
+    match subject {
+        Subject::Agent { id } => ("agent", Some(id.to_string()), None),
+        Subject::Merchant { id } => ("merchant", Some(id.to_string()), None),
+        Subject::Key { agent, id } => ("key", Some(id.to_string()), Some(agent.to_string())),
+        Subject::Credential { digest } => {
+            let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            ("credential", Some(format!("sha256:{hex}")), None)
+        }
+        Subject::Card { token, .. } => ("card", Some(token.to_string()), None),
+        Subject::All => ("all", None, None),
+    }
+}

@@ -1,0 +1,215 @@
+//! What operators have stopped: one list in the store, which every replica reads again and again.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::{Loaded, Stored, Times};
+use super::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
+use crate::crypto::digest::Sha256;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{AgentId, KeyId, MerchantId, TokenId};
+
+/// More than anybody has stopped one by one: beyond, stop all.
+pub const MOST: usize = 1_000;
+/// Acts that are remembered, the latest.
+const REMEMBERED: usize = 1_000;
+/// Tries, where others write the list as well.
+const ROUNDS: usize = 8;
+
+/// What is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// Everything an agent begins.
+    Agent {
+        /// Which.
+        id: AgentId,
+    },
+    /// Everything begun at a merchant.
+    Merchant {
+        /// Which.
+        id: MerchantId,
+    },
+    /// What an agent signs with one of its keys.
+    Key {
+        /// Whose.
+        agent: AgentId,
+        /// Its `keyid`.
+        id: KeyId,
+    },
+    /// What is asked with one bearer credential.
+    Credential {
+        /// SHA-256 of it.
+        digest: Sha256,
+    },
+    /// A card, in every token that holds it.
+    Card {
+        /// A token it was named by.
+        token: TokenId,
+        /// Its keyed fingerprint.
+        fingerprint: Sha256,
+    },
+    /// Everything.
+    All,
+}
+
+impl Subject {
+    /// Whether both stop the same.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Card { fingerprint: one, .. }, Self::Card { fingerprint: other, .. }) => one == other,
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// Something that is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// What.
+    pub subject: Subject,
+    /// Why, in an operator's words. Never told to agents.
+    pub why: String,
+    /// The operator's name.
+    pub by: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// Something an operator did: kept, because a line of a log can be lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// What was stopped, or goes on.
+    pub subject: Subject,
+    /// True: it goes on.
+    pub resumed: bool,
+    /// Why.
+    pub why: String,
+    /// The operator's name.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspensions {
+    /// What is stopped now.
+    pub standing: Vec<Suspension>,
+    /// What was done, the latest last.
+    pub acts: Vec<Act>,
+}
+
+impl Stored for Suspensions {
+    const KIND: Kind = Kind::Registry;
+    const FORMAT: u8 = 1;
+}
+
+impl Suspensions {
+    /// Stops something, or lets it go on. Whether that changes anything; `None`: there is no more room.
+    fn act(&mut self, act: Act) -> Option<bool> {
+        let stands = self.standing.iter().any(|standing| standing.subject.is_same(&act.subject));
+        if stands != act.resumed {
+            return Some(false);
+        }
+        if act.resumed {
+            self.standing.retain(|standing| !standing.subject.is_same(&act.subject));
+        } else if self.standing.len() >= MOST {
+            return None;
+        } else {
+            let Act { subject, why, by, at, .. } = act.clone();
+            self.standing.push(Suspension { subject, why, by, at });
+        }
+        self.acts.push(act);
+        let old = self.acts.len().saturating_sub(REMEMBERED);
+        self.acts.drain(..old);
+        Some(true)
+    }
+}
+
+/// Whether this is the content of a record of ours.
+pub fn is_readable(bytes: &[u8]) -> bool {
+    super::codec::decode::<Suspensions>(bytes).is_ok()
+}
+
+async fn look(store: &dyn RecordStore) -> Result<Loaded<Suspensions>, StoreError> {
+    let key = RecordKey::new(Kind::Registry, "suspensions", "list");
+    let record = store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+    Loaded::decode(key, record)
+}
+
+/// What stands.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn known(store: &dyn RecordStore) -> Result<Suspensions, StoreError> {
+    Ok(look(store).await?.value.unwrap_or_default())
+}
+
+/// Does what an operator says. Whether that changed anything; `None`: [`MOST`] stand already.
+///
+/// # Errors
+/// [`StoreError`]; after [`StoreError::Unacknowledged`] it may have been done.
+pub async fn act(store: &dyn RecordStore, act: Act) -> Result<Option<bool>, StoreError> {
+    for _ in 0..ROUNDS {
+        let mut loaded = look(store).await?;
+        let mut list = loaded.value.take().unwrap_or_default();
+        match list.act(act.clone()) {
+            Some(true) => {}
+            unchanged => return Ok(unchanged),
+        }
+        loaded.value = Some(list);
+        let Some(write) = loaded.change(|_| Times::default())? else { return Ok(Some(false)) };
+        let batch = Batch {
+            expect: vec![loaded.expectation()],
+            writes: vec![write],
+            durability: Durability::Synced,
+            // Who stops something must be heard also where space is short.
+            purpose: Purpose::Finish,
+        };
+        if store.commit(batch).await?.is_applied() {
+            return Ok(Some(true));
+        }
+    }
+    Err(StoreError::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::clock::ManualClock;
+    use crate::records::memory::MemoryStore;
+
+    fn told(id: &str, resumed: bool) -> Act {
+        let subject = Subject::Agent { id: AgentId::parse(id).unwrap() };
+        let at = Timestamp::from_unix_seconds(1);
+        Act { subject, resumed, why: "it loops".to_owned(), by: "ada".to_owned(), at }
+    }
+
+    #[tokio::test]
+    async fn what_is_stopped_stands_until_it_is_resumed_and_each_act_is_remembered_once() {
+        let store = MemoryStore::new(Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1))));
+        for (resumed, changed) in [(true, false), (false, true), (false, false), (true, true)] {
+            assert_eq!(act(&store, told("a", resumed)).await, Ok(Some(changed)));
+        }
+        let list = known(&store).await.unwrap();
+        assert_eq!((list.standing.len(), list.acts.len()), (0, 2));
+        for number in 0..MOST {
+            assert_eq!(act(&store, told(&format!("a{number}"), false)).await, Ok(Some(true)));
+        }
+        assert_eq!(act(&store, told("b", false)).await, Ok(None), "no more room");
+        let list = known(&store).await.unwrap();
+        assert_eq!((list.standing.len(), list.acts.len()), (MOST, REMEMBERED));
+    }
+
+    #[test]
+    fn a_card_is_the_same_whichever_token_named_it() {
+        let card = |random: &str| Subject::Card {
+            token: TokenId::assemble("tagtagtag1", random).unwrap(),
+            fingerprint: [7; 32],
+        };
+        let [one, other] = ["a", "b"].map(|letter| card(&letter.repeat(22)));
+        assert!(one != other && one.is_same(&other));
+        assert!(!one.is_same(&Subject::All));
+    }
+}
