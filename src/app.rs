@@ -31,7 +31,7 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::drain::Drain;
 use crate::fraud::Velocity;
-use crate::gateway::{Books, Caller, Desk, Gateway, Suspended};
+use crate::gateway::{Books, Caller, Desk, Destinations, Gateway, Suspended};
 use crate::idempotency::KeptBytes;
 use crate::ledger::Ledger;
 use crate::merchant::SetupError;
@@ -186,6 +186,7 @@ impl App {
                 observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
                 clock: clock.clone(),
                 drain: drain.clone(),
+                destinations: Destinations::default(),
                 suspended: Suspended::new(Arc::clone(&store), clock.clone(), Arc::clone(&metrics)),
             }),
             epochs: Arc::new(opened.epochs),
@@ -200,6 +201,7 @@ impl App {
         let watches = config.watch;
         let running = foundation.build(config, None)?;
         foundation.make_room_for(&running);
+        desk.destinations.moving().await.arrive(&running.registry);
         running.show_in_metrics(&sockets.tls, &metrics, now);
         let configured = sockets.connections;
         if sockets.bound_by(open_files) {
@@ -211,11 +213,10 @@ impl App {
             log.event(Level::Warn, "connections_bounded", &numbers);
         }
         let server = Server::new(sockets, running.entrance.clone(), Arc::clone(&metrics), log.clone());
-        let watched = source.as_ref().filter(|source| watches && source.file.is_some());
-        let read_at = watched.map(|source| source.read_at);
+        let is_watched = watches && source.as_ref().is_some_and(|source| source.file.is_some());
         let reloader = Arc::new(Reloader::new(source, foundation, running, server.entrance(), is_shared));
-        if let Some(read_at) = read_at {
-            tokio::spawn(watch(Arc::clone(&reloader), read_at, drain.clone()));
+        if is_watched {
+            tokio::spawn(watch(Arc::clone(&reloader), drain.clone()));
         }
         let working = Arc::clone(&reloader.gateway);
         let worker = tokio::spawn(async move { Gateway::work_in_background(&working).await });
@@ -268,9 +269,11 @@ impl App {
         Ok(Self { public, admin, metrics, log, drain, reloader, running })
     }
 
-    /// Reads the configuration again, as SIGHUP asks for; what comes of it is logged.
-    pub async fn read_config_again(&self) {
-        let _ = self.reloader.reload(Trigger::Signal, false).await;
+    /// Has the configuration read again, as SIGHUP asks for, and waits for nothing; what comes of it is
+    /// logged.
+    pub fn read_config_again(&self) {
+        let reloader = Arc::clone(&self.reloader);
+        tokio::spawn(async move { reloader.reload(Trigger::Signal, false).await });
     }
 
     /// Where agents and merchants connect.

@@ -14,8 +14,8 @@ use crate::config::{Changes, Config, ConfigErrors};
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, MerchantId};
-use crate::gateway::Gateway;
 use crate::gateway::claims::ClaimQuery;
+use crate::gateway::{Gateway, KEY_SET_MAX_AGE};
 use crate::operator::Configured;
 use crate::operator::reload::{NotReloaded, Reload, Trigger};
 use crate::records::{BoxFuture, key_use};
@@ -23,9 +23,10 @@ use crate::registry::Registry;
 use crate::server::EntranceInUse;
 use crate::telemetry::log::{Level, Value};
 
-/// How long every replica has had a key before it becomes current: long enough for merchants to have
-/// asked for the key set anew.
+/// How long a key stands behind the current one before it becomes that.
 const KEY_KNOWN_FOR: Duration = Duration::from_secs(60);
+/// A key that signs: for as long as merchants may keep a key set they have asked for.
+const SIGNING_KEY_KNOWN_FOR: Duration = KEY_SET_MAX_AGE;
 /// Open claims looked at for who is still needed.
 const CLAIMS: usize = 20_000;
 /// Of agents or merchants, the part that may go without anybody asking for it.
@@ -38,8 +39,6 @@ pub struct Source {
     pub read: Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>,
     /// Its own file.
     pub file: Option<PathBuf>,
-    /// When what runs first was begun to be read.
-    pub read_at: Timestamp,
 }
 
 /// Puts configurations in the place of the one that runs.
@@ -116,11 +115,19 @@ impl Reloader {
         let noted =
             key_use::note(&**self.foundation.books.ledger.store(), &built.rings, clock.latest()).await;
         noted.map_err(|error| NotReloaded::Refused(vec![format!("the store cannot be written: {error}")]))?;
+        // From here on no claim is begun until what runs is replaced: who is in the way is looked for once
+        // more, because claims were begun meanwhile.
+        let moving = self.foundation.desk.destinations.moving().await;
+        let late = self.claims_in_the_way(&state.running.registry, &built.registry, &changes).await;
+        if !late.is_empty() {
+            return Err(NotReloaded::Refused(late));
+        }
         self.foundation.make_room_for(&built);
         built.show_in_metrics(&tls_files, self.foundation.desk.observer.metrics(), clock.now());
         self.entrance.replace(built.entrance.clone());
         self.gateway.store(Arc::clone(&built.gateway));
         self.configured.store(Arc::new(built.configured.clone()));
+        moving.arrive(&built.registry);
         state.keys = keys_since(&built.rings, &state.keys, clock.steady());
         state.running = built;
         Ok(changes)
@@ -155,6 +162,12 @@ impl Reloader {
             let merchants = running.digests.merchants.len();
             reasons.extend(gone_unasked("merchants", changes.merchants.removed.len(), merchants));
         }
+        for (ring, id) in &changes.other_secrets {
+            reasons.push(format!(
+                "keys.{ring}: \"{id}\" has another secret: what was made with it would not open; a new secret \
+                 has a new id"
+            ));
+        }
         reasons.extend(self.missing_keys(config).await);
         reasons.extend(self.keys_too_new(state, config));
         reasons.extend(self.claims_in_the_way(&running.registry, &config.registry, changes).await);
@@ -180,11 +193,12 @@ impl Reloader {
                 ));
             }
             let known = state.keys.get(&(ring, id.clone())).map_or(Duration::ZERO, |since| now.since(*since));
-            (known < KEY_KNOWN_FOR).then(|| {
-                let left = (KEY_KNOWN_FOR - known).as_secs() + 1;
+            let wanted = if ring == "signing" { SIGNING_KEY_KNOWN_FOR } else { KEY_KNOWN_FOR };
+            (known < wanted).then(|| {
+                let (wanted, left) = (wanted.as_secs(), (wanted - known).as_secs() + 1);
                 format!(
-                    "keys.{ring}: \"{id}\" is to stand behind the current key for a minute first, so that \
-                     merchants know it; {left} s are left"
+                    "keys.{ring}: \"{id}\" is to stand behind the current key for {wanted} s first; {left} s \
+                     are left"
                 )
             })
         };
@@ -211,6 +225,17 @@ impl Reloader {
             .collect();
         if harm.is_empty() {
             return Vec::new();
+        }
+        // Another process begins claims by what it has read itself.
+        if self.is_shared {
+            let mut reasons: Vec<String> = harm
+                .iter()
+                .map(|(id, what)| {
+                    format!("merchants: \"{id}\" {what} while other replicas may work on the store: stop all of them for it")
+                })
+                .collect();
+            reasons.sort();
+            return reasons;
         }
         let every = ClaimQuery { merchant: None, under_way: true, limit: CLAIMS };
         let open = match self.gateway.load().open_claims.open_claims(&every).await {

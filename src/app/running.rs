@@ -1,5 +1,6 @@
 //! What a configuration decides of a running process, and what stays whatever it says.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::config::{Config, Digests};
@@ -9,7 +10,7 @@ use crate::domain::clock::Timestamp;
 use crate::gateway::{Books, Desk, Gateway, Identities, Parts};
 use crate::ledger::lease;
 use crate::limit::shared::SharedLimits;
-use crate::limit::{Arrivals, Concurrency, Limits};
+use crate::limit::{self, Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Configured;
 use crate::registry::Registry;
@@ -35,7 +36,7 @@ pub(super) struct Running {
     pub rings: Arc<KeyRings>,
     pub digests: Digests,
     pub issuer: String,
-    limits: crate::limit::Settings,
+    limits: limit::Settings,
 }
 
 /// Why a configuration cannot be put together.
@@ -69,7 +70,9 @@ impl Foundation {
             None => Concurrency::new(&registry),
         };
         let arrivals = match before {
-            Some(before) if before.limits == config.limits => Arc::clone(&before.entrance.arrivals),
+            Some(before) if of_arrivals(&before.limits) == of_arrivals(&config.limits) => {
+                Arc::clone(&before.entrance.arrivals)
+            }
             Some(_) | None => Arc::new(Arrivals::new(&config.limits)),
         };
         let parts = Parts {
@@ -97,6 +100,7 @@ impl Foundation {
     pub(super) fn make_room_for(&self, running: &Running) {
         self.books.ledger.allow_leases_of(lease::longest(&running.registry));
         self.books.kept.limit_to(running.limits.kept_bytes);
+        running.gateway.concurrency().limit_by(&running.registry);
     }
 }
 
@@ -117,4 +121,9 @@ impl Running {
             }
         }
     }
+}
+
+/// What of the limits connections are counted by.
+const fn of_arrivals(limits: &limit::Settings) -> [NonZeroU32; 3] {
+    [limits.address_connections_per_second, limits.address_connection_burst, limits.tracked_addresses]
 }

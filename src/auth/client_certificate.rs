@@ -52,7 +52,12 @@ impl ClientCertificate {
         let Presented { fingerprint, chain, authorities } = &*self.0;
         let (own, intermediates) = chain.split_first()?;
         let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.unix_seconds()).ok()?));
-        authorities.0.load().verify_client_cert(own, intermediates, now).ok()?;
+        let verifier = authorities.0.load();
+        // Without an authority nobody is trusted, and there is nothing to be asked.
+        if !verifier.offer_client_auth() {
+            return None;
+        }
+        verifier.verify_client_cert(own, intermediates, now).ok()?;
         Some(*fingerprint)
     }
 }
@@ -60,5 +65,20 @@ impl ClientCertificate {
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCertificate").field("fingerprint", &self.0.fingerprint).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::server::WebPkiClientVerifier;
+
+    use super::*;
+
+    #[test]
+    fn where_no_authority_is_left_no_certificate_is_good() {
+        let authorities = Arc::new(ClientAuthorities::new(WebPkiClientVerifier::no_client_auth()));
+        let chain = [CertificateDer::from(vec![1, 2, 3])];
+        let certificate = ClientCertificate::new(&chain, authorities).unwrap();
+        assert_eq!(certificate.fingerprint_at(Timestamp::from_unix_seconds(1)), None);
     }
 }

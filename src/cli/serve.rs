@@ -8,7 +8,7 @@ use super::check::check;
 use super::error::CommandError;
 use crate::app::{App, Source};
 use crate::config::Config;
-use crate::domain::clock::{Clock as _, SystemClock};
+use crate::domain::clock::SystemClock;
 use crate::server::signals::Signals;
 
 /// Serves until a signal says to drain. Not when the configuration has mistakes: they go to `errors`.
@@ -16,13 +16,12 @@ use crate::server::signals::Signals;
 /// # Errors
 /// [`CommandError`] when it cannot start.
 pub(super) async fn serve(config: &Path, errors: &mut dyn Write) -> Result<bool, CommandError> {
-    let read_at = SystemClock.now();
     let Ok(loaded) = Config::load(config) else { return Ok(check(config, errors)?) };
     let signals = Signals::listen()?;
     let path = config.to_owned();
-    let source = Source { file: Some(path.clone()), read: Arc::new(move || Config::load(&path)), read_at };
+    let source = Source { file: Some(path.clone()), read: Arc::new(move || Config::load(&path)) };
     let app = App::start(loaded, Some(source), Arc::new(SystemClock)).await?;
-    signals.told_to_drain(app.event_log(), async || app.read_config_again().await).await;
+    signals.told_to_drain(app.event_log(), || app.read_config_again()).await;
     app.shutdown().await;
     Ok(true)
 }

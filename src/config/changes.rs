@@ -28,6 +28,8 @@ pub struct Changes {
     pub tables: Vec<String>,
     /// Of those, what no running gateway can change: the tables that say it.
     pub fixed: Vec<&'static str>,
+    /// Keys of ours, by ring and id, that have another secret than before.
+    pub other_secrets: Vec<(String, String)>,
 }
 
 impl Changes {
@@ -41,6 +43,12 @@ impl Changes {
             agents: entries(&before.agents, &after.agents),
             merchants: entries(&before.merchants, &after.merchants),
             tables: names,
+            other_secrets: after
+                .keys
+                .iter()
+                .filter(|(key, digest)| before.keys.get(*key).is_some_and(|before| before != *digest))
+                .map(|(key, _)| key.clone())
+                .collect(),
             fixed: after.fixed.keys().filter(differs).copied().collect(),
         }
     }

@@ -13,8 +13,8 @@ use crate::crypto::digest::{Sha256, sha256, sha256_framed};
 use crate::domain::id::{AgentId, MerchantId};
 
 /// A table of the file that a running gateway cannot change, and what of it it can.
-const FIXED: [(&str, &[&str]); 3] =
-    [("server", &["tls", "hosts"]), ("admin", &["operators"]), ("store", &[])];
+const FIXED: [(&str, &[&str]); 4] =
+    [("server", &["tls", "hosts"]), ("admin", &["operators"]), ("store", &[]), ("reload", &[])];
 
 /// Digests of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Digests {
     pub merchants: BTreeMap<MerchantId, Sha256>,
     /// Of what only a new process can change, by the table it stands in.
     pub fixed: BTreeMap<&'static str, Sha256>,
+    /// Of the secret of each key of ours, by ring and id.
+    pub keys: BTreeMap<(String, String), Sha256>,
     /// Of every table that is no list.
     pub tables: BTreeMap<String, Sha256>,
     /// The files it names.
@@ -48,6 +50,9 @@ impl Digests {
             let digest = digests.note(table, &[], sources);
             digests.tables.insert(name.get_ref().to_string(), digest);
         }
+        if let Some(rings) = document.get("keys").and_then(|value| value.get_ref().as_table()) {
+            digests.note_keys(rings, sources);
+        }
         for (name, but) in FIXED {
             let table = document.get(name).and_then(|value| value.get_ref().as_table());
             let digest = table.map_or_else(|| sha256(&[]), |table| digests.note(table, but, sources));
@@ -67,6 +72,19 @@ impl Digests {
             parts.push(self.note_value(key, value, sources));
         }
         framed(&parts)
+    }
+
+    fn note_keys(&mut self, rings: &DeTable<'_>, sources: &Sources<'_>) {
+        for (ring, entries) in rings {
+            for entry in entries.get_ref().as_array().into_iter().flatten() {
+                let text = |name| entry.get_ref().as_table()?.get(name)?.get_ref().as_str();
+                if let (Some(id), Some(secret)) = (text("id"), text("secret"))
+                    && let Some(digest) = self.content("secret", secret, sources)
+                {
+                    self.keys.insert((ring.get_ref().to_string(), id.to_owned()), digest);
+                }
+            }
+        }
     }
 
     fn note_value(&mut self, key: &str, value: &DeValue<'_>, sources: &Sources<'_>) -> Sha256 {

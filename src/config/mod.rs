@@ -201,8 +201,9 @@ fn read<'a>(
     let mut parties = Parties::of(document, sources, &shared_hosts, client_certificates, certificate);
     let agents = read_agents(root, &mut parties, &mut digests);
     let merchants = root.tables("merchants", |section| {
-        let merchant = merchants::merchant(section, &mut parties)?;
+        // Before its files are read: of one that is replaced in between the next reload knows.
         let digest = section.noted_by(&mut digests, sources);
+        let merchant = merchants::merchant(section, &mut parties)?;
         digests.merchants.insert(merchant.id.clone(), digest);
         Some(merchant)
     });
@@ -246,8 +247,9 @@ fn read<'a>(
 
 /// Reads an agent's entry, and notes its digest.
 fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>, digests: &mut Digests) -> Option<Agent> {
-    let agent = agents::agent(section, parties)?;
+    // Before its files are read, as a merchant's.
     let digest = section.noted_by(digests, parties.sources);
+    let agent = agents::agent(section, parties)?;
     digests.agents.insert(agent.id.clone(), digest);
     Some(agent)
 }

@@ -66,7 +66,7 @@ pub(super) fn judge_terms(
         } else if ends.since(now) < SOON && whose != Whose::Authorities {
             let days = ends.since(now).as_secs() / (24 * 3600);
             let end = ends.to_rfc3339();
-            section.warn(key, format!("{which} expires in {days} days, on {end}: renew it and restart"));
+            section.warn(key, format!("{which} expires in {days} days, on {end}: renew it"));
         }
     }
     found

@@ -131,6 +131,7 @@ impl Claims {
         let at = self.desk.clock.now();
         let Completion { call, token, operation, record_set, .. } = &*completion;
         let sealed = completion.kept_request()?;
+        let _unmoved = self.desk.destinations.settled(&completion.merchant).await?;
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
@@ -154,13 +155,8 @@ impl Claims {
                 review: cleared.review(),
             })
         };
-        let begun = self.books.ledger.transact_from(
-            &mut snapshot,
-            record_set,
-            Purpose::Admit,
-            Durability::Synced,
-            decide,
-        );
+        let (purpose, durability) = (Purpose::Admit, Durability::Synced);
+        let begun = self.books.ledger.transact_from(&mut snapshot, record_set, purpose, durability, decide);
         match begun.await {
             Ok(begun) => {
                 let begun = begun?.decided;
@@ -194,6 +190,7 @@ impl Claims {
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
         let mut snapshot = Box::new(self.books.ledger.load(record_set).await?);
+        let _unmoved = self.desk.destinations.settled(merchant).await?;
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             operation.refuse_unless_free(records.key.as_ref(), moment)?;
@@ -220,13 +217,8 @@ impl Claims {
                 review: false,
             })
         };
-        let begun = self.books.ledger.transact_from(
-            &mut snapshot,
-            record_set,
-            Purpose::Admit,
-            Durability::Synced,
-            decide,
-        );
+        let (purpose, durability) = (Purpose::Admit, Durability::Synced);
+        let begun = self.books.ledger.transact_from(&mut snapshot, record_set, purpose, durability, decide);
         let begun = begun.await??.decided;
         Ok(HeldClaim { keeper: Arc::clone(self), completion, begun, snapshot, place })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::call::Call;
+use super::destinations::Destinations;
 use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use super::suspended::Suspended;
@@ -58,6 +59,8 @@ pub(crate) struct Desk {
     pub clock: Arc<dyn Clock>,
     /// Shutdown.
     pub drain: Drain,
+    /// Where merchants are, as what runs says.
+    pub destinations: Destinations,
     /// What operators have stopped.
     pub suspended: Suspended,
 }

@@ -1,6 +1,7 @@
 //! What anyone may read: discovery and our public keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CACHE_CONTROL;
@@ -16,6 +17,7 @@ use crate::crypto::jwks;
 use crate::domain::id::MerchantId;
 
 /// Keys may be kept for an hour: a new one is published that long before it signs.
+pub(crate) const KEY_SET_MAX_AGE: Duration = Duration::from_secs(3600);
 const KEYS_CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// The flow of what anyone may read.

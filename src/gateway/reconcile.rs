@@ -68,7 +68,8 @@ pub(super) async fn work(current: impl Fn() -> Arc<Worker> + Sync) {
 /// Finds out whose turn it is. Also a replica that only waits forgets keys that another has destroyed.
 async fn hold_worker_lease(current: &(impl Fn() -> Arc<Worker> + Sync), turn: watch::Sender<bool>) {
     let Ok(number) = random::bytes() else { return };
-    let Worker { books, desk, .. } = &*current();
+    // Not the worker itself, which ends with its configuration.
+    let (books, desk) = current().lasting();
     let lease = WorkerLease::new(Arc::clone(books.ledger.store()), u64::from_be_bytes(number));
     let mut tick = tokio::time::interval(TICK);
     let mut looked = Instant::now();
@@ -94,7 +95,8 @@ async fn hold_worker_lease(current: &(impl Fn() -> Arc<Worker> + Sync), turn: wa
 }
 
 async fn reconcile(current: &(impl Fn() -> Arc<Worker> + Sync), ours: watch::Receiver<bool>) {
-    let Worker { books, desk, .. } = &*current();
+    // Not the worker itself, which ends with its configuration.
+    let (books, desk) = current().lasting();
     let mut tick = tokio::time::interval(TICK);
     let mut reads = JoinSet::new();
     let mut readers: HashMap<MerchantId, Arc<Semaphore>> = HashMap::new();
@@ -152,6 +154,11 @@ async fn do_housekeeping(current: &(impl Fn() -> Arc<Worker> + Sync), ours: watc
 }
 
 impl Worker {
+    /// What is the same whatever configuration runs.
+    fn lasting(&self) -> (Arc<Books>, Arc<Desk>) {
+        (Arc::clone(&self.books), Arc::clone(&self.desk))
+    }
+
     /// Tells of every clock that was set.
     fn tell_of_clocks(&self) {
         for moved in self.desk.clock.moved() {

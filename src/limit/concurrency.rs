@@ -55,21 +55,32 @@ enum Holder {
 impl Concurrency {
     /// Nothing under way at any of these merchants.
     pub fn new(registry: &Registry) -> Self {
-        Self { merchants: HashMap::new() }.reloaded(registry)
+        let concurrency = Self { merchants: HashMap::new() }.reloaded(registry);
+        concurrency.limit_by(registry);
+        concurrency
     }
 
-    /// Concurrency under a new configuration: what is under way stays counted.
+    /// Concurrency under a new configuration: what is under way stays counted. The limits are those from
+    /// before until [`Self::limit_by`] says so.
     #[must_use]
     pub fn reloaded(&self, registry: &Registry) -> Self {
         let merchants = registry
             .merchants()
             .map(|merchant| {
                 let pools = self.merchants.get(&merchant.id).cloned().unwrap_or_default();
-                pools.0.lock().limit = merchant.concurrency.get();
                 (merchant.id.clone(), pools)
             })
             .collect();
         Self { merchants }
+    }
+
+    /// From now on at most as many as these entries say.
+    pub fn limit_by(&self, registry: &Registry) {
+        for merchant in registry.merchants() {
+            if let Some(pools) = self.merchants.get(&merchant.id) {
+                pools.0.lock().limit = merchant.concurrency.get();
+            }
+        }
     }
 
     /// Leave to forward a request that changes something: create, update, complete, cancel.
@@ -258,7 +269,9 @@ mod tests {
         let stuck = ["a", "b", "c", "d"].map(|id| concurrency.forward(&slow, &agent(id), true).unwrap());
         assert!(concurrency.forward(&shop, &agent("a"), true).is_ok());
 
-        let reloaded = concurrency.reloaded(&registry(1, 1, 4));
+        let entries = registry(1, 1, 4);
+        let reloaded = concurrency.reloaded(&entries);
+        reloaded.limit_by(&entries);
         assert!(reloaded.forward(&slow, &agent("e"), true).is_err());
         drop(stuck);
         assert!(reloaded.forward(&slow, &agent("e"), true).is_ok());

@@ -95,7 +95,7 @@ impl Limits {
     /// a reload refills nobody's bucket.
     #[must_use]
     pub fn reloaded(&self, settings: Settings, registry: &Registry) -> Self {
-        let address_limits = if settings == self.settings {
+        let address_limits = if by_address(&settings) == by_address(&self.settings) {
             Arc::clone(&self.address_limits)
         } else {
             Arc::new(AddressLimits::new(&settings, &self.clock))
@@ -255,6 +255,19 @@ impl Limits {
         let failures = failed_authentications.tracked().max(failed_signatures.tracked());
         requests.tracked().max(failures).max(failed_proofs.tracked())
     }
+}
+
+/// What of the settings the limits by address are made from.
+const fn by_address(settings: &Settings) -> [NonZeroU32; 7] {
+    [
+        settings.address_requests_per_second,
+        settings.address_request_burst,
+        settings.failed_authentications_per_minute,
+        settings.failed_authentication_burst,
+        settings.failed_signatures_per_minute,
+        settings.failed_signature_burst,
+        settings.tracked_addresses,
+    ]
 }
 
 impl AddressLimits {

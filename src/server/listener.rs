@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Ending};
 use super::connection_counts::ConnectionCounts;
-use super::seats::{Kind, Seats, Unread};
+use super::seats::{Kind, Seat, Seats, Unread};
 use super::shared::{Entrance, Shared};
 use super::{Service, Settings};
 use crate::auth::client_certificate::ClientAuthorities;
@@ -120,8 +120,10 @@ impl Server {
         connections.spawn(async move {
             let _open = shared.metrics.connection_open();
             let serving = Arc::clone(&shared);
+            // However it ends, a panic included, its place is free again.
+            let taken = Taken { seat: &seat, shared: &shared };
             connection::serve(stream, address, counted, &seat, serving, service, ending).await;
-            shared.seats.leave(&seat);
+            drop(taken);
         });
     }
 
@@ -133,6 +135,18 @@ impl Server {
         self.shared.metrics.connection_refused("resources");
         self.log.event(Level::Error, "accept_failed", &[("reason", Value::error(error))]);
         sleep(OUT_OF_RESOURCES).await;
+    }
+}
+
+/// A place, given back when dropped.
+struct Taken<'a> {
+    seat: &'a Arc<Seat>,
+    shared: &'a Shared,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.shared.seats.leave(self.seat);
     }
 }
 

@@ -36,7 +36,7 @@ impl Signals {
 
     /// Waits for a signal to drain, and does `on_hangup` at each SIGHUP until then; which one it was. From
     /// then on all are only logged, so that an impatient second one does not cut off what a drain is for.
-    pub async fn told_to_drain(mut self, log: Log, on_hangup: impl AsyncFn()) -> &'static str {
+    pub async fn told_to_drain(mut self, log: Log, on_hangup: impl Fn()) -> &'static str {
         tokio::spawn(ignore("SIGUSR2", self.user2, log.clone()));
         let told = loop {
             tokio::select! {
@@ -44,7 +44,7 @@ impl Signals {
                 _ = self.interrupt.recv() => break "SIGINT",
                 _ = self.quit.recv() => break "SIGQUIT",
                 _ = self.user1.recv() => break "SIGUSR1",
-                _ = self.hangup.recv() => on_hangup().await,
+                _ = self.hangup.recv() => on_hangup(),
             }
         };
         let further = [

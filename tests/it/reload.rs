@@ -200,6 +200,54 @@ async fn what_is_needed_is_not_taken_away_and_each_reason_is_named() {
     assert_eq!(reloading.outcomes("reload_refused").await, "3");
 }
 
+/// Its claims were looked for when it had none; what comes later finds that it has gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_that_was_on_its_way_when_its_merchant_went_begins_no_claim() {
+    let reloading = Reloading::start(UNWATCHED).await;
+    let alpha = reloading.world.alpha();
+    let (session, total) = create(&alpha, "lamps").await;
+    let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    let path = format!("/m/lamps/checkout_sessions/{session}");
+    // The total is not known any more, and read first; the read is held.
+    let lost = Behaviour::After(countersign::quickstart::shop::Canned::status(500));
+    reloading.world.lamps.behave_once(CallKind::Update, lost);
+    let update = serde_json::json!({"line_items": [{"id": "item_lamp", "quantity": 1}]});
+    assert_eq!(alpha.post(&path, &update).send().await.unwrap().status, 500);
+    reloading.world.lamps.behave_once(CallKind::Read, Behaviour::HoldBefore);
+    let buying = tokio::spawn({
+        let (alpha, session, token) = (alpha.clone(), session.clone(), token.clone());
+        async move { complete(&alpha, "lamps", &session, &token).await }
+    });
+    received(&reloading.world.lamps, CallKind::Read, 1).await;
+    let good = std::fs::read_to_string(reloading.gateway.config()).unwrap();
+    let entry = good[good.find("\n[[merchants]]").unwrap()..].to_owned();
+    let lamps = entry[..1 + entry[1..].find("\n[[merchants]]\n").unwrap()].to_owned();
+    reloading.rewrite(|_| good.replace(&lamps, ""));
+    reloading.hang_up("config_reloaded").await;
+    reloading.world.lamps.release();
+    let answer = buying.await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.text("/code").as_deref()), (503, Some("service_unavailable")));
+    assert!(reloading.world.lamps.calls_of(CallKind::Complete).is_empty());
+    // It is back, and so is the purchase.
+    reloading.rewrite(|_| good);
+    reloading.hang_up("config_reloaded").await;
+    let answer = complete(&alpha, "lamps", &session, &token).await;
+    assert_eq!(answer.text("/status").as_deref(), Some("completed"), "{}", answer.json());
+    assert_eq!(reloading.world.lamps.charges().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_with_another_secret_and_a_setting_of_reload_itself_are_refused() {
+    let reloading = Reloading::start(UNWATCHED).await;
+    std::fs::write(reloading.world.directory.path().join("sealing.key"), "cd".repeat(32)).unwrap();
+    reloading.rewrite(|text| text.replace("watch = false", "watch = true"));
+    let (content, said) = reloading.command("reload").await;
+    assert!(!content, "{said}");
+    for reason in ["keys.sealing: \"sealing-1\" has another secret", "[reload]: only a restart"] {
+        assert!(said.contains(reason), "no {reason} in {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_takes_away_no_more_than_a_tenth_and_who_asks_may() {
     let reloading = Reloading::start("").await;
