@@ -58,7 +58,7 @@ impl Foundation {
             &registry,
             Arc::clone(&countersigner),
             &config.upstream,
-            gateway_before.map(Gateway::merchants),
+            gateway_before.map(Gateway::merchant_pools),
         );
         let merchants = merchants.map_err(NotUsable::Merchants)?;
         let limits = match gateway_before {

@@ -117,7 +117,7 @@ impl Gateway {
     }
 
     /// The way to merchants.
-    pub(crate) fn merchants(&self) -> &Merchants {
+    pub(crate) fn merchant_pools(&self) -> &Merchants {
         &self.upstreams.merchants
     }
 

@@ -369,15 +369,15 @@ const CASES: [Case; 33] = [
         interval: "1m",
         series: &[(
             r#"countersign_suspensions_read_timestamp_seconds{job="countersign",instance="a"}"#,
-            "0+60x60 3600x30 5460+60x60",
+            "0+60x60 3600x29 5460+60x60",
         )],
         looks: &[("50m", false), ("80m", true), ("2h", false)],
     },
     Case {
         alert: "CountersignSuspended",
-        interval: "1h",
-        series: &[(r#"countersign_suspensions{job="countersign"}"#, "0x9 1x40 0x20")],
-        looks: &[("20h", false), ("40h", true), ("60h", false)],
+        interval: "5m",
+        series: &[(r#"countersign_suspensions{job="countersign"}"#, "0x9 1x400 0x100")],
+        looks: &[("20h", false), ("30h", true), ("38h", false)],
     },
 ];
 
