@@ -195,11 +195,11 @@ impl App {
         let (books, desk) = (Arc::clone(&foundation.books), Arc::clone(&foundation.desk));
         // Before the first request, which would have to wait for it.
         unless_changed(desk.suspended.read_list().await)?;
-        let followed = Arc::clone(&desk);
-        let following = tokio::spawn(async move { followed.suspended.follow().await });
         let mut sockets = config.server.clone();
         let watches = config.watch;
         let running = foundation.build(config, None)?;
+        let followed = Arc::clone(&desk);
+        let following = tokio::spawn(async move { followed.suspended.follow().await });
         foundation.make_room_for(&running);
         desk.destinations.moving().await.arrive(&running.registry);
         running.show_in_metrics(&sockets.tls, &metrics, now);

@@ -127,11 +127,11 @@ impl Claims {
         cleared: &Cleared,
     ) -> Result<HeldClaim, Refusal> {
         let Ready { completion, mut snapshot, place } = ready;
+        let _unmoved = self.desk.destinations.settled(&completion.merchant).await?;
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();
         let Completion { call, token, operation, record_set, .. } = &*completion;
         let sealed = completion.kept_request()?;
-        let _unmoved = self.desk.destinations.settled(&completion.merchant).await?;
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             let Taken { record, is_first_use, earlier_request: stored } =
@@ -188,9 +188,9 @@ impl Claims {
     ) -> Result<HeldClaim, Refusal> {
         let Completion { call, merchant, operation, record_set, claim, .. } = &*completion;
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
+        let _unmoved = self.desk.destinations.settled(merchant).await?;
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
         let mut snapshot = Box::new(self.books.ledger.load(record_set).await?);
-        let _unmoved = self.desk.destinations.settled(merchant).await?;
         let decide = |records: &mut Records, moment: Moment| {
             let session = owned_mut(records.session.as_mut(), call)?;
             operation.refuse_unless_free(records.key.as_ref(), moment)?;

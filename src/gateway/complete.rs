@@ -20,7 +20,7 @@ use super::sessions::Sessions;
 use super::upstreams::Upstreams;
 use crate::acp::wire::complete::CompleteView;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
-use crate::domain::session::{Moment, SessionKind};
+use crate::domain::session::{Moment, SessionKind, Settlement};
 use crate::fraud::CardFingerprint;
 use crate::idempotency::Operation;
 use crate::ledger::{Ledger, RecordSet, Snapshot};
@@ -168,10 +168,15 @@ impl Completes {
         let movement = claim.completion.card_movement(claim.snapshot.token());
         let stopped = self.claims.desk.suspended.refuse_stopped(movement).await.err();
         let exchange = match &stopped {
-            Some(_) => Exchange::NotSent(NotSent::Withheld),
+            Some(_) => {
+                claim.completion.call.trail.cause(NotSent::Withheld.as_str());
+                Exchange::NotSent(NotSent::Withheld)
+            }
             None => claim.forward_claimed().await,
         };
         let Settled { completion, reply, recorded } = claim.settle(&exchange).await;
+        // Only where that ended the claim: of an earlier attempt nobody knows what came.
+        let is_over = recorded.as_ref().is_some_and(|it| it.attempted.settlement == Settlement::Released);
         if let Some(Recorded { attempted, ended, shown, declined_card }) = recorded {
             let about = About { merchant: &completion.merchant.id, session: &completion.session };
             self.events.attempted(about, completion.record_set.session_key(), &attempted, ended);
@@ -182,7 +187,7 @@ impl Completes {
                 Box::pin(self.risk.note_decline(&completion, &CardFingerprint::from_bytes(card))).await;
             }
         }
-        stopped.map_or(reply, Err)
+        stopped.filter(|_| is_over).map_or(reply, Err)
     }
 }
 

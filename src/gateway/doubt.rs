@@ -86,7 +86,10 @@ impl Doubts {
                     && merchant.idempotency == MerchantIdempotency::Keys =>
             {
                 // To send it again is new work: who is stopped waits for what the session shows.
-                self.desk.suspended.refuse_stopped(completion.card_movement(None)).await?;
+                // It is told what it is told where nothing is known yet, because it may have charged.
+                if self.desk.suspended.refuse_stopped(completion.card_movement(None)).await.is_err() {
+                    return Err(self.upstreams.still_unknown(record_set, &doubtful));
+                }
                 let place = self.upstreams.place_again(call, merchant, place)?;
                 self.claims
                     .begin_again(completion, &observation, &doubtful, place)

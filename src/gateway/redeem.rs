@@ -192,8 +192,9 @@ impl Redemptions {
             replay_window: REDEEM_REPLAY,
             every_claim: merchant.redeem_every_claim,
         };
-        // A card leaves only where it is known what is stopped.
-        self.desk.suspended.refuse_stopped(Movement::default()).await?;
+        // A card leaves only where it is known what is stopped: asked in the decision, which notes also who
+        // is refused.
+        self.desk.suspended.make_known().await;
         // A key that is not at hand is looked for once, with nothing held meanwhile.
         let mut fetched = Fetched::default();
         let mut decided =
@@ -207,7 +208,7 @@ impl Redemptions {
             Decided::Redeemed(reply, redeemed) => (reply, redeemed),
             Decided::Refused(refusal, viewed, session) => {
                 self.note_viewed(viewed, &session);
-                return Err(Refusal::Redeem(refusal));
+                return Err(refusal);
             }
             Decided::NeedsKey(_) => return Err(Refusal::Store(StoreError::Unavailable)),
         };
@@ -236,8 +237,10 @@ impl Redemptions {
                 if session.id != *named {
                     return Err(Undone::Refused(Refusal::Redeem(RedeemRefusal::NoSuchClaim)));
                 }
-                self.desk.suspended.refuse_known(movement_of(token)).map_err(Undone::Refused)?;
-                match redeem(session, token, asked, moment) {
+                let allowed = self.desk.suspended.refuse_unless_known(movement_of(token));
+                let redeemed =
+                    allowed.and_then(|()| redeem(session, token, asked, moment).map_err(Refusal::Redeem));
+                match redeemed {
                     // Opened before anything is written: a card that does not open was not handed out.
                     Ok(redeemed) => Ok(Decided::Redeemed(self.card_of(token, fetched)?, redeemed)),
                     // Who is refused may have kept the card, and charge it: it is at work all the same.
@@ -245,7 +248,7 @@ impl Redemptions {
                         let viewed = note_view(session, id, merchant.doubt_grace, moment.steady);
                         Ok(Decided::Refused(refusal, viewed, Box::new(session.clone())))
                     }
-                    Err(refusal) => Err(Undone::Refused(Refusal::Redeem(refusal))),
+                    Err(refusal) => Err(Undone::Refused(refusal)),
                 }
             });
         decided.await?.map(|Done { decided, .. }| decided).or_else(|undone| match undone {
@@ -274,7 +277,7 @@ enum Decided {
     /// The card goes out.
     Redeemed(Reply, Redeemed),
     /// It does not, but who asked is at work on the claim.
-    Refused(RedeemRefusal, Viewed, Box<Session>),
+    Refused(Refusal, Viewed, Box<Session>),
     /// Nothing was decided: this key is to be fetched first.
     NeedsKey(KeyId),
 }

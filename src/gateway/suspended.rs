@@ -20,6 +20,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Between two reads.
 const EVERY: Duration = Duration::from_millis(500);
+/// How long a read by somebody else is waited for.
+const WAITED_FOR: Duration = Duration::from_secs(1);
 /// How old what is known may be.
 const GOOD_FOR: Duration = Duration::from_secs(5);
 
@@ -29,8 +31,9 @@ pub(crate) struct Suspended {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     known: ArcSwap<Known>,
-    /// Held by whoever reads: many who find that it is old read it once.
-    reading: tokio::sync::Mutex<()>,
+    /// Held by whoever reads, with when the last try began and what came of it: many who find that what is
+    /// known is old read once, also where that fails.
+    reading: tokio::sync::Mutex<Option<(Instant, Result<(), StoreError>)>>,
 }
 
 #[derive(Clone, Default)]
@@ -102,17 +105,31 @@ impl Suspended {
     /// # Errors
     /// [`StoreError`]; what was known is as old as it was.
     pub(crate) async fn read_list(&self) -> Result<(), StoreError> {
-        let begun = Instant::now();
-        let _reading = self.reading.lock().await;
-        // Somebody else has read it since.
-        if self.known.load().read_at.is_some_and(|at| at > begun) {
-            return Ok(());
+        let asked = Instant::now();
+        let Ok(mut last) = tokio::time::timeout(WAITED_FOR, self.reading.lock()).await else {
+            return Err(StoreError::Unavailable);
+        };
+        // Somebody else has tried since.
+        if let Some((begun, outcome)) = *last
+            && begun > asked
+        {
+            return outcome;
         }
-        let read_at = Instant::now();
-        let list = suspensions::known(&*self.store).await?;
-        self.metrics.suspensions_read(list.standing.len(), self.clock.now());
-        self.known.store(Arc::new(Known::of(&list, read_at)));
-        Ok(())
+        let begun = Instant::now();
+        let read = suspensions::known(&*self.store).await;
+        let outcome = read.map(|list| {
+            self.metrics.suspensions_read(list.standing.len(), self.clock.now());
+            self.known.store(Arc::new(Known::of(&list, begun)));
+        });
+        *last = Some((begun, outcome));
+        outcome
+    }
+
+    /// Reads the list where what is known is old; what comes of it [`Self::refuse_unless_known`] tells.
+    pub(super) async fn make_known(&self) {
+        if !self.is_known() {
+            let _ = self.read_list().await;
+        }
     }
 
     /// Whether the list is known well enough to begin anything.
@@ -125,13 +142,19 @@ impl Suspended {
     /// # Errors
     /// It is stopped, or nobody knows.
     pub(super) async fn refuse_stopped(&self, movement: Movement<'_>) -> Result<(), Refusal> {
-        if !self.is_known() && self.read_list().await.is_err() {
-            return Err(Refusal::SuspensionsUnknown);
-        }
-        self.refuse_known(movement)
+        self.make_known().await;
+        self.refuse_unless_known(movement)
     }
 
-    /// The same by what is known, where nothing can be waited for.
+    /// The same where nothing can be waited for.
+    ///
+    /// # Errors
+    /// It is stopped, or nobody knows.
+    pub(super) fn refuse_unless_known(&self, movement: Movement<'_>) -> Result<(), Refusal> {
+        if self.is_known() { self.refuse_known(movement) } else { Err(Refusal::SuspensionsUnknown) }
+    }
+
+    /// The same by what is known, however old: behind [`Self::refuse_stopped`].
     ///
     /// # Errors
     /// It is stopped.

@@ -120,8 +120,12 @@ impl Api {
             match route {
                 Route::Suspensions => Ok(json(StatusCode::OK, &self.switch.list().await?)),
                 Route::Suspend { resumed } => {
-                    let request = read(&mut body).await?;
-                    Ok(json(StatusCode::OK, &self.switch.act(request, resumed, &claims, operator).await?))
+                    let (request, api) = (read(&mut body).await?, Arc::clone(&self));
+                    // A client that leaves must not leave half of it undone.
+                    let acting = async move { api.switch.act(request, resumed, &claims, operator).await };
+                    let unknown =
+                        |_| Err(internal("It may or may not have been done: list what is suspended."));
+                    Ok(json(StatusCode::OK, &tokio::spawn(acting).await.unwrap_or_else(unknown)?))
                 }
                 Route::Reload => self.read_again(head.uri.query().unwrap_or_default()).await,
                 Route::Claims => self.claims(&claims, head.uri.query().unwrap_or_default()).await,

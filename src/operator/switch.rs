@@ -37,7 +37,10 @@ impl Switch {
         claims: &OpenClaimsDesk,
         operator: String,
     ) -> Result<SuspendAnswer, Refused> {
-        let subject = subject(&request, claims).await?;
+        let subject = match self.standing_card(&request, resumed).await? {
+            Some(standing) => standing,
+            None => subject(&request, claims).await?,
+        };
         let why = request.why.trim();
         if why.is_empty() || why.len() > WHY {
             return Err(unreadable("A reason is needed, of at most 500 bytes.", "$.why"));
@@ -66,6 +69,26 @@ impl Switch {
         }
         self.desk.observer.log().event(Level::Error, "suspension", &fields);
         Ok(SuspendAnswer { changed })
+    }
+}
+
+impl Switch {
+    /// A card that stands under the token it was named by, which may have ended since.
+    async fn standing_card(
+        &self,
+        request: &SuspendRequest,
+        resumed: bool,
+    ) -> Result<Option<Subject>, Refused> {
+        if !resumed || request.kind != "card" {
+            return Ok(None);
+        }
+        let standing = suspensions::known(&*self.store).await.map_err(of_store)?.standing;
+        let is_it = |subject: &Subject| named(subject).1 == request.id;
+        Ok(standing
+            .into_iter()
+            .map(|standing| standing.subject)
+            .filter(|one| named(one).0 == "card")
+            .find(is_it))
     }
 }
 

@@ -113,6 +113,8 @@ async fn a_card_is_stopped_in_every_token_that_holds_it_and_no_other_is() {
     let (session, total) = create(&alpha, "lamps").await;
     let again = try_mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
     assert_eq!(again.status, 403, "{}", again.json());
+    resume(&world, json!({"kind": "card", "id": token})).await;
+    suspend(&world, json!({"kind": "card", "id": token})).await;
     let other = mint(&alpha, "lamps", &session, "5555555555554444", total).await;
     assert_eq!(
         complete(&alpha, "lamps", &session, &other).await.text("/status").as_deref(),
@@ -153,6 +155,26 @@ async fn what_was_begun_settles_what_was_answered_stays_answered_and_revokes_go_
     let canceled =
         alpha.post(format!("/m/lamps/checkout_sessions/{unspent}/cancel"), &json!({})).send().await.unwrap();
     assert_eq!(canceled.status, 200, "{}", canceled.json());
+}
+
+/// Who is refused a card may have kept it, and be at work with it: its claim is not given up for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redeem_that_is_stopped_gets_no_card_and_its_claim_is_declined_by_the_shop() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let (session, token) = ready(&alpha).await;
+    world.lamps.behave_once(CallKind::Complete, Behaviour::HoldBefore);
+    let begun = tokio::spawn({
+        let (alpha, session, token) = (alpha.clone(), session.clone(), token.clone());
+        async move { complete(&alpha, "lamps", &session, &token).await }
+    });
+    received(&world.lamps, CallKind::Complete, 1).await;
+    suspend(&world, json!({"kind": "card", "id": token})).await;
+    world.lamps.release();
+    let answer = begun.await.unwrap();
+    assert_ne!(answer.text("/status").as_deref(), Some("completed"), "{}", answer.json());
+    assert!(charges_of(&world.lamps, &session).is_empty());
+    assert!(world.app().metrics_text().contains("countersign_refusals_total{reason=\"card_suspended\"} 1"));
 }
 
 /// To send a complete again is new work, and to find out what became of it is not.

@@ -165,6 +165,12 @@ impl Outside {
             }
             Action::Settle { attempt, outcome, total, keep } => {
                 let Attempt { slot, token, key, claim, number, lease, .. } = pick(&self.attempts, attempt)?;
+                // A claim's id comes again only once its key has ended, a day after it was used last: by then
+                // nobody waits for an answer to the claim that had it first.
+                let open = world.session(slot, now).and_then(|session| session.claim.as_ref());
+                if open.is_some_and(|open| open.id == claim && open.token != token) {
+                    return None;
+                }
                 let kept = self.answer(keep);
                 let what = What::Settle { claim, attempt: number, lease, outcome, total, kept };
                 Operation { key: Some(key), ..on_session(slot, token, what) }
