@@ -139,7 +139,12 @@ async fn what_was_begun_settles_what_was_answered_stays_answered_and_revokes_go_
         let (alpha, session, token) = (alpha.clone(), session.clone(), token.clone());
         async move { complete(&alpha, "lamps", &session, &token).await }
     });
-    received(&world.lamps, CallKind::Complete, 2).await;
+    // The shop has the card and has charged; only its answer is held.
+    let until = Instant::now() + Duration::from_secs(60);
+    while charges_of(&world.lamps, &session).is_empty() {
+        assert!(Instant::now() < until, "the shop does not charge");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     suspend(&world, json!({"kind": "agent", "id": "alpha"})).await;
     world.lamps.release();
     assert_eq!(begun.await.unwrap().text("/status").as_deref(), Some("completed"));
