@@ -209,7 +209,7 @@ async fn a_complete_in_doubt_is_not_sent_again_while_its_agent_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_replica_knows_within_two_seconds_and_so_does_one_that_starts_later() {
+async fn over_two_replicas_both_know_within_two_seconds_and_so_does_one_that_starts_later() {
     let server = Server::start(redis_server::Options::default());
     let store = format!(
         "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true",
