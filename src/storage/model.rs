@@ -182,7 +182,7 @@ async fn live_through<Guard, Reopening: Future<Output = Fixture<Guard>>>(
         Ledger::new(fixture.store.clone(), fixture.clock.clone()).writing(written)
     };
     let mut ledger = Arc::new(ledger_of(&fixture, written.clone()));
-    let outside = Outside::of(&ledger);
+    let outside = Outside::of(&ledger, begins_in != Formats::NEWEST);
     let mut model =
         Model { written: written.clone(), world: World::default(), trace: Trace::default(), outside };
     for step in opening().iter().chain(steps) {

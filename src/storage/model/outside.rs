@@ -33,6 +33,8 @@ pub(super) struct Outside {
     looks: Vec<Look>,
     tokens: Vec<TokenId>,
     attempts: Vec<Attempt>,
+    /// Older formats are written, in which a token's own record says which claim holds it.
+    in_older_formats: bool,
 }
 
 /// A read of a session that has started.
@@ -62,7 +64,7 @@ fn pick<T: Clone>(known: &[T], back: Back) -> Option<T> {
 }
 
 impl Outside {
-    pub(super) fn of(ledger: &Ledger) -> Self {
+    pub(super) fn of(ledger: &Ledger, in_older_formats: bool) -> Self {
         let tag = |slot: Slot| (slot, ledger.partitions().tag(&slot.merchant(), &slot.id()).to_string());
         Self {
             tags: [Slot::Main, Slot::Elsewhere].map(tag),
@@ -73,6 +75,7 @@ impl Outside {
             looks: vec![],
             tokens: vec![],
             attempts: vec![],
+            in_older_formats,
         }
     }
 
@@ -166,9 +169,10 @@ impl Outside {
             Action::Settle { attempt, outcome, total, keep } => {
                 let Attempt { slot, token, key, claim, number, lease, .. } = pick(&self.attempts, attempt)?;
                 // A claim's id comes again only once its key has ended, a day after it was used last: by then
-                // nobody waits for an answer to the claim that had it first.
+                // nobody waits for an answer to the claim that had it first. In older formats one that came
+                // all the same would leave the second claim's token as that claim's.
                 let open = world.session(slot, now).and_then(|session| session.claim.as_ref());
-                if open.is_some_and(|open| open.id == claim && open.token != token) {
+                if self.in_older_formats && open.is_some_and(|open| open.id == claim && open.token != token) {
                     return None;
                 }
                 let kept = self.answer(keep);
