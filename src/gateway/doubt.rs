@@ -12,7 +12,7 @@ use super::parts::Desk;
 use super::refusal::{Internal, Refusal};
 use super::reply::Reply;
 use super::session_read::SessionRead;
-use super::session_reads::{Doubtful, Turn};
+use super::session_reads::{Doubtful, Pace, Reader, Turn};
 use super::upstreams::{Upstreams, deadline};
 use crate::crypto::random;
 use crate::domain::id::ClaimId;
@@ -49,6 +49,23 @@ pub(super) enum Resumed {
     Again(Box<HeldClaim>),
 }
 
+/// A session as it was read for a claim in doubt, by us or by somebody else.
+struct Found {
+    read: Arc<SessionRead>,
+    /// The right to it, when it was ours: others wait for what comes of it.
+    reader: Option<Reader>,
+}
+
+impl Found {
+    /// Lets those go on who wait for it.
+    fn told(self, pace: Pace) -> Arc<SessionRead> {
+        if let Some(reader) = self.reader {
+            reader.done(&self.read, pace);
+        }
+        self.read
+    }
+}
+
 impl Doubts {
     /// What becomes of a retry with the key of a claim that was begun.
     pub(super) async fn resume(
@@ -64,15 +81,21 @@ impl Doubts {
 
     async fn resume_open(&self, completion: Box<Completion>, doubtful: Doubtful) -> Result<Resumed, Refusal> {
         let Completion { call, merchant, session, record_set, claim, .. } = &*completion;
-        let (read, place) = self.read_in_doubt(&completion, &doubtful).await?;
-        let Some(observation) = read.observation() else {
+        let (found, place) = self.read_in_doubt(&completion, &doubtful).await?;
+        let Some(observation) = found.read.observation() else {
+            let read = found.told(Pace::Kept);
             // Who shared it has nothing to add.
             if place.is_some() {
                 self.evidence.of_nothing(claim, &read.exchange, &merchant.id, session).await?;
             }
             return Err(self.upstreams.still_unknown(record_set, &doubtful));
         };
-        match self.evidence.of_doubt(call, merchant, session, record_set, claim, &observation).await? {
+        let weighed = self.evidence.of_doubt(call, merchant, session, record_set, claim, &observation).await;
+        let read = found.told(match &weighed {
+            Err(_) | Ok(Weighed::Settled(Settlement::Held, _)) => Pace::Kept,
+            Ok(Weighed::HadCharged | Weighed::Settled(..)) => Pace::Ended,
+        });
+        match weighed? {
             Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _) => {
                 self.answer_from_read(&completion, &read).await.map(Resumed::Answered)
             }
@@ -108,7 +131,7 @@ impl Doubts {
         &self,
         completion: &Completion,
         doubtful: &Doubtful,
-    ) -> Result<(Arc<SessionRead>, Option<Permit>), Refusal> {
+    ) -> Result<(Found, Option<Permit>), Refusal> {
         let Completion { call, merchant, session, record_set, .. } = completion;
         let until = deadline(merchant);
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
@@ -118,11 +141,11 @@ impl Doubts {
             match turn {
                 Turn::Ours(reader) => {
                     let place = self.upstreams.place(call, merchant)?;
-                    let read = self.upstreams.read_for(call, merchant, session).await;
-                    return Ok((reader.done(read), Some(place)));
+                    let read = Arc::new(self.upstreams.read_for(call, merchant, session).await);
+                    return Ok((Found { read, reader: Some(reader) }, Some(place)));
                 }
                 Turn::Theirs(under_way) => match under_way.result(until).await {
-                    Some(read) => return Ok((read, None)),
+                    Some(read) => return Ok((Found { read, reader: None }, None)),
                     None if until.has_passed() => return Err(unknown()),
                     None => {}
                 },
@@ -145,12 +168,19 @@ impl Doubts {
     /// answer, and is kept.
     async fn answer_of_charged(&self, completion: &Completion) -> Result<Reply, Refusal> {
         let doubtful = Doubtful::charged(&completion.claim);
-        let (read, _place) = self.read_in_doubt(completion, &doubtful).await?;
-        match read.observation() {
-            Some(shown) if shown.lifecycle == Lifecycle::Completed && read.speaks_to(&completion.call) => {
-                self.keep_as_answer(completion, &read).await
+        let (found, _place) = self.read_in_doubt(completion, &doubtful).await?;
+        match found.read.observation() {
+            Some(shown)
+                if shown.lifecycle == Lifecycle::Completed && found.read.speaks_to(&completion.call) =>
+            {
+                let kept = self.keep_as_answer(completion, &found.read).await;
+                found.told(if kept.is_ok() { Pace::Ended } else { Pace::Kept });
+                kept
             }
-            _ => Err(self.upstreams.still_unknown(&completion.record_set, &doubtful)),
+            _ => {
+                found.told(Pace::Kept);
+                Err(self.upstreams.still_unknown(&completion.record_set, &doubtful))
+            }
         }
     }
 

@@ -125,23 +125,23 @@ impl Evidence {
         Ok(())
     }
 
-    /// The worker's read of a session with an open claim.
+    /// The worker's read of a session with an open claim: whether that has ended.
     pub(super) async fn of_check(
         &self,
         record_set: &RecordSet,
         observation: &Observation,
         merchant: &Merchant,
         id: &SessionId,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let decide =
             |records: &mut Records, moment: Moment| apply(records, observation, merchant, moment).ok_or(());
         let done =
             self.books.ledger.transact(record_set, Purpose::Finish, Durability::Synced, decide).await?;
-        let Ok(Done { decided, ended }) = done else { return Ok(()) };
+        let Ok(Done { decided, ended }) = done else { return Ok(true) };
         let about = About { merchant: &merchant.id, session: id };
         let settlement = self.events.observed(about, record_set.session_key(), &decided, ended);
         self.events.checked(settlement);
-        Ok(())
+        Ok(settlement != Settlement::Held)
     }
 
     /// A session that was read as the answer to the complete that charged it: kept against its key, unless

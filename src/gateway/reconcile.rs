@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::admit::drawn_request_id;
 use super::evidence::Evidence;
 use super::parts::{Books, Desk, Identities};
-use super::session_reads::{Doubtful, Turn};
+use super::session_reads::{Doubtful, Pace, Turn};
 use super::store_scan::StoreScanner;
 use super::upstreams::Upstreams;
 use crate::auth::signature::VerifiedBody;
@@ -191,14 +191,17 @@ impl Worker {
         let turn = reads.turn(record_set.session_key(), Some(&doubtful), self.desk.clock.steady());
         let Turn::Ours(reader) = turn else { return Ok(()) };
         let outbound = self.own_read(session, self.desk.clock.now());
-        let read = reader.done(self.upstreams.read_alone(merchant, outbound, &session.id).await);
+        let read = Arc::new(self.upstreams.read_alone(merchant, outbound, &session.id).await);
         let Some(observation) = read.observation() else {
+            reader.done(&read, Pace::Kept);
             return self.evidence.of_nothing(&claim.id, &read.exchange, &merchant.id, &session.id).await;
         };
         if let Some(token) = claim.token.as_ref() {
             record_set = record_set.with_token(token);
         }
-        self.evidence.of_check(&record_set, &observation, merchant, &session.id).await
+        let settled = self.evidence.of_check(&record_set, &observation, merchant, &session.id).await;
+        reader.done(&read, if matches!(settled, Ok(true)) { Pace::Ended } else { Pace::Kept });
+        settled.map(|_| ())
     }
 
     /// A read on our own behalf: the owner named, nothing of any request of its.

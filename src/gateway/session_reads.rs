@@ -112,6 +112,13 @@ pub(super) struct Reader {
     told: watch::Sender<Option<Arc<SessionRead>>>,
 }
 
+/// Whether a claim is read again at a pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    Kept,
+    Ended,
+}
+
 impl SessionReads {
     /// Reads begun so far: one that [`UnderWay::is_after`] this was asked later.
     pub(super) fn begun(&self) -> u64 {
@@ -179,6 +186,18 @@ impl Known {
 }
 
 impl ReadSchedule {
+    /// What follows from one more read.
+    fn after(before: Option<Self>, claim: ClaimId, attempt: u32, read: &SessionRead) -> Self {
+        let shown = read.observation().map(|shown| (shown.lifecycle, shown.order));
+        let is_news = shown.is_some() && before.as_ref().is_none_or(|schedule| schedule.shown != shown);
+        let spacing = match &before {
+            Some(schedule) if !is_news => schedule.spacing.saturating_mul(2).min(MOST_SPACING),
+            Some(_) | None => SPACING,
+        };
+        let shown = shown.or_else(|| before.and_then(|schedule| schedule.shown));
+        Self { claim, attempt, asked_at: read.asked_at, spacing, shown }
+    }
+
     fn is_remembered(&self, now: Timestamp) -> bool {
         now.since(self.asked_at) < REMEMBERED && self.asked_at <= now.plus(AHEAD)
     }
@@ -217,9 +236,9 @@ impl UnderWay {
 }
 
 impl Reader {
-    /// Tells what was found to those who wait for it.
-    pub(super) fn done(self, read: SessionRead) -> Arc<SessionRead> {
-        let read = Arc::new(read);
+    /// Tells what was found to those who wait for it, once what it proves is recorded: whoever looks at
+    /// the records from then on finds it there. A claim that has ended has no pace any more.
+    pub(super) fn done(self, read: &Arc<SessionRead>, pace: Pace) {
         if let Some((claim, attempt)) = self.claim.clone() {
             let known = &mut *self.reads.0.lock();
             let entry = known.sessions.entry(self.session.clone()).or_default();
@@ -227,18 +246,13 @@ impl Reader {
                 .schedule
                 .take()
                 .filter(|schedule| schedule.claim == claim && schedule.attempt == attempt);
-            let shown = read.observation().map(|shown| (shown.lifecycle, shown.order));
-            let is_news = shown.is_some() && before.as_ref().is_none_or(|schedule| schedule.shown != shown);
-            let spacing = match &before {
-                Some(schedule) if !is_news => schedule.spacing.saturating_mul(2).min(MOST_SPACING),
-                Some(_) | None => SPACING,
+            entry.schedule = match pace {
+                Pace::Kept => Some(ReadSchedule::after(before, claim, attempt, read)),
+                Pace::Ended => None,
             };
-            let shown = shown.or_else(|| before.and_then(|schedule| schedule.shown));
-            entry.schedule = Some(ReadSchedule { claim, attempt, asked_at: read.asked_at, spacing, shown });
         }
         // Before the session may be read again, so that nobody who comes now reads it again.
-        self.told.send_replace(Some(Arc::clone(&read)));
-        read
+        self.told.send_replace(Some(Arc::clone(read)));
     }
 }
 
@@ -274,8 +288,8 @@ mod tests {
         Doubtful { claim: ClaimId::parse(claim).unwrap(), attempt: 1, milestones, seen_at: None }
     }
 
-    fn lost(asked: i64) -> SessionRead {
-        SessionRead::lost(Exchange::Lost(Lost::Timeout), at(asked))
+    fn lost(asked: i64) -> Arc<SessionRead> {
+        Arc::new(SessionRead::lost(Exchange::Lost(Lost::Timeout), at(asked)))
     }
 
     fn reader(reads: &SessionReads, doubtful: &Doubtful, now: i64) -> Reader {
@@ -295,7 +309,7 @@ mod tests {
         let (reads, doubt) = (SessionReads::default(), doubtful("c1", None));
         let (mut now, mut waits) = (0, Vec::new());
         for _ in 0..7 {
-            reader(&reads, &doubt, now).done(lost(now));
+            reader(&reads, &doubt, now).done(&lost(now), Pace::Kept);
             let next = reads.next(&session("cs_1"), &doubt, at(now));
             let wait = i64::try_from(next.since(at(now)).as_millis()).unwrap();
             assert!(is_too_soon(&reads, &doubt, now + wait - 1));
@@ -312,10 +326,10 @@ mod tests {
     fn what_is_known_to_decide_is_not_waited_past_and_another_sending_or_a_sign_is_looked_at_soon() {
         let (reads, mut doubt) = (SessionReads::default(), doubtful("c1", Some(10_000)));
         for now in [0, 2_000, 6_000] {
-            reader(&reads, &doubt, now).done(lost(now));
+            reader(&reads, &doubt, now).done(&lost(now), Pace::Kept);
         }
         assert_eq!(reads.next(&session("cs_1"), &doubt, at(6_000)), at(10_000), "not at 14 s");
-        reader(&reads, &doubt, 10_000).done(lost(10_000));
+        reader(&reads, &doubt, 10_000).done(&lost(10_000), Pace::Kept);
         assert_eq!(reads.next(&session("cs_1"), &doubt, at(10_000)), at(26_000));
         doubt.seen_at = Some(at(10_001));
         assert_eq!(reads.next(&session("cs_1"), &doubt, at(10_001)), at(12_000), "a sign of work");
@@ -328,7 +342,7 @@ mod tests {
     #[test]
     fn a_pace_ends_with_its_claim_and_with_a_clock_that_was_set_back() {
         let (reads, doubt) = (SessionReads::default(), doubtful("c1", None));
-        reader(&reads, &doubt, 0).done(lost(0));
+        reader(&reads, &doubt, 0).done(&lost(0), Pace::Kept);
         assert!(is_too_soon(&reads, &doubt, 0));
         drop(reader(&reads, &doubt, -3_600_000));
         reads.forget_pace(&session("cs_1"));
@@ -353,7 +367,8 @@ mod tests {
         // Nothing was read: it is not too soon.
         let ours = reader(&reads, &doubt, 0);
         let under_way = theirs(None);
-        let found = ours.done(lost(0));
+        let found = lost(0);
+        ours.done(&found, Pace::Ended);
         assert!(Arc::ptr_eq(&under_way.result(until).await.unwrap(), &found), "with its own instant");
         let waiting = reader(&reads, &doubt, 2_000);
         assert!(theirs(None).result(Deadline::after(Duration::ZERO)).await.is_none(), "in time only");
@@ -367,7 +382,7 @@ mod tests {
             let (now, doubt) = (i64::try_from(number).unwrap() * 1_000, doubtful("c1", None));
             let name = format!("cs_{number}");
             let Turn::Ours(reader) = reads.turn(&session(&name), Some(&doubt), at(now)) else { panic!() };
-            reader.done(lost(now));
+            reader.done(&lost(now), Pace::Kept);
         }
         assert!(reads.0.lock().sessions.len() <= FEW + 1);
     }

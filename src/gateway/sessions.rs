@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::replays::Replays;
 use super::reply::Reply;
 use super::session_read::{SPACING, observation};
-use super::session_reads::Turn;
+use super::session_reads::{Pace, Turn};
 use super::upstreams::{Upstreams, deadline};
 use crate::domain::id::SessionId;
 use crate::domain::session::{Lifecycle, Moment, Observation, Session, SessionKind};
@@ -101,13 +101,13 @@ impl Sessions {
                     if place.is_none() {
                         *place = Some(self.upstreams.place(call, merchant)?);
                     }
-                    let read = self.upstreams.read_for(call, merchant, id).await;
+                    let read = Arc::new(self.upstreams.read_for(call, merchant, id).await);
                     if let Some(observation) = read.observation() {
                         self.evidence
                             .of_read(&record_set, session.sequence, &observation, merchant, id)
                             .await?;
                     }
-                    let read = reader.done(read);
+                    reader.done(&read, Pace::Kept);
                     return match &read.reading {
                         SessionReading::Unreadable => Err(read.unreadable(id)),
                         SessionReading::Session(_) | SessionReading::Missing => {
