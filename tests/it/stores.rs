@@ -302,7 +302,7 @@ async fn a_start_waits_for_a_replica_that_still_synchronises() {
     let [primary, replica] = [(); 2].map(|()| Server::start(redis_server::Options::default()));
     let store = format!(
         "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true\n\
-         wait_replicas = 1\nwait_timeout = \"100ms\"\ncall_timeout = \"1s\"",
+         wait_replicas = 1\nwait_timeout = \"400ms\"\ncall_timeout = \"2s\"",
         primary.url()
     );
     // It has what was written only when a start has asked for it in vain for a while.
