@@ -73,6 +73,7 @@ impl Call {
             key,
             credential: Some(&self.credential),
             card: None,
+            ends: false,
         }
     }
 

@@ -258,14 +258,15 @@ impl Claims {
 }
 
 impl HeldClaim {
-    /// Sends the complete. Infallible: whatever happens is an exchange.
-    pub(super) async fn forward_claimed(&self) -> Exchange {
+    /// Sends the complete, unless it is stopped meanwhile: then with the refusal. Infallible: whatever
+    /// happens is an exchange.
+    pub(super) async fn forward_claimed(&self) -> (Exchange, Option<Refusal>) {
         let Completion { call, merchant, token, operation, claim, .. } = &*self.completion;
         call.trail.amount(self.begun.claim.checked);
         call.trail.attempt(self.begun.claim.attempt);
         // The bytes of the first use, so that a merchant that compares bytes sees the same request.
         let Ok(stored) = operation.open_request(self.begun.stored.as_ref()) else {
-            return self.keeper.upstreams.not_built(call);
+            return (self.keeper.upstreams.not_built(call), None);
         };
         let context = CompleteContext {
             token: token.clone(),
@@ -278,7 +279,8 @@ impl HeldClaim {
         let outbound = call.outbound(stored, key, Some(context), self.begun.grant.clone(), self.begun.at);
         // Never after the lease: another attempt may be under way then.
         let deadline = self.keeper.books.ledger.end_of(self.begun.lease);
-        self.keeper.upstreams.send_by(call, merchant, outbound, deadline).await
+        let movement = self.completion.card_movement(self.snapshot.token());
+        self.keeper.upstreams.send_unless_stopped(call, merchant, outbound, deadline, movement).await
     }
 
     /// Ends the claim without anything having been sent under it.

@@ -25,7 +25,6 @@ use crate::fraud::CardFingerprint;
 use crate::idempotency::Operation;
 use crate::ledger::{Ledger, RecordSet, Snapshot};
 use crate::limit::Permit;
-use crate::merchant::{Exchange, NotSent};
 use crate::records::{Purpose, StoreError};
 use crate::registry::Merchant;
 
@@ -163,17 +162,9 @@ impl Completes {
 
     /// Sends what the claim was begun for, settles it, tells what happened, and answers.
     async fn forward_and_settle(&self, claim: HeldClaim) -> Result<Reply, Refusal> {
-        // The last moment before the bytes leave: a claim that is stopped here is given back, nothing of
-        // this attempt being sent.
-        let movement = claim.completion.card_movement(claim.snapshot.token());
-        let stopped = self.claims.desk.suspended.refuse_stopped(movement).await.err();
-        let exchange = match &stopped {
-            Some(_) => {
-                claim.completion.call.trail.cause(NotSent::Withheld.as_str());
-                Exchange::NotSent(NotSent::Withheld)
-            }
-            None => claim.forward_claimed().await,
-        };
+        // A claim that is stopped when its bytes are about to leave is given back: nothing of this attempt
+        // was sent.
+        let (exchange, stopped) = claim.forward_claimed().await;
         let Settled { completion, reply, recorded } = claim.settle(&exchange).await;
         // Only where that ended the claim: of an earlier attempt nobody knows what came.
         let is_over = recorded.as_ref().is_some_and(|it| it.attempted.settlement == Settlement::Released);

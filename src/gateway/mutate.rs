@@ -15,6 +15,7 @@ use super::replays::Replays;
 use super::reply::Reply;
 use super::session_read::observation;
 use super::sessions::{Sessions, unknown};
+use super::suspended::Movement;
 use super::upstreams::Upstreams;
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::acp::wire::session::SessionView;
@@ -63,15 +64,17 @@ impl Mutations {
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         // Behind the kept answer, which stays given.
-        self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
+        let movement = call.movement(&merchant.id);
+        self.desk.suspended.refuse_stopped(movement).await?;
         let _place = self.upstreams.place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let (upstream_key, stored) = match snapshot.as_mut() {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
             None => (operation.upstream_key(None).clone(), None),
         };
-        let (exchange, asked_at) =
-            self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
+        let Forwarded { exchange, stopped, asked_at } = self
+            .forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease, movement)
+            .await;
         let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
         if let Some(snapshot) = snapshot.as_mut() {
@@ -87,7 +90,7 @@ impl Mutations {
                 .map_err(Refusal::unrecorded)??;
             self.note_kept(&call, recharge);
         }
-        reply
+        stopped.map_or(reply, Err)
     }
 
     /// Takes the lease of a create's key; the key the merchant receives, and the request of the key's
@@ -187,10 +190,8 @@ impl Mutations {
             return Ok(reply);
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
-        // Who is stopped may still end what it has: a cancel moves no money.
-        if !is_cancel(&call.route) {
-            self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
-        }
+        let movement = Movement { ends: is_cancel(&call.route), ..call.movement(&merchant.id) };
+        self.desk.suspended.refuse_stopped(movement).await?;
         let _place = self.upstreams.place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let sealed = is_kept.then(|| operation.seal_request(&call.stored_request())).transpose()?;
@@ -214,8 +215,9 @@ impl Mutations {
             .await??;
         let (upstream_key, stored, sequence, is_first_use, recharge) = begun.decided;
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
-        let (exchange, asked_at) =
-            self.forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease).await;
+        let Forwarded { exchange, stopped, asked_at } = self
+            .forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease, movement)
+            .await;
         let reply = Reply::relayed(&exchange);
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
         let observation = self.observation_of(&merchant, &exchange, &id, asked_at);
@@ -248,7 +250,7 @@ impl Mutations {
         if settlement == Settlement::ChargedLate {
             self.events.charged_late(about);
         }
-        reply
+        stopped.map_or(reply, Err)
     }
 
     /// What a successful answer to a mutation of session `id` proves; `None` when it cannot be read.
@@ -266,7 +268,8 @@ impl Mutations {
     }
 
     /// Sends the request of the key's first use, `stored` where it is not this one, with the key of its
-    /// first use.
+    /// first use, unless it is stopped meanwhile.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
     async fn forward_under(
         &self,
         call: &Call,
@@ -275,15 +278,26 @@ impl Mutations {
         upstream_key: StrView,
         stored: Option<&Sealed>,
         lease: LeaseMark,
-    ) -> (Exchange, Timestamp) {
+        movement: Movement<'_>,
+    ) -> Forwarded {
         let asked_at = self.desk.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
-            return (self.upstreams.not_built(call), asked_at);
+            return Forwarded { exchange: self.upstreams.not_built(call), stopped: None, asked_at };
         };
         let outbound = call.outbound(stored, Some(upstream_key), None, None, self.desk.clock.now());
         let deadline = self.books.ledger.end_of(lease);
-        (self.upstreams.send_by(call, merchant, outbound, deadline).await, asked_at)
+        let (exchange, stopped) =
+            self.upstreams.send_unless_stopped(call, merchant, outbound, deadline, movement).await;
+        Forwarded { exchange, stopped, asked_at }
     }
+}
+
+/// What became of a request.
+struct Forwarded {
+    exchange: Exchange,
+    /// Why nothing of it was sent, where that was not the merchant's doing.
+    stopped: Option<Refusal>,
+    asked_at: Timestamp,
 }
 
 const fn is_cancel(route: &Route) -> bool {

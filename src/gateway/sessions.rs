@@ -146,6 +146,8 @@ impl Sessions {
         if !merchant.adoption.contains(&call.agent.id) {
             return Err(Refusal::SessionUnknown);
         }
+        // It begins something, whatever it is for: the session is the agent's from then on.
+        self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
         let place = self.upstreams.reading_place(call, merchant)?;
         let read = self.upstreams.read_for(call, merchant, id).await;
         drop(place);

@@ -56,6 +56,9 @@ pub(super) struct Movement<'a> {
     pub key: Option<&'a KeyId>,
     pub credential: Option<&'a Sha256>,
     pub card: Option<&'a Sha256>,
+    /// It moves nothing, and ends something: only who asks may be stopped. A thief must not end what others
+    /// have begun, and what is stopped may be ended.
+    pub ends: bool,
 }
 
 /// What of it is stopped.
@@ -149,9 +152,13 @@ impl Suspended {
     /// The same where nothing can be waited for.
     ///
     /// # Errors
-    /// It is stopped, or nobody knows.
+    /// It is stopped, or nobody knows; what only ends something is judged by what was known last.
     pub(super) fn refuse_unless_known(&self, movement: Movement<'_>) -> Result<(), Refusal> {
-        if self.is_known() { self.refuse_known(movement) } else { Err(Refusal::SuspensionsUnknown) }
+        if movement.ends || self.is_known() {
+            self.refuse_known(movement)
+        } else {
+            Err(Refusal::SuspensionsUnknown)
+        }
     }
 
     /// The same by what is known, however old: behind [`Self::refuse_stopped`].
@@ -184,13 +191,13 @@ impl Known {
     }
 
     fn stopped(&self, movement: Movement<'_>) -> Option<Stopped> {
-        let Movement { agent, merchant, key, credential, card } = movement;
+        let Movement { agent, merchant, key, credential, card, ends } = movement;
         let signer = agent.zip(key);
-        if self.all {
+        if self.all && !ends {
             Some(Stopped::All)
         } else if agent.is_some_and(|agent| self.agents.contains(agent)) {
             Some(Stopped::Agent)
-        } else if merchant.is_some_and(|merchant| self.merchants.contains(merchant)) {
+        } else if !ends && merchant.is_some_and(|merchant| self.merchants.contains(merchant)) {
             Some(Stopped::Merchant)
         } else if !self.keys.is_empty()
             && signer.is_some_and(|(agent, key)| self.keys.contains(&(agent.clone(), key.clone())))

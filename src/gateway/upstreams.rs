@@ -1,6 +1,6 @@
 //! Towards merchants: leave to send, the sending, and reads of sessions for ourselves.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::call::Call;
@@ -8,6 +8,7 @@ use super::parts::Desk;
 use super::refusal::Refusal;
 use super::session_read::SessionRead;
 use super::session_reads::{Doubtful, SessionReads};
+use super::suspended::Movement;
 use crate::domain::clock::Deadline;
 use crate::domain::id::SessionId;
 use crate::ledger::RecordSet;
@@ -56,6 +57,32 @@ impl Upstreams {
         Exchange::NotSent(NotSent::NotBuilt)
     }
 
+    /// Sends a request for a call, unless what it moves is stopped when it is about to leave: then with the
+    /// refusal, and nothing of it is sent.
+    pub(super) async fn send_unless_stopped(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        outbound: Outbound,
+        deadline: Deadline,
+        movement: Movement<'_>,
+    ) -> (Exchange, Option<Refusal>) {
+        let suspended = &self.desk.suspended;
+        // Where what is known is old it is read before a connection is waited for.
+        suspended.make_known().await;
+        let stopped = OnceLock::new();
+        let may_leave = || match suspended.refuse_unless_known(movement) {
+            Ok(()) => true,
+            Err(refusal) => {
+                let _ = stopped.set(refusal);
+                false
+            }
+        };
+        let exchange = self.send_while(call, merchant, outbound, deadline, &may_leave).await;
+        let is_withheld = matches!(exchange, Exchange::NotSent(NotSent::Withheld));
+        (exchange, stopped.into_inner().filter(|_| is_withheld))
+    }
+
     /// Sends a request for a call, and counts the wait as the merchant's.
     pub(super) async fn send_by(
         &self,
@@ -64,8 +91,19 @@ impl Upstreams {
         outbound: Outbound,
         deadline: Deadline,
     ) -> Exchange {
+        self.send_while(call, merchant, outbound, deadline, &|| true).await
+    }
+
+    async fn send_while(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        outbound: Outbound,
+        deadline: Deadline,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Exchange {
         let started = Instant::now();
-        let exchange = self.ask_merchant(merchant, outbound, deadline).await;
+        let exchange = self.ask_merchant(merchant, outbound, deadline, may_leave).await;
         call.trail.waited(started.elapsed());
         let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
         let answer = exchange.answer();
@@ -85,10 +123,19 @@ impl Upstreams {
     }
 
     /// Sends a request, and counts why it came to nothing.
-    async fn ask_merchant(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
+    async fn ask_merchant(
+        &self,
+        merchant: &Merchant,
+        outbound: Outbound,
+        deadline: Deadline,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Exchange {
         let path = Arc::clone(&outbound.path);
-        let exchange = self.merchants.send(merchant, outbound, deadline).await;
-        if let Some(failure) = UpstreamFailure::of(&exchange) {
+        let exchange = self.merchants.send_if(merchant, outbound, deadline, may_leave).await;
+        // What was withheld is no failure of the merchant's.
+        if let Some(failure) = UpstreamFailure::of(&exchange)
+            && failure != UpstreamFailure::NotSent(NotSent::Withheld)
+        {
             self.desk.observer.metrics().upstream_failed(failure.as_str());
         }
         // Somebody must look, at the merchant or at what stands in front of it.
@@ -122,7 +169,7 @@ impl Upstreams {
         id: &SessionId,
     ) -> SessionRead {
         let (asked_at, passing) = (self.desk.clock.steady(), outbound.headers.clone());
-        let exchange = self.ask_merchant(merchant, outbound, deadline(merchant)).await;
+        let exchange = self.ask_merchant(merchant, outbound, deadline(merchant), &|| true).await;
         SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
     }
 }

@@ -104,12 +104,14 @@ impl MerchantClient {
     /// Dropping the future closes an HTTP/1.1 connection or resets an HTTP/2 stream; the merchant may
     /// have acted all the same.
     ///
-    /// An answer about another session or cart than `resource` is none, and ends its connection.
+    /// An answer about another session or cart than `resource` is none, and ends its connection. What no
+    /// longer `may_leave` when there is a connection for it is not written.
     pub(super) async fn exchange(
         &self,
         request: Sendable,
         resource: Option<&str>,
         deadline: Deadline,
+        may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Exchange {
         let started = Instant::now();
         let deadline = deadline.at_most(self.deadlines.total);
@@ -118,9 +120,13 @@ impl MerchantClient {
         let pool = if is_read { &self.reads } else { &self.writes };
         let need = if is_believed { Need::Any } else { Need::Alive };
         let again = request.clone();
-        let head = match self.head(pool, request, need, deadline).await {
-            Err(NoHead::NotSent(NotSent::Unwritten)) => self.head(pool, again, Need::New, deadline).await,
-            Err(NoHead::GoneAway) if is_believed => self.head(pool, again, Need::New, deadline).await,
+        let head = match self.head(pool, request, need, deadline, may_leave).await {
+            Err(NoHead::NotSent(NotSent::Unwritten)) => {
+                self.head(pool, again, Need::New, deadline, may_leave).await
+            }
+            Err(NoHead::GoneAway) if is_believed => {
+                self.head(pool, again, Need::New, deadline, may_leave).await
+            }
             first => first,
         };
         match head {
@@ -153,8 +159,15 @@ impl MerchantClient {
         request: Sendable,
         need: Need,
         deadline: Deadline,
+        may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Result<Head, NoHead> {
         let taken = pool.take(need, deadline).await.map_err(NoHead::NotSent)?;
+        if !may_leave() {
+            if let Taken::Http1(connection) = taken {
+                pool.give_back(connection);
+            }
+            return Err(NoHead::NotSent(NotSent::Withheld));
+        }
         let ticket = Ticket::new(deadline);
         match taken {
             Taken::Http1(mut connection) => {

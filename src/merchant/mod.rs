@@ -161,6 +161,18 @@ impl Merchants {
     /// Countersigns and sends one request: at most once, within `deadline` and the merchant's own,
     /// following no redirect.
     pub async fn send(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
+        self.send_if(merchant, outbound, deadline, &|| true).await
+    }
+
+    /// As [`Self::send`], if it still `may_leave` once there is a connection for it: asked for each that it
+    /// is tried on, just before it is handed over. Otherwise it is [`NotSent::Withheld`].
+    pub async fn send_if(
+        &self,
+        merchant: &Merchant,
+        outbound: Outbound,
+        deadline: Deadline,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Exchange {
         let Some(pool) = self.pools.get(&merchant.id) else {
             return Exchange::NotSent(NotSent::NotBuilt);
         };
@@ -168,8 +180,8 @@ impl Merchants {
         match pool.destination.write(&self.countersigner, outbound) {
             Ok(request) => {
                 // A box of its own keeps it out of the future of whoever sends.
-                let exchange =
-                    Box::pin(pool.client.exchange(request, outbound::resource(&path), deadline)).await;
+                let resource = outbound::resource(&path);
+                let exchange = Box::pin(pool.client.exchange(request, resource, deadline, may_leave)).await;
                 reflected_credential::without_credential(exchange, &merchant.credential)
             }
             Err(reason) => Exchange::NotSent(reason),

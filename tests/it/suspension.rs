@@ -1,5 +1,8 @@
 //! The kill switch: who is stopped begins nothing, on any replica, and what was begun is finished.
 
+/// The last look, when the bytes are about to leave.
+mod leaving;
+
 use std::time::{Duration, Instant};
 
 use countersign::crypto::digest::sha256;
@@ -13,6 +16,8 @@ use crate::world::*;
 
 /// By when every replica knows.
 const WITHIN: Duration = Duration::from_secs(2);
+/// The shape of a token that was never minted.
+const NO_TOKEN: &str = "vt_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 async fn switch(world: &World, path: &str, subject: Value) {
     let mut body = subject;
@@ -45,6 +50,17 @@ fn stopped(code: &str) -> (u16, Option<String>) {
     (403, Some(code.to_owned()))
 }
 
+/// The first agent's credential, as the configuration names it.
+fn credential_of(world: &World) -> String {
+    let credential = world.credentials()[0].clone();
+    let digest: String = sha256(&[credential.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digest}")
+}
+
+async fn cancel(agent: &Agent, session: &str) -> Answer {
+    agent.post(format!("/m/lamps/checkout_sessions/{session}/cancel"), &json!({})).send().await.unwrap()
+}
+
 /// What begins something: create, mint and complete.
 async fn beginnings(agent: &Agent, session: &str, token: &str) -> [Answer; 3] {
     [
@@ -58,13 +74,11 @@ async fn beginnings(agent: &Agent, session: &str, token: &str) -> [Answer; 3] {
 async fn whatever_is_stopped_begins_nothing_and_goes_on_when_it_is_resumed() {
     let world = World::start().await;
     let (alpha, beta) = (world.alpha(), world.beta());
-    let credential = world.credentials()[0].clone();
-    let digest: String = sha256(&[credential.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect();
     let subjects = [
         ("agent_suspended", json!({"kind": "agent", "id": "alpha"})),
         ("merchant_suspended", json!({"kind": "merchant", "id": "lamps"})),
         ("key_suspended", json!({"kind": "key", "agent": "alpha", "id": "key-1"})),
-        ("credential_suspended", json!({"kind": "credential", "id": format!("sha256:{digest}")})),
+        ("credential_suspended", json!({"kind": "credential", "id": credential_of(&world)})),
         ("payments_suspended", json!({"kind": "all"})),
     ];
     for (code, subject) in subjects {
@@ -95,6 +109,62 @@ async fn whatever_is_stopped_begins_nothing_and_goes_on_when_it_is_resumed() {
     while world.log.text().matches(r#""event":"suspension""#).count() < 10 {
         assert!(Instant::now() < until, "{}", world.log.text());
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A cancel moves no money, and who has stolen a credential may cancel what others buy.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_stopped_cancels_nothing_and_where_all_is_stopped_purchases_may_be_canceled() {
+    let world = World::start().await;
+    let (alpha, beta) = (world.alpha(), world.beta());
+    let subjects = [
+        ("agent_suspended", json!({"kind": "agent", "id": "alpha"})),
+        ("key_suspended", json!({"kind": "key", "agent": "alpha", "id": "key-1"})),
+        ("credential_suspended", json!({"kind": "credential", "id": credential_of(&world)})),
+    ];
+    for (code, subject) in subjects {
+        let (session, token) = ready(&alpha).await;
+        let (others, _) = create(&beta, "lamps").await;
+        suspend(&world, subject.clone()).await;
+        assert_eq!(told(&cancel(&alpha, &session).await), stopped(code));
+        assert_eq!(cancel(&beta, &others).await.status, 200, "{code}");
+        resume(&world, subject).await;
+        let completed = complete(&alpha, "lamps", &session, &token).await;
+        assert_eq!(completed.text("/status").as_deref(), Some("completed"), "it was not canceled");
+    }
+    for subject in [json!({"kind": "merchant", "id": "lamps"}), json!({"kind": "all"})] {
+        let (session, _) = create(&alpha, "lamps").await;
+        suspend(&world, subject.clone()).await;
+        assert_eq!(cancel(&alpha, &session).await.status, 200, "{subject}");
+        resume(&world, subject).await;
+    }
+}
+
+/// To take a session over that the gateway has not seen created begins something, whatever it is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_stopped_adopts_no_session() {
+    let merchant = "adopting_agents = [\"alpha\", \"beta\"]".to_owned();
+    let world = World::with(Options { merchant, ..Options::default() }).await;
+    let (alpha, beta) = (world.alpha(), world.beta());
+    let subjects = [
+        ("agent_suspended", json!({"kind": "agent", "id": "alpha"})),
+        ("merchant_suspended", json!({"kind": "merchant", "id": "lamps"})),
+    ];
+    for (code, subject) in subjects {
+        let foreign = format!("cs_of_{code}");
+        let path = format!("/m/lamps/checkout_sessions/{foreign}");
+        let shown = canned(200, shown_session(&foreign).to_string());
+        world.lamps.behave(CallKind::Read, Behaviour::Instead(shown));
+        suspend(&world, subject.clone()).await;
+        assert_eq!(told(&alpha.get(&path).send().await.unwrap()), stopped(code));
+        assert_eq!(told(&cancel(&alpha, &foreign).await), stopped(code));
+        assert_eq!(told(&complete(&alpha, "lamps", &foreign, NO_TOKEN).await), stopped(code));
+        let update = json!({"line_items": [{"id": "item_lamp", "quantity": 2}]});
+        assert_eq!(told(&alpha.post(&path, &update).send().await.unwrap()), stopped(code));
+        resume(&world, subject).await;
+        // It is nobody's still: whoever may takes it.
+        assert_eq!(beta.get(&path).send().await.unwrap().status, 200, "{code}");
+        assert_eq!(alpha.get(&path).send().await.unwrap().status, 404, "{code}");
     }
 }
 
@@ -157,9 +227,8 @@ async fn what_was_begun_settles_what_was_answered_stays_answered_and_revokes_go_
         .await
         .unwrap();
     assert_eq!(revoked.status, 200, "{}", revoked.json());
-    let canceled =
-        alpha.post(format!("/m/lamps/checkout_sessions/{unspent}/cancel"), &json!({})).send().await.unwrap();
-    assert_eq!(canceled.status, 200, "{}", canceled.json());
+    let canceled = cancel(&alpha, &unspent).await;
+    assert_eq!(told(&canceled), stopped("agent_suspended"), "{}", canceled.json());
 }
 
 /// Who is refused a card may have kept it, and be at work with it: its claim is not given up for that.

@@ -11,12 +11,15 @@ mod canned;
 pub mod child;
 /// What operators ask.
 mod operating;
+/// A relay before a shop.
+mod relay;
 /// What agents send.
 mod requests;
 /// What tests watch and roll.
 mod watching;
 
 pub use operating::*;
+pub use relay::*;
 pub use requests::*;
 pub use watching::*;
 
