@@ -2,48 +2,78 @@
 
 use std::io::Write;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand};
 use http::Method;
 
 use super::error::CommandError;
 use super::reach::Reach;
 use crate::operator::wire_suspension::{SuspendAnswer, SuspendRequest, SuspensionItem, SuspensionList};
 
-/// What can be stopped.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub(super) enum Kind {
+/// What is stopped, or goes on.
+#[derive(Subcommand, Clone, Debug)]
+pub(super) enum Subject {
     /// Everything an agent begins.
-    Agent,
+    Agent {
+        /// Its id.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        #[command(flatten)]
+        how: How,
+    },
     /// Everything begun at a merchant.
-    Merchant,
-    /// What an agent signs with one of its keys: `--agent`.
-    Key,
-    /// What is asked with a credential: `sha256:` and its digest, as in the configuration.
-    Credential,
-    /// A card, named by a token that holds it: `--token`.
-    Card,
+    Merchant {
+        /// Its id.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// What an agent signs with one of its keys.
+    Key {
+        /// Its id.
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        /// Whose it is.
+        #[arg(long, allow_hyphen_values = true)]
+        agent: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// What is asked with a bearer credential.
+    Credential {
+        /// `sha256:` and its digest, as in the configuration.
+        digest: String,
+        #[command(flatten)]
+        how: How,
+    },
+    /// A card, in every token that holds it.
+    #[command(group(clap::ArgGroup::new("card").required(true).args(["token", "claim"])))]
+    Card {
+        /// A token that holds it.
+        #[arg(long)]
+        token: Option<String>,
+        /// A claim that was begun with it.
+        #[arg(long, allow_hyphen_values = true)]
+        claim: Option<String>,
+        #[command(flatten)]
+        how: How,
+    },
     /// Everything.
-    All,
+    All {
+        #[command(flatten)]
+        how: How,
+    },
 }
 
-/// Arguments of `suspend` and `resume`.
+/// How it is said, whatever is stopped.
 #[derive(Args, Clone, Debug)]
-pub(super) struct SuspendArgs {
-    /// What.
-    #[arg(value_enum)]
-    pub kind: Kind,
-    /// Which.
-    #[arg(allow_hyphen_values = true)]
-    pub id: Option<String>,
-    /// Whose, of a key.
-    #[arg(long, allow_hyphen_values = true)]
-    pub agent: Option<String>,
-    /// A token that holds the card.
-    #[arg(long, conflicts_with = "id")]
-    pub token: Option<String>,
+pub(super) struct How {
     /// Why: kept, and never told to agents.
     #[arg(long)]
     pub why: String,
+    /// It is meant, although the gateway's configuration has nothing of that name.
+    #[arg(long)]
+    pub not_configured: bool,
     /// How the gateway is reached.
     #[command(flatten)]
     pub reach: Reach,
@@ -60,35 +90,46 @@ pub(super) struct SuspensionsArgs {
     pub json: bool,
 }
 
+impl Subject {
+    fn request(&self) -> (SuspendRequest, &How) {
+        let (kind, id, agent, claim, how) = match self {
+            Self::Agent { id, how } => ("agent", Some(id), None, None, how),
+            Self::Merchant { id, how } => ("merchant", Some(id), None, None, how),
+            Self::Key { id, agent, how } => ("key", Some(id), Some(agent), None, how),
+            Self::Credential { digest, how } => ("credential", Some(digest), None, None, how),
+            Self::Card { token, claim, how } => ("card", token.as_ref(), None, claim.as_ref(), how),
+            Self::All { how } => ("all", None, None, None, how),
+        };
+        let request = SuspendRequest {
+            kind: kind.to_owned(),
+            id: id.cloned(),
+            agent: agent.cloned(),
+            claim: claim.cloned(),
+            not_configured: how.not_configured,
+            why: how.why.clone(),
+        };
+        (request, how)
+    }
+}
+
 /// Stops something, or lets it go on.
 ///
 /// # Errors
 /// [`CommandError`].
 pub(super) async fn suspend(
-    arguments: &SuspendArgs,
+    subject: &Subject,
     resumed: bool,
     out: &mut dyn Write,
 ) -> Result<bool, CommandError> {
-    let kind = match arguments.kind {
-        Kind::Agent => "agent",
-        Kind::Merchant => "merchant",
-        Kind::Key => "key",
-        Kind::Credential => "credential",
-        Kind::Card => "card",
-        Kind::All => "all",
-    };
-    let request = SuspendRequest {
-        kind: kind.to_owned(),
-        id: arguments.id.clone().or_else(|| arguments.token.clone()),
-        agent: arguments.agent.clone(),
-        why: arguments.why.clone(),
-    };
+    let (request, how) = subject.request();
     let path = if resumed { "/suspensions/resume" } else { "/suspensions" };
     let body = serde_json::to_vec(&request).map_err(std::io::Error::from)?;
-    let SuspendAnswer { changed } = arguments.reach.admin()?.ask(Method::POST, path, Some(body)).await?;
+    let SuspendAnswer { changed } = how.reach.admin()?.ask(Method::POST, path, Some(body)).await?;
     let what = if resumed { "resumed" } else { "suspended" };
     let what = if changed { what.to_owned() } else { format!("{what} already") };
-    writeln!(out, "{kind} {}: {what}", request.id.as_deref().unwrap_or_default())?;
+    let SuspendRequest { kind, id, claim, .. } = &request;
+    let name = id.as_ref().or(claim.as_ref()).map_or(String::new(), |id| format!(" {id}"));
+    writeln!(out, "{kind}{name}: {what}")?;
     Ok(true)
 }
 

@@ -12,13 +12,17 @@ use crate::crypto::digest::Sha256;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Moment, Session, SessionKind};
-use crate::domain::token::Standing;
+use crate::domain::token::{Standing, TokenState};
 use crate::ledger::SessionRecord;
-use crate::records::codec::Loaded;
+use crate::records::codec::{Loaded, decode};
+use crate::records::suspensions::Subject;
 use crate::records::{Kind, RecordKey, StoreError};
+use crate::token::PaymentToken;
 
 /// Claims looked at for one list.
 const LOOKED_AT: usize = 20_000;
+/// Tokens looked at in one go.
+const PAGE: usize = 500;
 /// Longer than any claim is put off: every open one is due within it.
 const EVERY_CLAIM: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -129,6 +133,46 @@ impl OpenClaimsDesk {
         Ok(self.books.ledger.stored_token(id).await?.map(|token| token.card_fingerprint))
     }
 
+    /// The token that a claim holds, or was charged to. Of a claim that has ended the tokens are looked
+    /// through, because nothing leads from it to its token.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn token_of_claim(&self, id: &ClaimId) -> Result<Option<TokenId>, StoreError> {
+        let every = ClaimQuery { merchant: None, under_way: true, limit: LOOKED_AT };
+        let open = self.open_claims(&every).await?.claims.into_iter().find(|open| open.claim.id == *id);
+        if let Some(open) = open {
+            return Ok(open.claim.token);
+        }
+        let mut after = None;
+        loop {
+            let page = self.books.ledger.store().scan(Kind::Token, after.as_ref(), PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(None) };
+            after = Some(last.clone());
+            for (_, record) in &page {
+                match decode::<PaymentToken>(&record.bytes) {
+                    Ok(token) if is_charged_to(&token, id) => return Ok(Some(token.id)),
+                    Ok(_) => {}
+                    Err(_) => self.desk.unreadable_record("token"),
+                }
+            }
+        }
+    }
+
+    /// Whether the configuration has what is named; a card is never in one.
+    pub(crate) fn is_configured(&self, subject: &Subject) -> bool {
+        let registry = &self.identities.registry;
+        match subject {
+            Subject::Agent { id } => registry.agent(id).is_some(),
+            Subject::Merchant { id } => registry.merchant(id).is_some(),
+            Subject::Key { agent, id } => {
+                registry.agent(agent).is_some_and(|agent| agent.key(id.as_str()).is_some())
+            }
+            Subject::Credential { digest } => registry.has_agent_credential(digest),
+            Subject::Card { .. } | Subject::All => true,
+        }
+    }
+
     /// What is known of a session, at this merchant or at whichever has one of that id. Its record is
     /// kept long after its last claim.
     ///
@@ -222,6 +266,10 @@ impl OpenClaimsDesk {
         let _guard = self.desk.drain.work();
         self.evidence.of_operator(About { merchant, session }, claim, word, operator).await
     }
+}
+
+fn is_charged_to(token: &PaymentToken, claim: &ClaimId) -> bool {
+    matches!(&token.state, TokenState::Consumed { claim: charged, .. } if charged == claim)
 }
 
 /// Keeps so many, the longest open first; whether there were more.

@@ -7,12 +7,12 @@ use http::StatusCode;
 use super::answers::{Refused, invalid, of_store};
 use super::wire_suspension::{SuspendAnswer, SuspendRequest, SuspensionList, named};
 use crate::crypto::digest::Sha256;
-use crate::domain::id::{AgentId, KeyId, MerchantId, TokenId};
+use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, TokenId};
 use crate::gateway::Desk;
 use crate::gateway::claims::OpenClaimsDesk;
 use crate::records::RecordStore;
 use crate::records::suspensions::{self, Act, Subject};
-use crate::telemetry::log::{Identifier, Level, Value};
+use crate::telemetry::log::{Identifier, Level, Value, holds_card_number};
 
 /// The longest reason, in bytes.
 const WHY: usize = 500;
@@ -26,7 +26,7 @@ pub(super) struct Switch {
 impl Switch {
     /// What is stopped, and what was done.
     pub(super) async fn list(&self) -> Result<SuspensionList, Refused> {
-        Ok(suspensions::known(&*self.store).await.map_err(of_store)?.into())
+        Ok(suspensions::known_with_history(&*self.store).await.map_err(of_store)?.into())
     }
 
     /// Stops something, or lets it go on.
@@ -37,14 +37,13 @@ impl Switch {
         claims: &OpenClaimsDesk,
         operator: String,
     ) -> Result<SuspendAnswer, Refused> {
+        refuse_unreadable(&request)?;
         let subject = match self.standing_card(&request, resumed).await? {
             Some(standing) => standing,
             None => subject(&request, claims).await?,
         };
+        self.refuse_misspelt(&request, &subject, resumed, claims).await?;
         let why = request.why.trim();
-        if why.is_empty() || why.len() > WHY {
-            return Err(unreadable("A reason is needed, of at most 500 bytes.", "$.why"));
-        }
         let at = self.desk.clock.now();
         let act = Act { subject: subject.clone(), resumed, why: why.to_owned(), by: operator.clone(), at };
         let changed = suspensions::act(&*self.store, act).await.map_err(of_store)?.ok_or_else(|| {
@@ -73,13 +72,36 @@ impl Switch {
 }
 
 impl Switch {
+    /// Nobody must believe that a name is stopped, or goes on, which is nobody's.
+    async fn refuse_misspelt(
+        &self,
+        request: &SuspendRequest,
+        subject: &Subject,
+        resumed: bool,
+        claims: &OpenClaimsDesk,
+    ) -> Result<(), Refused> {
+        if request.not_configured || claims.is_configured(subject) {
+            return Ok(());
+        }
+        // Whose entry has gone since may go on.
+        if resumed && suspensions::known(&*self.store).await.map_err(of_store)?.holds(subject) {
+            return Ok(());
+        }
+        Err(invalid(
+            StatusCode::NOT_FOUND,
+            "not_configured",
+            "This gateway's configuration has nothing of that name. If it is meant all the same, say so: \
+             --not-configured, or \"not_configured\": true.",
+        ))
+    }
+
     /// A card that stands under the token it was named by, which may have ended since.
     async fn standing_card(
         &self,
         request: &SuspendRequest,
         resumed: bool,
     ) -> Result<Option<Subject>, Refused> {
-        if !resumed || request.kind != "card" {
+        if !resumed || request.kind != "card" || request.id.is_none() {
             return Ok(None);
         }
         let standing = suspensions::known(&*self.store).await.map_err(of_store)?.standing;
@@ -90,6 +112,29 @@ impl Switch {
             .filter(|one| named(one).0 == "card")
             .find(is_it))
     }
+}
+
+/// What cannot be meant, whatever exists.
+fn refuse_unreadable(request: &SuspendRequest) -> Result<(), Refused> {
+    let is_card = request.kind == "card";
+    if request.agent.is_some() && request.kind != "key" {
+        return Err(unreadable("Only a key is of an agent.", "$.agent"));
+    }
+    if request.claim.is_some() && !is_card {
+        return Err(unreadable("Only a card is named by a claim.", "$.claim"));
+    }
+    if is_card && request.id.is_some() == request.claim.is_some() {
+        return Err(unreadable("A card is named by a token that holds it, or by a claim.", "$.id"));
+    }
+    let why = request.why.trim();
+    if why.is_empty() || why.len() > WHY {
+        return Err(unreadable("A reason is needed, of at most 500 bytes.", "$.why"));
+    }
+    // It is kept and shown, where no card may be.
+    if holds_card_number(why) {
+        return Err(unreadable("The reason holds what may be a card number: say it without.", "$.why"));
+    }
+    Ok(())
 }
 
 async fn subject(request: &SuspendRequest, claims: &OpenClaimsDesk) -> Result<Subject, Refused> {
@@ -105,7 +150,10 @@ async fn subject(request: &SuspendRequest, claims: &OpenClaimsDesk) -> Result<Su
         }
         "credential" => Ok(Subject::Credential { digest: digest(id).ok_or_else(no_id)? }),
         "card" => {
-            let token = TokenId::parse_minted(id).ok_or_else(no_id)?;
+            let token = match &request.claim {
+                Some(claim) => token_of(claim, claims).await?,
+                None => TokenId::parse_minted(id).ok_or_else(no_id)?,
+            };
             let fingerprint =
                 claims.card_of_token(&token).await.map_err(of_store)?.ok_or_else(|| {
                     invalid(StatusCode::NOT_FOUND, "token_unknown", "There is no such token.")
@@ -118,6 +166,17 @@ async fn subject(request: &SuspendRequest, claims: &OpenClaimsDesk) -> Result<Su
             "$.kind",
         )),
     }
+}
+
+async fn token_of(claim: &str, claims: &OpenClaimsDesk) -> Result<TokenId, Refused> {
+    let id = ClaimId::parse(claim).ok_or_else(|| unreadable("This is no id of a claim.", "$.claim"))?;
+    claims.token_of_claim(&id).await.map_err(of_store)?.ok_or_else(|| {
+        invalid(
+            StatusCode::NOT_FOUND,
+            "claim_unknown",
+            "There is no such claim that is open or has charged a token: name a token.",
+        )
+    })
 }
 
 /// `sha256:` and 64 hexadecimal digits, as credentials stand in the configuration.

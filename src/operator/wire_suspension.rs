@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::records::suspensions::{Subject, Suspension, Suspensions};
+use crate::records::suspensions::{History, Subject, Suspension, Suspensions};
 
 /// Body of `POST /suspensions` and `POST /suspensions/resume`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,13 +10,19 @@ use crate::records::suspensions::{Subject, Suspension, Suspensions};
 pub(crate) struct SuspendRequest {
     /// `agent`, `merchant`, `key`, `credential`, `card` or `all`.
     pub kind: String,
-    /// Which: an id, for a credential `sha256:` and its digest, for a card a token that holds it; nothing
-    /// for all.
+    /// Which: an id, for a credential `sha256:` and its digest, for a card a token that holds it or nothing
+    /// beside its claim; nothing for all.
     #[serde(default)]
     pub id: Option<String>,
     /// Whose, of a key.
     #[serde(default)]
     pub agent: Option<String>,
+    /// A claim that was begun with the card.
+    #[serde(default)]
+    pub claim: Option<String>,
+    /// It is meant, although the configuration has nothing of that name.
+    #[serde(default)]
+    pub not_configured: bool,
     /// Why: kept, and never told to agents.
     pub why: String,
 }
@@ -56,8 +62,8 @@ pub(crate) struct SuspensionItem {
     pub at: String,
 }
 
-impl From<Suspensions> for SuspensionList {
-    fn from(list: Suspensions) -> Self {
+impl From<(Suspensions, History)> for SuspensionList {
+    fn from((list, history): (Suspensions, History)) -> Self {
         let item = |subject: &Subject, resumed: bool, why: &str, by: &str, at: String| {
             let (kind, id, agent) = named(subject);
             let what = if resumed { "resumed" } else { "suspended" };
@@ -74,7 +80,7 @@ impl From<Suspensions> for SuspensionList {
         let standing = list.standing.iter();
         let standing = standing
             .map(|Suspension { subject, why, by, at }| item(subject, false, why, by, at.to_rfc3339()));
-        let acts = list.acts.iter().rev();
+        let acts = history.acts.iter().rev();
         let acts = acts.map(|act| item(&act.subject, act.resumed, &act.why, &act.by, act.at.to_rfc3339()));
         Self { standing: standing.collect(), acts: acts.collect() }
     }

@@ -1,4 +1,8 @@
 //! What operators have stopped: one list in the store, which every replica reads again and again.
+//!
+//! What they did is kept beside it, in a record of its own that only who asks for it reads.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +20,7 @@ const REMEMBERED: usize = 1_000;
 const ROUNDS: usize = 8;
 
 /// What is stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
     /// Everything an agent begins.
     Agent {
@@ -49,6 +53,20 @@ pub enum Subject {
     },
     /// Everything.
     All,
+}
+
+/// Of a card only the token it was named by: nothing of a card is ever printed.
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent { id } => f.debug_struct("Agent").field("id", id).finish(),
+            Self::Merchant { id } => f.debug_struct("Merchant").field("id", id).finish(),
+            Self::Key { agent, id } => f.debug_struct("Key").field("agent", agent).field("id", id).finish(),
+            Self::Credential { .. } => f.debug_struct("Credential").finish_non_exhaustive(),
+            Self::Card { token, .. } => f.debug_struct("Card").field("token", token).finish_non_exhaustive(),
+            Self::All => f.write_str("All"),
+        }
+    }
 }
 
 impl Subject {
@@ -89,12 +107,17 @@ pub struct Act {
     pub at: Timestamp,
 }
 
-/// All of it.
+/// What is stopped now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspensions {
-    /// What is stopped now.
+    /// Each of it.
     pub standing: Vec<Suspension>,
-    /// What was done, the latest last.
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Each act, the latest last.
     pub acts: Vec<Act>,
 }
 
@@ -103,11 +126,20 @@ impl Stored for Suspensions {
     const FORMAT: u8 = 1;
 }
 
+impl Stored for History {
+    const KIND: Kind = Kind::Registry;
+    const FORMAT: u8 = 1;
+}
+
 impl Suspensions {
+    /// Whether it is stopped.
+    pub fn holds(&self, subject: &Subject) -> bool {
+        self.standing.iter().any(|standing| standing.subject.is_same(subject))
+    }
+
     /// Stops something, or lets it go on. Whether that changes anything; `None`: there is no more room.
-    fn act(&mut self, act: Act) -> Option<bool> {
-        let stands = self.standing.iter().any(|standing| standing.subject.is_same(&act.subject));
-        if stands != act.resumed {
+    fn act(&mut self, act: &Act) -> Option<bool> {
+        if self.holds(&act.subject) != act.resumed {
             return Some(false);
         }
         if act.resumed {
@@ -118,22 +150,37 @@ impl Suspensions {
             let Act { subject, why, by, at, .. } = act.clone();
             self.standing.push(Suspension { subject, why, by, at });
         }
+        Some(true)
+    }
+}
+
+impl History {
+    fn remember(&mut self, act: Act) {
         self.acts.push(act);
         let old = self.acts.len().saturating_sub(REMEMBERED);
         self.acts.drain(..old);
-        Some(true)
     }
 }
 
 /// Whether this is the content of a record of ours.
 pub fn is_readable(bytes: &[u8]) -> bool {
-    super::codec::decode::<Suspensions>(bytes).is_ok()
+    super::codec::decode::<Suspensions>(bytes).is_ok() || super::codec::decode::<History>(bytes).is_ok()
+}
+
+/// In one partition, so that they change together.
+fn key(name: &str) -> RecordKey {
+    RecordKey::new(Kind::Registry, "suspensions", name)
 }
 
 async fn look(store: &dyn RecordStore) -> Result<Loaded<Suspensions>, StoreError> {
-    let key = RecordKey::new(Kind::Registry, "suspensions", "list");
-    let record = store.read(std::slice::from_ref(&key)).await?.pop().flatten();
-    Loaded::decode(key, record)
+    let record = store.read(&[key("list")]).await?.pop().flatten();
+    Loaded::decode(key("list"), record)
+}
+
+async fn look_at_both(store: &dyn RecordStore) -> Result<(Loaded<Suspensions>, Loaded<History>), StoreError> {
+    let mut records = store.read(&[key("list"), key("acts")]).await?;
+    let (acts, list) = (records.pop().flatten(), records.pop().flatten());
+    Ok((Loaded::decode(key("list"), list)?, Loaded::decode(key("acts"), acts)?))
 }
 
 /// What stands.
@@ -144,23 +191,31 @@ pub async fn known(store: &dyn RecordStore) -> Result<Suspensions, StoreError> {
     Ok(look(store).await?.value.unwrap_or_default())
 }
 
+/// What stands, and what was done.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn known_with_history(store: &dyn RecordStore) -> Result<(Suspensions, History), StoreError> {
+    let (list, history) = look_at_both(store).await?;
+    Ok((list.value.unwrap_or_default(), history.value.unwrap_or_default()))
+}
+
 /// Does what an operator says. Whether that changed anything; `None`: [`MOST`] stand already.
 ///
 /// # Errors
 /// [`StoreError`]; after [`StoreError::Unacknowledged`] it may have been done.
 pub async fn act(store: &dyn RecordStore, act: Act) -> Result<Option<bool>, StoreError> {
     for _ in 0..ROUNDS {
-        let mut loaded = look(store).await?;
-        let mut list = loaded.value.take().unwrap_or_default();
-        match list.act(act.clone()) {
+        let (mut list, mut history) = look_at_both(store).await?;
+        match list.value.get_or_insert_default().act(&act) {
             Some(true) => {}
             unchanged => return Ok(unchanged),
         }
-        loaded.value = Some(list);
-        let Some(write) = loaded.change(|_| Times::default())? else { return Ok(Some(false)) };
+        history.value.get_or_insert_default().remember(act.clone());
+        let writes = [list.change(|_| Times::default())?, history.change(|_| Times::default())?];
         let batch = Batch {
-            expect: vec![loaded.expectation()],
-            writes: vec![write],
+            expect: vec![list.expectation(), history.expectation()],
+            writes: writes.into_iter().flatten().collect(),
             durability: Durability::Synced,
             // Who stops something must be heard also where space is short.
             purpose: Purpose::Finish,
@@ -192,14 +247,38 @@ mod tests {
         for (resumed, changed) in [(true, false), (false, true), (false, false), (true, true)] {
             assert_eq!(act(&store, told("a", resumed)).await, Ok(Some(changed)));
         }
-        let list = known(&store).await.unwrap();
-        assert_eq!((list.standing.len(), list.acts.len()), (0, 2));
+        let (list, history) = known_with_history(&store).await.unwrap();
+        assert_eq!((list.standing.len(), history.acts.len()), (0, 2));
         for number in 0..MOST {
             assert_eq!(act(&store, told(&format!("a{number}"), false)).await, Ok(Some(true)));
         }
         assert_eq!(act(&store, told("b", false)).await, Ok(None), "no more room");
-        let list = known(&store).await.unwrap();
-        assert_eq!((list.standing.len(), list.acts.len()), (MOST, REMEMBERED));
+        let (list, history) = known_with_history(&store).await.unwrap();
+        assert_eq!((list.standing.len(), history.acts.len()), (MOST, REMEMBERED));
+        assert_eq!(list, known(&store).await.unwrap());
+    }
+
+    /// It is read twice a second by everybody.
+    #[tokio::test]
+    async fn what_is_read_again_and_again_does_not_grow_with_what_was_done() {
+        let store = MemoryStore::new(Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1))));
+        let mut sizes = Vec::new();
+        for _ in 0..100 {
+            for resumed in [false, true] {
+                act(&store, told("a", resumed)).await.unwrap();
+            }
+            let record = store.read(&[key("list")]).await.unwrap().pop().flatten().unwrap();
+            sizes.push(record.bytes.len());
+        }
+        assert_eq!(sizes.first(), sizes.last());
+        assert_eq!(known_with_history(&store).await.unwrap().1.acts.len(), 200);
+    }
+
+    #[test]
+    fn a_card_is_not_printed() {
+        let token = TokenId::assemble("tagtagtag1", &"a".repeat(22)).unwrap();
+        let printed = format!("{:?}", Subject::Card { token, fingerprint: [222; 32] });
+        assert!(printed.contains("vt_") && !printed.contains("222"), "{printed}");
     }
 
     #[test]

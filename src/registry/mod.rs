@@ -89,6 +89,11 @@ impl Registry {
         self.agents.get(self.agent_of_credential.get(&sha256(&[credential.as_bytes()]))?)
     }
 
+    /// Whether this is the digest of a bearer credential that an agent presents.
+    pub fn has_agent_credential(&self, digest: &Sha256) -> bool {
+        self.agent_of_credential.contains_key(digest)
+    }
+
     /// The merchant of that id.
     pub fn merchant(&self, id: &MerchantId) -> Option<&Arc<Merchant>> {
         self.merchants.get(id)

@@ -114,7 +114,7 @@ const CARD_DIGITS: std::ops::RangeInclusive<usize> = 12..=19;
 /// Whether groups of digits, with no letter between them, together are a card number: 12 to 19
 /// digits that satisfy the Luhn checksum. A group counts whole, because among the digits of a long
 /// number some would nearly always do.
-fn holds_card_number(text: &str) -> bool {
+pub fn holds_card_number(text: &str) -> bool {
     let mut before = b'-';
     text.as_bytes().iter().enumerate().any(|(at, byte)| {
         let begins = byte.is_ascii_digit() && !before.is_ascii_digit();

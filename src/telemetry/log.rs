@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::line::EventRecord;
-pub use super::line::{AccessRecord, Identifier, Level, Value};
+pub use super::line::{AccessRecord, Identifier, Level, Value, holds_card_number};
 use super::metrics::Metrics;
 use crate::domain::clock::Clock;
 

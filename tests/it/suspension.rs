@@ -323,12 +323,22 @@ async fn what_cannot_be_stopped_is_named_and_the_command_says_what_it_did() {
         (json!({"kind": "key", "id": "key-1", "why": "x"}), "$.agent"),
         (json!({"kind": "credential", "id": "sha256:00", "why": "x"}), "$.id"),
         (json!({"kind": "agent", "id": "alpha", "why": " "}), "$.why"),
+        (json!({"kind": "agent", "id": "alpha", "why": "bought with 4242 4242-4242 4242"}), "$.why"),
+        (json!({"kind": "agent", "id": "alpha", "agent": "beta", "why": "x"}), "$.agent"),
+        (json!({"kind": "agent", "id": "alpha", "claim": "c", "why": "x"}), "$.claim"),
+        (json!({"kind": "card", "id": NO_TOKEN, "claim": "c", "why": "x"}), "$.id"),
+        (json!({"kind": "card", "why": "x"}), "$.id"),
     ] {
         let told = world.operate("POST /suspensions", Some(body)).await;
         assert_eq!((told.status, told.body["param"].as_str()), (422, Some(param)), "{:?}", told.body);
     }
-    let unknown = json!({"kind": "card", "id": format!("vt_{}", "a".repeat(32)), "why": "x"});
-    assert_eq!(world.operate("POST /suspensions", Some(unknown)).await.status, 404);
+    for (unknown, code) in [
+        (json!({"kind": "card", "id": NO_TOKEN, "why": "x"}), "token_unknown"),
+        (json!({"kind": "card", "claim": "none", "why": "x"}), "claim_unknown"),
+    ] {
+        let told = world.operate("POST /suspensions", Some(unknown)).await;
+        assert_eq!((told.status, told.code()), (404, code));
+    }
     let run = async |arguments: &[&str]| {
         let arguments = [arguments, &["--config", "{config}", "--admin", "{admin}"]].concat();
         let (content, out, errors) = crate::world::told(&world.run(&arguments).await);
@@ -343,5 +353,78 @@ async fn what_cannot_be_stopped_is_named_and_the_command_says_what_it_did() {
     let listed = run(&["suspensions"]).await;
     assert!(listed.contains("suspended agent alpha, by on-call: it loops"), "{listed}");
     assert_eq!(run(&["resume", "agent", "alpha", "--why", "mended"]).await, "agent alpha: resumed\n");
+    // Only a card is named by a token or a claim, and by one of them.
+    for arguments in [
+        &["suspend", "agent", "alpha", "--token", NO_TOKEN, "--why", "x"][..],
+        &["suspend", "all", "everything", "--why", "x"],
+        &["suspend", "card", "--why", "x"],
+        &["suspend", "card", "--token", NO_TOKEN, "--claim", "c", "--why", "x"],
+        &["suspend", "merchant", "lamps", "--agent", "alpha", "--why", "x"],
+    ] {
+        let output = world.run(&[arguments, &["--config", "{config}", "--admin", "{admin}"]].concat()).await;
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
     assert_eq!(world.lamps.calls_of(CallKind::Create).len(), 0);
+}
+
+/// Who types a name wrong must not believe that somebody is stopped, nor that somebody goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_nobodys_is_refused_unless_it_is_meant() {
+    let mut world = World::start().await;
+    let subjects = [
+        json!({"kind": "agent", "id": "aplha"}),
+        json!({"kind": "merchant", "id": "lamp"}),
+        json!({"kind": "key", "agent": "alpha", "id": "key-2"}),
+        json!({"kind": "key", "agent": "aplha", "id": "key-1"}),
+        json!({"kind": "credential", "id": format!("sha256:{}", "ab".repeat(32))}),
+    ];
+    for subject in &subjects {
+        let mut body = subject.clone();
+        body["why"] = json!("x");
+        for path in ["/suspensions", "/suspensions/resume"] {
+            let told = world.operate(&format!("POST {path}"), Some(body.clone())).await;
+            assert_eq!((told.status, told.code()), (404, "not_configured"), "{subject}: {:?}", told.body);
+        }
+        body["not_configured"] = json!(true);
+        suspend(&world, body.clone()).await;
+        // What stands goes on whoever knows it.
+        resume(&world, subject.clone()).await;
+    }
+    // Also whose entry has gone since.
+    suspend(&world, json!({"kind": "agent", "id": "beta"})).await;
+    world.reopen(&[], |text| text.replace("id = \"beta\"", "id = \"gamma\"")).await;
+    resume(&world, json!({"kind": "agent", "id": "beta"})).await;
+    let list = world.operate("GET /suspensions", None).await.body;
+    assert_eq!(list["standing"].as_array().map(Vec::len), Some(0), "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_card_is_known_by_the_claim_that_used_it_open_or_charged() {
+    let world = World::start().await;
+    let (alpha, beta) = (world.alpha(), world.beta());
+    let (session, token) = ready(&alpha).await;
+    let others = ready(&beta).await;
+    world.lamps.behave_once(CallKind::Complete, Behaviour::HoldBefore);
+    let buying = tokio::spawn({
+        let (alpha, session, token) = (alpha.clone(), session.clone(), token.clone());
+        async move { complete(&alpha, "lamps", &session, &token).await }
+    });
+    received(&world.lamps, CallKind::Complete, 1).await;
+    let open = world.operate("GET /claims?all=true", None).await.body;
+    let by_open = json!({"kind": "card", "claim": open["claims"][0]["claim"]});
+    suspend(&world, by_open.clone()).await;
+    let refused = complete(&beta, "lamps", &others.0, &others.1).await;
+    assert_eq!(told(&refused), stopped("card_suspended"), "{open}");
+    resume(&world, by_open).await;
+    world.lamps.release();
+    assert_eq!(buying.await.unwrap().text("/status").as_deref(), Some("completed"));
+    let by_charged = json!({"kind": "card", "claim": charges_of(&world.lamps, &session)[0].claim});
+    suspend(&world, by_charged.clone()).await;
+    let refused = complete(&beta, "lamps", &others.0, &others.1).await;
+    assert_eq!(told(&refused), stopped("card_suspended"));
+    let list = world.operate("GET /suspensions", None).await.body;
+    assert_eq!(list["standing"][0]["id"], json!(token), "named by its token");
+    resume(&world, by_charged).await;
+    let bought = complete(&beta, "lamps", &others.0, &others.1).await;
+    assert_eq!(bought.text("/status").as_deref(), Some("completed"), "{}", bought.json());
 }
