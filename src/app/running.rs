@@ -9,6 +9,7 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::gateway::{Books, Desk, Gateway, Identities, Parts};
 use crate::ledger::lease;
+use crate::limit::breaker::Breakers;
 use crate::limit::shared::SharedLimits;
 use crate::limit::{self, Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
@@ -69,6 +70,10 @@ impl Foundation {
             Some(gateway) => gateway.concurrency().reloaded(&registry),
             None => Concurrency::new(&registry),
         };
+        let breakers = match gateway_before {
+            Some(gateway) => gateway.breakers().reloaded(&registry),
+            None => Breakers::new(&registry),
+        };
         let arrivals = match before {
             Some(before) if of_arrivals(&before.limits) == of_arrivals(&config.limits) => {
                 Arc::clone(&before.entrance.arrivals)
@@ -81,6 +86,7 @@ impl Foundation {
             vault: Vault::new(Arc::clone(&rings), Arc::clone(&self.epochs)),
             limits,
             concurrency,
+            breakers,
             fraud: config.fraud,
             delegate: config.protocol,
             merchants,
@@ -101,6 +107,7 @@ impl Foundation {
         self.books.ledger.allow_leases_of(lease::longest(&running.registry));
         self.books.kept.limit_to(running.limits.kept_bytes);
         running.gateway.concurrency().limit_by(&running.registry);
+        running.gateway.breakers().judge_by(&running.registry);
     }
 }
 
@@ -109,6 +116,7 @@ impl Running {
     pub(super) fn show_in_metrics(&self, tls: &TlsFiles, metrics: &Metrics, now: Timestamp) {
         metrics.config_in_place(&self.digests.told(), now);
         metrics.set_merchants(self.registry.merchants().map(|merchant| &merchant.id));
+        self.gateway.show_breakers();
         metrics.forget_certificates();
         let end = |path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
         if let Some(ends) = end(&tls.certificate) {

@@ -13,14 +13,14 @@ use super::redeemers::redeemer;
 use super::secrets::{SecretEncoding, is_credential};
 use super::settings::warn_of_names;
 use super::urls::{address_problem, authority, base_url};
-use super::values::{allowance_id, choice, duration, flag, id, money_by_currency, version};
+use super::values::{allowance_id, choice, count, duration, flag, id, money_by_currency, version};
 use crate::acp::version::Version;
 use crate::domain::id::MerchantId;
 use crate::domain::secret::SecretString;
 use crate::merchant::{DestinationError, Merchants, SetupReason, TlsSetupError};
 use crate::registry::{
-    Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
-    SHORTEST_SIGNATURE_LIFE,
+    BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
+    PurchaseOrders, SHORTEST_SIGNATURE_LIFE,
 };
 
 /// A merchant's servers usually close idle connections after a minute; proxies in between sooner.
@@ -61,6 +61,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
     let allowance_ids = section.list("allowance_ids", allowance_id).unwrap_or_default();
     let versions = versions(section);
     let deadlines = section.table("deadlines", deadlines);
+    let breaker = section.table("breaker", breaker);
     let idempotency = idempotency(section);
     let signature = outward_signature(section, parties);
     let purchase_orders = section
@@ -104,6 +105,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         idempotency,
         signature: signature?,
         deadlines,
+        breaker,
         total_max_age,
         doubt_grace,
         pending_max,
@@ -251,6 +253,19 @@ fn deadlines(section: &mut Section<'_>) -> Deadlines {
         }
     }
     Deadlines { connect, first_byte, total }
+}
+
+fn breaker(section: &mut Section<'_>) -> BreakerSettings {
+    let default = BreakerSettings::default();
+    let mut number = |key, default, least, most| section.or(key, default, count(least, most));
+    BreakerSettings {
+        // Below these one agent, or one bad minute, would stop all others.
+        requests: number("requests", default.requests, 20, 10_000),
+        agents: number("agents", default.agents, 3, 1_000),
+        consecutive: number("consecutive", default.consecutive, 5, 10_000),
+        failing_percent: number("failing_percent", default.failing_percent, 51, 100),
+        window: section.or("window", default.window, duration(SECOND, HOUR)),
+    }
 }
 
 fn purchase_orders(section: &mut Section<'_>, parties: &Parties<'_>) -> PurchaseOrders {

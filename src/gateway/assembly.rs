@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Gateway;
 use super::admit::{Admission, LineEnds};
+use super::availability::Availability;
 use super::claim::Claims;
 use super::claims::OpenClaimsDesk;
 use super::complete::Completes;
@@ -25,6 +26,7 @@ use super::store_scan::StoreScanner;
 use super::token_view::Tokens;
 use super::upstreams::Upstreams;
 use crate::auth::signature::Company;
+use crate::limit::breaker::Breakers;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants};
 use crate::token::Vault;
@@ -45,6 +47,8 @@ pub(crate) struct Parts {
     pub merchants: Merchants,
     /// Requests under way.
     pub concurrency: Concurrency,
+    /// Which merchants can be asked.
+    pub breakers: Breakers,
     /// Rates.
     pub limits: Limits,
     /// Risk rules.
@@ -62,11 +66,18 @@ impl Gateway {
     /// kept: one of them at a time is read, and at its pace, whichever configuration asks.
     pub(crate) fn new(parts: Parts, before: Option<&Self>) -> Self {
         let Parts { identities, books, desk, vault, countersigner, merchants, concurrency, .. } = parts;
+        let merchants = Arc::new(merchants);
         let (identities, vault) = (Arc::new(identities), Arc::new(vault));
         let reads = before.map_or_else(SessionReads::default, |before| before.reads.clone());
+        let availability = Arc::new(Availability {
+            breakers: parts.breakers,
+            merchants: Arc::clone(&merchants),
+            desk: Arc::clone(&desk),
+        });
         let upstreams = Arc::new(Upstreams {
-            merchants: Arc::new(merchants),
+            merchants,
             concurrency,
+            availability: Arc::clone(&availability),
             reads: reads.clone(),
             desk: Arc::clone(&desk),
         });
@@ -177,6 +188,7 @@ impl Gateway {
             tokens,
             reads,
             upstreams,
+            availability,
             desk,
         }
     }

@@ -107,6 +107,7 @@ impl Completes {
         };
         // Before anything new begins. Behind doubt: what was begun before is found out whoever is stopped.
         self.claims.desk.suspended.refuse_stopped(completion.card_movement(snapshot.token())).await?;
+        self.upstreams.availability.refuse_unavailable(&completion.merchant)?;
         // Before the total is read: what was read before a change of primary decides nothing after it.
         let trusted = !self.books.ledger.store().may_have_forgotten();
         // A place and the total before the rules, which judge the amount.

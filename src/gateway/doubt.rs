@@ -108,9 +108,12 @@ impl Doubts {
                 if observation.lifecycle == Lifecycle::Open
                     && merchant.idempotency == MerchantIdempotency::Keys =>
             {
-                // To send it again is new work: who is stopped waits for what the session shows.
+                // To send it again is new work: who is stopped, or cannot be asked for any, waits for what
+                // the session shows.
                 // It is told what it is told where nothing is known yet, because it may have charged.
-                if self.desk.suspended.refuse_stopped(completion.card_movement(None)).await.is_err() {
+                if self.desk.suspended.refuse_stopped(completion.card_movement(None)).await.is_err()
+                    || self.upstreams.availability.is_on_trial(merchant)
+                {
                     return Err(self.upstreams.still_unknown(record_set, &doubtful));
                 }
                 let place = self.upstreams.place_again(call, merchant, place)?;

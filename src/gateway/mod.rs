@@ -6,6 +6,7 @@
 
 mod admit;
 mod assembly;
+mod availability;
 mod call;
 mod claim;
 pub(crate) mod claims;
@@ -45,6 +46,7 @@ use hyper::body::Incoming;
 
 use self::admit::Admission;
 pub(crate) use self::assembly::Parts;
+use self::availability::Availability;
 use self::call::Call;
 pub use self::claim::{HeldClaim, Settled};
 use self::claims::OpenClaimsDesk;
@@ -71,6 +73,7 @@ use crate::body::Content;
 use crate::domain::id::{MerchantId, SessionId};
 use crate::domain::session::SessionKind;
 use crate::domain::wiping::wiping_stack;
+use crate::limit::breaker::Breakers;
 use crate::limit::{Concurrency, Limits};
 use crate::merchant::{Merchants, UpstreamFailure};
 use crate::telemetry::access::RequestLog;
@@ -89,6 +92,7 @@ pub(crate) struct Gateway {
     worker: Arc<Worker>,
     reads: SessionReads,
     upstreams: Arc<Upstreams>,
+    availability: Arc<Availability>,
     /// The open claims, for operators.
     pub open_claims: Arc<OpenClaimsDesk>,
     desk: Arc<Desk>,
@@ -116,6 +120,16 @@ impl Gateway {
         &self.upstreams.concurrency
     }
 
+    /// What is known of whether merchants can be asked.
+    pub(crate) fn breakers(&self) -> &Breakers {
+        &self.availability.breakers
+    }
+
+    /// Tells a scrape what is known of that.
+    pub(crate) fn show_breakers(&self) {
+        self.availability.show_standings();
+    }
+
     /// The way to merchants.
     pub(crate) fn merchant_pools(&self) -> &Merchants {
         &self.upstreams.merchants
@@ -124,7 +138,10 @@ impl Gateway {
     /// Does what nobody asks for, in the background, until shutdown begins; with whichever of the
     /// gateways of this process runs.
     pub(crate) async fn work_in_background(running: &ArcSwap<Self>) {
-        reconcile::work(|| Arc::clone(&running.load().worker)).await;
+        tokio::join!(
+            reconcile::work(|| Arc::clone(&running.load().worker)),
+            availability::look_after(|| Arc::clone(&running.load().availability))
+        );
     }
 
     /// Answers one request. Dropping the future abandons reads; mutations run on in tasks.

@@ -66,7 +66,8 @@ impl Mutations {
         // Behind the kept answer, which stays given.
         let movement = call.movement(&merchant.id);
         self.desk.suspended.refuse_stopped(movement).await?;
-        let _place = self.upstreams.place(&call, &merchant)?;
+        self.upstreams.availability.refuse_unavailable(&merchant)?;
+        let _place = self.upstreams.new_place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let (upstream_key, stored) = match snapshot.as_mut() {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
@@ -192,7 +193,8 @@ impl Mutations {
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         let movement = Movement { ends: is_cancel(&call.route), ..call.movement(&merchant.id) };
         self.desk.suspended.refuse_stopped(movement).await?;
-        let _place = self.upstreams.place(&call, &merchant)?;
+        self.upstreams.availability.refuse_unavailable(&merchant)?;
+        let _place = self.upstreams.new_place(&call, &merchant)?;
         let lease = self.books.ledger.lease(merchant.deadlines.total)?;
         let sealed = is_kept.then(|| operation.seal_request(&call.stored_request())).transpose()?;
         if let (Some(sealed), None) = (&sealed, snapshot.key()) {

@@ -95,6 +95,8 @@ pub(super) enum Refusal {
     TooManyTokens,
     /// The store cannot answer.
     Store(StoreError),
+    /// What is sent to the merchant now would be lost; more may be known after so long.
+    MerchantUnavailable(Duration),
     /// Certainly nothing of the request reached the merchant.
     NotSent(NotSent),
     /// Bytes may have left and no whole answer came.
@@ -193,6 +195,11 @@ impl Refusal {
             ) => {
                 unavailable(code, "The gateway cannot record this safely now; nothing was done.", SHORT_WAIT)
             }
+            Self::MerchantUnavailable(wait) => unavailable(
+                code,
+                "The merchant does not answer now, and nothing new is sent to it; nothing was done.",
+                seconds(*wait),
+            ),
             Self::NotSent(reason) => merchants::not_sent(*reason, code),
             Self::Lost(reason) => merchants::lost(*reason, code),
             Self::MerchantAnswer(invalid) => merchants::invalid_answer(*invalid, code),

@@ -69,12 +69,14 @@ impl Sessions {
     }
 
     /// Whether a complete can be decided without asking the merchant: its total is known, or something
-    /// else decides.
+    /// else decides. Whether a merchant that was not available answers again is asked by a read.
     pub(super) fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
         let fresh = session.fresh_total(self.desk.clock.steady(), merchant.total_max_age).is_some();
         session.claim.is_some()
             || session.ending.is_some()
-            || (fresh && !self.books.ledger.store().may_have_forgotten())
+            || (fresh
+                && !self.books.ledger.store().may_have_forgotten()
+                && !self.upstreams.availability.is_on_trial(merchant))
     }
 
     /// Makes sure that the session's total is known, reading it where it is not, or where the store

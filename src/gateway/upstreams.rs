@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::availability::{Availability, asked};
 use super::call::Call;
 use super::parts::Desk;
 use super::refusal::Refusal;
@@ -23,15 +24,27 @@ pub(super) struct Upstreams {
     pub merchants: Arc<Merchants>,
     /// Requests under way.
     pub concurrency: Concurrency,
+    /// Whether merchants can be asked for anything new.
+    pub availability: Arc<Availability>,
     /// Reads of sessions: one a session at a time, and how often.
     pub reads: SessionReads,
     pub desk: Arc<Desk>,
 }
 
 impl Upstreams {
-    /// Leave to forward a request that changes something.
+    /// Leave to forward a request that changes something, or finds out what became of one.
     pub(super) fn place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
         self.concurrency.forward(merchant, &call.agent.id, call.is_signed()).map_err(Refusal::Limited)
+    }
+
+    /// The same for what is new, which waits where the merchant has asked for fewer requests.
+    pub(super) fn new_place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
+        let (agent, is_signed) = (&call.agent.id, call.is_signed());
+        let place = match self.availability.slowed(merchant, agent) {
+            None => self.concurrency.forward(merchant, agent, is_signed),
+            Some(slowed) => self.concurrency.forward_slowly(merchant, agent, is_signed, slowed),
+        };
+        place.map_err(Refusal::Limited)
     }
 
     /// The place that is held, or one where it was given up meanwhile.
@@ -41,7 +54,7 @@ impl Upstreams {
         merchant: &Merchant,
         held: Option<Permit>,
     ) -> Result<Permit, Refusal> {
-        held.map_or_else(|| self.place(call, merchant), Ok)
+        held.map_or_else(|| self.new_place(call, merchant), Ok)
     }
 
     /// Leave to forward a request that only reads.
@@ -103,7 +116,7 @@ impl Upstreams {
         may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Exchange {
         let started = Instant::now();
-        let exchange = self.ask_merchant(merchant, outbound, deadline, may_leave).await;
+        let exchange = self.ask_merchant(Some(call), merchant, outbound, deadline, may_leave).await;
         call.trail.waited(started.elapsed());
         let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
         let answer = exchange.answer();
@@ -125,13 +138,19 @@ impl Upstreams {
     /// Sends a request, and counts why it came to nothing.
     async fn ask_merchant(
         &self,
+        call: Option<&Call>,
         merchant: &Merchant,
         outbound: Outbound,
         deadline: Deadline,
         may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Exchange {
         let path = Arc::clone(&outbound.path);
+        let asked = asked(&outbound);
         let exchange = self.merchants.send_if(merchant, outbound, deadline, may_leave).await;
+        let agent = call.map(|call| &call.agent.id);
+        self.availability.came(&merchant.id, asked, agent, &exchange, || {
+            call.map_or(0, |call| self.concurrency.under_way(merchant, &call.agent.id, call.is_signed()))
+        });
         // What was withheld is no failure of the merchant's.
         if let Some(failure) = UpstreamFailure::of(&exchange)
             && failure != UpstreamFailure::NotSent(NotSent::Withheld)
@@ -169,7 +188,7 @@ impl Upstreams {
         id: &SessionId,
     ) -> SessionRead {
         let (asked_at, passing) = (self.desk.clock.steady(), outbound.headers.clone());
-        let exchange = self.ask_merchant(merchant, outbound, deadline(merchant), &|| true).await;
+        let exchange = self.ask_merchant(None, merchant, outbound, deadline(merchant), &|| true).await;
         SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
     }
 }

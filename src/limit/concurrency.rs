@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::breaker::Slowed;
 use super::{LimitScope, Limited};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{Merchant, Registry};
@@ -89,6 +90,31 @@ impl Concurrency {
     /// The agent has its quarter under way, or the merchant all it may have.
     pub fn forward(&self, merchant: &Merchant, agent: &AgentId, is_signed: bool) -> Result<Permit, Limited> {
         self.acquire(merchant, Holder::Mutation((agent.clone(), is_signed)), LimitScope::MerchantConcurrency)
+    }
+
+    /// As [`Self::forward`], for an agent that the merchant has told to slow down.
+    ///
+    /// # Errors
+    /// It has as many under way as it is slowed down to, for so long.
+    pub fn forward_slowly(
+        &self,
+        merchant: &Merchant,
+        agent: &AgentId,
+        is_signed: bool,
+        slowed: Slowed,
+    ) -> Result<Permit, Limited> {
+        if self.under_way(merchant, agent, is_signed) >= slowed.at_most {
+            let wait = slowed.wait.as_millis().div_ceil(1000);
+            let retry_after_seconds = u32::try_from(wait).unwrap_or(u32::MAX).max(1);
+            return Err(Limited { retry_after_seconds, ..limited(LimitScope::AgentConcurrency) });
+        }
+        self.forward(merchant, agent, is_signed)
+    }
+
+    /// Requests of an agent under way at a merchant.
+    pub fn under_way(&self, merchant: &Merchant, agent: &AgentId, is_signed: bool) -> u32 {
+        let Some(pools) = self.merchants.get(&merchant.id) else { return 0 };
+        pools.0.lock().agents.get(&(agent.clone(), is_signed)).copied().unwrap_or(0)
     }
 
     /// Leave to forward a request that only reads.
@@ -230,6 +256,19 @@ mod tests {
         concurrency.forward(&shop, &agent("e"), true).map(drop).unwrap();
         drop(others);
         concurrency.forward(&shop, &agent("a"), true).map(drop).unwrap();
+    }
+
+    #[test]
+    fn who_is_slowed_down_has_fewer_under_way_and_nobody_else_has() {
+        let concurrency = Concurrency::new(&registry(1, 1, 16));
+        let shop = merchant("shop", 1, 1, 16);
+        let slowed = Slowed { at_most: 2, wait: std::time::Duration::from_millis(6_500) };
+        let slowly = |id| concurrency.forward_slowly(&shop, &agent(id), true, slowed);
+        let _two = [slowly("a").unwrap(), slowly("a").unwrap()];
+        assert_eq!(concurrency.under_way(&shop, &agent("a"), true), 2);
+        let over = slowly("a").err().unwrap();
+        assert_eq!((over.scope, over.retry_after_seconds), (LimitScope::AgentConcurrency, 7));
+        assert!(concurrency.forward(&shop, &agent("b"), true).is_ok());
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::domain::id::{AgentId, MerchantId};
 use crate::domain::secret::SecretString;
 use crate::registry::{
-    AcpVariant, Agent, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
-    PurchaseOrders, Registry, SignaturePolicy, SignatureRequired,
+    AcpVariant, Agent, BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency,
+    OutwardSignature, PurchaseOrders, Registry, SignaturePolicy, SignatureRequired,
 };
 
 fn positive(value: u32) -> NonZeroU32 {
@@ -65,6 +65,7 @@ pub(crate) fn merchant(id: &str, per_second: u32, burst: u32, concurrency: u32) 
         adoption: BTreeSet::new(),
         redeem_every_claim: false,
         query_on_get: false,
+        breaker: BreakerSettings::default(),
         concurrency: positive(concurrency),
         requests_per_second: positive(per_second),
         request_burst: positive(burst),

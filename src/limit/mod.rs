@@ -17,9 +17,11 @@
 //!   ([`Limits::unfinished_body`]): only a whole body can prove a signature.
 //! - An agent and a merchant are charged ([`Limits::admit`]) once the signature is verified, in that
 //!   order; what an agent did not sign is counted apart from what it did.
-//! - What is under way at a merchant is counted apart ([`Concurrency`]).
+//! - What is under way at a merchant is counted apart ([`Concurrency`]), and so is what comes of it
+//!   ([`breaker::Breakers`]).
 
 mod arrivals;
+pub mod breaker;
 mod bucket;
 mod concurrency;
 #[cfg(test)]

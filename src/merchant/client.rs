@@ -98,6 +98,11 @@ impl MerchantClient {
         }
     }
 
+    /// Whether a new connection can be made.
+    pub(super) async fn reach(&self) -> bool {
+        self.reads.is_there().await
+    }
+
     /// Sends a request and reads its answer. The request is written at most once, and never begun after
     /// `deadline`: only one of which nothing was written, or of which a merchant that is believed says
     /// that it was above a `GOAWAY`'s last stream, is tried again, once, on a connection of its own.

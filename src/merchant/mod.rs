@@ -158,6 +158,14 @@ impl Merchants {
         if errors.is_empty() { Ok(Self { countersigner, pools }) } else { Err(errors) }
     }
 
+    /// Whether a connection to a merchant can be made, on which nothing is sent.
+    pub async fn reach(&self, merchant: &MerchantId) -> bool {
+        match self.pools.get(merchant) {
+            Some(pool) => pool.client.reach().await,
+            None => false,
+        }
+    }
+
     /// Countersigns and sends one request: at most once, within `deadline` and the merchant's own,
     /// following no redirect.
     pub async fn send(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {

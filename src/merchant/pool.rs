@@ -158,6 +158,11 @@ impl Pool {
         }
     }
 
+    /// Whether somebody takes a connection, with TLS and all; it is closed at once.
+    pub(super) async fn is_there(&self) -> bool {
+        self.0.connector.connect(&self.0.to, &Progress::default()).await.is_ok()
+    }
+
     /// Gives an HTTP/1.1 connection back whose answer has been read whole.
     pub(super) fn give_back(&self, connection: Http1) {
         if connection.sender.is_closed() {

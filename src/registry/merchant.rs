@@ -42,6 +42,8 @@ pub struct Merchant {
     pub signature: OutwardSignature,
     /// How long it is waited for.
     pub deadlines: Deadlines,
+    /// When nothing new is begun there.
+    pub breaker: BreakerSettings,
     /// A total older than this is fetched again before complete. Default 10 minutes.
     pub total_max_age: Duration,
     /// At a merchant without idempotency: how long after the last attempt an in-doubt claim stays
@@ -122,6 +124,32 @@ pub struct Deadlines {
     pub first_byte: Duration,
     /// For everything.
     pub total: Duration,
+}
+
+/// When a merchant counts as one that cannot be asked for anything new. What of it is one agent's alone
+/// never suffices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// What comes of requests is counted for so long, from a first failure on. Default 30 s: of a
+    /// merchant with a request a second enough to judge by.
+    pub window: Duration,
+    /// Of fewer requests nothing is judged. Default 20.
+    pub requests: u32,
+    /// Nor of those of fewer agents, or of all that may use the merchant where they are fewer. Default 3.
+    pub agents: u32,
+    /// So many in a row that reach nobody, or are not answered in time. Default 10: more than a
+    /// restart behind a balancer costs.
+    pub consecutive: u32,
+    /// Or of a hundred, so many that fail. Default 70: two halves, one agent's that all fail and the others'
+    /// of which less than two in five do, are not enough.
+    pub failing_percent: u32,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        let window = Duration::from_secs(30);
+        Self { window, requests: 20, agents: 3, consecutive: 10, failing_percent: 70 }
+    }
 }
 
 /// Who may redeem a merchant's tokens: the merchant itself or its payment provider.

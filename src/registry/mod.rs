@@ -15,8 +15,8 @@ pub use agent::{
 };
 use ipnet::IpNet;
 pub use merchant::{
-    Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Redeemer,
-    RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption,
+    BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
+    PurchaseOrders, Redeemer, RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption,
 };
 pub use operator::{Operator, Operators};
 

@@ -165,6 +165,11 @@ impl<const N: usize> Gauges<N> {
         self.at(values).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Forgets one series.
+    pub(super) fn forget(&self, values: [&str; N]) {
+        let _ = self.0.remove_label_values(&values);
+    }
+
     /// Forgets every series.
     pub(super) fn clear(&self) {
         self.0.reset();

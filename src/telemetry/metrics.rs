@@ -15,6 +15,8 @@ use super::instrument::{Ages, Counters, Durations, Gauges, Instruments};
 pub use super::instrument::{Definition, MetricKind, MetricsError};
 use crate::domain::id::MerchantId;
 
+/// What is told of merchants' breakers.
+mod breakers;
 /// What is told of the configuration that runs.
 mod configuration;
 
@@ -42,6 +44,8 @@ pub struct Metrics {
     merchant_requests: Counters<2>,
     merchant_upstream_seconds: Durations<1>,
     upstream_failures: Counters<1>,
+    breaker_state: Gauges<1>,
+    breaker_openings: Counters<2>,
     refusals: Counters<1>,
     signatures: Counters<2>,
     signatures_computed: Counters<1>,
@@ -103,6 +107,8 @@ impl Metrics {
         let merchant_requests = w.counters("merchant_requests_total", ["merchant", "status"], "Requests to a merchant's routes, by class of status; merchants are told apart while they are few.")?;
         let merchant_upstream_seconds = w.durations("merchant_upstream_seconds", ["merchant"], "Time a request spent waiting for this merchant; merchants are told apart while they are few.")?;
         let upstream_failures = w.counters("upstream_failures_total", ["reason"], "Requests to merchants that came to nothing, by why: the `cause` in the log.")?;
+        let breaker_state = w.gauges("breaker_state", ["merchant"], "Whether a merchant is asked for anything new: 0 closed, all is; 1 half-open, a complete once its session was read; 2 open, only reads. The worst where merchants are not told apart.")?;
+        let breaker_openings = w.counters("breaker_openings_total", ["merchant", "cause"], "Times a merchant's breaker opened: too many requests in a row were unanswered, or too large a share was failing.")?;
         let refusals = w.counters("refusals_total", ["reason"], "Requests the gateway itself refused, by reason.")?;
         let signatures = w.counters("signatures_total", ["profile", "outcome"], "Agents' signatures: verified, invalid or absent.")?;
         let signatures_computed = w.counters("signatures_computed_total", ["how"], "Ed25519 signatures of agents, by how they were computed: alone, together with others under way, or split: one by one after a bad one was among them.")?;
@@ -143,7 +149,7 @@ impl Metrics {
         Ok(Self {
             instruments: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
-            refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, limited, fraud,
+            breaker_state, breaker_openings, refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,

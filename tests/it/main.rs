@@ -30,6 +30,8 @@ mod wire;
 mod bad_requests;
 /// Why requests fail: in the log, not in the answer.
 mod causes;
+/// Merchants that go away and come back.
+mod breakers;
 /// What `check` finds, and `serve` refuses.
 mod checks;
 /// Clocks that are set while money moves.

@@ -374,3 +374,43 @@ async fn many_reloads_under_load_lose_no_request_and_release_no_claim() {
     .await;
     assert_eq!(claims.body["claims"].as_array().map(Vec::len), Some(0), "{:?}", claims.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_breaker_that_is_open_stays_open_and_leaves_nothing_behind_when_its_merchant_goes() {
+    let mut world = World::closed(Options::default()).await;
+    let door = Door::before(&world.lamps).await;
+    world.text = door.put_before(&world.lamps, &world.text) + UNWATCHED;
+    let gateway = Gateway::start(&mut world).await;
+    let reloading = Reloading { world, gateway };
+    let (alpha, beta) = (reloading.world.alpha(), reloading.world.beta());
+    assert_eq!((status(&alpha).await, status(&beta).await), (201, 201));
+    door.shut();
+    for _ in 0..10 {
+        assert_eq!((status(&alpha).await, status(&beta).await), (502, 502));
+    }
+    assert_eq!((status(&alpha).await, status(&beta).await), (503, 503));
+    // Its entry says something else, of its breaker too.
+    reloading.rewrite(|text| {
+        text.replacen("concurrency = 4000", "concurrency = 3999\nbreaker = { requests = 25 }", 1)
+    });
+    reloading.hang_up("config_reloaded").await;
+    assert_eq!((status(&alpha).await, status(&beta).await), (503, 503));
+    let shown = reloading.gateway.metrics().await;
+    assert!(shown.contains("countersign_breaker_state{merchant=\"lamps\"} 2\n"), "{shown}");
+    assert!(
+        shown.contains("countersign_breaker_openings_total{cause=\"unanswered\",merchant=\"lamps\"} 1\n")
+    );
+    let whole = std::fs::read_to_string(reloading.gateway.config()).unwrap();
+    let start = whole.find("\n[[merchants]]\nid = \"lamps\"").unwrap();
+    let end = whole.find("\n[[merchants]]\nid = \"books\"").unwrap();
+    reloading.rewrite(|text| text[..start].to_owned() + &text[end..]);
+    reloading.hang_up("config_reloaded").await;
+    let shown = reloading.gateway.metrics().await;
+    assert!(shown.contains("countersign_breaker_state{merchant=\"books\"} 0\n"), "{shown}");
+    assert!(!shown.contains("merchant=\"lamps\""), "{shown}");
+    // Who comes back begins anew.
+    door.open();
+    reloading.rewrite(|_| whole);
+    reloading.hang_up("config_reloaded").await;
+    assert_eq!((status(&alpha).await, status(&beta).await), (201, 201));
+}

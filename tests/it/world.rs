@@ -7,6 +7,8 @@
 mod amended;
 /// Answers that a shop is told to give.
 mod canned;
+/// A way to a shop that can be shut.
+mod door;
 /// The gateway as a process of its own.
 pub mod child;
 /// What operators ask.
@@ -18,6 +20,7 @@ mod requests;
 /// What tests watch and roll.
 mod watching;
 
+pub use door::*;
 pub use operating::*;
 pub use relay::*;
 pub use requests::*;

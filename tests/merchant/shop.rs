@@ -26,7 +26,8 @@ use countersign::merchant::{
     Settings, grant,
 };
 use countersign::registry::{
-    Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
+    BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
+    PurchaseOrders, Registry,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
@@ -295,6 +296,7 @@ fn entry(base_url: &str) -> Merchant {
         adoption: BTreeSet::new(),
         redeem_every_claim: false,
         query_on_get: false,
+        breaker: BreakerSettings::default(),
         concurrency: NonZeroU32::MIN,
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,

@@ -16,8 +16,8 @@ use crate::http_signature::{
     CONTENT_DIGEST, Component, MessageView, SIGNATURE, SIGNATURE_INPUT, Signing, content_digest,
 };
 use crate::registry::{
-    AcpVariant, Deadlines, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
-    SignaturePolicy, SignatureRequired,
+    AcpVariant, BreakerSettings, Deadlines, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
+    PurchaseOrders, SignaturePolicy, SignatureRequired,
 };
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_780_000_000);
@@ -56,6 +56,7 @@ fn merchant(id: &str, proof: RedeemerProof) -> Merchant {
         adoption: BTreeSet::new(),
         redeem_every_claim: false,
         query_on_get: false,
+        breaker: BreakerSettings::default(),
         concurrency: NonZeroU32::MIN,
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,

@@ -154,6 +154,8 @@ const MERCHANTS: &[Case] = &[
     ("", "doubt_grace = \"1m\" #!\ndeadlines = { total = \"2m\" }", "merchants[0].doubt_grace", "must not be below"),
     ("", "doubt_grace = \"149s\" #!\ndeadlines = { total = \"2m\" }", "merchants[0].doubt_grace", "30s for our signature"),
     ("", "deadlines = { connect = \"50s\" } #!", "merchants[0].deadlines.connect", "must not be above `total`"),
+    ("", "breaker = { agents = 2 } #!", "merchants[0].breaker.agents", "must be between 3"),
+    ("", "breaker = { failing_percent = 50 } #!", "merchants[0].breaker.failing_percent", "must be between 51"),
     ("", "concurrency = \"many\" #!", "merchants[0].concurrency", "expected a whole number"),
     ("", "purchase_orders = { agents = [\"shopper\"] } #!", "merchants[0].purchase_orders.limits", "at least one amount"),
     ("", "[[merchants.redeemers]] #!\nname = \"r\"\ncredentials = [\"sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc\"]",

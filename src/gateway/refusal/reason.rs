@@ -52,6 +52,7 @@ impl Refusal {
             Self::Store(
                 StoreError::Unavailable | StoreError::NoSpace | StoreError::Corrupt | StoreError::Changed,
             ) => "service_unavailable",
+            Self::MerchantUnavailable(_) => "merchant_unavailable",
             Self::NotSent(_) => "merchant_unreachable",
             Self::Lost(Lost::Timeout | Lost::SlowBody) => "merchant_timeout",
             Self::Lost(Lost::Misplaced) | Self::MerchantAnswer(_) | Self::OwnershipConflict => {

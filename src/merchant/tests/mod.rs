@@ -27,7 +27,8 @@ use crate::domain::id::{AgentId, ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::money::{Currency, MinorUnits, Money};
 use crate::domain::secret::SecretString;
 use crate::registry::{
-    Deadlines, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
+    BreakerSettings, Deadlines, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders,
+    Registry,
 };
 
 /// One merchant, as the gateway would hold it.
@@ -96,6 +97,7 @@ fn entry(base_url: &str) -> Merchant {
         adoption: BTreeSet::new(),
         redeem_every_claim: false,
         query_on_get: false,
+        breaker: BreakerSettings::default(),
         concurrency: NonZeroU32::MIN,
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,

@@ -22,7 +22,8 @@ use crate::merchant::{
     ProofKind, grant, read_complete,
 };
 use crate::registry::{
-    Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature, PurchaseOrders, Registry,
+    BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
+    PurchaseOrders, Registry,
 };
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_790_000_000);
@@ -90,6 +91,7 @@ fn entry(shop: &Shop) -> Merchant {
         adoption: Default::default(),
         redeem_every_claim: false,
         query_on_get: false,
+        breaker: BreakerSettings::default(),
         concurrency: rate,
         requests_per_second: rate,
         request_burst: rate,

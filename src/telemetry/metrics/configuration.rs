@@ -21,6 +21,10 @@ impl Metrics {
                 self.merchant_requests.forget([gone.as_str(), status]);
             }
             self.merchant_upstream_seconds.forget([gone.as_str()]);
+            self.forget_breaker(gone.as_str());
+        }
+        if !told_apart.is_empty() {
+            self.forget_breaker(ANY_MERCHANT);
         }
         let handles = |id: &MerchantId| {
             let fresh =

@@ -14,6 +14,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.request("complete", Some(200), SECOND, Some(SECOND));
     metrics.merchant_request(&merchant("m1"), Some(200), Some(SECOND));
     metrics.upstream_failed("reason");
+    metrics.breakers_stand([(&merchant("m1"), 2)]);
     metrics.refused("reason");
     metrics.signature("rfc9421", "verified");
     metrics.signature_computed("alone", 1);
@@ -109,6 +110,35 @@ fn merchants_are_told_apart_only_while_configured_and_few() {
     metrics.set_merchants(&many);
     metrics.merchant_request(&many[7], Some(200), None);
     assert!(counted("any", 2) && !counted("n7", 1) && !metrics.encode().contains("\"m7\""));
+}
+
+#[test]
+fn the_breaker_of_a_merchant_that_is_gone_leaves_no_series_and_the_worst_speaks_for_many() {
+    let metrics = Metrics::new().unwrap();
+    let two = [merchant("m1"), merchant("m2")];
+    metrics.set_merchants(&two);
+    metrics.breakers_stand([(&two[0], 2), (&two[1], 0)]);
+    metrics.breaker_opened(&two[0], "failing");
+    let shows = |line: &str| metrics.encode().lines().any(|shown| shown == line);
+    assert!(shows("countersign_breaker_state{merchant=\"m1\"} 2"));
+    assert!(shows("countersign_breaker_openings_total{cause=\"failing\",merchant=\"m1\"} 1"));
+    assert!(shows("countersign_breaker_openings_total{cause=\"unanswered\",merchant=\"m2\"} 0"));
+    metrics.set_merchants(&two[1..]);
+    metrics.breakers_stand([(&two[1], 1)]);
+    // What was under way there ends late.
+    metrics.breaker_opened(&two[0], "failing");
+    assert!(shows("countersign_breaker_state{merchant=\"m2\"} 1"));
+    let text = metrics.encode();
+    let breakers: Vec<&str> = text.lines().filter(|line| line.starts_with("countersign_breaker")).collect();
+    assert!(breakers.iter().all(|line| line.contains("\"m2\"")), "{breakers:?}");
+
+    let many: Vec<MerchantId> = (0..=MERCHANT_LABELS).map(|n| merchant(&format!("n{n}"))).collect();
+    metrics.set_merchants(&many);
+    metrics.breakers_stand(many.iter().map(|id| (id, u64::from(*id == many[3]))));
+    metrics.breaker_opened(&many[3], "unanswered");
+    assert!(shows("countersign_breaker_state{merchant=\"any\"} 1"));
+    assert!(shows("countersign_breaker_openings_total{cause=\"unanswered\",merchant=\"any\"} 1"));
+    assert!(!metrics.encode().contains("m2"));
 }
 
 #[test]

@@ -31,7 +31,7 @@ macro_rules! rising {
     };
 }
 
-const CASES: [Case; 33] = [
+const CASES: [Case; 35] = [
     Case {
         alert: "CountersignCompletesFail",
         interval: "1m",
@@ -364,6 +364,21 @@ const CASES: [Case; 33] = [
         looks: &[("50m", false), ("90m", true), ("3h", false)],
     },
     // Read each minute of an hour, then no more for half an hour.
+    Case {
+        alert: "CountersignMerchantUnavailable",
+        interval: "1m",
+        series: &[(r#"countersign_breaker_state{job="countersign",merchant="shoes"}"#, high!("2"))],
+        looks: IN_HALF_AN_HOUR,
+    },
+    Case {
+        alert: "CountersignMerchantFlaps",
+        interval: "1m",
+        series: &[(
+            r#"countersign_breaker_openings_total{job="countersign",merchant="shoes",cause="unanswered"}"#,
+            rising!("1", "29"),
+        )],
+        looks: IN_HALF_AN_HOUR,
+    },
     Case {
         alert: "CountersignSuspensionsUnknown",
         interval: "1m",

@@ -33,7 +33,9 @@ const MAY_BE_EMPTY: [&str; 4] = [
     "countersign_session_faults_total",
 ];
 /// What is 0 while all is well, or was counted before anything happened.
-const MAY_BE_ZERO: [&str; 11] = [
+const MAY_BE_ZERO: [&str; 13] = [
+    "countersign_breaker_openings_total",
+    "countersign_breaker_state",
     "countersign_suspensions",
     "countersign_config_reloads_total",
     "countersign_kept_bytes",

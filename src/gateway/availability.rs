@@ -1,0 +1,172 @@
+//! Whether a merchant can be asked for anything new: asked before anything begins.
+//!
+//! Learnt from what comes of requests, and where nobody reads from a merchant, from connecting to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use http::header::RETRY_AFTER;
+use tokio::task::JoinSet;
+
+use super::parts::Desk;
+use super::refusal::Refusal;
+use crate::domain::id::{AgentId, MerchantId};
+use crate::limit::breaker::{Asked, Asking, Breakers, Change, Report, Sign, Slowed, Standing};
+use crate::merchant::{Exchange, Lost, Merchants, NotSent, Outbound, Stage};
+use crate::registry::Merchant;
+use crate::telemetry::log::{Level, Value};
+
+/// How often merchants that are to be connected to are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// The wait of a 429 that names none.
+const UNTOLD_WAIT: Duration = Duration::from_secs(1);
+
+/// What is known of merchants, and who finds out more.
+pub(super) struct Availability {
+    pub breakers: Breakers,
+    pub merchants: Arc<Merchants>,
+    pub desk: Arc<Desk>,
+}
+
+/// Connects to merchants that nobody reads from, until shutdown begins; with what is known under whichever
+/// configuration runs then, which `current` tells.
+pub(super) async fn look_after(current: impl Fn() -> Arc<Availability>) {
+    let desk = Arc::clone(&current().desk);
+    let mut tick = tokio::time::interval(TICK);
+    let mut looking = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = desk.drain.begun() => return,
+        }
+        while looking.try_join_next().is_some() {}
+        let available = current();
+        for merchant in available.breakers.to_look_at(desk.clock.steady()) {
+            let available = Arc::clone(&available);
+            looking.spawn(async move { available.look_at(&merchant).await });
+        }
+    }
+}
+
+impl Availability {
+    /// Before anything new begins at a merchant.
+    ///
+    /// # Errors
+    /// What is sent there now would be lost.
+    pub(super) fn refuse_unavailable(&self, merchant: &Merchant) -> Result<(), Refusal> {
+        match self.breakers.standing(&merchant.id) {
+            Standing::Closed | Standing::HalfOpen => Ok(()),
+            Standing::Open(until) => Err(Refusal::MerchantUnavailable(until.since(self.desk.clock.steady()))),
+        }
+    }
+
+    /// Whether nothing may be charged there before a read was answered.
+    pub(super) fn is_on_trial(&self, merchant: &Merchant) -> bool {
+        self.breakers.standing(&merchant.id) != Standing::Closed
+    }
+
+    /// By how much an agent is to slow down at a merchant.
+    pub(super) fn slowed(&self, merchant: &Merchant, agent: &AgentId) -> Option<Slowed> {
+        self.breakers.slowed(&merchant.id, agent, &*self.desk.clock)
+    }
+
+    /// What came of a request; `agent` is for whom it was sent, where that was one, and `under_way` counts its
+    /// requests there.
+    pub(super) fn came(
+        &self,
+        merchant: &MerchantId,
+        asked: Asked,
+        agent: Option<&AgentId>,
+        exchange: &Exchange,
+        under_way: impl FnOnce() -> u32,
+    ) {
+        let Some(sign) = sign(exchange, under_way) else { return };
+        let change = self.breakers.note(merchant, &Report { agent, asked, sign }, &*self.desk.clock);
+        self.tell_change(merchant, change);
+    }
+
+    async fn look_at(&self, merchant: &MerchantId) {
+        let is_reached = self.merchants.reach(merchant).await;
+        let change = self.breakers.looked(merchant, is_reached, self.desk.clock.steady());
+        self.tell_change(merchant, change);
+    }
+
+    fn tell_change(&self, merchant: &MerchantId, change: Option<Change>) {
+        let Some(change) = change else { return };
+        let (metrics, log) = (self.desk.observer.metrics(), self.desk.observer.log());
+        let id = ("merchant", Value::from(merchant));
+        match change {
+            Change::Opened(cause) => {
+                metrics.breaker_opened(merchant, cause.as_str());
+                log.event(Level::Warn, "merchant_unavailable", &[id, ("cause", Value::Text(cause.as_str()))]);
+            }
+            Change::Closed(open_for) => {
+                log.event(Level::Info, "merchant_available", &[id, ("after", Value::Duration(open_for))]);
+            }
+            Change::HalfOpened | Change::Reopened => {}
+        }
+        self.show_standings();
+    }
+
+    /// Tells a scrape how every merchant's breaker stands.
+    pub(super) fn show_standings(&self) {
+        let standings = self.breakers.standings().map(|(merchant, standing)| {
+            let state = match standing {
+                Standing::Closed => 0,
+                Standing::HalfOpen => 1,
+                Standing::Open(_) => 2,
+            };
+            (merchant, state)
+        });
+        self.desk.observer.metrics().breakers_stand(standings);
+    }
+}
+
+/// What a request asks of a merchant.
+pub(super) fn asked(outbound: &Outbound) -> Asked {
+    match outbound.context.complete {
+        Some(_) => Asked::Complete,
+        None if outbound.method == Method::GET => Asked::Read,
+        None => Asked::Change,
+    }
+}
+
+/// What an exchange says of its merchant; `None` where it says nothing, or is of our own making.
+fn sign(exchange: &Exchange, under_way: impl FnOnce() -> u32) -> Option<Sign> {
+    match exchange {
+        Exchange::Answered(answer) => Some(match answer.status.as_u16() {
+            429 => {
+                let told =
+                    answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                let wait = told.map_or(UNTOLD_WAIT, Duration::from_secs);
+                Sign::Busy(Asking { wait, took: answer.elapsed, under_way: under_way() })
+            }
+            500..=599 => Sign::Failing,
+            // What it refuses is somebody else's fault.
+            _ => Sign::Answered,
+        }),
+        Exchange::NotSent(reason) => match reason {
+            NotSent::Unresolved
+            | NotSent::AddressForbidden
+            | NotSent::Refused
+            | NotSent::Unreachable
+            | NotSent::Connect
+            | NotSent::Timeout(Stage::Dns | Stage::Connect | Stage::Tls)
+            | NotSent::Tls(_)
+            | NotSent::Unwritten => Some(Sign::Unreachable),
+            NotSent::Timeout(Stage::Pool | Stage::Write)
+            | NotSent::NoStream
+            | NotSent::StreamRefused
+            | NotSent::Withheld
+            | NotSent::NotBuilt => None,
+        },
+        Exchange::Lost(reason) => match reason {
+            Lost::Timeout | Lost::SlowBody => Some(Sign::Late),
+            Lost::Alerted(_) => Some(Sign::Unreachable),
+            Lost::Reset | Lost::Malformed | Lost::Truncated => Some(Sign::Failing),
+            // Somebody answers.
+            Lost::TooLarge | Lost::Undecodable | Lost::Misplaced => Some(Sign::Answered),
+        },
+    }
+}
