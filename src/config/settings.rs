@@ -268,6 +268,7 @@ pub(super) fn upstream(section: &mut Section<'_>) -> merchant::Settings {
     merchant::Settings {
         max_answer_bytes: section.or("max_answer_bytes", default.max_answer_bytes, bytes(16 * KIB, 64 * MIB)),
         pool_max_idle: section.or("pool_max_idle", default.pool_max_idle, count(0, 10_000)),
+        pool_max_age: section.or("pool_max_age", default.pool_max_age, duration(SECOND, 24 * HOUR)),
         http2_ping: section.or("http2_ping", default.http2_ping, duration(SECOND, HOUR)),
         look_up: default.look_up,
     }

@@ -83,6 +83,7 @@ impl MerchantClient {
     ) -> Self {
         let keeping = Keeping {
             max_idle: settings.pool_max_idle.max(1),
+            max_age: settings.pool_max_age,
             idle_for: endpoint.pool_idle,
             ping_every: settings.http2_ping,
             connect: deadlines.connect,
@@ -180,6 +181,7 @@ impl MerchantClient {
                 let answered = connection.sender.send_request(self.for_http1(request));
                 let response = self.wait(&ticket, deadline, answered, of_http1).await;
                 let response = response.map_err(|no| no.alerted(connection.turn.alert(), need))?;
+                connection.kept_for = response_headers::kept_for(response.headers());
                 let (response, carrier) = (response.map(Either::Left), connection.carrier.clone());
                 Ok(Head { response, carrier, connection: Some(connection) })
             }

@@ -55,6 +55,7 @@ struct Inner {
     open: bool,
     /// The last pong, or when it was opened.
     alive_at: Instant,
+    opened: Instant,
     used_at: Instant,
 }
 
@@ -86,6 +87,7 @@ impl Http2 {
             settled: false,
             open: true,
             alive_at: now,
+            opened: now,
             used_at: now,
         };
         let this = Arc::new(Self {
@@ -113,6 +115,11 @@ impl Http2 {
                 Poll::Ready(Err(_))
             );
         inner.open
+    }
+
+    /// Whether new requests may go over it, and it was opened less than so long ago.
+    pub(super) fn is_younger_than(&self, age: Duration) -> bool {
+        self.is_open() && self.inner.lock().opened.elapsed() < age
     }
 
     /// Whether how much it takes is known.

@@ -68,6 +68,9 @@ pub struct Settings {
     pub max_answer_bytes: usize,
     /// Idle connections kept a merchant. Default 64: as many as one merchant's usual concurrency.
     pub pool_max_idle: usize,
+    /// How old a connection may be before no other request goes over it. Default 5 minutes: so long at most
+    /// a merchant whose name leads elsewhere is asked where it was.
+    pub pool_max_age: Duration,
     /// HTTP/2: a ping is sent on a connection in use after this long without a frame, and the
     /// connection is given up when it is not answered in time. Default 20 s: below the usual total
     /// deadline, so that one dead connection does not fail request after request.
@@ -81,6 +84,7 @@ impl Default for Settings {
         Self {
             max_answer_bytes: 1 << 20,
             pool_max_idle: 64,
+            pool_max_age: Duration::from_secs(5 * 60),
             http2_ping: Duration::from_secs(20),
             look_up: LookUp::default(),
         }

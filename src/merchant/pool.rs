@@ -58,6 +58,20 @@ pub(super) struct Http1 {
     pub carrier: Carrier,
     /// Whether it has carried others.
     pub reused: bool,
+    /// How long it is kept idle at the other end, where that has said so.
+    pub kept_for: Option<Duration>,
+    opened: Instant,
+}
+
+impl Http1 {
+    /// Whether another request may go over it, idle as it is since then.
+    fn is_good(&self, since: Instant, keeping: &Keeping) -> bool {
+        let idle_for = self.kept_for.map_or(keeping.idle_for, |kept_for| kept_for.min(keeping.idle_for));
+        !self.sender.is_closed()
+            && !self.carrier.is_given_up()
+            && since.elapsed() < idle_for
+            && self.opened.elapsed() < keeping.max_age
+    }
 }
 
 /// How connections are kept.
@@ -67,6 +81,8 @@ pub(super) struct Keeping {
     pub max_idle: usize,
     /// How long one is kept idle.
     pub idle_for: Duration,
+    /// How old one may be that takes a request, HTTP/2 too.
+    pub max_age: Duration,
     /// How often an HTTP/2 connection in use is pinged.
     pub ping_every: Duration,
     /// How long a request waits for a connection.
@@ -174,7 +190,7 @@ impl Pool {
                 state.idle.push((Http1 { reused: true, ..connection }, Instant::now()));
             }
             if !std::mem::replace(&mut state.is_reaped, true) {
-                tokio::spawn(reap(Arc::downgrade(&self.0), self.0.keeping.idle_for));
+                tokio::spawn(reap(Arc::downgrade(&self.0), self.0.keeping));
             }
         }
         self.0.freed.notify_one();
@@ -189,12 +205,12 @@ impl Pool {
     fn next(&self) -> Next {
         let state = &mut *self.0.state.lock();
         while let Some((connection, since)) = state.idle.pop() {
-            let is_good = !connection.sender.is_closed() && !connection.carrier.is_given_up();
-            if is_good && since.elapsed() < self.0.keeping.idle_for {
+            if connection.is_good(since, &self.0.keeping) {
                 return Next::Take(Taken::Http1(connection));
             }
         }
-        state.shared.retain(|connection| connection.is_open());
+        // What is too old ends with the requests that are on it.
+        state.shared.retain(|connection| connection.is_younger_than(self.0.keeping.max_age));
         if let Some(slot) = state.shared.iter().find_map(Http2::reserve) {
             return Next::Take(Taken::Http2(slot));
         }
@@ -258,7 +274,7 @@ impl Pool {
             state.multiplexes = true;
             state.shared.push(opened);
             if !std::mem::replace(&mut state.is_reaped, true) {
-                tokio::spawn(reap(Arc::downgrade(&self.0), self.0.keeping.idle_for));
+                tokio::spawn(reap(Arc::downgrade(&self.0), self.0.keeping));
             }
             return Ok(Taken::Http2(slot));
         }
@@ -269,7 +285,14 @@ impl Pool {
         builder.max_buf_size(MAX_HEAD_BYTES);
         let (sender, connection) = builder.handshake(gate).await.map_err(|_| NotSent::Connect)?;
         tokio::spawn(connection);
-        Ok(Taken::Http1(Http1 { sender, turn, carrier: Carrier::default(), reused: false }))
+        Ok(Taken::Http1(Http1 {
+            sender,
+            turn,
+            carrier: Carrier::default(),
+            reused: false,
+            kept_for: None,
+            opened: Instant::now(),
+        }))
     }
 }
 
@@ -292,15 +315,17 @@ async fn usable(taken: Taken, need: Need) -> Option<Taken> {
     }
 }
 
-/// Closes what has been idle for too long, for as long as there is the pool.
-async fn reap(pool: Weak<Shared>, idle_for: Duration) {
-    let mut tick = tokio::time::interval((idle_for / 2).max(Duration::from_millis(100)));
+/// Closes what has been idle for too long or is too old, for as long as there is the pool.
+async fn reap(pool: Weak<Shared>, keeping: Keeping) {
+    let mut tick = tokio::time::interval((keeping.idle_for / 2).max(Duration::from_millis(100)));
     loop {
         tick.tick().await;
         let Some(pool) = pool.upgrade() else { return };
         let state = &mut *pool.state.lock();
-        state.idle.retain(|(connection, since)| !connection.sender.is_closed() && since.elapsed() < idle_for);
-        state.shared.retain(|connection| connection.is_open() && !connection.is_idle_for(idle_for));
+        state.idle.retain(|(connection, since)| connection.is_good(*since, &keeping));
+        state.shared.retain(|connection| {
+            connection.is_younger_than(keeping.max_age) && !connection.is_idle_for(keeping.idle_for)
+        });
     }
 }
 

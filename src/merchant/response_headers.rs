@@ -3,6 +3,7 @@
 //! `Content-Type` is not among them, because only JSON goes back, and says so itself.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue};
@@ -11,6 +12,10 @@ use crate::acp::header::IDEMPOTENT_REPLAYED;
 use crate::acp::header::media_type::MediaType;
 use crate::domain::clock::Timestamp;
 
+/// Not registered with IANA's permanent fields, and yet what servers say.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// How long a request may be on its way to a peer that is about to close its connection.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// Longest value that is passed on, in bytes.
 const MAX_VALUE_BYTES: usize = 64;
 const JSON: &str = "application/json";
@@ -64,6 +69,17 @@ fn passes(value: &HeaderValue, is_plain: IsPlain) -> bool {
     value.len() <= MAX_VALUE_BYTES && value.to_str().is_ok_and(is_plain)
 }
 
+/// How long an HTTP/1.1 connection may be idle before its peer closes it, as the peer says
+/// (`Keep-Alive: timeout=`, RFC 2068 §19.7.1), less what a request may be on its way.
+pub(super) fn kept_for(headers: &HeaderMap) -> Option<Duration> {
+    let said = headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let timeout = said.split(',').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"'))
+    })?;
+    Some(Duration::from_secs(timeout.parse().ok()?).saturating_sub(ON_ITS_WAY))
+}
+
 /// Whether an answer says that it was given before.
 pub(super) fn is_replay(headers: &HeaderMap) -> bool {
     headers.get(IDEMPOTENT_REPLAYED).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
@@ -104,6 +120,20 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(name, HeaderValue::from_static(value));
         allowed(&headers).len() == 1
+    }
+
+    #[test]
+    fn a_connection_is_kept_a_second_less_than_its_peer_says() {
+        let kept = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(KEEP_ALIVE, HeaderValue::from_static(value));
+            kept_for(&headers).map(|kept| kept.as_secs())
+        };
+        assert_eq!([kept("timeout=5"), kept("timeout=5, max=1000")], [Some(4); 2]);
+        assert_eq!([kept("max=9 ,Timeout = \"61\""), kept("timeout=0")], [Some(60), Some(0)]);
+        for nothing in ["", "max=5", "timeout", "timeout=", "timeout=-1", "timeout=soon", "5"] {
+            assert_eq!(kept(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

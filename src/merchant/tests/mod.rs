@@ -4,6 +4,7 @@ mod connecting;
 mod failing;
 mod headers;
 mod http2;
+mod keeping;
 mod server;
 mod streams;
 
@@ -48,11 +49,19 @@ impl Shop {
     }
 
     fn try_with(base_url: &str, change: impl FnOnce(&mut Merchant)) -> Result<Self, Vec<SetupError>> {
+        Self::set_up(base_url, Settings::default(), change)
+    }
+
+    fn set_up(
+        base_url: &str,
+        settings: Settings,
+        change: impl FnOnce(&mut Merchant),
+    ) -> Result<Self, Vec<SetupError>> {
         let mut merchant = entry(base_url);
         change(&mut merchant);
         let registry = Registry::new(vec![], vec![merchant], vec![]);
         let merchant = Arc::clone(registry.merchants().next().unwrap());
-        let settings = Settings { max_answer_bytes: 64 * 1024, ..Settings::default() };
+        let settings = Settings { max_answer_bytes: 64 * 1024, ..settings };
         let merchants = Merchants::new(&registry, Arc::new(countersigner()), &settings, None)?;
         Ok(Self { merchants, merchant })
     }
