@@ -187,7 +187,12 @@ impl App {
                 clock: clock.clone(),
                 drain: drain.clone(),
                 destinations: Destinations::default(),
-                suspended: Suspended::new(Arc::clone(&store), clock.clone(), Arc::clone(&metrics)),
+                suspended: Suspended::new(
+                    Arc::clone(&store),
+                    clock.clone(),
+                    Arc::clone(&metrics),
+                    registration.membership(),
+                ),
             }),
             epochs: Arc::new(opened.epochs),
             shared_limits: opened.limits,

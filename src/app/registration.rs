@@ -82,6 +82,7 @@ impl Registration {
         loop {
             tokio::select! {
                 _ = tick.tick(), if !is_alone => {}
+                () = self.membership.has_news(), if !is_alone => {}
                 () = &mut ended => break,
             }
             let _ = self.renew(&mut told).await;

@@ -96,7 +96,11 @@ impl Foundation {
             identities: Identities { registry: Arc::clone(&registry), rings: Arc::clone(&rings) },
         };
         let gateway = Arc::new(Gateway::new(parts, gateway_before));
-        let configured = Configured { claims: Arc::clone(&gateway.open_claims), operators: config.operators };
+        let configured = Configured {
+            claims: Arc::clone(&gateway.open_claims),
+            withdrawals: Arc::clone(&gateway.withdrawals),
+            operators: config.operators,
+        };
         let entrance = Entrance { tls, arrivals, redeemers: registry.redeemer_networks().collect() };
         let (digests, limits) = (config.digests, config.limits);
         Ok(Running { gateway, configured, entrance, registry, rings, digests, issuer, limits })

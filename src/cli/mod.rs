@@ -34,7 +34,7 @@ use keygen::KeygenArgs;
 use reload::ReloadArgs;
 use sign::SignArgs;
 use store::StoreVerb;
-use suspend::{Subject, SuspensionsArgs};
+use suspend::{How, HowStopped, Subject, SuspensionsArgs};
 use verify::VerifyArgs;
 
 /// A payment gateway proxy for the Agentic Commerce Protocol.
@@ -64,10 +64,10 @@ enum Verb {
     /// Stop an agent, a merchant, a key, a credential, a card or everything, on every replica. What was begun
     /// before is finished.
     #[command(subcommand)]
-    Suspend(Subject),
+    Suspend(Subject<HowStopped>),
     /// Let it go on.
     #[command(subcommand)]
-    Resume(Subject),
+    Resume(Subject<How>),
     /// List what is suspended, and who did it why.
     Suspensions(SuspensionsArgs),
     /// Have a running gateway read its configuration again. What is wrong, or takes away what is needed,
@@ -103,8 +103,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -
         }
         Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
         Verb::Check { config } => Ok(check::check(config, out)?),
-        Verb::Suspend(subject) => runtime()?.block_on(suspend::suspend(subject, false, out)),
-        Verb::Resume(subject) => runtime()?.block_on(suspend::suspend(subject, true, out)),
+        Verb::Suspend(subject) => runtime()?.block_on(suspend::suspend(subject, out)),
+        Verb::Resume(subject) => runtime()?.block_on(suspend::resume(subject, out)),
         Verb::Suspensions(arguments) => runtime()?.block_on(suspend::suspensions(arguments, out)),
         Verb::Reload(arguments) => runtime()?.block_on(reload::reload(arguments, false, out)),
         Verb::Diff(arguments) => runtime()?.block_on(reload::reload(arguments, true, out)),

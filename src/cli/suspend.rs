@@ -7,18 +7,20 @@ use http::Method;
 
 use super::error::CommandError;
 use super::reach::Reach;
-use crate::operator::wire_suspension::{SuspendAnswer, SuspendRequest, SuspensionItem, SuspensionList};
+use crate::operator::wire_suspension::{
+    SuspendAnswer, SuspendRequest, SuspensionItem, SuspensionList, TokensWithdrawn,
+};
 
 /// What is stopped, or goes on.
 #[derive(Subcommand, Clone, Debug)]
-pub(super) enum Subject {
+pub(super) enum Subject<H: Args> {
     /// Everything an agent begins.
     Agent {
         /// Its id.
         #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
-        how: How,
+        how: H,
     },
     /// Everything begun at a merchant.
     Merchant {
@@ -26,7 +28,7 @@ pub(super) enum Subject {
         #[arg(allow_hyphen_values = true)]
         id: String,
         #[command(flatten)]
-        how: How,
+        how: H,
     },
     /// What an agent signs with one of its keys.
     Key {
@@ -37,14 +39,14 @@ pub(super) enum Subject {
         #[arg(long, allow_hyphen_values = true)]
         agent: String,
         #[command(flatten)]
-        how: How,
+        how: H,
     },
     /// What is asked with a bearer credential.
     Credential {
         /// `sha256:` and its digest, as in the configuration.
         digest: String,
         #[command(flatten)]
-        how: How,
+        how: H,
     },
     /// A card, in every token that holds it.
     #[command(group(clap::ArgGroup::new("card").required(true).args(["token", "claim"])))]
@@ -56,12 +58,12 @@ pub(super) enum Subject {
         #[arg(long, allow_hyphen_values = true)]
         claim: Option<String>,
         #[command(flatten)]
-        how: How,
+        how: H,
     },
     /// Everything.
     All {
         #[command(flatten)]
-        how: How,
+        how: H,
     },
 }
 
@@ -79,6 +81,16 @@ pub(super) struct How {
     pub reach: Reach,
 }
 
+/// How a stop is said.
+#[derive(Args, Clone, Debug)]
+pub(super) struct HowStopped {
+    /// Withdraw its live tokens as well, once every replica knows that it is stopped.
+    #[arg(long)]
+    pub revoke: bool,
+    #[command(flatten)]
+    pub how: How,
+}
+
 /// Arguments of `suspensions`.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SuspensionsArgs {
@@ -90,8 +102,9 @@ pub(super) struct SuspensionsArgs {
     pub json: bool,
 }
 
-impl Subject {
-    fn request(&self) -> (SuspendRequest, &How) {
+impl<H: Args> Subject<H> {
+    /// What is asked, how far `of` tells how.
+    fn request(&self, of: impl Fn(&H) -> (&How, bool)) -> (SuspendRequest, &How) {
         let (kind, id, agent, claim, how) = match self {
             Self::Agent { id, how } => ("agent", Some(id), None, None, how),
             Self::Merchant { id, how } => ("merchant", Some(id), None, None, how),
@@ -100,36 +113,61 @@ impl Subject {
             Self::Card { token, claim, how } => ("card", token.as_ref(), None, claim.as_ref(), how),
             Self::All { how } => ("all", None, None, None, how),
         };
+        let (how, revoke) = of(how);
         let request = SuspendRequest {
             kind: kind.to_owned(),
             id: id.cloned(),
             agent: agent.cloned(),
             claim: claim.cloned(),
             not_configured: how.not_configured,
+            revoke,
             why: how.why.clone(),
         };
         (request, how)
     }
 }
 
-/// Stops something, or lets it go on.
+/// Stops something.
 ///
 /// # Errors
 /// [`CommandError`].
 pub(super) async fn suspend(
-    subject: &Subject,
-    resumed: bool,
+    subject: &Subject<HowStopped>,
     out: &mut dyn Write,
 ) -> Result<bool, CommandError> {
-    let (request, how) = subject.request();
-    let path = if resumed { "/suspensions/resume" } else { "/suspensions" };
+    let (request, how) = subject.request(|HowStopped { how, revoke }| (how, *revoke));
+    act(&request, how, "/suspensions", "suspended", out).await
+}
+
+/// Lets something go on.
+///
+/// # Errors
+/// [`CommandError`].
+pub(super) async fn resume(subject: &Subject<How>, out: &mut dyn Write) -> Result<bool, CommandError> {
+    let (request, how) = subject.request(|how| (how, false));
+    act(&request, how, "/suspensions/resume", "resumed", out).await
+}
+
+async fn act(
+    request: &SuspendRequest,
+    how: &How,
+    path: &str,
+    what: &str,
+    out: &mut dyn Write,
+) -> Result<bool, CommandError> {
     let body = serde_json::to_vec(&request).map_err(std::io::Error::from)?;
-    let SuspendAnswer { changed } = how.reach.admin()?.ask(Method::POST, path, Some(body)).await?;
-    let what = if resumed { "resumed" } else { "suspended" };
-    let what = if changed { what.to_owned() } else { format!("{what} already") };
-    let SuspendRequest { kind, id, claim, .. } = &request;
+    let SuspendAnswer { changed, tokens } = how.reach.admin()?.ask(Method::POST, path, Some(body)).await?;
+    let already = if changed { "" } else { " already" };
+    let SuspendRequest { kind, id, claim, .. } = request;
     let name = id.as_ref().or(claim.as_ref()).map_or(String::new(), |id| format!(" {id}"));
-    writeln!(out, "{kind}{name}: {what}")?;
+    writeln!(out, "{kind}{name}: {what}{already}")?;
+    if let Some(TokensWithdrawn { revoked, at_end_of_claim, in_use }) = tokens {
+        writeln!(
+            out,
+            "live tokens: {revoked} revoked, {at_end_of_claim} when their claims end, {in_use} whose card the \
+             merchant has"
+        )?;
+    }
     Ok(true)
 }
 

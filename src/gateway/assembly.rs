@@ -25,6 +25,7 @@ use super::sessions::Sessions;
 use super::store_scan::StoreScanner;
 use super::token_view::Tokens;
 use super::upstreams::Upstreams;
+use super::withdrawals::Withdrawals;
 use crate::auth::signature::Company;
 use crate::limit::breaker::Breakers;
 use crate::limit::{Concurrency, Limits};
@@ -121,7 +122,13 @@ impl Gateway {
             claims: Arc::clone(&claims),
             desk: Arc::clone(&desk),
         };
+        let withdrawals = Arc::new(Withdrawals {
+            books: Arc::clone(&books),
+            events: Arc::clone(&events),
+            desk: Arc::clone(&desk),
+        });
         Self {
+            withdrawals,
             published: Published { identities: Arc::clone(&identities) },
             completes: Arc::new(Completes {
                 identities: Arc::clone(&identities),

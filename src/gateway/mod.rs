@@ -34,6 +34,7 @@ mod store_scan;
 mod suspended;
 mod token_view;
 mod upstreams;
+mod withdrawals;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ use self::sessions::Sessions;
 pub(crate) use self::suspended::Suspended;
 use self::token_view::Tokens;
 use self::upstreams::Upstreams;
+pub(crate) use self::withdrawals::Withdrawals;
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::auth::Standing;
 use crate::auth::client_certificate::ClientCertificate;
@@ -95,6 +97,8 @@ pub(crate) struct Gateway {
     availability: Arc<Availability>,
     /// The open claims, for operators.
     pub open_claims: Arc<OpenClaimsDesk>,
+    /// Withdraws tokens, for operators.
+    pub withdrawals: Arc<Withdrawals>,
     desk: Arc<Desk>,
 }
 

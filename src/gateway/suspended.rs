@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use crate::crypto::digest::Sha256;
 use crate::domain::clock::Clock;
 use crate::domain::id::{AgentId, KeyId, MerchantId};
+use crate::records::replicas::Membership;
 use crate::records::suspensions::{self, Subject, Suspensions};
 use crate::records::{RecordStore, StoreError};
 use crate::telemetry::metrics::Metrics;
@@ -30,6 +31,8 @@ pub(crate) struct Suspended {
     store: Arc<dyn RecordStore>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    /// Says to the others which list is known here.
+    membership: Arc<Membership>,
     known: ArcSwap<Known>,
     /// Held by whoever reads, with when the last try began and what came of it: many who find that what is
     /// known is old read once, also where that fails.
@@ -88,8 +91,14 @@ impl Stopped {
 
 impl Suspended {
     /// What this store's list says; nothing is known before the first read.
-    pub(crate) fn new(store: Arc<dyn RecordStore>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { store, clock, metrics, known: ArcSwap::default(), reading: tokio::sync::Mutex::default() }
+    pub(crate) fn new(
+        store: Arc<dyn RecordStore>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        membership: Arc<Membership>,
+    ) -> Self {
+        let reading = tokio::sync::Mutex::default();
+        Self { store, clock, metrics, membership, known: ArcSwap::default(), reading }
     }
 
     /// Reads the list twice a second, for ever.
@@ -123,6 +132,7 @@ impl Suspended {
         let outcome = read.map(|list| {
             self.metrics.suspensions_read(list.standing.len(), self.clock.now());
             self.known.store(Arc::new(Known::of(&list, begun)));
+            self.membership.say(suspensions::FACT, vec![list.number.to_string()]);
         });
         *last = Some((begun, outcome));
         outcome
@@ -217,6 +227,7 @@ impl Known {
 mod tests {
     use super::*;
     use crate::domain::clock::{ManualClock, Timestamp};
+    use crate::records::formats::{Formats, Written};
     use crate::records::memory::MemoryStore;
     use crate::records::suspensions::Act;
 
@@ -233,7 +244,8 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(1)));
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let metrics = Arc::new(Metrics::new().unwrap());
-        (Arc::clone(&store), Suspended::new(store, clock, metrics))
+        let membership = Membership::new(store.clone(), 1, Written::new(Formats::NEWEST));
+        (Arc::clone(&store), Suspended::new(store, clock, metrics, Arc::new(membership)))
     }
 
     #[tokio::test]

@@ -44,8 +44,8 @@ use crate::acp::problem::Problem;
 use crate::body::{self, Content};
 use crate::domain::clock::Deadline;
 use crate::domain::id::{ClaimId, MerchantId, SessionId};
-use crate::gateway::Desk;
 use crate::gateway::claims::OpenClaimsDesk;
+use crate::gateway::{Desk, Withdrawals};
 use crate::records::replicas::{self, Membership, NotConverted, Registered};
 use crate::records::{BoxFuture, RecordStore, StoreError};
 use crate::registry::{Operator, Operators};
@@ -75,6 +75,8 @@ pub(crate) struct Api {
 pub(crate) struct Configured {
     /// The open claims.
     pub claims: Arc<OpenClaimsDesk>,
+    /// Withdraws tokens.
+    pub withdrawals: Arc<Withdrawals>,
     /// Who may ask.
     pub operators: Operators,
 }
@@ -122,7 +124,7 @@ impl Api {
                 Route::Suspend { resumed } => {
                     let (request, api) = (read(&mut body).await?, Arc::clone(&self));
                     // A client that leaves must not leave half of it undone.
-                    let acting = async move { api.switch.act(request, resumed, &claims, operator).await };
+                    let acting = async move { api.switch.act(request, resumed, &configured, operator).await };
                     let unknown =
                         |_| Err(internal("It may or may not have been done: list what is suspended."));
                     Ok(json(StatusCode::OK, &tokio::spawn(acting).await.unwrap_or_else(unknown)?))

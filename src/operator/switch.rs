@@ -1,12 +1,16 @@
 //! The kill switch: an operator stops somebody, or lets them go on, on every replica.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Configured;
 use super::answers::{Refused, invalid, of_store};
-use super::wire_suspension::{SuspendAnswer, SuspendRequest, SuspensionList, named};
+use super::wire_suspension::{SuspendAnswer, SuspendRequest, SuspensionList, TokensWithdrawn, named};
+use crate::acp::problem::Problem;
 use crate::crypto::digest::Sha256;
+use crate::domain::clock::Deadline;
 use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, TokenId};
 use crate::gateway::Desk;
 use crate::gateway::claims::OpenClaimsDesk;
@@ -16,6 +20,12 @@ use crate::telemetry::log::{Identifier, Level, Value, holds_card_number};
 
 /// The longest reason, in bytes.
 const WHY: usize = 500;
+/// By when every replica knows what is stopped: longer than one that has ended silently is taken to live.
+const KNOWN_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks at what they know.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Longer than what was decided before it was known takes to be written: it is looked for after that.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Stops and resumes.
 pub(super) struct Switch {
@@ -34,10 +44,11 @@ impl Switch {
         &self,
         request: SuspendRequest,
         resumed: bool,
-        claims: &OpenClaimsDesk,
+        configured: &Configured,
         operator: String,
     ) -> Result<SuspendAnswer, Refused> {
-        refuse_unreadable(&request)?;
+        refuse_unreadable(&request, resumed)?;
+        let claims = &*configured.claims;
         let subject = match self.standing_card(&request, resumed).await? {
             Some(standing) => standing,
             None => subject(&request, claims).await?,
@@ -54,7 +65,7 @@ impl Switch {
             )
         })?;
         // Here at once; the other replicas read it within a second.
-        let _ = self.desk.suspended.read_list().await;
+        let known = self.desk.suspended.read_list().await;
         let (kind, id, agent) = named(&subject);
         let mut fields = vec![
             ("what", Value::Text(if resumed { "resumed" } else { "suspended" })),
@@ -67,7 +78,72 @@ impl Switch {
             fields.extend(id.and_then(Identifier::parse).map(|id| (name, Value::Id(id))));
         }
         self.desk.observer.log().event(Level::Error, "suspension", &fields);
-        Ok(SuspendAnswer { changed })
+        if !request.revoke {
+            return Ok(SuspendAnswer { changed, tokens: None });
+        }
+        known.map_err(of_store)?;
+        let tokens = self.withdraw(&subject, configured, &operator).await?;
+        Ok(SuspendAnswer { changed, tokens: Some(tokens) })
+    }
+
+    /// Withdraws the live tokens of what stands.
+    async fn withdraw(
+        &self,
+        subject: &Subject,
+        configured: &Configured,
+        operator: &str,
+    ) -> Result<TokensWithdrawn, Refused> {
+        // Before that a replica could mint behind who withdraws.
+        self.known_everywhere().await?;
+        let settled = Deadline::after(WRITTEN_WITHIN);
+        let sweep = || configured.withdrawals.withdraw_all_of(subject);
+        let first = sweep().await.map_err(of_store)?;
+        tokio::time::sleep_until(settled.instant().into()).await;
+        let last = sweep().await.map_err(of_store)?;
+        let tokens = TokensWithdrawn {
+            revoked: first.now + last.now,
+            at_end_of_claim: last.at_end_of_claim,
+            in_use: last.in_use,
+        };
+        let (kind, id, _) = named(subject);
+        let mut fields = vec![
+            ("kind", Value::Text(kind)),
+            ("revoked", Value::Number(tokens.revoked)),
+            ("at_end_of_claim", Value::Number(tokens.at_end_of_claim)),
+            ("in_use", Value::Number(tokens.in_use)),
+        ];
+        for (name, id) in [("id", id.as_deref()), ("operator", Some(operator))] {
+            fields.extend(id.and_then(Identifier::parse).map(|id| (name, Value::Id(id))));
+        }
+        self.desk.observer.log().event(Level::Warn, "tokens_revoked", &fields);
+        Ok(tokens)
+    }
+
+    /// Waits until every replica that lives knows what is stopped.
+    async fn known_everywhere(&self) -> Result<(), Refused> {
+        if self.store.is_exclusive() {
+            return Ok(());
+        }
+        let number = suspensions::known(&*self.store).await.map_err(of_store)?.number;
+        let patience = Deadline::after(KNOWN_WITHIN);
+        loop {
+            let now = self.desk.clock.steady();
+            let unaware = suspensions::unaware(&*self.store, number, now).await.map_err(of_store)?;
+            if unaware.is_empty() {
+                return Ok(());
+            }
+            if patience.has_passed() {
+                let ids: Vec<String> = unaware.iter().map(|replica| format!("{:016x}", replica.id)).collect();
+                let message = format!(
+                    "It is suspended, and nothing was revoked: these replicas do not say that they know it: {}. \
+                     Ask again.",
+                    ids.join(", ")
+                );
+                let problem = Problem::invalid_request(StatusCode::CONFLICT, "replicas_unaware", message);
+                return Err(Refused { allow: None, problem: Box::new(problem) });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 }
 
@@ -115,8 +191,17 @@ impl Switch {
 }
 
 /// What cannot be meant, whatever exists.
-fn refuse_unreadable(request: &SuspendRequest) -> Result<(), Refused> {
+fn refuse_unreadable(request: &SuspendRequest, resumed: bool) -> Result<(), Refused> {
     let is_card = request.kind == "card";
+    if request.revoke && resumed {
+        return Err(unreadable("What goes on keeps its tokens.", "$.revoke"));
+    }
+    if request.revoke && ["key", "credential"].contains(&request.kind.as_str()) {
+        return Err(unreadable(
+            "Tokens do not tell by what they were minted: suspend the agent.",
+            "$.revoke",
+        ));
+    }
     if request.agent.is_some() && request.kind != "key" {
         return Err(unreadable("Only a key is of an agent.", "$.agent"));
     }

@@ -23,6 +23,9 @@ pub(crate) struct SuspendRequest {
     /// It is meant, although the configuration has nothing of that name.
     #[serde(default)]
     pub not_configured: bool,
+    /// Its live tokens are withdrawn as well, once every replica knows that it is stopped.
+    #[serde(default)]
+    pub revoke: bool,
     /// Why: kept, and never told to agents.
     pub why: String,
 }
@@ -32,6 +35,20 @@ pub(crate) struct SuspendRequest {
 pub(crate) struct SuspendAnswer {
     /// False when it was so before.
     pub changed: bool,
+    /// What became of its live tokens, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokensWithdrawn>,
+}
+
+/// What became of live tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TokensWithdrawn {
+    /// Withdrawn.
+    pub revoked: u64,
+    /// Held by a claim: withdrawn when that ends, if it does not charge.
+    pub at_end_of_claim: u64,
+    /// Their cards are at the merchant: their claims decide.
+    pub in_use: u64,
 }
 
 /// Answer to `GET /suspensions`.

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::codec::{Loaded, Stored, Times};
 use super::formats::{Formats, Written};
@@ -129,20 +131,35 @@ pub struct Membership {
     id: u64,
     reads: Formats,
     written: Written,
-    facts: BTreeMap<String, Vec<String>>,
+    facts: Mutex<BTreeMap<String, Vec<String>>>,
+    /// It has something else to say.
+    news: Notify,
 }
 
 impl Membership {
     /// In the registry of this store, under a number nobody else draws. `written` follows what is decided.
     pub fn new(store: Arc<dyn RecordStore>, id: u64, written: Written) -> Self {
-        Self { store, id, reads: Formats::NEWEST, written, facts: BTreeMap::new() }
+        let (facts, news) = (Mutex::default(), Notify::new());
+        Self { store, id, reads: Formats::NEWEST, written, facts, news }
     }
 
-    /// Saying this as well.
-    #[must_use]
-    pub fn with_fact(mut self, name: &str, values: Vec<String>) -> Self {
-        self.facts.insert(name.to_owned(), values);
-        self
+    /// Its number.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Says this as well from now on.
+    pub fn say(&self, name: &str, values: Vec<String>) {
+        let mut facts = self.facts.lock();
+        if facts.get(name) != Some(&values) {
+            facts.insert(name.to_owned(), values);
+            self.news.notify_one();
+        }
+    }
+
+    /// Waits until it has something to say that it has not said: then it is to be renewed at once.
+    pub async fn has_news(&self) {
+        self.news.notified().await;
     }
 
     /// As a release would that reads nothing newer.
@@ -231,7 +248,7 @@ impl Membership {
             reads: self.reads,
             incarnation: self.store.identity().incarnation,
             until: now.plus(LIVES),
-            facts: self.facts.clone(),
+            facts: self.facts.lock().clone(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Loaded, Stored, Times};
+use super::replicas::{self, Replica};
 use super::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 use crate::crypto::digest::Sha256;
 use crate::domain::clock::Timestamp;
@@ -16,6 +17,8 @@ use crate::domain::id::{AgentId, KeyId, MerchantId, TokenId};
 pub const MOST: usize = 1_000;
 /// Acts that are remembered, the latest.
 const REMEMBERED: usize = 1_000;
+/// What a replica says of the list it knows: its number.
+pub const FACT: &str = "suspensions";
 /// Tries, where others write the list as well.
 const ROUNDS: usize = 8;
 
@@ -110,6 +113,8 @@ pub struct Act {
 /// What is stopped now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspensions {
+    /// The number of the list: one more than before each act.
+    pub number: u64,
     /// Each of it.
     pub standing: Vec<Suspension>,
 }
@@ -150,6 +155,7 @@ impl Suspensions {
             let Act { subject, why, by, at, .. } = act.clone();
             self.standing.push(Suspension { subject, why, by, at });
         }
+        self.number += 1;
         Some(true)
     }
 }
@@ -198,6 +204,21 @@ pub async fn known(store: &dyn RecordStore) -> Result<Suspensions, StoreError> {
 pub async fn known_with_history(store: &dyn RecordStore) -> Result<(Suspensions, History), StoreError> {
     let (list, history) = look_at_both(store).await?;
     Ok((list.value.unwrap_or_default(), history.value.unwrap_or_default()))
+}
+
+/// The replicas that live and do not say that they know a list of this number or later.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn unaware(
+    store: &dyn RecordStore,
+    number: u64,
+    now: Timestamp,
+) -> Result<Vec<Replica>, StoreError> {
+    let replicas = replicas::look(store, now).await?.map(|registry| registry.replicas);
+    let known = |replica: &Replica| replica.facts.get(FACT)?.first()?.parse::<u64>().ok();
+    let is_unaware = |replica: &Replica| known(replica).is_none_or(|known| known < number);
+    Ok(replicas.into_iter().flatten().filter(is_unaware).collect())
 }
 
 /// Does what an operator says. Whether that changed anything; `None`: [`MOST`] stand already.
@@ -270,7 +291,8 @@ mod tests {
             let record = store.read(&[key("list")]).await.unwrap().pop().flatten().unwrap();
             sizes.push(record.bytes.len());
         }
-        assert_eq!(sizes.first(), sizes.last());
+        // Its number has grown by a byte.
+        assert!(sizes[sizes.len() - 1] <= sizes[0] + 1, "{sizes:?}");
         assert_eq!(known_with_history(&store).await.unwrap().1.acts.len(), 200);
     }
 

@@ -2,6 +2,8 @@
 
 /// The last look, when the bytes are about to leave.
 mod leaving;
+/// Tokens that are withdrawn.
+mod revoking;
 
 use std::time::{Duration, Instant};
 

@@ -43,7 +43,7 @@ pub(in crate::storage) async fn a_replica_is_known_with_what_it_says_until_it_le
     assert_eq!(look(&**store, clock.steady()).await, Ok(None));
     let (one, _) = member(store, 1);
     let (other, _) = member(store, 2);
-    let one = one.with_fact("keys", vec!["seal-1".to_owned()]);
+    one.say("keys", vec!["seal-1".to_owned()]);
     assert_eq!(one.renew(clock.steady()).await, Ok(NEWEST));
     assert_eq!(other.renew(clock.steady()).await, Ok(NEWEST));
     let registry = look(&**store, clock.steady()).await.unwrap().unwrap();
