@@ -1,5 +1,6 @@
 //! The composition root: the one place that names concrete backends and puts the house together.
 
+mod keys_held;
 mod notices;
 mod registration;
 mod reload;
@@ -219,7 +220,14 @@ impl App {
         }
         let server = Server::new(sockets, running.entrance.clone(), Arc::clone(&metrics), log.clone());
         let is_watched = watches && source.as_ref().is_some_and(|source| source.file.is_some());
-        let reloader = Arc::new(Reloader::new(source, foundation, running, server.entrance(), is_shared));
+        let reloader = Arc::new(Reloader::new(
+            source,
+            foundation,
+            running,
+            server.entrance(),
+            is_shared,
+            registration.membership(),
+        ));
         if is_watched {
             tokio::spawn(watch(Arc::clone(&reloader), drain.clone()));
         }

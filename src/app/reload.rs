@@ -4,29 +4,25 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
+use super::keys_held::KeysHeld;
 use super::running::{Foundation, NotUsable, Running};
 use crate::config::{Changes, Config, ConfigErrors};
 use crate::crypto::rings::KeyRings;
-use crate::domain::clock::Timestamp;
-use crate::domain::id::{KeyId, MerchantId};
+use crate::domain::id::MerchantId;
+use crate::gateway::Gateway;
 use crate::gateway::claims::ClaimQuery;
-use crate::gateway::{Gateway, KEY_SET_MAX_AGE};
 use crate::operator::Configured;
 use crate::operator::reload::{NotReloaded, Reload, Trigger};
+use crate::records::replicas::Membership;
 use crate::records::{BoxFuture, key_use};
 use crate::registry::Registry;
 use crate::server::EntranceInUse;
 use crate::telemetry::log::{Level, Value};
 
-/// How long a key stands behind the current one before it becomes that.
-const KEY_KNOWN_FOR: Duration = Duration::from_secs(60);
-/// A key that signs: for as long as merchants may keep a key set they have asked for.
-const SIGNING_KEY_KNOWN_FOR: Duration = KEY_SET_MAX_AGE;
 /// Open claims looked at for who is still needed.
 const CLAIMS: usize = 20_000;
 /// Of agents or merchants, the part that may go without anybody asking for it.
@@ -55,8 +51,7 @@ pub(super) struct Reloader {
 
 struct State {
     running: Running,
-    /// Since when each key has been in our rings.
-    keys: HashMap<(&'static str, KeyId), Timestamp>,
+    keys: KeysHeld,
 }
 
 impl Reloader {
@@ -67,10 +62,11 @@ impl Reloader {
         running: Running,
         entrance: EntranceInUse,
         is_shared: bool,
+        membership: Arc<Membership>,
     ) -> Self {
         let gateway = Arc::new(ArcSwap::new(Arc::clone(&running.gateway)));
         let configured = Arc::new(ArcSwap::from_pointee(running.configured.clone()));
-        let keys = keys_since(&running.rings, &HashMap::new(), foundation.desk.clock.steady());
+        let keys = KeysHeld::new(&running.rings, membership, foundation.desk.clock.steady());
         let state = Mutex::new(State { running, keys });
         Self { source, foundation, gateway, configured, entrance, is_shared, state }
     }
@@ -115,6 +111,11 @@ impl Reloader {
         let noted =
             key_use::note(&**self.foundation.books.ledger.store(), &built.rings, clock.latest()).await;
         noted.map_err(|error| NotReloaded::Refused(vec![format!("the store cannot be written: {error}")]))?;
+        // A replica that has started since was let in without the keys that are noted only now.
+        let lacking = self.keys_too_new(state, &built.rings).await;
+        if !lacking.is_empty() {
+            return Err(NotReloaded::Refused(lacking));
+        }
         // From here on no claim is begun until what runs is replaced: who is in the way is looked for once
         // more, because claims were begun meanwhile.
         let moving = self.foundation.desk.destinations.moving().await;
@@ -128,7 +129,7 @@ impl Reloader {
         self.gateway.store(Arc::clone(&built.gateway));
         self.configured.store(Arc::new(built.configured.clone()));
         moving.arrive(&built.registry);
-        state.keys = keys_since(&built.rings, &state.keys, clock.steady());
+        state.keys.replace_by(&built.rings, clock.steady());
         state.running = built;
         Ok(changes)
     }
@@ -169,7 +170,7 @@ impl Reloader {
             ));
         }
         reasons.extend(self.missing_keys(config).await);
-        reasons.extend(self.keys_too_new(state, config));
+        reasons.extend(self.keys_too_new(state, &config.keys).await);
         reasons.extend(self.claims_in_the_way(&running.registry, &config.registry, changes).await);
         reasons
     }
@@ -182,27 +183,9 @@ impl Reloader {
         }
     }
 
-    fn keys_too_new(&self, state: &State, config: &Config) -> Vec<String> {
-        let now = self.foundation.desk.clock.steady();
-        let before = key_use::currents(&state.running.rings);
-        let changed = key_use::currents(&config.keys).into_iter().filter(|current| !before.contains(current));
-        let judge = |(ring, id): (&'static str, &KeyId)| {
-            if self.is_shared {
-                return Some(format!(
-                    "keys.{ring}: \"{id}\" becomes current with a restart, one replica after the other, once all have it"
-                ));
-            }
-            let known = state.keys.get(&(ring, id.clone())).map_or(Duration::ZERO, |since| now.since(*since));
-            let wanted = if ring == "signing" { SIGNING_KEY_KNOWN_FOR } else { KEY_KNOWN_FOR };
-            (known < wanted).then(|| {
-                let (wanted, left) = (wanted.as_secs(), (wanted - known).as_secs() + 1);
-                format!(
-                    "keys.{ring}: \"{id}\" is to stand behind the current key for {wanted} s first; {left} s \
-                     are left"
-                )
-            })
-        };
-        changed.filter_map(judge).collect()
+    async fn keys_too_new(&self, state: &State, after: &KeyRings) -> Vec<String> {
+        let (store, now) = (self.foundation.books.ledger.store(), self.foundation.desk.clock.steady());
+        state.keys.too_new(&state.running.rings, after, &**store, self.is_shared, now).await
     }
 
     /// Merchants whose claims could not be ended under the new configuration, or not be judged alike.
@@ -323,18 +306,4 @@ fn gone_unasked(what: &str, gone: usize, of: usize) -> Option<String> {
     (gone * GONE_UNASKED > of).then(|| {
         format!("{what}: {gone} of {of} would go, more than a tenth: nothing that big happens unless it is asked for")
     })
-}
-
-fn keys_since(
-    rings: &KeyRings,
-    before: &HashMap<(&'static str, KeyId), Timestamp>,
-    now: Timestamp,
-) -> HashMap<(&'static str, KeyId), Timestamp> {
-    key_use::ids(rings)
-        .map(|(ring, id)| {
-            let key = (ring, id.clone());
-            let since = before.get(&key).copied().unwrap_or(now);
-            (key, since)
-        })
-        .collect()
 }

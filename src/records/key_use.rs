@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::codec::{Loaded, Stored, Times};
+use super::replicas::Replica;
 use super::{Batch, Durability, Kind, Purpose, RecordKey, RecordStore, StoreError};
 use crate::crypto::keyset::Ring;
 use crate::crypto::rings::KeyRings;
@@ -20,6 +21,8 @@ use crate::domain::id::KeyId;
 /// How long after it was last current a key may still be needed: 8 days and 3 hours.
 pub const IN_USE: Duration = Duration::from_secs((8 * 24 + 3) * 3600);
 
+/// What a replica says of the keys it holds: [`held`] of each.
+pub const FACT: &str = "keys";
 const PARTITION: &str = "key-use";
 const ROUNDS: usize = 8;
 /// Records looked at in one go.
@@ -101,6 +104,31 @@ pub async fn note(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> 
         }
     }
     Ok(())
+}
+
+/// Whether a replica holds a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Since then.
+    Since(Timestamp),
+    /// It does not.
+    Never,
+    /// It does not say.
+    Unknown,
+}
+
+/// What a replica says of a key that it has held since then.
+pub fn held(ring: &str, id: &KeyId, since: Timestamp) -> String {
+    format!("{ring}/{id} {}", since.unix_millis())
+}
+
+/// What another says of it.
+pub fn held_by(replica: &Replica, ring: &str, id: &KeyId) -> Held {
+    let Some(told) = replica.facts.get(FACT) else { return Held::Unknown };
+    let name = format!("{ring}/{id}");
+    let since = told.iter().find_map(|key| key.split_once(' ').filter(|(key, _)| *key == name));
+    let since = since.map(|(_, since)| since.parse().ok().map(Timestamp::from_unix_millis));
+    since.map_or(Held::Never, |since| since.map_or(Held::Unknown, Held::Since))
 }
 
 /// Whether this is the content of a record of ours.

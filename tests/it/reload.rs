@@ -1,5 +1,8 @@
 //! The configuration read again while the gateway serves: what that changes, and what it never breaks.
 
+/// Keys that become current on several replicas.
+mod keys;
+
 use std::time::{Duration, Instant};
 
 use countersign::quickstart::agent::Agent;
