@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::config::{Config, Warning};
 use crate::crypto::keyset::Ring;
+use crate::domain::id::MerchantId;
 use crate::registry::MerchantIdempotency;
 use crate::server::process;
 
@@ -64,6 +65,10 @@ fn summarise(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let trusted = trusted.join(", ");
     let trusted = if trusted.is_empty() { "nobody" } else { &trusted };
     writeln!(out, "trusted to charge an Idempotency-Key once: {trusted}")?;
+    let retired: Vec<&str> = config.digests.retired.iter().map(MerchantId::as_str).collect();
+    if !retired.is_empty() {
+        writeln!(out, "retired, without new purchases: {}", retired.join(", "))?;
+    }
     let keys = &config.keys;
     writeln!(out, "keys, the current one first:")?;
     writeln!(out, "  signing           {}", ids(&keys.signing))?;

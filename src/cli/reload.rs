@@ -39,6 +39,9 @@ pub(super) async fn reload(
     writeln!(out, "{}", answer.outcome.replace('_', " "))?;
     write_entries("agents", &answer.agents, out)?;
     write_entries("merchants", &answer.merchants, out)?;
+    for merchant in &answer.retired {
+        writeln!(out, "  merchant {merchant} takes no new purchases")?;
+    }
     for table in &answer.tables {
         writeln!(out, "  ~ [{table}]")?;
     }

@@ -24,6 +24,8 @@ pub struct Changes {
     pub agents: Entries,
     /// Of `[[merchants]]`.
     pub merchants: Entries,
+    /// Merchants that take no new purchases from now on.
+    pub retired: Vec<String>,
     /// Tables that say something else, such as `limits`.
     pub tables: Vec<String>,
     /// Of those, what no running gateway can change: the tables that say it.
@@ -42,6 +44,7 @@ impl Changes {
         Self {
             agents: entries(&before.agents, &after.agents),
             merchants: entries(&before.merchants, &after.merchants),
+            retired: after.retired.difference(&before.retired).map(ToString::to_string).collect(),
             tables: names,
             other_secrets: after
                 .keys

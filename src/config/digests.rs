@@ -23,6 +23,8 @@ pub struct Digests {
     pub agents: BTreeMap<AgentId, Sha256>,
     /// Of each merchant's entry.
     pub merchants: BTreeMap<MerchantId, Sha256>,
+    /// The merchants that take no new purchases.
+    pub retired: BTreeSet<MerchantId>,
     /// Of what only a new process can change, by the table it stands in.
     pub fixed: BTreeMap<&'static str, Sha256>,
     /// Of the secret of each key of ours, by ring and id.

@@ -55,6 +55,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         Ok(host)
     });
     warn_of_names(section, hosts.as_deref().unwrap_or_default(), parties.certificate.as_ref());
+    let retired = section.or("retired", false, flag);
     let credential = credential(section, parties);
     let mut credentials = HashMap::new();
     let redeemers = section.tables("redeemers", |entry| redeemer(entry, parties, &mut credentials));
@@ -99,6 +100,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         id,
         endpoint: endpoint?,
         hosts: hosts.unwrap_or_default(),
+        retired,
         credential: credential?,
         redeemers,
         versions: versions.iter().map(|version| version.as_str().to_owned()).collect(),

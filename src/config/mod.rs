@@ -205,6 +205,7 @@ fn read<'a>(
         let digest = section.noted_by(&mut digests, sources);
         let merchant = merchants::merchant(section, &mut parties)?;
         digests.merchants.insert(merchant.id.clone(), digest);
+        digests.retired.extend(merchant.retired.then(|| merchant.id.clone()));
         Some(merchant)
     });
     if !root.has("merchants") {

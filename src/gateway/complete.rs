@@ -10,7 +10,7 @@ use super::completion::{Completion, Ready};
 use super::doubt::{Doubts, InDoubt, Resumed, renewed};
 use super::events::{About, Events};
 use super::evidence::is_charged_by;
-use super::parts::{Books, Identities, owned};
+use super::parts::{Books, Identities, owned, refuse_retired};
 use super::refusal::{Internal, Refusal};
 use super::replays::Replays;
 use super::reply::Reply;
@@ -106,6 +106,7 @@ impl Completes {
             },
         };
         // Before anything new begins. Behind doubt: what was begun before is found out whoever is stopped.
+        refuse_retired(&completion.merchant)?;
         self.claims.desk.suspended.refuse_stopped(completion.card_movement(snapshot.token())).await?;
         self.upstreams.availability.refuse_unavailable(&completion.merchant)?;
         // Before the total is read: what was read before a change of primary decides nothing after it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderValue, StatusCode};
 
 use super::call::Call;
-use super::parts::{Books, Desk, Identities, owned, owned_mut};
+use super::parts::{Books, Desk, Identities, owned, owned_mut, refuse_retired};
 use super::refusal::{Internal, Refusal};
 use super::replays::Replays;
 use super::reply::Reply;
@@ -86,6 +86,7 @@ impl Mints {
             DelegatePayment::read(call.body(), call.version, self.desk.clock.latest(), &self.settings)
                 .map_err(|mistakes| Refusal::Malformed(Box::new(Problem::of_mistakes(mistakes))))?;
         let merchant = self.merchant_of_allowance(&call, named.as_ref(), &request)?;
+        refuse_retired(&merchant)?;
         self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
         let session = SessionId::parse(&request.allowance.checkout_session_id).ok_or_else(no_such_session)?;
         call.trail.session(&session);

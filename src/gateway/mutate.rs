@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::call::Call;
 use super::events::{About, Contradiction, Events};
-use super::parts::{Books, Desk, Identities, owned, owned_mut};
+use super::parts::{Books, Desk, Identities, owned, owned_mut, refuse_retired};
 use super::refusal::Refusal;
 use super::replays::Replays;
 use super::reply::Reply;
@@ -64,6 +64,7 @@ impl Mutations {
         }
         self.replays.refuse_replayed_signature(&call, &operation, Some(&merchant), Purpose::Admit).await?;
         // Behind the kept answer, which stays given.
+        refuse_retired(&merchant)?;
         let movement = call.movement(&merchant.id);
         self.desk.suspended.refuse_stopped(movement).await?;
         self.upstreams.availability.refuse_unavailable(&merchant)?;

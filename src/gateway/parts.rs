@@ -111,6 +111,11 @@ fn note_unheard(log: &Log, trail: &Trail, unheard: &Result<Reply, Refusal>) {
     log.event(Level::Info, "answer_unheard", &fields);
 }
 
+/// Before something new begins at a merchant.
+pub(super) const fn refuse_retired(merchant: &Merchant) -> Result<(), Refusal> {
+    if merchant.retired { Err(Refusal::MerchantRetired) } else { Ok(()) }
+}
+
 /// The session, if it belongs to the calling agent. To every other agent it does not exist.
 pub(super) fn owned<'a>(session: Option<&'a Session>, call: &Call) -> Result<&'a Session, Refusal> {
     session.filter(|session| session.owner == call.agent.id).ok_or(Refusal::SessionUnknown)

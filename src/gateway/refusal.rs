@@ -107,6 +107,8 @@ pub(super) enum Refusal {
     OwnershipConflict,
     /// An operator has stopped it; why is not told.
     Suspended(Stopped),
+    /// The merchant takes no new purchases.
+    MerchantRetired,
     /// Nobody knows what operators have stopped.
     SuspensionsUnknown,
     /// Something of ours failed.
@@ -207,6 +209,11 @@ impl Refusal {
             Self::Suspended(_) => {
                 invalid(S::FORBIDDEN, code, "This is suspended; what was begun before is finished.")
             }
+            Self::MerchantRetired => invalid(
+                S::FORBIDDEN,
+                code,
+                "This merchant takes no new purchases here; what was begun before is finished.",
+            ),
             Self::SuspensionsUnknown => unavailable(
                 code,
                 "The gateway does not know now what is suspended, and begins nothing new; nothing was done.",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::events::{About, Events};
 use super::evidence::Evidence;
-use super::parts::{Books, Desk, owned};
+use super::parts::{Books, Desk, owned, refuse_retired};
 use super::refusal::Refusal;
 use super::replays::Replays;
 use super::reply::Reply;
@@ -149,6 +149,7 @@ impl Sessions {
             return Err(Refusal::SessionUnknown);
         }
         // It begins something, whatever it is for: the session is the agent's from then on.
+        refuse_retired(merchant)?;
         self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
         let place = self.upstreams.reading_place(call, merchant)?;
         let read = self.upstreams.read_for(call, merchant, id).await;

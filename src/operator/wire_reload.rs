@@ -13,6 +13,9 @@ pub(crate) struct ReloadAnswer {
     pub agents: EntryNames,
     /// Of `[[merchants]]`.
     pub merchants: EntryNames,
+    /// Merchants that take no new purchases from now on.
+    #[serde(default)]
+    pub retired: Vec<String>,
     /// Tables that say something else, such as `limits`.
     pub tables: Vec<String>,
 }
@@ -40,6 +43,7 @@ impl ReloadAnswer {
             outcome: outcome.to_owned(),
             agents: changes.agents.into(),
             merchants: changes.merchants.into(),
+            retired: changes.retired,
             tables: changes.tables,
         }
     }

@@ -30,6 +30,8 @@ pub struct Merchant {
     pub endpoint: MerchantEndpoint,
     /// Authorities (lower-case, no default port) that reach it without a path prefix.
     pub hosts: Vec<String>,
+    /// Whether it takes no new purchases: what was begun there is ended, and nothing else begins.
+    pub retired: bool,
     /// Our bearer credential there.
     pub credential: SecretString,
     /// Who may redeem its tokens.

@@ -2,6 +2,8 @@
 
 /// Keys that become current on several replicas.
 mod keys;
+/// Merchants that leave.
+mod retired;
 
 use std::time::{Duration, Instant};
 

@@ -294,6 +294,7 @@ fn entry(base_url: &str) -> Merchant {
         pending_max: seconds(600),
         purchase_orders: PurchaseOrders::Refused,
         adoption: BTreeSet::new(),
+        retired: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

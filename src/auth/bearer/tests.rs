@@ -54,6 +54,7 @@ fn merchant(id: &str, proof: RedeemerProof) -> Merchant {
         pending_max: second,
         purchase_orders: PurchaseOrders::Refused,
         adoption: BTreeSet::new(),
+        retired: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

@@ -67,6 +67,7 @@ impl Refusal {
                 | Lost::Undecodable,
             ) => "merchant_answer_lost",
             Self::Suspended(stopped) => stopped.code(),
+            Self::MerchantRetired => "merchant_retired",
             Self::SuspensionsUnknown => "suspensions_unknown",
             Self::Internal(_) => "processing_error",
         }

@@ -104,6 +104,7 @@ fn entry(base_url: &str) -> Merchant {
         pending_max: Duration::from_secs(600),
         purchase_orders: PurchaseOrders::Refused,
         adoption: BTreeSet::new(),
+        retired: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

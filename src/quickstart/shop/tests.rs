@@ -89,6 +89,7 @@ fn entry(shop: &Shop) -> Merchant {
         pending_max: seconds,
         purchase_orders: PurchaseOrders::Refused,
         adoption: Default::default(),
+        retired: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),
