@@ -103,6 +103,8 @@ fn key(verb: &str, number: usize) -> String {
 async fn crash(options: Options, purchases: usize, kills: usize, seed: u64) {
     let began = Instant::now();
     let mut world = World::closed(options).await;
+    // A shop that cannot redeem while the gateway is down declines, more often than an agent may.
+    world.text.push_str("\n[fraud.declines]\nshadow = true\n");
     let mut gateway = Gateway::start(&mut world).await;
     let agents: Arc<Vec<Agent>> = Arc::new((0..CONNECTIONS).map(|_| world.alpha()).collect());
     let tally = Arc::new(Tally::default());
@@ -143,7 +145,13 @@ async fn crash(options: Options, purchases: usize, kills: usize, seed: u64) {
     let killed_at = *done.borrow();
     assert!(killed_at < purchases, "the last kill came when everything was over");
 
-    let bought = buyers.join_all().await.into_iter().flatten().collect::<Vec<_>>();
+    let mut bought = Vec::new();
+    while let Some(joined) = buyers.join_next().await {
+        match joined {
+            Ok(theirs) => bought.extend(theirs),
+            Err(failed) => panic!("{}", story(&world, &gateway, &failed.into_panic())),
+        }
+    }
     let took = began.elapsed();
     let charged = audit(&world, &agents[0], &bought).await;
     let received = world.lamps.calls_of(CallKind::Complete).len();
@@ -155,6 +163,20 @@ async fn crash(options: Options, purchases: usize, kills: usize, seed: u64) {
         kills + kills / 3,
         purchases - charged,
     );
+}
+
+/// What the gateway logged of the session that a failure names, and what its shop received for it.
+fn story(world: &World, gateway: &Gateway, failure: &(dyn std::any::Any + Send)) -> String {
+    let why = failure.downcast_ref::<String>().map_or("", String::as_str);
+    let session = why.split('/').find(|part| part.starts_with("cs_")).unwrap_or("no session");
+    let mut story = format!("{why}\n");
+    for line in gateway.log().lines().filter(|line| line.contains(session)) {
+        story += &format!("{line}\n");
+    }
+    for call in world.lamps.calls().iter().filter(|call| call.path.contains(session)) {
+        story += &format!("{:?} {:?}\n", call.kind, call.idempotency_key);
+    }
+    story
 }
 
 /// One story: what the ledger says, what agents were told, what the tokens say. How many were
