@@ -66,6 +66,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     log: Log,
     drain: Drain,
+    drain_delay: Duration,
     reloader: Arc<Reloader>,
     running: JoinHandle<()>,
 }
@@ -176,6 +177,7 @@ impl App {
         let store: Arc<dyn RecordStore> =
             Arc::new(storage::measured::Measured::new(opened.records, Arc::clone(&metrics)));
         let drain = Drain::new(config.server.drain_timeout);
+        let drain_delay = config.server.drain_delay;
         let foundation = Foundation {
             books: Arc::new(Books {
                 ledger: Ledger::new(Arc::clone(&store), clock.clone()).writing(written),
@@ -279,7 +281,7 @@ impl App {
         let numbers =
             [("port", Value::Number(public.port().into())), ("open_files", Value::Number(open_files))];
         log.event(Level::Info, "started", &numbers);
-        Ok(Self { public, admin, metrics, log, drain, reloader, running })
+        Ok(Self { public, admin, metrics, log, drain, drain_delay, reloader, running })
     }
 
     /// Has the configuration read again, as SIGHUP asks for, and waits for nothing; what comes of it is
@@ -307,6 +309,17 @@ impl App {
     /// Where it logs.
     pub fn event_log(&self) -> Log {
         self.log.clone()
+    }
+
+    /// Turns readiness off and goes on with all work for `server.drain_delay`: what sends requests here
+    /// has noticed by then, and nobody is refused.
+    pub async fn announce_shutdown(&self) {
+        if self.drain_delay.is_zero() {
+            return;
+        }
+        self.log.event(Level::Info, "drain_announced", &[("begins_in", Value::Duration(self.drain_delay))]);
+        self.drain.announce();
+        tokio::time::sleep(self.drain_delay).await;
     }
 
     /// Begins to shut down: see `Drain`.

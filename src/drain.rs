@@ -1,11 +1,13 @@
 //! Leaving without leaving anything half done: what the whole process knows of its own shutdown.
 //! Apart from the server, because the gateway decides what is still accepted while draining.
 //!
-//! Phases: [`Drain::begin`] turns readiness off; from then on [`Drain::admit`] refuses new agents'
+//! Phases: [`Drain::announce`] turns readiness off, so that whoever sends requests here sends them
+//! elsewhere, and all work is still taken; from [`Drain::begin`] on [`Drain::admit`] refuses new agents'
 //! work while redeem, granted view and revoke are still served; when the last admitted piece of
 //! work is done, [`Drain::settled`] completes and the server stops accepting and closes its
 //! connections; everything ends by [`Drain::deadline`].
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ pub struct Drain(Arc<State>);
 struct State {
     within: Duration,
     deadline: OnceLock<Deadline>,
+    announced: AtomicBool,
     begun: CancellationToken,
     work: TaskTracker,
 }
@@ -36,13 +39,25 @@ impl Drain {
         Self(Arc::new(State {
             within,
             deadline: OnceLock::new(),
+            announced: AtomicBool::new(false),
             begun: CancellationToken::new(),
             work: TaskTracker::new(),
         }))
     }
 
+    /// It will begin: no new work should come here.
+    pub fn announce(&self) {
+        self.0.announced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it will begin, or has begun.
+    pub fn is_announced(&self) -> bool {
+        self.0.announced.load(Ordering::Relaxed)
+    }
+
     /// Begins; again is harmless.
     pub fn begin(&self) {
+        self.announce();
         self.0.deadline.get_or_init(|| Deadline::after(self.0.within));
         self.0.begun.cancel();
         self.0.work.close();
@@ -96,6 +111,10 @@ mod tests {
         let drain = Drain::new(Duration::from_secs(60));
         let first = drain.admit().unwrap();
         assert!(!drain.is_draining() && drain.deadline().is_none());
+
+        drain.announce();
+        assert!(drain.is_announced() && !drain.is_draining());
+        drop(drain.admit().unwrap());
 
         drain.begin();
         assert!(drain.is_draining() && drain.deadline().is_some());

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use sd_notify::NotifyState;
+
 use super::check::check;
 use super::error::CommandError;
 use crate::app::{App, Source};
@@ -17,11 +19,27 @@ use crate::server::signals::Signals;
 /// [`CommandError`] when it cannot start.
 pub(super) async fn serve(config: &Path, errors: &mut dyn Write) -> Result<bool, CommandError> {
     let Ok(loaded) = Config::load(config) else { return Ok(check(config, errors)?) };
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let path = config.to_owned();
     let source = Source { file: Some(path.clone()), read: Arc::new(move || Config::load(&path)) };
-    let app = App::start(loaded, Some(source), Arc::new(SystemClock)).await?;
+    let app = tokio::select! {
+        app = App::start(loaded, Some(source), Arc::new(SystemClock)) => app?,
+        // Nothing was promised to anybody: a start that waits for its store, say, ends at once.
+        signal = signals.told_to_end() => {
+            writeln!(errors, "countersign: {signal} while starting")?;
+            return Ok(true);
+        }
+    };
+    tell_service_manager(NotifyState::Ready);
     signals.told_to_drain(app.event_log(), || app.read_config_again()).await;
+    tell_service_manager(NotifyState::Stopping);
+    app.announce_shutdown().await;
     app.shutdown().await;
     Ok(true)
+}
+
+/// Under systemd's `Type=notify`; elsewhere nobody listens.
+fn tell_service_manager(state: NotifyState<'_>) {
+    // One that has gone is no reason not to serve.
+    let _ = sd_notify::notify(&[state]);
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::providers::credential_file;
 use super::secrets::Sources;
 use crate::crypto::digest::{Sha256, sha256, sha256_framed};
 use crate::domain::id::{AgentId, MerchantId};
@@ -119,8 +120,17 @@ impl Digests {
             let value = Zeroizing::new((sources.environment)(name)?);
             return Some(sha256(&[value.as_bytes()]));
         }
-        let path = text.strip_prefix("file:").or_else(|| key.ends_with("_file").then_some(text))?;
-        let path = sources.base.join(path);
+        if let Some(id) = text.strip_prefix("exec:") {
+            let printed = sources.programs.run(id, sources.base, sources.environment).ok()?;
+            return Some(sha256(&[printed.expose().as_bytes()]));
+        }
+        let path = match text.strip_prefix("credential:") {
+            Some(name) => credential_file(name, sources.environment).ok()?,
+            None => {
+                let path = text.strip_prefix("file:").or_else(|| key.ends_with("_file").then_some(text))?;
+                sources.base.join(path)
+            }
+        };
         let digest = of_file(&path);
         self.files.insert(path);
         digest

@@ -2,9 +2,8 @@
 //!
 //! Each mistake has its line, its key and what was expected, and never a value that could be a secret.
 //!
-//! Every key is documented in `deploy/countersign.toml`. Secrets stand in the file only as
-//! references, `file:PATH` (relative to the file's directory) or `env:NAME`; credentials of others
-//! only as digests.
+//! Every key is documented in `deploy/countersign.toml`. Secrets stand in the file only as references
+//! (see `secrets`); credentials of others only as digests.
 
 mod agents;
 mod changes;
@@ -16,6 +15,7 @@ mod merchants;
 pub mod overview;
 mod parties;
 mod pem;
+mod providers;
 mod redeemers;
 mod report;
 mod secrets;
@@ -96,7 +96,7 @@ impl Config {
     /// # Errors
     /// [`ConfigErrors`] holds every mistake.
     pub fn parse(text: &str, base_dir: &Path) -> Result<Self, ConfigErrors> {
-        let sources = Sources { base: base_dir, environment: &process_environment };
+        let sources = Sources::new(base_dir, &process_environment);
         parse_knowing_keys(text, &sources).0
     }
 }
@@ -183,6 +183,9 @@ fn read<'a>(
     sources: &Sources<'_>,
     read_agents: impl FnOnce(&mut Section<'a>, &mut Parties<'_>, &mut Digests) -> Vec<Agent>,
 ) -> Option<Config> {
+    // Before any secret is looked for: they run when one is.
+    sources.programs.forget_entries();
+    root.tables("programs", |section| sources.program(section));
     let mut digests = Digests::of(document, sources);
     let mut sockets = root.required_table("server", |section| settings::sockets(section, sources));
     let mut absent = server::Settings::default();

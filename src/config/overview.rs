@@ -44,8 +44,7 @@ impl Overview {
             // A secret of the gateway's, not of the operator's.
             store.remove("password");
         }
-        let sources =
-            Sources { base: path.parent().unwrap_or(Path::new("")), environment: &process_environment };
+        let sources = Sources::new(path.parent().unwrap_or(Path::new("")), &process_environment);
         let mut server = server::Settings::default();
         let store = read_root(&document, &report, |root| {
             root.table("admin", |section| settings::admin(section, &mut server, &HashSet::new()));
@@ -64,6 +63,6 @@ impl Overview {
 /// # Errors
 /// What is wrong with it, in words that do not repeat it.
 pub fn secret(reference: &str) -> Result<SecretString, String> {
-    let sources = Sources { base: Path::new(""), environment: &process_environment };
+    let sources = Sources::new(Path::new(""), &process_environment);
     sources.follow_text(reference).map(|found| found.text).map_err(|problem| problem.message)
 }

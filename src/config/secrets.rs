@@ -1,20 +1,23 @@
-//! Secrets by reference: `file:PATH` or `env:NAME`, never inline. The only place that reads the
-//! environment and secret files; no message repeats a reference, because a mistaken one may be the
-//! secret itself.
+//! Secrets by reference: `file:PATH`, `env:NAME`, `credential:NAME` or `exec:ID`, never inline. The only
+//! place that reads the environment and secret files; no message repeats a reference, because a mistaken
+//! one may be the secret itself.
 
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::document::{Section, Value};
+use super::providers::{MAX_SECRET_BYTES, Program, Programs, credential_file, is_plainly_a_variable};
 use super::report::Problem;
-use super::values::{base64_any, hex, unreadable};
+use super::values::{base64_any, duration, hex, text, unreadable};
 use crate::domain::secret::{SecretBytes, SecretString};
 
-/// Larger than any key or credential; keeps a mistaken path from filling memory.
-const MAX_SECRET_BYTES: u64 = 64 * 1024;
+/// How long a program that prints a secret may take where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The warning about a secret's file that everybody can read.
 pub(super) const READABLE_BY_ALL: &str = "this secret's file is readable by everybody: chmod o-r it";
@@ -35,6 +38,8 @@ pub(super) struct Sources<'s> {
     pub base: &'s Path,
     /// Looks up an environment variable.
     pub environment: &'s dyn Fn(&str) -> Option<String>,
+    /// What `exec:` refers to.
+    pub programs: Programs,
 }
 
 /// The process's environment.
@@ -42,8 +47,8 @@ pub(super) fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-const EXPECTED: &str =
-    "a secret is given by reference, \"file:PATH\" or \"env:NAME\"; a value written here is refused";
+const EXPECTED: &str = "a secret is given by reference, \"file:PATH\", \"env:NAME\", \"credential:NAME\" or \
+     \"exec:ID\"; a value written here is refused";
 
 /// A secret as found.
 pub(super) struct Found {
@@ -52,7 +57,33 @@ pub(super) struct Found {
     readable_by_all: bool,
 }
 
-impl Sources<'_> {
+impl<'s> Sources<'s> {
+    pub(super) fn new(base: &'s Path, environment: &'s dyn Fn(&str) -> Option<String>) -> Self {
+        Self { base, environment, programs: Programs::default() }
+    }
+
+    /// Takes note of a program that prints secrets.
+    pub(super) fn program(&self, section: &mut Section<'_>) -> Option<()> {
+        let id = section.required("id", program_name)?;
+        let environment = section.list("environment", variable_name).unwrap_or_default();
+        let timeout = section.or("timeout", TIMEOUT, duration(TIMEOUT / 100, TIMEOUT * 6));
+        if !section.has("command") {
+            section.wrong("command", "missing: the program and its arguments");
+        }
+        let command = section.list("command", text)?;
+        match command.first() {
+            Some(program) if program.starts_with('/') || is_program_name(program) => {}
+            Some(_) => {
+                section.wrong("command[0]", "expected an absolute path, or a name that is looked up in PATH");
+            }
+            None => section.wrong("command", "expected a program and its arguments"),
+        }
+        if !self.programs.know(id, Program { command, environment, timeout }) {
+            section.wrong("id", "another program has this id");
+        }
+        Some(())
+    }
+
     /// A secret as text, required; a line end after it is not part of it. Warns when its file is
     /// readable by everybody.
     pub(super) fn required(&self, section: &mut Section<'_>, key: &'static str) -> Option<SecretString> {
@@ -84,6 +115,11 @@ impl Sources<'_> {
             self.read_file(path)?
         } else if let Some(name) = reference.strip_prefix("env:") {
             self.read_variable(name)?
+        } else if let Some(name) = reference.strip_prefix("credential:") {
+            self.read_file(credential_file(name, self.environment)?)?
+        } else if let Some(id) = reference.strip_prefix("exec:") {
+            let text = self.programs.run(id, self.base, self.environment)?;
+            Found { text: without_line_end(text.expose()), readable_by_all: false }
         } else {
             return Err(EXPECTED.into());
         };
@@ -98,8 +134,9 @@ impl Sources<'_> {
         Ok(found)
     }
 
-    fn read_file(&self, path: &str) -> Result<Found, Problem> {
-        if path.is_empty() || path.contains('\0') {
+    fn read_file(&self, path: impl AsRef<Path>) -> Result<Found, Problem> {
+        let path = path.as_ref();
+        if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) {
             return Err("expected a path after \"file:\"".into());
         }
         let path = self.base.join(path);
@@ -120,8 +157,7 @@ impl Sources<'_> {
     }
 
     fn read_variable(&self, name: &str) -> Result<Found, Problem> {
-        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !plain {
+        if !is_variable_name(name) {
             return Err("expected the name of an environment variable after \"env:\"".into());
         }
         let text = (self.environment)(name).ok_or_else(|| {
@@ -133,11 +169,28 @@ impl Sources<'_> {
     }
 }
 
-/// Whether a name is written as variables are, `SHOP_CREDENTIAL`, and can be told: others may be the
-/// secret itself, put here by mistake.
-fn is_plainly_a_variable(name: &str) -> bool {
-    let plain = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase());
-    name.contains('_') && name.len() <= 64 && name.split('_').all(plain)
+fn is_program_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn program_name(value: &Value<'_>) -> Result<String, Problem> {
+    let id = value.text()?;
+    if is_program_name(id) && id.len() <= 64 {
+        return Ok(id.to_owned());
+    }
+    Err("expected up to 64 letters, digits, dots, hyphens and underscores".into())
+}
+
+fn variable_name(value: &Value<'_>) -> Result<String, Problem> {
+    let name = value.text()?;
+    if is_variable_name(name) {
+        return Ok(name.to_owned());
+    }
+    Err("expected the name of an environment variable".into())
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn without_line_end(text: &str) -> SecretString {

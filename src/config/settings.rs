@@ -94,6 +94,7 @@ pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Optio
         idle_timeout: section.or("idle_timeout", default.idle_timeout, duration(SECOND, HOUR)),
         proxy: section.table("proxy", proxy),
         drain_timeout: section.or("drain_timeout", default.drain_timeout, duration(SECOND, HOUR)),
+        drain_delay: section.or("drain_delay", default.drain_delay, duration(Duration::ZERO, MINUTE * 5)),
     };
     warn_of_port(section, hosts.as_deref().unwrap_or_default(), settings.listen);
     if settings.unread_bytes_per_connection > settings.unread_bytes {

@@ -4,6 +4,7 @@
 //! `#!`.
 
 mod broken;
+mod providers;
 mod secrecy;
 mod warnings;
 
@@ -74,7 +75,7 @@ fn environment(name: &str) -> Option<String> {
 
 /// Reads a text, and checks that in whatever pieces it was read, it says what the whole says.
 fn parse(text: &str, root: &Path) -> Result<Config, ConfigErrors> {
-    let sources = Sources { base: root, environment: &environment };
+    let sources = Sources::new(root, &environment);
     let (read, known) = parse_knowing_keys(text, &sources);
     let (whole, known_to_whole) = parse_whole(text, &sources);
     assert_eq!((told(&read), known), (told(&whole), known_to_whole), "{text}");
@@ -185,7 +186,7 @@ fn the_documented_example_means_what_it_says() {
 #[test]
 fn every_key_that_is_read_stands_in_the_documented_example() {
     let root = workspace();
-    let (_, known) = parse_knowing_keys(EXAMPLE, &Sources { base: root.path(), environment: &environment });
+    let (_, known) = parse_knowing_keys(EXAMPLE, &Sources::new(root.path(), &environment));
     assert!(known.len() > 120, "{}", known.len());
     let absent: BTreeSet<&String> = known
         .iter()
@@ -224,7 +225,7 @@ fn a_key_announced_in_front_of_the_current_one_does_not_sign_yet() {
 #[test]
 fn agents_are_read_one_at_a_time_wherever_they_stand() {
     let root = workspace();
-    let sources = Sources { base: root.path(), environment: &environment };
+    let sources = Sources::new(root.path(), &environment);
     let agent = |id: &str, digit: &str| {
         let digest = digit.repeat(64);
         format!(

@@ -47,7 +47,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Reports these metrics; ready while not draining and `readiness` agrees.
+    /// Reports these metrics; ready while no drain is announced and `readiness` agrees.
     pub fn new(metrics: Arc<Metrics>, drain: Drain, readiness: Readiness) -> Self {
         Self { metrics, drain, readiness, operator: None }
     }
@@ -163,7 +163,7 @@ impl Admin {
     }
 
     fn ready(&self) -> Result<(), String> {
-        if self.drain.is_draining() {
+        if self.drain.is_announced() {
             return Err("draining".to_owned());
         }
         (self.readiness)()

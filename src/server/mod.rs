@@ -133,6 +133,8 @@ pub struct Settings {
     /// From SIGTERM to the end, whatever is still open. Below the 30 s that orchestrators wait
     /// before they kill. Default 25 s.
     pub drain_timeout: Duration,
+    /// How long all work is still taken after a signal to drain, while readiness is off.
+    pub drain_delay: Duration,
 }
 
 impl Default for Settings {
@@ -159,6 +161,7 @@ impl Default for Settings {
             idle_timeout: Duration::from_secs(75),
             proxy: ProxySettings::default(),
             drain_timeout: Duration::from_secs(25),
+            drain_delay: Duration::ZERO,
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Signals: which begin a drain, which has the configuration read again, and which are only logged.
-//! Each is
-//! listened for from before the store is opened, because what nobody listens for kills at once.
+//! Each is listened for from before the store is opened, because what nobody listens for kills at once.
 
 use std::io;
 
@@ -10,12 +9,17 @@ use crate::telemetry::log::{Level, Log, Value};
 
 /// The signals, listened for from [`Self::listen`] on.
 pub struct Signals {
+    draining: Draining,
+    hangup: Signal,
+    user2: Signal,
+}
+
+/// Those that begin a drain.
+struct Draining {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
     user1: Signal,
-    hangup: Signal,
-    user2: Signal,
 }
 
 impl Signals {
@@ -25,13 +29,20 @@ impl Signals {
     /// What the system says.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            user1: signal(SignalKind::user_defined1())?,
+            draining: Draining {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+                user1: signal(SignalKind::user_defined1())?,
+            },
             hangup: signal(SignalKind::hangup())?,
             user2: signal(SignalKind::user_defined2())?,
         })
+    }
+
+    /// Waits for a signal to drain while there is nothing to be drained yet; a SIGHUP is kept for later.
+    pub async fn told_to_end(&mut self) -> &'static str {
+        self.draining.any().await
     }
 
     /// Waits for a signal to drain, and does `on_hangup` at each SIGHUP until then; which one it was. From
@@ -40,24 +51,34 @@ impl Signals {
         tokio::spawn(ignore("SIGUSR2", self.user2, log.clone()));
         let told = loop {
             tokio::select! {
-                _ = self.terminate.recv() => break "SIGTERM",
-                _ = self.interrupt.recv() => break "SIGINT",
-                _ = self.quit.recv() => break "SIGQUIT",
-                _ = self.user1.recv() => break "SIGUSR1",
+                told = self.draining.any() => break told,
                 _ = self.hangup.recv() => on_hangup(),
             }
         };
+        let Draining { terminate, interrupt, quit, user1 } = self.draining;
         let further = [
             ("SIGHUP", self.hangup),
-            ("SIGTERM", self.terminate),
-            ("SIGINT", self.interrupt),
-            ("SIGQUIT", self.quit),
-            ("SIGUSR1", self.user1),
+            ("SIGTERM", terminate),
+            ("SIGINT", interrupt),
+            ("SIGQUIT", quit),
+            ("SIGUSR1", user1),
         ];
         for (name, signal) in further {
             tokio::spawn(ignore(name, signal, log.clone()));
         }
         told
+    }
+}
+
+impl Draining {
+    /// Waits for one of them; which it was.
+    async fn any(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.quit.recv() => "SIGQUIT",
+            _ = self.user1.recv() => "SIGUSR1",
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
+use crate::redis_server::{self, Server};
 use crate::world::child::{Gateway, LOOK_AGAIN};
 use crate::world::*;
 
@@ -249,4 +250,72 @@ async fn until_logged(gateway: &Gateway, words: &str) {
     while !gateway.log().contains(words) {
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_an_announced_drain_begins_readiness_is_off_and_all_work_is_taken() {
+    let options = Options { server: "drain_delay = \"5m\"".to_owned(), ..Options::default() };
+    let mut world = World::closed(options).await;
+    let gateway = Gateway::start(&mut world).await;
+    gateway.terminate();
+    until_draining(&gateway).await;
+    let alpha = world.alpha();
+    let (session, _, token) = ready_to_pay(&alpha, "lamps").await;
+    let answer = complete(&alpha, "lamps", &session, &token).await;
+    assert_eq!(answer.text("/status").as_deref(), Some("completed"), "{}", answer.json());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_announced_drain_begins_by_itself_and_the_service_manager_is_told() {
+    let options = Options { server: "drain_delay = \"1s\"".to_owned(), ..Options::default() };
+    let mut world = World::closed(options).await;
+    let socket = world.directory.path().join("notify");
+    let manager = tokio::net::UnixDatagram::bind(&socket).unwrap();
+    let told = async || {
+        let mut message = [0; 64];
+        let length = manager.recv(&mut message).await.unwrap();
+        std::str::from_utf8(&message[..length]).unwrap().trim().to_owned()
+    };
+    let script = format!("NOTIFY_SOCKET={} exec \"$0\" \"$@\"", socket.display());
+    let mut gateway = Gateway::start_through(&mut world, script).await;
+    assert_eq!(told().await, "READY=1");
+    gateway.terminate();
+    assert_eq!(told().await, "STOPPING=1");
+    assert!(gateway.exited(DEADLINE).await.success());
+    let log = gateway.log();
+    let at = |event: &str| log.find(&format!(r#""event":"{event}""#)).unwrap_or_else(|| panic!("{log}"));
+    assert!(at("drain_announced") < at("draining") && at("draining") < at("stopped"), "{log}");
+    assert!(log.contains(r#""event":"drain_announced","begins_in":1000"#), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_its_store_ends_when_it_is_told_to() {
+    let alone = Server::start(redis_server::Options::default());
+    // It waits for a replica that there is not.
+    let store = format!(
+        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true\n\
+         wait_replicas = 1\nwait_timeout = \"100ms\"\ncall_timeout = \"1s\"",
+        alone.url()
+    );
+    let world = World::closed(Options { store: Some(store), ..Options::default() }).await;
+    let config = world.directory.path().join("waiting.toml");
+    std::fs::write(&config, &world.text).unwrap();
+    let starting = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["serve", "--config"])
+        .arg(&config)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waits = || {
+        let stats = alone.command(&["INFO", "commandstats"]).text();
+        stats.contains("cmdstat_wait:calls=")
+    };
+    while !tokio::task::block_in_place(waits) {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let id = starting.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+    let ended = tokio::task::block_in_place(|| starting.wait_with_output().unwrap());
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && said.contains("SIGTERM while starting"), "{said}");
 }

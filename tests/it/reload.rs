@@ -148,6 +148,41 @@ async fn files_that_have_changed_and_stand_still_are_read_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_asked_for_its_secret_at_each_reload_and_one_that_fails_leaves_the_last() {
+    let mut world = World::closed(Options::default()).await;
+    let by_file = "credential = \"file:lamps.credential\"";
+    assert_eq!(world.text.matches(by_file).count(), 1);
+    world.text = world.text.replace(by_file, "credential = \"exec:lamps\"");
+    world.text.push_str("[[programs]]\nid = \"lamps\"\ncommand = [\"cat\", \"lamps.credential\"]\n");
+    world.text.push_str(UNWATCHED);
+    let gateway = Gateway::start(&mut world).await;
+    let mut reloading = Reloading { world, gateway };
+    let alpha = reloading.world.alpha();
+    assert_eq!(status(&alpha).await, 201);
+    let printed = reloading.world.directory.path().join("lamps.credential");
+    let aside = printed.with_extension("aside");
+    std::fs::rename(&printed, &aside).unwrap();
+    let (content, said) = reloading.command("reload").await;
+    assert!(
+        !content && said.contains("credential: the program failed (exit code 1) and said: cat:"),
+        "{said}"
+    );
+    assert_eq!(status(&alpha).await, 201, "with what it printed last");
+    // A start has nothing to go on with.
+    reloading.gateway.kill();
+    let (content, _, errors) = told(&reloading.gateway.run(&reloading.world, "serve").await);
+    assert!(!content && errors.contains("the program failed (exit code 1)"), "{errors}");
+    std::fs::rename(&aside, &printed).unwrap();
+    reloading.gateway.restart().await;
+    assert_eq!(status(&reloading.world.alpha()).await, 201);
+    // What it prints from now on is taken, though no file that is named has changed.
+    std::fs::write(&printed, "another-credential").unwrap();
+    let (content, said) = reloading.command("reload").await;
+    assert!(content && said == "applied\n  ~ merchants lamps\n", "{said}");
+    assert_eq!(status(&reloading.world.alpha()).await, 502, "the shop knows the other credential");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_needed_is_not_taken_away_and_each_reason_is_named() {
     let reloading = Reloading::start(UNWATCHED).await;
     let alpha = reloading.world.alpha();
