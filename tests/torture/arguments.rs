@@ -62,6 +62,9 @@ pub struct Arguments {
     /// charges made twice.
     #[arg(long)]
     forget: bool,
+    /// No merchant comes and goes.
+    #[arg(long)]
+    steady: bool,
     /// Purchases under way at once.
     #[arg(long, default_value_t = 64)]
     buyers: usize,
@@ -97,6 +100,7 @@ impl Arguments {
         if self.outage {
             (run.kinds, run.faults, run.stalls, run.mischief, run.outage) =
                 (vec![Fault::Outage], 1, 0, 0, true);
+            run.flaps = false;
         }
         run.forget = self.forget;
         Some(vec![run])
@@ -126,6 +130,7 @@ impl Arguments {
             mischief: self.mischief,
             outage: false,
             forget: false,
+            flaps: !self.steady,
             stalls: self.stalls,
             stall: Duration::from_secs(self.stall),
             certificate: Duration::from_secs(self.certificate),

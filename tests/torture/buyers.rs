@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::dice::Dice;
 use crate::facts::{Token, Told, Verb};
-use crate::merchants::Merchant;
+use crate::merchants::{FLAPPING, Merchant};
 use crate::notebook::{Meaning, Notebook, Request, asked_to_wait};
 use crate::town::Town;
 
@@ -115,7 +115,13 @@ impl Buyers {
     pub async fn send(&self, request: &Request, gateway: usize, within: Duration) -> Option<Answer> {
         let agent = &self.town.agents[gateway][request.agent];
         let call = agent.post(&*request.path, &request.body).key(&*request.key);
-        tokio::time::timeout(within, call.send()).await.ok()?.ok()
+        let began = Instant::now();
+        let answer = tokio::time::timeout(within, call.send()).await.ok()?.ok()?;
+        let stays = !request.path.starts_with(&format!("/m/{FLAPPING}/"));
+        if request.verb == Verb::Create && answer.status == 201 && stays {
+            self.notebook.took(began.elapsed());
+        }
+        Some(answer)
     }
 
     fn any_gateway(&self, dice: &mut Dice) -> usize {

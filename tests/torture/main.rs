@@ -39,6 +39,8 @@ mod notebook;
 mod merchants;
 /// The gateways.
 mod gateway;
+/// The way to a merchant that comes and goes.
+mod flap;
 /// The way to a store that swallows.
 mod hole;
 /// The store under them.

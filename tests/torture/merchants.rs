@@ -1,7 +1,7 @@
 //! The merchants: sample shops that charge whatever they are asked to charge.
 //!
-//! One honouring idempotency keys, one honouring them too late and the others ignoring them, and how they
-//! misbehave.
+//! One honouring idempotency keys, one honouring them too late and the others ignoring them, one of which
+//! comes and goes, and how they misbehave.
 
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ pub const KEYLESS: &str = "keyless";
 pub const NARROW: &str = "narrow";
 /// The streams of its connections.
 pub const STREAMS: u32 = 8;
+
+/// As the one that ignores keys, and every three seconds it is gone for three.
+pub const FLAPPING: &str = "flapping";
 
 /// The merchant that is said to honour idempotency keys, and takes note of one only with its answer:
 /// what reaches it again while it is at work it charges for again.

@@ -42,6 +42,8 @@ pub struct Notebook {
     requests: Arc<Mutex<BTreeMap<String, Request>>>,
     /// How often each status and code was answered.
     tally: Arc<Mutex<BTreeMap<(u16, String), usize>>>,
+    /// How long creates took that succeeded, at merchants that stay where they are.
+    times: Arc<Mutex<Vec<Duration>>>,
 }
 
 impl Notebook {
@@ -78,6 +80,19 @@ impl Notebook {
             Meaning::Later => {}
         }
         meaning
+    }
+
+    /// Notes how long a create took that succeeded.
+    pub fn took(&self, time: Duration) {
+        self.times.lock().push(time);
+    }
+
+    /// How long they took: the median, and what one in a hundred took.
+    pub fn times(&self) -> Option<[Duration; 2]> {
+        let mut times = self.times.lock().clone();
+        times.sort();
+        let at = |percent: usize| times.get(times.len() * percent / 100).copied();
+        Some([at(50)?, at(99)?])
     }
 
     /// Notes a session that was created.

@@ -32,6 +32,8 @@ pub struct Run {
     pub outage: bool,
     /// Whether the store is made to forget, so that the audit must find it out.
     pub forget: bool,
+    /// Whether a merchant comes and goes.
+    pub flaps: bool,
     /// How many of the faults are stalls, and how long each is.
     pub stalls: usize,
     pub stall: Duration,
@@ -65,6 +67,9 @@ impl Run {
             let (town, notebook) = (Arc::clone(&town), notebook.clone());
             async move { town.watch_papers(&notebook).await }
         });
+        if self.flaps {
+            town.flap.begin();
+        }
         let faults = self.buy(&buyers).await;
         let bought = began.elapsed();
         let settled = buyers.settle().await;
@@ -76,6 +81,11 @@ impl Run {
         let checkouts = buyers.done.load(Ordering::Relaxed);
         let passed = if self.forget { found.twice > 0 } else { found.violations.is_empty() };
         println!("{}", self.summary(checkouts, &faults, &found, [bought, settled, began.elapsed()], passed));
+        if let Some([median, late]) = notebook.times() {
+            println!(
+                "    a create elsewhere than at the merchant that comes and goes: {median:.0?}, p99 {late:.0?}"
+            );
+        }
         for ((status, code), count) in notebook.tally() {
             println!("    {count:>7} x {status} {code}");
         }

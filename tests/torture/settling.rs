@@ -30,6 +30,7 @@ impl Buyers {
     /// well, until every operation was answered for good.
     pub async fn settle(&self) -> Duration {
         let calm = Instant::now();
+        self.town.flap.calm();
         for merchant in &self.town.merchants {
             merchant.shop.behave_well();
         }

@@ -1,4 +1,4 @@
-//! Everything that runs: a store, one or two gateways on it, four merchants.
+//! Everything that runs: a store, one or two gateways on it, five merchants.
 //!
 //! And what they need to know of each other.
 
@@ -20,8 +20,9 @@ use countersign::quickstart::client::Http;
 use countersign::quickstart::shop::{Shop, ShopSettings};
 use tokio::sync::Mutex;
 
+use crate::flap::Flap;
 use crate::gateway::Gateway;
-use crate::merchants::{DEADLINE, KEYED, KEYLESS, LATE, Merchant, NARROW, STREAMS, honours_keys};
+use crate::merchants::{DEADLINE, FLAPPING, KEYED, KEYLESS, LATE, Merchant, NARROW, STREAMS, honours_keys};
 use crate::notebook::Notebook;
 use crate::papers::Papers;
 use crate::store::{Engine, RedisSettings, Store};
@@ -44,6 +45,8 @@ pub struct Town {
     /// One or two processes; the tormentor's.
     pub gateways: Mutex<Vec<Gateway>>,
     pub store: Mutex<Store>,
+    /// The way to the merchant that comes and goes.
+    pub flap: Flap,
     papers: Papers,
     /// What the merchant with certificates redeems with besides.
     papers_credential: Arc<SecretString>,
@@ -83,7 +86,8 @@ impl Town {
         let mut merchants = Vec::new();
         let papers = Papers::make(directory.path(), &certificates, certificate);
         let papers_credential = secret();
-        for id in [KEYED, KEYLESS, NARROW, LATE] {
+        let mut flap = None;
+        for id in [KEYED, KEYLESS, NARROW, LATE, FLAPPING] {
             let redeemer = if id == NARROW { Arc::clone(&papers_credential) } else { secret() };
             let mut settings =
                 ShopSettings::new(id, certificates.clone(), secret(), redeemer, Arc::clone(&clock));
@@ -100,7 +104,16 @@ impl Town {
                 NARROW => format!("certificates = {:?}", papers.fingerprints),
                 _ => "networks = [\"127.0.0.0/8\"]".to_owned(),
             };
-            entries.push_str(&about_merchant(directory.path(), &certificates, &shop, &settings, &proof));
+            let base_url = if id == FLAPPING {
+                let own: http::Uri = shop.base_url().parse().unwrap();
+                let port = own.port_u16().unwrap();
+                let way = flap.insert(Flap::before(port)).address;
+                shop.base_url().replace(&format!(":{port}"), &format!(":{}", way.port()))
+            } else {
+                shop.base_url().to_owned()
+            };
+            let urls = [&*base_url, shop.base_url()];
+            entries.push_str(&about_merchant(directory.path(), &certificates, urls, &settings, &proof));
             merchants.push(Merchant { id, shop });
         }
         let identities =
@@ -142,6 +155,7 @@ impl Town {
             merchants,
             gateways: Mutex::new(gateways),
             store: Mutex::new(store),
+            flap: flap.unwrap(),
             papers,
             papers_credential,
             _directory: directory,
@@ -235,7 +249,7 @@ jwk = {{ kty = "OKP", crv = "Ed25519", x = {x} }}
 fn about_merchant(
     directory: &Path,
     certificates: &Certificates,
-    shop: &Shop,
+    [base_url, public]: [&str; 2],
     settings: &ShopSettings,
     proof: &str,
 ) -> String {
@@ -245,6 +259,7 @@ fn about_merchant(
 [[merchants]]
 id = "{id}"
 base_url = "{base_url}"
+public_base_url = "{public}"
 credential = "{credential}"
 versions = ["2026-04-17"]
 idempotency = "{idempotency}"
@@ -260,7 +275,6 @@ name = "{id}-itself"
 credentials = ["{redeemer}"]
 {proof}
 "#,
-        base_url = shop.base_url(),
         credential = write(directory, &format!("{id}.credential"), settings.credential.expose()),
         idempotency = if settings.idempotency { "keys" } else { "none" },
         ca = certificates.authority_file.display(),
