@@ -31,6 +31,7 @@ pub mod config;
 pub(crate) mod operator;
 pub mod app;
 pub mod quickstart;
+pub mod conformance;
 pub mod cli;
 
 // What must not compile, misuse of a claim, is shown from outside.

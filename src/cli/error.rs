@@ -7,6 +7,7 @@ use super::admin_client::AdminError;
 use crate::app::StartError;
 use crate::auth::signature::SignatureRefusal;
 use crate::config::ConfigErrors;
+use crate::conformance::ConformanceError;
 use crate::crypto::random::RandomUnavailable;
 use crate::http_signature::HttpSignatureError;
 use crate::storage::backup::BackupError;
@@ -71,6 +72,9 @@ pub enum CommandError {
     /// The gateway that was to serve.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The merchant that was to be tried.
+    #[error(transparent)]
+    Conformance(#[from] ConformanceError),
     /// Output that cannot be written, or what else the system refused.
     #[error(transparent)]
     Io(#[from] io::Error),

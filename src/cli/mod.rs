@@ -27,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 pub use error::CommandError;
 
+use crate::conformance::{self, MerchantArgs};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::quickstart::{self, QuickstartArgs};
 use claims::ClaimsVerb;
@@ -43,6 +44,14 @@ use verify::VerifyArgs;
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// Whom to try.
+#[derive(Subcommand, Clone, Debug)]
+enum ConformanceVerb {
+    /// Order things at a test shop as agents would through this gateway, and as networks fail, and report what it
+    /// does.
+    Merchant(Box<MerchantArgs>),
 }
 
 #[derive(Subcommand)]
@@ -82,6 +91,9 @@ enum Verb {
     /// Look through a store, or copy it.
     #[command(subcommand)]
     Store(StoreVerb),
+    /// Try whether a merchant does what ACP and this gateway ask of it.
+    #[command(subcommand)]
+    Conformance(ConformanceVerb),
     /// Make a key; its private part goes to a new file only.
     Keygen(KeygenArgs),
     /// Sign a request and print its headers, ready for `curl -H @FILE`.
@@ -110,6 +122,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -
         Verb::Diff(arguments) => runtime()?.block_on(reload::reload(arguments, true, out)),
         Verb::Claims(verb) => runtime()?.block_on(claims::claims(verb, out)),
         Verb::Store(verb) => runtime()?.block_on(store::store(verb, now, out)),
+        Verb::Conformance(ConformanceVerb::Merchant(arguments)) => {
+            let mut answers = io::stdin().lock();
+            Ok(runtime()?.block_on(conformance::merchant(arguments, &mut answers, out, errors))?)
+        }
         Verb::Keygen(arguments) => keygen::keygen(arguments, out).map(|()| true),
         Verb::Sign(arguments) => sign::sign(arguments, now, out).map(|()| true),
         Verb::Verify(arguments) => verify::verify(arguments, now, out),

@@ -81,6 +81,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
     let adoption = section.list("adopting_agents", |value| parties.agent(value)).unwrap_or_default();
     let redeem_every_claim = section.or("redeem_every_claim", false, flag);
     let query_on_get = section.or("query_on_get", false, flag);
+    let is_test = section.or("test", false, flag);
     let concurrency = rate(section, "concurrency", CONCURRENCY);
     let requests_per_second = rate(section, "requests_per_second", REQUESTS_PER_SECOND);
     let request_burst = rate(section, "request_burst", REQUEST_BURST);
@@ -115,6 +116,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         adoption: adoption.into_iter().collect(),
         redeem_every_claim,
         query_on_get,
+        is_test,
         concurrency,
         requests_per_second,
         request_burst,

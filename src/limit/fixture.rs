@@ -67,6 +67,7 @@ pub(crate) fn merchant(id: &str, per_second: u32, burst: u32, concurrency: u32) 
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),
+        is_test: false,
         concurrency: positive(concurrency),
         requests_per_second: positive(per_second),
         request_burst: positive(burst),

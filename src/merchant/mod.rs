@@ -50,9 +50,12 @@ pub use outcome::{
 pub use resolve::LookUp;
 pub use tls::TlsSetupError;
 
+use bytes::Bytes;
 use client::MerchantClient;
 use connect::Connector;
 use forward::Destination;
+use http::Request;
+use rustls::ClientConfig;
 use zeroize::Zeroizing;
 
 use crate::crypto::digest::{Sha256, sha256};
@@ -199,6 +202,28 @@ impl Merchants {
             Err(reason) => Exchange::NotSent(reason),
         }
     }
+}
+
+/// A request as it goes out, signed: for who looks at what becomes of one that is changed. The gateway sends
+/// none but by [`Merchants::send`].
+///
+/// # Errors
+/// [`NotSent::NotBuilt`].
+pub fn written(
+    merchant: &Merchant,
+    countersigner: &Countersigner,
+    outbound: Outbound,
+) -> Result<Request<Bytes>, NotSent> {
+    let destination = Destination::new(merchant).map_err(|_| NotSent::NotBuilt)?;
+    destination.write(countersigner, outbound)
+}
+
+/// TLS as a merchant is met with.
+///
+/// # Errors
+/// [`TlsSetupError`].
+pub fn tls_towards(merchant: &Merchant) -> Result<ClientConfig, TlsSetupError> {
+    tls::client_config(&merchant.endpoint)
 }
 
 impl Pool {

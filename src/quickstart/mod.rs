@@ -194,7 +194,7 @@ async fn open_shop(
     let (credential, redeemer) =
         (Arc::clone(&merchant.credential), Arc::clone(&merchant.redeemer_credential));
     let settings =
-        ShopSettings::new(merchant.id, certificates.clone(), credential, redeemer, Arc::clone(clock));
+        ShopSettings::new(&merchant.id, certificates.clone(), credential, redeemer, Arc::clone(clock));
     Shop::start(settings).await.map_err(io::Error::other)
 }
 

@@ -27,7 +27,8 @@ pub fn delivery(shipping: &str, item: &str) -> Value {
     })
 }
 
-fn address() -> Value {
+/// A billing address, and where to send it.
+pub(crate) fn address() -> Value {
     json!({
         "name": "Ada Lovelace",
         "line_one": "1234 Chat Road",

@@ -61,6 +61,8 @@ pub struct Merchant {
     pub redeem_every_claim: bool,
     /// Whether a query string is passed on GET.
     pub query_on_get: bool,
+    /// Whether it is a test shop, where nothing that is ordered is meant.
+    pub is_test: bool,
     /// Requests under way at once; an agent gets at most a quarter.
     pub concurrency: NonZeroU32,
     /// Requests a second, sustained.

@@ -36,6 +36,8 @@ mod breakers;
 mod checks;
 /// Clocks that are set while money moves.
 mod clocks;
+/// What `conformance` finds of shops, and where it orders nothing.
+mod conformance;
 /// `kill -9` and what is found afterwards.
 mod crash;
 /// Answers that never came, came late or were wrong.

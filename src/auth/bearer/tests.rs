@@ -58,6 +58,7 @@ fn merchant(id: &str, proof: RedeemerProof) -> Merchant {
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),
+        is_test: false,
         concurrency: NonZeroU32::MIN,
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,

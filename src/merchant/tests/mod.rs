@@ -108,6 +108,7 @@ fn entry(base_url: &str) -> Merchant {
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),
+        is_test: false,
         concurrency: NonZeroU32::MIN,
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::behaviour::{Canned, Change};
 use super::session::Refused;
+use crate::acp::version::Version;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,17 @@ impl Reply {
         let body =
             json!({ "type": "invalid_request", "code": "invalid", "message": message, "param": param });
         Self::json(400, &body)
+    }
+
+    /// That the version is missing or unknown, and which are not.
+    pub(super) fn unknown_version() -> Self {
+        let versions = Version::NEWEST_FIRST.map(Version::as_str);
+        let message = "API-Version is missing or unknown.";
+        let code = "unsupported_api_version";
+        Self::json(
+            400,
+            &json!({ "type": "invalid_request", "code": code, "message": message, "supported_versions": versions }),
+        )
     }
 
     pub(super) fn not_found() -> Self {

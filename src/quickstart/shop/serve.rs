@@ -48,7 +48,7 @@ impl Desk {
         }
         let version = head.headers.get(API_VERSION).and_then(|text| Version::parse(text.to_str().ok()?));
         let Some(version) = version else {
-            return whole(Reply::error(400, "unsupported_api_version", "API-Version is missing or unknown."));
+            return whole(Reply::unknown_version());
         };
         let json = serde_json::from_slice(&body).unwrap_or_default();
         let call = Call { kind, head, json, version, context, behaviour };

@@ -93,6 +93,7 @@ fn entry(shop: &Shop) -> Merchant {
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),
+        is_test: false,
         concurrency: rate,
         requests_per_second: rate,
         request_burst: rate,
