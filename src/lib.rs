@@ -32,6 +32,7 @@ pub(crate) mod operator;
 pub mod app;
 pub mod quickstart;
 pub mod conformance;
+pub mod doctor;
 pub mod cli;
 
 // What must not compile, misuse of a claim, is shown from outside.

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use crate::config::{Config, Warning};
 use crate::crypto::keyset::Ring;
+use crate::doctor::machine::connections_bounded;
 use crate::domain::id::MerchantId;
 use crate::registry::MerchantIdempotency;
-use crate::server::process;
 
 /// Reads the configuration at `path` and writes what is wrong with it, or a short summary when
 /// nothing is. Whether it is usable.
@@ -51,13 +51,8 @@ fn summarise(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         count(config.warnings.len(), "warning"),
     )?;
     writeln!(out, "listens on {}, admin on {}", config.server.listen, config.server.admin_listen)?;
-    let (open_files, mut room) = (process::most_open_files(), config.server.clone());
-    if room.bound_by(open_files) {
-        writeln!(
-            out,
-            "accepts {} connections, not {}: only {open_files} files may be open here, half of them for connections; raise nofile",
-            room.connections, config.server.connections
-        )?;
+    if let Some(told) = connections_bounded(&config.server) {
+        writeln!(out, "{told}")?;
     }
     let trusted = config.registry.merchants().filter(|known| known.idempotency == MerchantIdempotency::Keys);
     let mut trusted: Vec<_> = trusted.map(|merchant| merchant.id.as_str()).collect();

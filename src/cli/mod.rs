@@ -28,6 +28,7 @@ use clap::{Parser, Subcommand};
 pub use error::CommandError;
 
 use crate::conformance::{self, MerchantArgs};
+use crate::doctor::{self, DoctorArgs};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::quickstart::{self, QuickstartArgs};
 use claims::ClaimsVerb;
@@ -70,6 +71,8 @@ enum Verb {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Look at all that a configuration names, from here: machine, store, merchants, clocks. Nothing is changed.
+    Doctor(DoctorArgs),
     /// Stop an agent, a merchant, a key, a credential, a card or everything, on every replica. What was begun
     /// before is finished.
     #[command(subcommand)]
@@ -115,6 +118,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -
         }
         Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
         Verb::Check { config } => Ok(check::check(config, out)?),
+        Verb::Doctor(arguments) => Ok(runtime()?.block_on(doctor::doctor(arguments, out))?),
         Verb::Suspend(subject) => runtime()?.block_on(suspend::suspend(subject, out)),
         Verb::Resume(subject) => runtime()?.block_on(suspend::resume(subject, out)),
         Verb::Suspensions(arguments) => runtime()?.block_on(suspend::suspensions(arguments, out)),

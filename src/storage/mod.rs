@@ -28,7 +28,9 @@ use std::time::Duration;
 use self::directory::DirectoryError;
 use self::embedded::EmbeddedStore;
 use self::epoch::{EpochError, EpochKeys};
-pub use self::redis::{NodeAddress, OpenError as RedisOpenError, RedisStore, Settings as RedisSettings};
+pub use self::redis::{
+    NodeAddress, OpenError as RedisOpenError, RedisStore, Said, Settings as RedisSettings, probe,
+};
 use crate::crypto::random::RandomUnavailable;
 use crate::domain::clock::{Clock, KeptClock};
 use crate::limit::shared::SharedLimits;

@@ -42,6 +42,8 @@ mod conformance;
 mod crash;
 /// Answers that never came, came late or were wrong.
 mod doubt;
+/// What `doctor` sees.
+mod doctor;
 /// SIGTERM.
 mod drain;
 /// What people are given to paste.

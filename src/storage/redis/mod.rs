@@ -20,6 +20,7 @@ mod link;
 mod usable_connection;
 mod portion;
 mod primaries;
+mod probe;
 mod rate;
 mod read;
 mod script;
@@ -38,6 +39,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::Either;
 use redis::Value;
 
+pub use self::probe::{Said, probe};
 pub use self::settings::{NodeAddress, Settings};
 
 use self::call::{Answered, Request, commit_error};

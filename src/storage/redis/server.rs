@@ -20,7 +20,9 @@ pub(super) struct Server {
     /// Whether it is a node of a Redis Cluster.
     pub(super) is_cluster: bool,
     version: (u32, u32),
-    version_text: String,
+    pub(super) version_text: String,
+    /// Bytes in use, and the most that may be; 0 where nothing bounds it.
+    pub(super) memory: (u64, u64),
     appends_to_file: bool,
     eviction: String,
 }
@@ -51,6 +53,7 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<S
     let fields: HashMap<&str, &str> =
         text.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
     let field = |name: &str| fields.get(name).copied().unwrap_or_default();
+    let number = |name: &str| field(name).parse().unwrap_or(0);
     let version_text = field("redis_version").to_owned();
     let mut parts = version_text.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
@@ -60,6 +63,7 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<S
         is_cluster: field("cluster_enabled") == "1",
         version,
         version_text,
+        memory: (number("used_memory"), number("maxmemory")),
         appends_to_file: field("aof_enabled") == "1",
         eviction: field("maxmemory_policy").to_owned(),
     })

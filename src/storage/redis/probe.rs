@@ -1,0 +1,54 @@
+//! What the servers of a shared store say of themselves, asked before a gateway uses them: nothing is written.
+
+use std::time::{Duration, Instant};
+
+use super::connector::Connector;
+use super::server::{self, Unfit};
+use super::settings::{NodeAddress, Settings};
+use crate::domain::clock::Timestamp;
+
+/// What a server said of itself.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Its version.
+    pub version: String,
+    /// Whether it takes writes.
+    pub is_primary: bool,
+    /// Why it may not keep money.
+    pub unfit: Option<Unfit>,
+    /// Bytes in use, and the most that may be; 0 where nothing bounds it.
+    pub memory: (u64, u64),
+    /// Its clock.
+    pub clock: Timestamp,
+    /// How long it took to tell.
+    pub took: Duration,
+}
+
+/// Asks each server; of one that does not answer, why.
+pub async fn probe(settings: &Settings) -> Vec<(NodeAddress, Result<Said, String>)> {
+    let connector = Connector::new(settings.clone());
+    let asked = settings.nodes.iter().map(|node| async {
+        let said = question(&connector, node, settings).await;
+        (node.clone(), said.map_err(|error| error.to_string()))
+    });
+    futures_util::future::join_all(asked).await
+}
+
+async fn question(
+    connector: &Connector,
+    node: &NodeAddress,
+    settings: &Settings,
+) -> redis::RedisResult<Said> {
+    let mut connection = connector.connect(node, settings.call_timeout).await?;
+    let server = server::ask(&mut connection).await?;
+    let began = Instant::now();
+    let clock = server::time(&mut connection).await?;
+    Ok(Said {
+        unfit: server.fitness(settings.accept_loss).err(),
+        version: server.version_text,
+        is_primary: server.is_primary,
+        memory: server.memory,
+        clock: Timestamp::from_unix_millis(clock),
+        took: began.elapsed(),
+    })
+}
