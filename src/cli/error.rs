@@ -10,6 +10,7 @@ use crate::config::ConfigErrors;
 use crate::conformance::ConformanceError;
 use crate::crypto::random::RandomUnavailable;
 use crate::http_signature::HttpSignatureError;
+use crate::quickstart::configuration::ConfigurationError;
 use crate::storage::backup::BackupError;
 use crate::storage::embedded::OpenError;
 
@@ -72,6 +73,9 @@ pub enum CommandError {
     /// The gateway that was to serve.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The files of a first configuration.
+    #[error(transparent)]
+    Workspace(Box<ConfigurationError>),
     /// The merchant that was to be tried.
     #[error(transparent)]
     Conformance(#[from] ConformanceError),

@@ -6,6 +6,7 @@ pub mod check;
 mod claims;
 mod error;
 mod given_request;
+mod init;
 mod key_file;
 mod keygen;
 mod profile;
@@ -32,6 +33,7 @@ use crate::doctor::{self, DoctorArgs};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::quickstart::{self, QuickstartArgs};
 use claims::ClaimsVerb;
+use init::InitArgs;
 use keygen::KeygenArgs;
 use reload::ReloadArgs;
 use sign::SignArgs;
@@ -59,6 +61,8 @@ enum ConformanceVerb {
 enum Verb {
     /// Run a gateway, two shops and two agents on this machine, and tell what they do.
     Quickstart(QuickstartArgs),
+    /// Write a first configuration, with keys, a certificate, one merchant, one agent and an operator of yours.
+    Init(InitArgs),
     /// Serve agents and merchants until SIGTERM, SIGINT, SIGQUIT or SIGUSR1.
     Serve {
         /// The TOML file.
@@ -112,10 +116,17 @@ enum Verb {
 pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -> Result<bool, CommandError> {
     let now = SystemClock.now();
     match &arguments.verb {
-        Verb::Quickstart(arguments) => {
-            let program = std::env::current_exe()?;
-            Ok(runtime()?.block_on(quickstart::run(arguments, &program, out))?)
-        }
+        Verb::Quickstart(arguments) => match &arguments.own.merchant {
+            Some(url) => {
+                let mut answers = io::stdin().lock();
+                Ok(runtime()?.block_on(quickstart::run_before(arguments, url, &mut answers, out))?)
+            }
+            None => {
+                let program = std::env::current_exe()?;
+                Ok(runtime()?.block_on(quickstart::run(arguments, &program, out))?)
+            }
+        },
+        Verb::Init(arguments) => init::init(arguments, now, out).map(|()| true),
         Verb::Serve { config } => runtime()?.block_on(serve::serve(config, errors)),
         Verb::Check { config } => Ok(check::check(config, out)?),
         Verb::Doctor(arguments) => Ok(runtime()?.block_on(doctor::doctor(arguments, out))?),

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod client;
 pub mod configuration;
 pub mod order;
+mod own;
 pub mod shop;
 pub mod story;
 mod suggestions;
@@ -32,6 +33,7 @@ use agent::{Agent, AgentSettings};
 use certificates::Certificates;
 use client::Http;
 use configuration::{AgentIdentity, MerchantIdentity, Place, Workspace};
+pub use own::{OwnShopArgs, run_before};
 use shop::{Shop, ShopSettings};
 use story::{Cast, HOMEGOODS, Narrator, STATIONER};
 
@@ -51,6 +53,9 @@ pub struct QuickstartArgs {
     /// Where the development certificates are kept.
     #[arg(long, value_name = "DIRECTORY", default_value = "certs/dev")]
     pub certificates: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it as help")]
+    pub own: OwnShopArgs,
 }
 
 /// Everything that runs.

@@ -6,14 +6,33 @@
 
 mod cast;
 mod narrator;
+mod own;
 mod patience;
 mod purchase;
 mod refusals;
 
 use std::io;
 
+use super::agent::Agent;
+use crate::domain::clock::Timestamp;
+
 pub use cast::{Cast, HOMEGOODS, STATIONER};
 pub use narrator::Narrator;
+
+/// Tells of one purchase at a shop of somebody's own.
+///
+/// # Errors
+/// As [`tell`].
+pub async fn tell_own(
+    agent: &Agent,
+    (shop, item): (&str, &str),
+    until: Timestamp,
+    narrator: &mut Narrator<'_>,
+) -> io::Result<()> {
+    narrator.chapter("A purchase at your shop")?;
+    let bought = own::tell_purchase(agent, shop, item, until, narrator).await;
+    narrator.conclude(bought).map(|_| ())
+}
 
 /// Tells the whole story.
 ///

@@ -5,7 +5,11 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_step_of_the_story_does_what_it_says() {
     let directory = tempfile::tempdir().unwrap();
-    let arguments = QuickstartArgs { once: true, certificates: directory.path().join("dev") };
+    let arguments = QuickstartArgs {
+        once: true,
+        certificates: directory.path().join("dev"),
+        own: OwnShopArgs::default(),
+    };
     let mut out = Vec::new();
     let came_true = run(&arguments, Path::new("countersign"), &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();

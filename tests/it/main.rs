@@ -62,6 +62,8 @@ mod isolation;
 mod log;
 /// The dashboard and the alerts.
 mod observability;
+/// `init`, and a quickstart with a shop of yours.
+mod own_shop;
 /// Minting and spending tokens.
 mod payment;
 /// What the process may open, and who may look into it.
