@@ -103,7 +103,13 @@ pub async fn run_before(
     }
     if is_new || redeemer_is_new {
         narrator.line("\nPress Enter once your shop knows them.")?;
-        answers.read_line(&mut String::new())?;
+        // Whoever cannot be asked has not said so.
+        if answers.read_line(&mut String::new())? == 0 {
+            app.shutdown().await;
+            return Err(io::Error::other(
+                "nobody pressed Enter: give --credential and --redeemer-credential",
+            ));
+        }
     }
     let agent = open_agent(&identity, &app, &place, &certificates, &clock)?;
     let tell = async {
