@@ -178,7 +178,7 @@ impl App {
             Arc::new(storage::measured::Measured::new(opened.records, Arc::clone(&metrics)));
         let drain = Drain::new(config.server.drain_timeout);
         let drain_delay = config.server.drain_delay;
-        let foundation = Foundation {
+        let foundation = Arc::new(Foundation {
             books: Arc::new(Books {
                 ledger: Ledger::new(Arc::clone(&store), clock.clone()).writing(written),
                 allotments: Allotments::new(Arc::clone(&store)),
@@ -199,7 +199,7 @@ impl App {
             }),
             epochs: Arc::new(opened.epochs),
             shared_limits: opened.limits,
-        };
+        });
         let (books, desk) = (Arc::clone(&foundation.books), Arc::clone(&foundation.desk));
         // Before the first request, which would have to wait for it.
         unless_changed(desk.suspended.read_list().await)?;
@@ -210,7 +210,7 @@ impl App {
         let following = tokio::spawn(async move { followed.suspended.follow().await });
         foundation.make_room_for(&running);
         desk.destinations.moving().await.arrive(&running.registry);
-        running.show_in_metrics(&sockets.tls, &metrics, now);
+        running.show_in_metrics(&metrics, now);
         let configured = sockets.connections;
         if sockets.bound_by(open_files) {
             let numbers = [

@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 
 use super::keys_held::KeysHeld;
 use super::running::{Foundation, NotUsable, Running};
+use crate::auth::Known;
 use crate::config::{Changes, Config, ConfigErrors};
 use crate::crypto::rings::KeyRings;
 use crate::domain::id::MerchantId;
@@ -21,7 +22,7 @@ use crate::records::replicas::Membership;
 use crate::records::{BoxFuture, key_use};
 use crate::registry::Registry;
 use crate::server::EntranceInUse;
-use crate::telemetry::log::{Level, Value};
+use crate::telemetry::log::{Identifier, Level, Value};
 
 /// Open claims looked at for who is still needed.
 const CLAIMS: usize = 20_000;
@@ -40,7 +41,7 @@ pub struct Source {
 /// Puts configurations in the place of the one that runs.
 pub(super) struct Reloader {
     pub source: Option<Source>,
-    pub foundation: Foundation,
+    pub foundation: Arc<Foundation>,
     pub gateway: Arc<ArcSwap<Gateway>>,
     pub configured: Arc<ArcSwap<Configured>>,
     pub entrance: EntranceInUse,
@@ -50,7 +51,7 @@ pub(super) struct Reloader {
 }
 
 struct State {
-    running: Running,
+    running: Arc<Running>,
     keys: KeysHeld,
 }
 
@@ -58,7 +59,7 @@ impl Reloader {
     /// Begins with what runs.
     pub(super) fn new(
         source: Option<Source>,
-        foundation: Foundation,
+        foundation: Arc<Foundation>,
         running: Running,
         entrance: EntranceInUse,
         is_shared: bool,
@@ -67,7 +68,7 @@ impl Reloader {
         let gateway = Arc::new(ArcSwap::new(Arc::clone(&running.gateway)));
         let configured = Arc::new(ArcSwap::from_pointee(running.configured.clone()));
         let keys = KeysHeld::new(&running.rings, membership, foundation.desk.clock.steady());
-        let state = Mutex::new(State { running, keys });
+        let state = Mutex::new(State { running: Arc::new(running), keys });
         Self { source, foundation, gateway, configured, entrance, is_shared, state }
     }
 
@@ -78,7 +79,7 @@ impl Reloader {
         own.into_iter().chain(state.running.digests.files.iter().cloned()).collect()
     }
 
-    async fn take(&self, trigger: Trigger, try_out: bool) -> Result<Changes, NotReloaded> {
+    async fn take(&self, trigger: Trigger<'_>, try_out: bool) -> Result<Changes, NotReloaded> {
         let source = self.source.clone().ok_or(NotReloaded::NoSource)?;
         // Before anything is read: two at once would each judge by what the other replaces.
         let state = &mut *self.state.lock().await;
@@ -96,13 +97,7 @@ impl Reloader {
         if !reasons.is_empty() {
             return Err(NotReloaded::Refused(reasons));
         }
-        let tls_files = config.server.tls.clone();
-        let built = self.foundation.build(config, Some(&state.running)).map_err(|why| {
-            NotReloaded::Refused(match why {
-                NotUsable::Tls(error) => vec![error.to_string()],
-                NotUsable::Merchants(errors) => texts(&errors),
-            })
-        })?;
+        let built = self.build(config, &state.running).await?;
         if try_out {
             return Ok(changes);
         }
@@ -124,14 +119,31 @@ impl Reloader {
             return Err(NotReloaded::Refused(late));
         }
         self.foundation.make_room_for(&built);
-        built.show_in_metrics(&tls_files, self.foundation.desk.observer.metrics(), clock.now());
+        built.show_in_metrics(self.foundation.desk.observer.metrics(), clock.now());
         self.entrance.replace(built.entrance.clone());
+        if !changes.agents.is_empty() || !changes.merchants.is_empty() {
+            // Whose credential has gone keeps its connection, and no place before others.
+            self.entrance.forget_strangers(&Known::of(built.registry.credentials()));
+        }
         self.gateway.store(Arc::clone(&built.gateway));
         self.configured.store(Arc::new(built.configured.clone()));
         moving.arrive(&built.registry);
         state.keys.replace_by(&built.rings, clock.steady());
-        state.running = built;
+        state.running = Arc::new(built);
         Ok(changes)
+    }
+
+    /// Puts it together where files may be read.
+    async fn build(&self, config: Config, running: &Arc<Running>) -> Result<Running, NotReloaded> {
+        let (foundation, running) = (Arc::clone(&self.foundation), Arc::clone(running));
+        let building = tokio::task::spawn_blocking(move || foundation.build(config, Some(&running)));
+        let built = building.await.map_err(|panicked| NotReloaded::Refused(vec![panicked.to_string()]))?;
+        built.map_err(|why| {
+            NotReloaded::Refused(match why {
+                NotUsable::Tls(error) => vec![error.to_string()],
+                NotUsable::Merchants(errors) => texts(&errors),
+            })
+        })
     }
 
     /// Everything that the new configuration takes away and is needed.
@@ -140,7 +152,7 @@ impl Reloader {
         state: &State,
         config: &Config,
         changes: &Changes,
-        trigger: Trigger,
+        trigger: Trigger<'_>,
     ) -> Vec<String> {
         let running = &state.running;
         let mut reasons: Vec<String> = Vec::new();
@@ -246,15 +258,18 @@ impl Reloader {
     }
 
     /// Tells what came of it.
-    fn tell_outcome(&self, trigger: Trigger, outcome: &Result<Changes, NotReloaded>) {
+    fn tell_outcome(&self, trigger: Trigger<'_>, outcome: &Result<Changes, NotReloaded>) {
         let observer = &self.foundation.desk.observer;
-        let by = ("by", Value::Text(trigger.as_str()));
+        let mut by = vec![("by", Value::Text(trigger.as_str()))];
+        if let Trigger::Operator(name) = trigger {
+            by.extend(Identifier::parse(name).map(|name| ("operator", Value::Id(name))));
+        }
         match outcome {
             // Files were touched, and say what they said.
             Ok(changes) if changes.is_empty() && trigger == Trigger::Watch => {}
             Ok(changes) if changes.is_empty() => {
                 observer.metrics().reloaded("unchanged");
-                observer.log().event(Level::Info, "config_unchanged", &[by]);
+                observer.log().event(Level::Info, "config_unchanged", &by);
             }
             Ok(changes) => {
                 observer.metrics().reloaded("applied");
@@ -262,24 +277,26 @@ impl Reloader {
                 let of = |entries: &crate::config::Entries| {
                     count(entries.added.len() + entries.removed.len() + entries.changed.len())
                 };
-                let fields = [
-                    by,
+                by.extend([
                     ("agents", of(&changes.agents)),
                     ("merchants", of(&changes.merchants)),
                     ("tables", Value::Message(changes.tables.join(", "))),
-                ];
-                observer.log().event(Level::Info, "config_reloaded", &fields);
+                ]);
+                observer.log().event(Level::Info, "config_reloaded", &by);
             }
             Err(why) => {
                 observer.metrics().reloaded(why.as_str());
                 // A line each, as `check` prints them.
                 for reason in why.reasons() {
-                    let fields =
-                        [("by", Value::Text(trigger.as_str())), ("reason", Value::Message(reason.clone()))];
-                    observer.log().event(Level::Error, why.as_str(), &fields);
+                    let reason = [("reason", Value::Message(reason.clone()))];
+                    observer.log().event(
+                        Level::Error,
+                        why.as_str(),
+                        &[by.as_slice(), reason.as_slice()].concat(),
+                    );
                 }
                 if why.reasons().is_empty() {
-                    observer.log().event(Level::Error, why.as_str(), &[by]);
+                    observer.log().event(Level::Error, why.as_str(), &by);
                 }
             }
         }
@@ -287,7 +304,11 @@ impl Reloader {
 }
 
 impl Reload for Reloader {
-    fn reload(&self, trigger: Trigger, try_out: bool) -> BoxFuture<'_, Result<Changes, NotReloaded>> {
+    fn reload<'a>(
+        &'a self,
+        trigger: Trigger<'a>,
+        try_out: bool,
+    ) -> BoxFuture<'a, Result<Changes, NotReloaded>> {
         Box::pin(async move {
             let outcome = self.take(trigger, try_out).await;
             if !try_out {

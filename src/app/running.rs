@@ -1,12 +1,14 @@
 //! What a configuration decides of a running process, and what stays whatever it says.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, Digests};
 use crate::crypto::certificate;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
+use crate::domain::id::MerchantId;
 use crate::gateway::{Books, Desk, Gateway, Identities, Parts};
 use crate::ledger::lease;
 use crate::limit::breaker::Breakers;
@@ -38,6 +40,8 @@ pub(super) struct Running {
     pub digests: Digests,
     pub issuer: String,
     limits: limit::Settings,
+    /// When the certificates of ours end that are shown, to merchants too.
+    certificate_ends: Vec<(Option<MerchantId>, Timestamp)>,
 }
 
 /// Why a configuration cannot be put together.
@@ -50,7 +54,8 @@ impl Foundation {
     /// Puts a configuration together. What is counted `before` it goes on: buckets, requests under way,
     /// connections to merchants whose entries are the same.
     pub(super) fn build(&self, config: Config, before: Option<&Running>) -> Result<Running, NotUsable> {
-        let tls = tls::load(&config.server.tls).map_err(NotUsable::Tls)?;
+        let tls_before = before.map(|before| &before.entrance.tls);
+        let tls = tls::load_again(&config.server.tls, tls_before).map_err(NotUsable::Tls)?;
         let (registry, rings) = (Arc::new(config.registry), Arc::new(config.keys));
         let issuer = config.public_base_url.trim_end_matches('/').to_owned();
         let countersigner = Arc::new(Countersigner::new(Arc::clone(&rings), issuer.clone()));
@@ -103,7 +108,18 @@ impl Foundation {
         };
         let entrance = Entrance { tls, arrivals, redeemers: registry.redeemer_networks().collect() };
         let (digests, limits) = (config.digests, config.limits);
-        Ok(Running { gateway, configured, entrance, registry, rings, digests, issuer, limits })
+        let certificate_ends = certificate_ends(&config.server.tls, &registry);
+        Ok(Running {
+            gateway,
+            configured,
+            entrance,
+            registry,
+            rings,
+            digests,
+            issuer,
+            limits,
+            certificate_ends,
+        })
     }
 
     /// Lets everything that was begun under an earlier configuration, and will be under this one, count.
@@ -117,22 +133,26 @@ impl Foundation {
 
 impl Running {
     /// Tells what a scrape says of it.
-    pub(super) fn show_in_metrics(&self, tls: &TlsFiles, metrics: &Metrics, now: Timestamp) {
+    pub(super) fn show_in_metrics(&self, metrics: &Metrics, now: Timestamp) {
         metrics.config_in_place(&self.digests.told(), now);
         metrics.set_merchants(self.registry.merchants().map(|merchant| &merchant.id));
         self.gateway.show_breakers();
         metrics.forget_certificates();
-        let end = |path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
-        if let Some(ends) = end(&tls.certificate) {
-            metrics.certificate_ends(None, ends);
-        }
-        for merchant in self.registry.merchants() {
-            let shown = merchant.endpoint.client_certificate.as_ref();
-            if let Some(ends) = shown.and_then(|(path, _)| end(path)) {
-                metrics.certificate_ends(Some(&merchant.id), ends);
-            }
+        for (merchant, ends) in &self.certificate_ends {
+            metrics.certificate_ends(merchant.as_ref(), *ends);
         }
     }
+}
+
+/// Reads the certificates.
+fn certificate_ends(tls: &TlsFiles, registry: &Registry) -> Vec<(Option<MerchantId>, Timestamp)> {
+    let end = |path: &Path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
+    let listeners = end(&tls.certificate).map(|ends| (None, ends));
+    let clients = registry.merchants().filter_map(|merchant| {
+        let (path, _) = merchant.endpoint.client_certificate.as_ref()?;
+        Some((Some(merchant.id.clone()), end(path)?))
+    });
+    listeners.into_iter().chain(clients).collect()
 }
 
 /// What of the limits connections are counted by.

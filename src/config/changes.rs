@@ -17,6 +17,13 @@ pub struct Entries {
     pub changed: Vec<String>,
 }
 
+impl Entries {
+    /// Whether none differs.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What a new configuration changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {

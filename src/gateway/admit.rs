@@ -173,7 +173,7 @@ impl Admission {
             Some((Arc::clone(agent), sha256(&[credential.expose().as_bytes()])))
         });
         let known = known.ok_or_else(|| self.unauthenticated(headers, caller))?;
-        caller.standing.recognise();
+        caller.standing.recognise(&known.1);
         Ok(known)
     }
 

@@ -25,6 +25,7 @@ use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, Redee
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
 use crate::body::Content;
+use crate::crypto::digest::sha256;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
 use crate::domain::wiping::wiping_stack;
@@ -72,7 +73,9 @@ impl Redemptions {
         let body = self.admission.read_body(body, route, |_| Ok(()), request_log).await?;
         let standing = caller.standing.clone();
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
-        standing.recognise();
+        if let Some(credential) = header::credential(&head.headers).ok().flatten() {
+            standing.recognise(&sha256(&[credential.expose().as_bytes()]));
+        }
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
         let token = self.books.ledger.stored_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;

@@ -83,6 +83,7 @@ impl StoreScanner {
             _ => {
                 key_use::note(&**self.books.ledger.store(), &self.identities.rings, self.desk.clock.latest())
                     .await?;
+                self.show_key_ages().await?;
                 if let Some(at) = self.desk.clock.agreed() {
                     agreed::keep(&**self.books.ledger.store(), at).await?;
                 }
@@ -94,6 +95,14 @@ impl StoreScanner {
             Stage::Claims => self.scan_claims(current, now).await,
             Stage::Done => Ok(()),
         }
+    }
+
+    async fn show_key_ages(&self) -> Result<(), StoreError> {
+        let (store, now) = (self.books.ledger.store(), self.desk.clock.now());
+        for (ring, since) in key_use::ages(&**store, &self.identities.rings, now).await? {
+            self.desk.observer.metrics().key_current_since(ring, since);
+        }
+        Ok(())
     }
 
     async fn scan_tokens(&self, scan: &mut StoreScan) -> Result<(), StoreError> {

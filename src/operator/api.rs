@@ -129,7 +129,7 @@ impl Api {
                         |_| Err(internal("It may or may not have been done: list what is suspended."));
                     Ok(json(StatusCode::OK, &tokio::spawn(acting).await.unwrap_or_else(unknown)?))
                 }
-                Route::Reload => self.read_again(head.uri.query().unwrap_or_default()).await,
+                Route::Reload => self.read_again(head.uri.query().unwrap_or_default(), operator).await,
                 Route::Claims => self.claims(&claims, head.uri.query().unwrap_or_default()).await,
                 Route::Show => self.show(&claims, head.uri.query().unwrap_or_default()).await,
                 Route::Resolve => self.resolve(claims, read(&mut body).await?, operator).await,
@@ -229,11 +229,16 @@ impl Api {
     }
 
     /// Reads the configuration again.
-    async fn read_again(self: &Arc<Self>, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
+    async fn read_again(
+        self: &Arc<Self>,
+        query: &str,
+        operator: String,
+    ) -> Result<Response<Full<Bytes>>, Refused> {
         let try_out = query::try_out(query).map_err(bad_query)?;
         let api = Arc::clone(self);
         // A client that leaves must not leave half of it undone.
-        let reloading = tokio::spawn(async move { api.reload.reload(Trigger::Operator, try_out).await });
+        let reloading =
+            tokio::spawn(async move { api.reload.reload(Trigger::Operator(&operator), try_out).await });
         let changes = match reloading.await {
             Ok(outcome) => outcome.map_err(|why| not_reloaded(&why))?,
             Err(_) => return Err(internal("The configuration may or may not have been replaced.")),

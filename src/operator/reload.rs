@@ -5,21 +5,21 @@ use crate::records::BoxFuture;
 
 /// Who asks for the configuration to be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trigger {
+pub(crate) enum Trigger<'a> {
     /// SIGHUP.
     Signal,
-    /// An operator, through the API.
-    Operator,
+    /// An operator of that name, through the API.
+    Operator(&'a str),
     /// Nobody: its files have changed.
     Watch,
 }
 
-impl Trigger {
+impl Trigger<'_> {
     /// The word in logs.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Signal => "signal",
-            Self::Operator => "operator",
+            Self::Operator(_) => "operator",
             Self::Watch => "watch",
         }
     }
@@ -61,5 +61,9 @@ pub(crate) trait Reload: Send + Sync {
     ///
     /// # Errors
     /// [`NotReloaded`]: everything goes on as it was.
-    fn reload(&self, trigger: Trigger, try_out: bool) -> BoxFuture<'_, Result<Changes, NotReloaded>>;
+    fn reload<'a>(
+        &'a self,
+        trigger: Trigger<'a>,
+        try_out: bool,
+    ) -> BoxFuture<'a, Result<Changes, NotReloaded>>;
 }

@@ -24,6 +24,7 @@ pub const IN_USE: Duration = Duration::from_secs((8 * 24 + 3) * 3600);
 /// What a replica says of the keys it holds: [`held`] of each.
 pub const FACT: &str = "keys";
 const PARTITION: &str = "key-use";
+const AGES: &str = "key-age";
 const ROUNDS: usize = 8;
 /// Records looked at in one go.
 const PAGE: usize = 500;
@@ -36,6 +37,19 @@ struct KeyUse {
 }
 
 impl Stored for KeyUse {
+    const KIND: Kind = Kind::Registry;
+    const FORMAT: u8 = 1;
+}
+
+/// Since when a key is, or was first, the current one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeyAge {
+    ring: String,
+    id: KeyId,
+    first_current: Timestamp,
+}
+
+impl Stored for KeyAge {
     const KIND: Kind = Kind::Registry;
     const FORMAT: u8 = 1;
 }
@@ -104,6 +118,40 @@ pub async fn note(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> 
         }
     }
     Ok(())
+}
+
+/// Since when the current key of each ring is that; noted with the first look.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn ages(
+    store: &dyn RecordStore,
+    rings: &KeyRings,
+    now: Timestamp,
+) -> Result<Vec<(&'static str, Timestamp)>, StoreError> {
+    let mut ages = Vec::new();
+    for (ring, id) in currents(rings) {
+        let key = RecordKey::new(Kind::Registry, AGES, &format!("{ring}/{id}"));
+        let record = store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+        let mut loaded: Loaded<KeyAge> = Loaded::decode(key, record)?;
+        if let Some(known) = &loaded.value {
+            ages.push((ring, known.first_current));
+            continue;
+        }
+        ages.push((ring, now));
+        let age = KeyAge { ring: ring.to_owned(), id: id.clone(), first_current: now };
+        loaded.value = Some(age);
+        let Some(write) = loaded.change(|_| Times::default())? else { continue };
+        let batch = Batch {
+            expect: vec![loaded.expectation()],
+            writes: vec![write],
+            durability: Durability::Applied,
+            purpose: Purpose::Finish,
+        };
+        // Another replica that was first has noted the same.
+        store.commit(batch).await?;
+    }
+    Ok(ages)
 }
 
 /// Whether a replica holds a key.

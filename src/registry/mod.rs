@@ -89,6 +89,11 @@ impl Registry {
         self.agents.get(self.agent_of_credential.get(&sha256(&[credential.as_bytes()]))?)
     }
 
+    /// The digest of every bearer credential that agents and redeemers present.
+    pub fn credentials(&self) -> impl Iterator<Item = &Sha256> {
+        self.agent_of_credential.keys().chain(self.redeemer_of_credential.keys())
+    }
+
     /// Whether this is the digest of a bearer credential that an agent presents.
     pub fn has_agent_credential(&self, digest: &Sha256) -> bool {
         self.agent_of_credential.contains_key(digest)

@@ -119,7 +119,7 @@ async fn handshake(
             let certificate = ClientCertificate::new(chain, Arc::clone(&shared.clients));
             let standing = seat.standing().clone();
             if certificate.is_some() {
-                standing.recognise();
+                standing.recognise_certificate();
             }
             Some((stream, Peer { address, certificate, standing }, counted))
         }

@@ -15,6 +15,7 @@ use super::connection_counts::ConnectionCounts;
 use super::seats::{Kind, Seat, Seats, Unread};
 use super::shared::{Entrance, Shared};
 use super::{Service, Settings};
+use crate::auth::Known;
 use crate::auth::client_certificate::ClientAuthorities;
 use crate::drain::Drain;
 use crate::telemetry::log::{Level, Log, Value};
@@ -35,6 +36,11 @@ impl EntranceInUse {
     /// From now on as it is here. No connection is closed.
     pub fn replace(&self, entrance: Entrance) {
         self.0.replace(entrance);
+    }
+
+    /// Who has shown a credential that is none of these any more is a stranger, and gives way as one.
+    pub fn forget_strangers(&self, known: &Known) {
+        self.0.seats.forget_strangers(known);
     }
 }
 

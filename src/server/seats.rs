@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Standing;
+use crate::auth::{Known, Standing};
 
 /// Those that have been quiet the longest are looked for so many at a time, and again after a search
 /// in vain only this much later: a flood of connections must not cause a search for each.
@@ -152,6 +152,14 @@ impl Seats {
             }
         }
         (Owed { seats: Arc::clone(self), seat: Arc::clone(seat), bytes }, gone)
+    }
+
+    /// Who has shown a credential that is none of these any more is a stranger.
+    pub(super) fn forget_strangers(&self, known: &Known) {
+        let mut hall = self.hall.lock();
+        hall.taken.values().for_each(|seat| seat.standing.forget_unless(known));
+        // There may be somebody who was not when it was looked last.
+        hall.searched = None;
     }
 
     /// The connection has ended.
@@ -327,7 +335,7 @@ mod tests {
         let seats = Seats::new(5, 0, UNREAD);
         let (known, busy, guest) =
             (take(&seats, Kind::Common), take(&seats, Kind::Common), take(&seats, Kind::Guest));
-        known.standing().recognise();
+        known.standing().recognise(&[7; 32]);
         let _asked = busy.begin().unwrap();
         let (first, second) = (take(&seats, Kind::Common), take(&seats, Kind::Common));
         drop(first.begin().unwrap());
@@ -346,7 +354,7 @@ mod tests {
     fn reserved_places_are_for_guests_and_are_given_back() {
         let seats = Seats::new(4, 2, UNREAD);
         let common = [take(&seats, Kind::Common), take(&seats, Kind::Common)];
-        common.iter().for_each(|seat| seat.standing().recognise());
+        common.iter().for_each(|seat| seat.standing().recognise(&[7; 32]));
         assert!(seats.take(Kind::Common).is_none());
         let guests = [take(&seats, Kind::Guest), take(&seats, Kind::Guest)];
         assert!(seats.take(Kind::Guest).is_none());

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Entrance, Peer, Server, Service, Settings, TlsFiles, tls};
+use super::{Entrance, EntranceInUse, Peer, Server, Service, Settings, TlsFiles, tls};
 use crate::domain::clock::Clock as _;
 use crate::domain::clock::SystemClock;
 use crate::drain::Drain;
@@ -43,6 +43,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The digest of the credential that is known.
+const KNOWN: [u8; 32] = [7; 32];
 
 /// Answers with what it knows of the peer; `/wait` answers when allowed to, `/known` knows the client,
 /// `/large` and `/huge` have much to say.
@@ -71,7 +74,7 @@ impl Service for Mirror {
                 return Response::new(Full::from(vec![b'x'; large]));
             }
             if request.uri().path() == "/known" {
-                peer.standing.recognise();
+                peer.standing.recognise(&KNOWN);
             }
             let certificate = peer
                 .certificate
@@ -153,6 +156,8 @@ struct Running {
     metrics: Arc<Metrics>,
     drain: Drain,
     mirror: Arc<Mirror>,
+    entrance: EntranceInUse,
+    files: TlsFiles,
     done: JoinHandle<()>,
 }
 
@@ -178,9 +183,11 @@ async fn start_with(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let entrance = Entrance { tls, arrivals: Arc::new(arrivals), redeemers };
+    let files = settings.tls.clone();
     let server = Server::new(settings, entrance, Arc::clone(&metrics), log);
+    let entrance = server.entrance();
     let done = tokio::spawn(server.run(listener, Arc::clone(&mirror), drain.clone()));
-    Running { authority, address, metrics, drain, mirror, done }
+    Running { authority, address, metrics, drain, mirror, entrance, files, done }
 }
 
 impl Running {

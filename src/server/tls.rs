@@ -11,8 +11,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use zeroize::Zeroizing;
 
 use super::TlsFiles;
+use crate::crypto::digest::{Sha256, sha256_framed};
 
 /// Application protocols, preferred first (RFC 7301).
 pub(super) const H2: &[u8] = b"h2";
@@ -66,6 +68,8 @@ pub struct Tls {
     pub config: Arc<ServerConfig>,
     /// What client certificates are judged by, in a handshake and after it.
     pub clients: Arc<dyn ClientCertVerifier>,
+    /// The files it was made from.
+    made_from: Sha256,
 }
 
 /// Reads the files and sets TLS up.
@@ -73,18 +77,40 @@ pub struct Tls {
 /// # Errors
 /// [`TlsError`] names the file.
 pub fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
-    let chain = certificates(&files.certificate)?;
-    let key = private_key(&files.key)?;
+    load_again(files, None)
+}
+
+/// As [`load`]; what was set up `before` stays where the files hold what they held, so that whoever has a
+/// ticket of it resumes.
+///
+/// # Errors
+/// [`TlsError`] names the file.
+pub fn load_again(files: &TlsFiles, before: Option<&Tls>) -> Result<Tls, TlsError> {
+    let (chain, key) = (read(&files.certificate)?, Zeroizing::new(read(&files.key)?));
+    let authorities = files.client_ca.as_deref().map(read).transpose()?;
+    let has_authorities = [u8::from(authorities.is_some())];
+    let parts = [
+        chain.as_slice(),
+        key.as_slice(),
+        has_authorities.as_slice(),
+        authorities.as_deref().unwrap_or_default(),
+    ];
+    let made_from = sha256_framed(&parts);
+    if let Some(same) = before.filter(|before| before.made_from == made_from) {
+        return Ok(same.clone());
+    }
+    let chain = certificates(&files.certificate, &chain)?;
+    let key = private_key(&files.key, &key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let unusable = |path: &Path, reason: &dyn std::fmt::Display| TlsError::Unusable {
         path: path.to_owned(),
         reason: reason.to_string(),
     };
-    let verifier = match &files.client_ca {
+    let verifier = match files.client_ca.as_ref().zip(authorities.as_deref()) {
         None => WebPkiClientVerifier::no_client_auth(),
-        Some(path) => {
+        Some((path, pem)) => {
             let mut roots = RootCertStore::empty();
-            for authority in certificates(path)? {
+            for authority in certificates(path, pem)? {
                 roots.add(authority).map_err(|error| unusable(path, &error))?;
             }
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
@@ -111,19 +137,17 @@ pub fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
     // replayed.
     config.ticketer =
         rustls::crypto::ring::Ticketer::new().map_err(|error| unusable(&files.certificate, &error))?;
-    Ok(Tls { config: Arc::new(config), clients: verifier })
+    Ok(Tls { config: Arc::new(config), clients: verifier, made_from })
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|_| TlsError::Malformed(path.to_owned()))?;
     if found.is_empty() { Err(TlsError::NoCertificate(path.to_owned())) } else { Ok(found) }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = zeroize::Zeroizing::new(read(path)?);
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
+fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
         PemError::NoItemsFound => TlsError::NoKey(path.to_owned()),
         _ => TlsError::Malformed(path.to_owned()),
     })

@@ -77,6 +77,7 @@ pub struct Metrics {
     config_reloads: Counters<1>,
     config_read: prometheus::IntGauge,
     config_info: Gauges<1>,
+    key_current_since: Gauges<1>,
     suspensions: prometheus::IntGauge,
     suspensions_read: prometheus::IntGauge,
     // Handles resolved once, so that a request looks up no label: see `request`.
@@ -141,6 +142,7 @@ impl Metrics {
         RELOADS.iter().for_each(|outcome| drop(config_reloads.at([outcome])));
         let config_read = w.gauges("config_read_timestamp_seconds", [], "When the configuration that runs was put in place, in Unix seconds.")?.at([]);
         let config_info = w.gauges("config_info", ["digest"], "Always 1; the label tells one configuration from another, the contents of its files included.")?;
+        let key_current_since = w.gauges("key_current_since_timestamp_seconds", ["ring"], "Since when the key of a ring of ours that is current is that, in Unix seconds; as the store knows it.")?;
         let suspensions = w.gauges("suspensions", [], "What operators have stopped and not resumed: agents, merchants, keys, credentials, cards.")?.at([]);
         let suspensions_read = w.gauges("suspensions_read_timestamp_seconds", [], "When this replica last read what operators have stopped, in Unix seconds; when that is more than 5 s ago nothing new begins.")?.at([]);
         let build_info = w.gauges("build_info", ["version"], "Always 1; the version is the label.")?;
@@ -153,7 +155,7 @@ impl Metrics {
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
-            requests_under_way, log_lines_dropped, certificate_expiry, config_reloads, config_read, config_info,
+            requests_under_way, log_lines_dropped, certificate_expiry, config_reloads, config_read, config_info, key_current_since,
             suspensions, suspensions_read,
             routes: ArcSwap::default(),
             merchants: ArcSwap::default(),

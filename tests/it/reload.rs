@@ -297,6 +297,14 @@ async fn a_watch_takes_away_no_more_than_a_tenth_and_who_asks_may() {
     assert_eq!(status(&reloading.world.beta()).await, 201);
     let (content, said) = reloading.command("reload").await;
     assert!(content && said == "applied\n  - agents beta\n", "{said}");
+    let told = r#""event":"config_reloaded","by":"operator","operator":"on-call""#;
+    reloading.until_more(told, 0).await;
+    let until = Instant::now() + PATIENCE;
+    let age = "countersign_key_current_since_timestamp_seconds{ring=";
+    while reloading.gateway.metrics().await.matches(age).count() < 5 {
+        assert!(Instant::now() < until, "the current key of each ring has an age");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     assert_eq!(status(&reloading.world.beta()).await, 401);
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::auth::Known;
 use crate::limit::LimitClock;
 
 type Client = http1::SendRequest<Full<Bytes>>;
@@ -64,6 +65,23 @@ async fn for_one_more_the_quietest_stranger_gives_way_and_nobody_known_or_busy()
     for mut kept in [known, third, fourth] {
         assert_eq!(status(&mut kept, "/").await, 200);
     }
+}
+
+#[tokio::test]
+async fn whose_credential_has_gone_gives_way_as_a_stranger_does() {
+    let server = start(|settings| settings.connections = 2).await;
+    let (mut gone, mut certain) = (server.connect().await, server.connect().await);
+    assert_eq!(status(&mut gone, "/known").await, 200);
+    assert_eq!(status(&mut certain, "/known").await, 200);
+    server.entrance.forget_strangers(&Known::of([KNOWN].iter()));
+    assert!(server.get().await.is_err(), "it is known still");
+    server.entrance.forget_strangers(&Known::of(std::iter::empty()));
+    // Who shows it again, where it is known again, is known.
+    assert_eq!(status(&mut certain, "/known").await, 200);
+    let mut newcomer = server.connect().await;
+    assert_eq!(status(&mut newcomer, "/").await, 200);
+    eventually("it has given way", || gone.is_closed()).await;
+    assert_eq!(status(&mut certain, "/").await, 200);
 }
 
 #[tokio::test]

@@ -71,6 +71,32 @@ async fn a_client_certificate_is_optional_and_told_by_its_digest() {
 }
 
 #[tokio::test]
+async fn who_has_a_ticket_resumes_after_the_files_were_read_again_and_held_the_same() {
+    let server = start(|_| {}).await;
+    let config = server.authority.client(&[b"http/1.1"]);
+    let resumes = async || {
+        let stream = server.tls(config.clone()).await.unwrap();
+        let resumed = stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
+        // Its tickets come with the first answer.
+        let mut client = client1(stream).await.unwrap();
+        text(client.send_request(request("/")).await.unwrap()).await;
+        resumed
+    };
+    let read_again = || {
+        let entrance = server.entrance.now();
+        let tls = tls::load_again(&server.files, Some(&entrance.tls)).unwrap();
+        server.entrance.replace(Entrance { tls, ..entrance });
+    };
+    assert!(!resumes().await && resumes().await);
+    read_again();
+    assert!(resumes().await, "the files are as they were");
+    // Another certificate of the same authority: whoever shows a ticket of before sees it.
+    server.authority.files();
+    read_again();
+    assert!(!resumes().await && resumes().await);
+}
+
+#[tokio::test]
 async fn a_client_certificate_of_another_authority_ends_the_handshake() {
     let server = start(|_| {}).await;
     let stranger = Authority::new();

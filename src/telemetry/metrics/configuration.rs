@@ -58,6 +58,11 @@ impl Metrics {
         self.config_reloads.add_one([outcome]);
     }
 
+    /// Since when the current key of a ring is that.
+    pub fn key_current_since(&self, ring: &str, since: Timestamp) {
+        self.key_current_since.at([ring]).set(since.unix_seconds());
+    }
+
     /// What operators have stopped was read: so many.
     pub fn suspensions_read(&self, standing: usize, at: Timestamp) {
         self.suspensions.set(i64::try_from(standing).unwrap_or(i64::MAX));

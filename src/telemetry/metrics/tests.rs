@@ -36,6 +36,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.certificate_ends(None, Timestamp::from_unix_seconds(1));
     metrics.reloaded("applied");
     metrics.suspensions_read(1, Timestamp::from_unix_seconds(1));
+    metrics.key_current_since("sealing", Timestamp::from_unix_seconds(1));
     metrics.config_in_place("digest", Timestamp::from_unix_seconds(1));
 }
 
