@@ -4,6 +4,8 @@
 mod keys;
 /// Merchants that leave.
 mod retired;
+/// Many reloads of replicas that are bought through.
+mod storm;
 
 use std::time::{Duration, Instant};
 
