@@ -16,11 +16,11 @@ use super::pem::listener_files;
 use super::report::Problem;
 use super::secrets::Sources;
 use super::urls::{authority, network};
-use super::values::{bytes, count, credential_digest, duration, flag, id, socket_address};
+use super::values::{bytes, choice, count, credential_digest, duration, flag, id, socket_address};
 use crate::crypto::certificate::names;
 use crate::crypto::digest::Sha256;
 use crate::domain::id::is_path_id;
-use crate::registry::{Operator, Operators};
+use crate::registry::{Operator, Operators, Role};
 use crate::{acp, limit, merchant, server};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -193,6 +193,10 @@ pub(super) fn admin(
     Operators::new(operators)
 }
 
+/// How roles are written.
+const ROLES: [(&str, Role); 4] =
+    [("read", Role::Read), ("resolve", Role::Resolve), ("suspend", Role::Suspend), ("all", Role::All)];
+
 fn operator(
     section: &mut Section<'_>,
     names: &mut HashMap<String, usize>,
@@ -216,7 +220,12 @@ fn operator(
     if section.lacks("credentials") {
         section.wrong("credentials", "at least one is needed, such as [\"sha256:…\"]");
     }
-    Some(Operator { name: name?, credentials: credentials? })
+    let roles = section.list("roles", choice(&ROLES));
+    if section.has("roles") && section.lacks("roles") {
+        section.wrong("roles", "at least one is needed, such as [\"read\"]");
+    }
+    let roles = roles.unwrap_or_else(|| vec![Role::All]);
+    Some(Operator { name: name?, credentials: credentials?, roles })
 }
 
 /// Reads `[limits]`.

@@ -32,6 +32,7 @@ use super::answers::{
 };
 use super::query;
 use super::reload::{Reload, Trigger};
+use super::routes::{Route, needed, route, word};
 use super::switch::Switch;
 use super::wire::{
     AcceptAnswer, BackupAnswer, BackupRequest, ClaimList, ConvertAnswer, ReplicaList, ResolveAnswer,
@@ -48,7 +49,7 @@ use crate::gateway::claims::OpenClaimsDesk;
 use crate::gateway::{Desk, Withdrawals};
 use crate::records::replicas::{self, Membership, NotConverted, Registered};
 use crate::records::{BoxFuture, RecordStore, StoreError};
-use crate::registry::{Operator, Operators};
+use crate::registry::{Operator, Operators, Role};
 use crate::server::{Peer, Service};
 use crate::storage::backup::Backup;
 use crate::telemetry::log::{Identifier, Level, Value};
@@ -81,21 +82,6 @@ pub(crate) struct Configured {
     pub operators: Operators,
 }
 
-/// A route and the one method it takes.
-#[derive(Clone, Copy)]
-enum Route {
-    Claims,
-    Show,
-    Resolve,
-    Reload,
-    Suspensions,
-    Suspend { resumed: bool },
-    Backup,
-    Accept,
-    Replicas,
-    Convert,
-}
-
 impl Api {
     /// The API as it is configured. `backup` copies the store, where its engine can.
     pub(crate) fn new(
@@ -117,7 +103,9 @@ impl Api {
         let served = async {
             let route = route(&head)?;
             let configured = self.configured.load_full();
-            let operator = self.operator(&configured.operators, &head.headers, peer)?.name.clone();
+            let operator = self.operator(&configured.operators, &head.headers, peer)?;
+            self.refuse_unless_allowed(operator, needed(route, &head))?;
+            let operator = operator.name.clone();
             let claims = Arc::clone(&configured.claims);
             match route {
                 Route::Suspensions => Ok(json(StatusCode::OK, &self.switch.list().await?)),
@@ -170,6 +158,20 @@ impl Api {
             observer.log().event(Level::Warn, "operator_refused", &fields);
             Refused { allow: None, problem: Box::new(Problem::unauthorized()) }
         })
+    }
+
+    fn refuse_unless_allowed(&self, operator: &Operator, needed: Role) -> Result<(), Refused> {
+        if operator.may(needed) {
+            return Ok(());
+        }
+        let observer = &self.desk.observer;
+        observer.metrics().refused("operator_role");
+        let mut fields = vec![("role", Value::Text(word(needed)))];
+        fields.extend(Identifier::parse(&operator.name).map(|name| ("operator", Value::Id(name))));
+        observer.log().event(Level::Warn, "operator_lacks_role", &fields);
+        let message = format!("This takes the role \"{}\" or \"all\" in [[admin.operators]].", word(needed));
+        let problem = Problem::invalid_request(StatusCode::FORBIDDEN, "operator_role_required", message);
+        Err(Refused { allow: None, problem: Box::new(problem) })
     }
 
     async fn claims(&self, claims: &OpenClaimsDesk, query: &str) -> Result<Response<Full<Bytes>>, Refused> {
@@ -350,30 +352,6 @@ impl Service for Api {
     ) -> BoxFuture<'static, Response<Full<Bytes>>> {
         Box::pin(self.answer(request, peer))
     }
-}
-
-fn route(head: &http::request::Parts) -> Result<Route, Refused> {
-    let (route, allow) = match head.uri.path() {
-        "/claims" => (Route::Claims, "GET"),
-        "/claims/show" => (Route::Show, "GET"),
-        "/claims/resolve" => (Route::Resolve, "POST"),
-        "/suspensions" if head.method == http::Method::POST => (Route::Suspend { resumed: false }, "POST"),
-        "/suspensions" => (Route::Suspensions, "GET"),
-        "/suspensions/resume" => (Route::Suspend { resumed: true }, "POST"),
-        "/config/reload" => (Route::Reload, "POST"),
-        "/store/backup" => (Route::Backup, "POST"),
-        "/store/accept" => (Route::Accept, "POST"),
-        "/store/replicas" => (Route::Replicas, "GET"),
-        "/store/convert" => (Route::Convert, "POST"),
-        _ => return Err(Refused { allow: None, problem: Box::new(Problem::not_found()) }),
-    };
-    if head.method.as_str() == allow {
-        return Ok(route);
-    }
-    let mut refused =
-        invalid(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This path takes another method.");
-    refused.allow = Some(allow);
-    Err(refused)
 }
 
 async fn read<T: DeserializeOwned>(body: &mut Content) -> Result<T, Refused> {

@@ -12,6 +12,7 @@ mod check_money;
 pub(crate) mod fault;
 mod query;
 pub(crate) mod reload;
+mod routes;
 mod switch;
 pub(crate) mod wire;
 pub(crate) mod wire_reload;

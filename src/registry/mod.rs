@@ -18,7 +18,7 @@ pub use merchant::{
     BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
     PurchaseOrders, Redeemer, RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption,
 };
-pub use operator::{Operator, Operators};
+pub use operator::{Operator, Operators, Role};
 
 use crate::crypto::digest::{Sha256, sha256};
 use crate::domain::id::{AgentId, MerchantId};

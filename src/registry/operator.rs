@@ -12,6 +12,28 @@ pub struct Operator {
     pub name: String,
     /// SHA-256 of its bearer credentials; several while one is replaced.
     pub credentials: Vec<Sha256>,
+    /// What it may do.
+    pub roles: Vec<Role>,
+}
+
+/// What an operator may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Look at everything, which every operator may.
+    Read,
+    /// End claims by hand.
+    Resolve,
+    /// Stop agents, merchants, keys, credentials and cards, and let them go on.
+    Suspend,
+    /// All of that, and what concerns the gateway itself: its configuration and its store.
+    All,
+}
+
+impl Operator {
+    /// Whether it may do what takes this role.
+    pub fn may(&self, needed: Role) -> bool {
+        needed == Role::Read || self.roles.iter().any(|role| [Role::All, needed].contains(role))
+    }
 }
 
 /// Every operator of one configuration.
@@ -62,6 +84,7 @@ mod tests {
         let operator = |name: &str, credentials: &[&str]| Operator {
             name: name.to_owned(),
             credentials: credentials.iter().map(|text| sha256(&[text.as_bytes()])).collect(),
+            roles: vec![Role::All],
         };
         let operators = Operators::new(vec![operator("ada", &["old", "new"]), operator("ben", &["his"])]);
         let name = |credential| operators.by_credential(credential).map(|operator| operator.name.as_str());
@@ -70,5 +93,18 @@ mod tests {
             [name(""), name("hers"), Operators::default().by_credential("old").map(|_| "")],
             [None; 3]
         );
+    }
+
+    #[test]
+    fn an_operator_may_what_one_of_its_roles_allows_and_everybody_may_look() {
+        let every = [Role::Read, Role::Resolve, Role::Suspend, Role::All];
+        let may = |roles: &[Role]| {
+            let operator = Operator { name: "ada".to_owned(), credentials: vec![], roles: roles.to_vec() };
+            every.map(|needed| operator.may(needed))
+        };
+        assert_eq!(may(&[Role::Read]), [true, false, false, false]);
+        assert_eq!(may(&[Role::Resolve]), [true, true, false, false]);
+        assert_eq!(may(&[Role::Read, Role::Suspend]), [true, false, true, false]);
+        assert_eq!(may(&[Role::All]), [true; 4]);
     }
 }

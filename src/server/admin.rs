@@ -148,6 +148,7 @@ impl Admin {
                 response
             }
             "/metrics" => {
+                self.metrics.set_ready(self.ready().is_ok());
                 let mut response = plain(StatusCode::OK, self.metrics.encode());
                 let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(header::CONTENT_TYPE, format);

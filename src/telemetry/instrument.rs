@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -56,8 +57,11 @@ pub(super) struct Instruments {
 }
 
 impl Instruments {
-    pub(super) fn new() -> Self {
-        Self { registry: Registry::new(), table: Vec::new() }
+    /// Only what the system tells of the process, `process_*`.
+    pub(super) fn new() -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self { registry, table: Vec::new() })
     }
 
     pub(super) fn counters<const N: usize>(

@@ -53,6 +53,7 @@ pub struct Metrics {
     tokens: Gauges<1>,
     idempotency: Counters<1>,
     kept_bytes: prometheus::IntGauge,
+    ready: prometheus::IntGauge,
     limited: Counters<1>,
     fraud: Counters<3>,
     store_operations: Counters<3>,
@@ -101,7 +102,7 @@ impl Metrics {
     /// Registers every metric; all start at zero or absent.
     #[rustfmt::skip]
     pub fn new() -> Result<Self, MetricsError> {
-        let mut w = Instruments::new();
+        let mut w = Instruments::new()?;
         let requests = w.counters("requests_total", ["route", "status"], "Requests answered, by route and class of status; `hangup` when the client left first.")?;
         let gateway_seconds = w.durations("gateway_seconds", ["route"], "Our own time on a request: neither the merchant's nor the client's.")?;
         let upstream_seconds = w.durations("upstream_seconds", ["route"], "Time a request spent waiting for its merchant, all attempts together.")?;
@@ -116,6 +117,7 @@ impl Metrics {
         let token_events = w.counters("token_events_total", ["event"], "What happened to payment tokens.")?;
         let tokens = w.gauges("tokens", ["state"], "Payment tokens stored, by state, as last counted.")?;
         let idempotency = w.counters("idempotency_total", ["result"], "What an Idempotency-Key turned out to be.")?;
+        let ready = w.gauges("ready", [], "Whether `/readyz` says that money may move: 1 or 0, as of this scrape.")?.at([]);
         let kept_bytes = w.gauges("kept_bytes", [], "Bytes kept of requests and answers off the money routes, as last counted.")?.at([]);
         let limited = w.counters("limited_total", ["scope"], "Requests over a limit, by whose limit it was.")?;
         let fraud = w.counters("fraud_total", ["rule", "verdict", "mode"], "Fraud rules that spoke, their verdict, and whether it was enforced.")?;
@@ -151,7 +153,7 @@ impl Metrics {
         Ok(Self {
             instruments: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
-            breaker_state, breaker_openings, refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, limited, fraud,
+            breaker_state, breaker_openings, refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, ready, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
@@ -228,6 +230,11 @@ impl Metrics {
     /// What an idempotency key turned out to be: `fresh`, `replayed`, `in_flight`, `conflict`, …
     pub fn idempotency(&self, result: &'static str) {
         self.idempotency.add_one([result]);
+    }
+
+    /// Whether money may move.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(i64::from(ready));
     }
 
     /// How much is kept off the money routes.

@@ -426,3 +426,46 @@ async fn a_complete_repeated_after_its_claim_was_ended_brings_back_no_total() {
     assert_told(&cheap, 422, "amount_exceeds_allowance");
     assert_eq!(purchase.completes().len(), sent);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_does_what_its_roles_allow_and_looks_at_everything() {
+    let mut doubt = Doubt::keyless().await;
+    let more = ["read", "resolve", "suspend"].map(|role| {
+        let digest = countersign::crypto::digest::sha256(&[role.as_bytes()]);
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("[[admin.operators]]\nname = \"{role}er\"\nroles = [\"{role}\"]\ncredentials = [\"sha256:{hex}\"]\n")
+    });
+    doubt
+        .world
+        .reopen(&[], |text| text.replacen("[store]\n", &format!("{}[store]\n", more.concat()), 1))
+        .await;
+    let admin = doubt.world.app().admin_address();
+    let resolve = json!({
+        "merchant": "lamps", "checkout_session_id": "cs_none", "claim": "c", "evidence": "not_charged"
+    });
+    let suspend = json!({"kind": "agent", "id": "alpha", "why": "a test"});
+    let rows = [
+        ("GET /claims", None, [true, true, true]),
+        ("GET /suspensions", None, [true, true, true]),
+        ("GET /store/replicas", None, [true, true, true]),
+        ("POST /config/reload?try_out=true", None, [true, true, true]),
+        ("POST /config/reload", None, [false, false, false]),
+        ("POST /config/reload?try_out=false", None, [false, false, false]),
+        ("POST /store/backup", None, [false, false, false]),
+        ("POST /store/accept", None, [false, false, false]),
+        ("POST /store/convert", None, [false, false, false]),
+        ("POST /claims/resolve", Some(&resolve), [false, true, false]),
+        ("POST /suspensions", Some(&suspend), [false, false, true]),
+        ("POST /suspensions/resume", Some(&suspend), [false, false, true]),
+    ];
+    for (request, body, allowed) in rows {
+        for (role, allowed) in ["read", "resolve", "suspend"].into_iter().zip(allowed) {
+            let told = ask_admin(admin, Some(role), request, body).await;
+            let refused = (told.status, told.code()) == (403, "operator_role_required");
+            assert_eq!(refused, !allowed, "{role}: {request}: {told:?}");
+        }
+        let told = doubt.world.operate(request, body.cloned()).await;
+        assert_ne!(told.code(), "operator_role_required", "who has all roles");
+    }
+    assert!(doubt.metric("countersign_refusals_total{reason=\"operator_role\"}") >= 20.0);
+}
