@@ -45,8 +45,12 @@ fn every_metric_of_the_table_is_scraped_with_its_kind_and_nothing_else_is() {
     let metrics = Metrics::new().unwrap();
     touch_everything(&metrics);
     let text = metrics.encode();
-    let mut scraped: Vec<String> =
-        text.lines().filter(|line| line.starts_with("# TYPE")).map(str::to_owned).collect();
+    let (process, mut scraped): (Vec<String>, Vec<String>) = text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE"))
+        .map(str::to_owned)
+        .partition(|line| line.starts_with("# TYPE process_"));
+    assert!(process.contains(&"# TYPE process_resident_memory_bytes gauge".to_owned()), "{process:?}");
     let mut documented: Vec<String> = table()
         .unwrap()
         .iter()
