@@ -24,12 +24,13 @@ struct Street {
 
 impl Street {
     async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Self {
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
-        let mut world = World::closed(Options {
-            clock: Some(Arc::clone(&clock) as Arc<dyn Clock>),
-            ..Options::default()
-        })
-        .await;
+        let mut world =
+            World::closed(Options { clock: Some(Arc::clone(&clock) as Arc<dyn Clock>), ..options }).await;
         let door = Door::before(&world.lamps).await;
         world.text = door.put_before(&world.lamps, &world.text);
         world.open().await;
@@ -49,6 +50,15 @@ impl Street {
 
     fn shows(&self, line: &str) -> bool {
         self.world.app().metrics_text().lines().any(|shown| shown == line)
+    }
+
+    /// The log is written behind the answers it tells of.
+    async fn until_logged(&self, words: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.world.log.text().contains(words) {
+            assert!(Instant::now() < until, "no {words} in {}", self.world.log.text());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn until_state(&self, state: u8) {
@@ -73,8 +83,12 @@ async fn broken_update(agent: &Agent, session: &str) -> Answer {
 
 /// A complete, always with the same key.
 async fn pay(agent: Agent, session: String, token: String) -> Answer {
+    pay_as(agent, session, token, "once".to_owned()).await
+}
+
+async fn pay_as(agent: Agent, session: String, token: String, key: String) -> Answer {
     let path = format!("/m/lamps/checkout_sessions/{session}/complete");
-    agent.post(path, &payment(&token)).key("once").send().await.unwrap()
+    agent.post(path, &payment(&token)).key(&*key).send().await.unwrap()
 }
 
 fn code(answer: &Answer) -> String {
@@ -140,12 +154,8 @@ async fn nothing_is_begun_where_nobody_answers_and_a_lost_complete_still_ends_on
     assert_eq!((charges_of(lamps, &session).len(), charges_of(lamps, &waiting).len()), (1, 1));
     assert!(street.shows("countersign_breaker_openings_total{cause=\"unanswered\",merchant=\"lamps\"} 1"));
     assert!(street.shows("countersign_breaker_state{merchant=\"books\"} 0"));
-    let log = world.log.text();
-    assert!(
-        log.contains(r#""event":"merchant_unavailable","merchant":"lamps","cause":"unanswered""#),
-        "{log}"
-    );
-    assert!(log.contains(r#""event":"merchant_available","merchant":"lamps""#), "{log}");
+    street.until_logged(r#""event":"merchant_unavailable","merchant":"lamps","cause":"unanswered""#).await;
+    street.until_logged(r#""event":"merchant_available","merchant":"lamps""#).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,4 +234,47 @@ async fn an_agent_that_a_merchant_tells_to_slow_down_does_and_no_other_agent_is_
     lamps.release();
     assert_eq!(held.await.unwrap().status, 201);
     street.until_state(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyless_merchant_that_comes_and_goes_gets_each_complete_once_and_no_claim_is_let_go() {
+    let merchant = "doubt_grace = \"1m\"".to_owned();
+    let options = Options { keyless_shops: true, careless_shops: true, merchant, ..Options::default() };
+    let street = Street::with(options).await;
+    let (alpha, lamps) = (street.world.alpha(), &street.world.lamps);
+    let ways = [Behaviour::HoldBefore, Behaviour::HoldAfter, Behaviour::HoldBefore];
+    for (round, held) in ways.into_iter().enumerate() {
+        let (session, total) = create(&alpha, "lamps").await;
+        let token = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+        let pay = || tokio::spawn(pay_as(alpha.clone(), session.clone(), token.clone(), round.to_string()));
+        lamps.behave_once(CallKind::Complete, held);
+        let paying = pay();
+        received(lamps, CallKind::Complete, round + 1).await;
+        street.go_away().await;
+        assert_eq!(paying.await.unwrap().status, 502);
+        // Who asks again hears that nobody knows, also long after every grace.
+        street.clock.advance(Duration::from_secs(300));
+        let repeated = pay().await.unwrap();
+        assert_eq!((repeated.status.as_u16(), code(&repeated)), (503, "outcome_unknown".to_owned()));
+        lamps.release();
+        let until = Instant::now() + PATIENCE;
+        while charges_of(lamps, &session).is_empty() {
+            assert!(Instant::now() < until, "it was not charged");
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        street.door.open();
+        let mut known = pay().await.unwrap();
+        while known.status != 200 {
+            assert!(Instant::now() < until, "{}", known.json());
+            street.clock.advance(Duration::from_secs(60));
+            tokio::time::sleep(LOOK_AGAIN).await;
+            known = pay().await.unwrap();
+        }
+        assert_eq!(known.text("/status").as_deref(), Some("completed"));
+        assert_eq!(charges_of(lamps, &session).len(), 1);
+        assert_eq!(lamps.calls_of(CallKind::Complete).len(), round + 1, "none was sent again");
+        street.until_state(0).await;
+    }
+    assert!(street.shows("countersign_breaker_openings_total{cause=\"unanswered\",merchant=\"lamps\"} 3"));
+    assert!(!street.world.log.text().contains(r#""outcome":"released""#));
 }
