@@ -26,6 +26,113 @@ const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 const COMPLAINT_BYTES: u64 = 4096;
 /// And so much is told.
 const COMPLAINT_WORDS: usize = 24;
+/// Words that may be told. No others are: programs repeat what they were given, and a passphrase is words.
+const COMMON_WORDS: &[&str] = &[
+    "a",
+    "access",
+    "an",
+    "api",
+    "argument",
+    "arguments",
+    "at",
+    "authentication",
+    "authorization",
+    "bad",
+    "be",
+    "by",
+    "call",
+    "cannot",
+    "certificate",
+    "client",
+    "code",
+    "command",
+    "configuration",
+    "configured",
+    "connect",
+    "connection",
+    "could",
+    "credentials",
+    "decrypt",
+    "denied",
+    "did",
+    "directory",
+    "does",
+    "error",
+    "errors",
+    "exceeded",
+    "exist",
+    "exists",
+    "expired",
+    "failed",
+    "failure",
+    "fatal",
+    "field",
+    "file",
+    "find",
+    "for",
+    "forbidden",
+    "found",
+    "from",
+    "get",
+    "has",
+    "host",
+    "in",
+    "internal",
+    "invalid",
+    "is",
+    "key",
+    "limit",
+    "login",
+    "missing",
+    "name",
+    "network",
+    "no",
+    "not",
+    "of",
+    "on",
+    "open",
+    "operation",
+    "option",
+    "or",
+    "parse",
+    "path",
+    "permission",
+    "permitted",
+    "present",
+    "read",
+    "refused",
+    "request",
+    "requested",
+    "required",
+    "reset",
+    "resolve",
+    "response",
+    "secret",
+    "server",
+    "service",
+    "specified",
+    "status",
+    "such",
+    "the",
+    "this",
+    "timed",
+    "timeout",
+    "to",
+    "token",
+    "unable",
+    "unauthorized",
+    "unavailable",
+    "unknown",
+    "unrecognized",
+    "unreachable",
+    "url",
+    "usage",
+    "valid",
+    "value",
+    "version",
+    "was",
+    "with",
+];
 /// Between two looks whether a program that has closed its output has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -88,8 +195,8 @@ impl Program {
     fn run(&self, base: &Path, variables: &dyn Fn(&str) -> Option<String>) -> Printed {
         let end = Instant::now() + self.timeout;
         let mut child = self.start(base, variables)?;
-        let output = child.stdout.take().map(|pipe| read_apart(pipe, MAX_SECRET_BYTES + 1));
-        let complaint = child.stderr.take().map(|pipe| read_apart(pipe, COMPLAINT_BYTES));
+        let output = child.stdout.take().map(|pipe| read_apart(pipe, MAX_SECRET_BYTES + 1, false));
+        let complaint = child.stderr.take().map(|pipe| read_apart(pipe, COMPLAINT_BYTES, true));
         let printed = output.and_then(|output| output.recv_timeout(left_until(end)).ok());
         // Who prints too much waits for a reader that has gone: it is not waited for.
         let is_too_much = printed
@@ -135,13 +242,18 @@ impl Program {
 }
 
 /// Reads a pipe on a thread of its own: one that a program has handed on may stay open for ever.
-fn read_apart(pipe: impl Read + Send + 'static, most: u64) -> Receiver<Zeroizing<Vec<u8>>> {
+fn read_apart(pipe: impl Read + Send + 'static, most: u64, drained: bool) -> Receiver<Zeroizing<Vec<u8>>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-        if pipe.take(most).read_to_end(&mut bytes).is_ok() {
+        let mut beginning = pipe.take(most);
+        if beginning.read_to_end(&mut bytes).is_ok() {
             // Nobody waits any more where the time was over.
             let _ = sender.send(bytes);
+        }
+        if drained {
+            // It must not fail for what it says beyond that.
+            let _ = std::io::copy(&mut beginning.into_inner(), &mut std::io::sink());
         }
     });
     receiver
@@ -168,6 +280,8 @@ fn stop(child: &mut Child) {
         // It may have ended by itself.
         let _ = kill_process_group(group, Signal::KILL);
     }
+    // Should it have left its group.
+    let _ = child.kill();
     let _ = child.wait();
 }
 
@@ -175,14 +289,13 @@ fn outcome(status: ExitStatus) -> String {
     status.code().map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"))
 }
 
-/// Of a complaint what cannot be a secret: its plain words and short numbers. Programs repeat what they
-/// were given.
+/// Of a complaint what cannot be a secret: its common words, and the status of an HTTP answer.
 fn plain_words(complaint: &[u8]) -> String {
     let text = String::from_utf8_lossy(complaint);
     let is_plain = |word: &str| {
         let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
-        let is_word = bare.len() <= 16 && bare.bytes().all(|b| b.is_ascii_alphabetic() || b"-'".contains(&b));
-        is_word || (bare.len() <= 5 && bare.bytes().all(|b| b.is_ascii_digit()))
+        let is_status = bare.len() == 3 && bare.parse().is_ok_and(|status: u16| (400..600).contains(&status));
+        is_status || COMMON_WORDS.contains(&bare.to_ascii_lowercase().as_str())
     };
     let words: Vec<&str> = text.split_whitespace().take(COMPLAINT_WORDS).collect();
     if words.is_empty() {

@@ -9,9 +9,10 @@ use http::Method;
 use http::header::RETRY_AFTER;
 use tokio::task::JoinSet;
 
+use super::call::Call;
 use super::parts::Desk;
 use super::refusal::Refusal;
-use crate::domain::id::{AgentId, MerchantId};
+use crate::domain::id::MerchantId;
 use crate::limit::breaker::{Asked, Asking, Breakers, Change, Report, Sign, Slowed, Standing};
 use crate::merchant::{Exchange, Lost, Merchants, NotSent, Outbound, Stage};
 use crate::registry::Merchant;
@@ -66,22 +67,23 @@ impl Availability {
         self.breakers.standing(&merchant.id) != Standing::Closed
     }
 
-    /// By how much an agent is to slow down at a merchant.
-    pub(super) fn slowed(&self, merchant: &Merchant, agent: &AgentId) -> Option<Slowed> {
-        self.breakers.slowed(&merchant.id, agent, &*self.desk.clock)
+    /// By how much such calls are to slow down at a merchant.
+    pub(super) fn slowed(&self, merchant: &Merchant, call: &Call) -> Option<Slowed> {
+        self.breakers.slowed(&merchant.id, &call.agent.id, call.is_signed(), &*self.desk.clock)
     }
 
-    /// What came of a request; `agent` is for whom it was sent, where that was one, and `under_way` counts its
-    /// requests there.
+    /// What came of a request; `call` is what it was sent for, where that was one, and `under_way` counts its
+    /// agent's requests there.
     pub(super) fn came(
         &self,
         merchant: &MerchantId,
         asked: Asked,
-        agent: Option<&AgentId>,
+        call: Option<&Call>,
         exchange: &Exchange,
         under_way: impl FnOnce() -> u32,
     ) {
-        let Some(sign) = sign(exchange, under_way) else { return };
+        let Some(sign) = sign(exchange, call.is_some_and(Call::is_signed), under_way) else { return };
+        let agent = call.map(|call| &call.agent.id);
         let change = self.breakers.note(merchant, &Report { agent, asked, sign }, &*self.desk.clock);
         self.tell_change(merchant, change);
     }
@@ -133,14 +135,14 @@ pub(super) fn asked(outbound: &Outbound) -> Asked {
 }
 
 /// What an exchange says of its merchant; `None` where it says nothing, or is of our own making.
-fn sign(exchange: &Exchange, under_way: impl FnOnce() -> u32) -> Option<Sign> {
+fn sign(exchange: &Exchange, is_signed: bool, under_way: impl FnOnce() -> u32) -> Option<Sign> {
     match exchange {
         Exchange::Answered(answer) => Some(match answer.status.as_u16() {
             429 => {
                 let told =
                     answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
                 let wait = told.map_or(UNTOLD_WAIT, Duration::from_secs);
-                Sign::Busy(Asking { wait, took: answer.elapsed, under_way: under_way() })
+                Sign::Busy(Asking { wait, took: answer.elapsed, under_way: under_way(), is_signed })
             }
             500..=599 => Sign::Failing,
             // What it refuses is somebody else's fault.

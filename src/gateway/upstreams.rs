@@ -40,7 +40,7 @@ impl Upstreams {
     /// The same for what is new, which waits where the merchant has asked for fewer requests.
     pub(super) fn new_place(&self, call: &Call, merchant: &Merchant) -> Result<Permit, Refusal> {
         let (agent, is_signed) = (&call.agent.id, call.is_signed());
-        let place = match self.availability.slowed(merchant, agent) {
+        let place = match self.availability.slowed(merchant, call) {
             None => self.concurrency.forward(merchant, agent, is_signed),
             Some(slowed) => self.concurrency.forward_slowly(merchant, agent, is_signed, slowed),
         };
@@ -147,8 +147,7 @@ impl Upstreams {
         let path = Arc::clone(&outbound.path);
         let asked = asked(&outbound);
         let exchange = self.merchants.send_if(merchant, outbound, deadline, may_leave).await;
-        let agent = call.map(|call| &call.agent.id);
-        self.availability.came(&merchant.id, asked, agent, &exchange, || {
+        self.availability.came(&merchant.id, asked, call, &exchange, || {
             call.map_or(0, |call| self.concurrency.under_way(merchant, &call.agent.id, call.is_signed()))
         });
         // What was withheld is no failure of the merchant's.

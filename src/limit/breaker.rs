@@ -45,8 +45,10 @@ pub struct Asking {
     pub wait: Duration,
     /// So long after it was asked.
     pub took: Duration,
-    /// Requests of that agent under way there.
+    /// Requests of that agent under way there, that are signed as this was or are not.
     pub under_way: u32,
+    /// Whether it was signed.
+    pub is_signed: bool,
 }
 
 /// What was asked of a merchant.
@@ -133,7 +135,8 @@ struct Breaker {
     /// Agents without whom nothing is judged.
     agents: usize,
     state: State,
-    slowed: HashMap<AgentId, Slowing>,
+    /// By whose credential and whether it signs: who has stolen the one slows down none that do.
+    slowed: HashMap<(AgentId, bool), Slowing>,
 }
 
 enum State {
@@ -199,10 +202,16 @@ impl Breakers {
         self.merchants.iter().map(|(id, breaker)| (id, breaker.lock().standing()))
     }
 
-    /// By how much an agent is to slow down at a merchant.
-    pub fn slowed(&self, merchant: &MerchantId, agent: &AgentId, clock: &dyn Clock) -> Option<Slowed> {
+    /// By how much an agent's requests that are signed, or are not, are to slow down at a merchant.
+    pub fn slowed(
+        &self,
+        merchant: &MerchantId,
+        agent: &AgentId,
+        is_signed: bool,
+        clock: &dyn Clock,
+    ) -> Option<Slowed> {
         let breaker = self.merchants.get(merchant)?.lock();
-        let slowing = breaker.slowed.get(agent)?;
+        let slowing = breaker.slowed.get(&(agent.clone(), is_signed))?;
         let wait = slowing.until.since(clock.steady());
         (!wait.is_zero()).then_some(Slowed { at_most: slowing.at_most, wait })
     }
@@ -318,7 +327,8 @@ impl Breaker {
         let (shortest, longest) = SLOWED;
         let until = now.plus(asking.wait.clamp(shortest, longest));
         self.slowed.retain(|_, slowing| now < slowing.until);
-        match self.slowed.get_mut(agent) {
+        let whose = (agent.clone(), asking.is_signed);
+        match self.slowed.get_mut(&whose) {
             Some(slowing) if now.minus(asking.took) < slowing.since => {
                 slowing.until = slowing.until.max(until)
             }
@@ -326,7 +336,7 @@ impl Breaker {
                 let at_most =
                     before.map_or(asking.under_way, |slowing| slowing.at_most.min(asking.under_way));
                 let slowing = Slowing { since: now, until, at_most: (at_most / 2).max(1) };
-                self.slowed.insert(agent.clone(), slowing);
+                self.slowed.insert(whose, slowing);
             }
         }
     }

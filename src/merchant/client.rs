@@ -169,9 +169,8 @@ impl MerchantClient {
     ) -> Result<Head, NoHead> {
         let taken = pool.take(need, deadline).await.map_err(NoHead::NotSent)?;
         if !may_leave() {
-            if let Taken::Http1(connection) = taken {
-                pool.give_back(connection);
-            }
+            // Not given back: it would count as used just now, though its merchant has been closing it since
+            // it was.
             return Err(NoHead::NotSent(NotSent::Withheld));
         }
         let ticket = Ticket::new(deadline);

@@ -104,7 +104,7 @@ impl Api {
             let route = route(&head)?;
             let configured = self.configured.load_full();
             let operator = self.operator(&configured.operators, &head.headers, peer)?;
-            self.refuse_unless_allowed(operator, needed(route, &head))?;
+            self.refuse_unless_allowed(operator, needed(route))?;
             let operator = operator.name.clone();
             let claims = Arc::clone(&configured.claims);
             match route {

@@ -166,7 +166,10 @@ async fn a_program_is_asked_for_its_secret_at_each_reload_and_one_that_fails_lea
     std::fs::rename(&printed, &aside).unwrap();
     let (content, said) = reloading.command("reload").await;
     assert!(
-        !content && said.contains("credential: the program failed (exit code 1) and said: cat:"),
+        !content
+            && said.contains(
+                "credential: the program failed (exit code 1) and said: … … No such file or directory"
+            ),
         "{said}"
     );
     assert_eq!(status(&alpha).await, 201, "with what it printed last");

@@ -139,7 +139,7 @@ fn two_agents_of_three_are_not_enough_and_all_are_where_there_are_fewer() {
 #[test]
 fn what_a_merchant_refuses_is_no_failure_and_to_be_told_to_slow_down_is_none() {
     let town = Town::of(&["a", "b", "c"]);
-    let busy = Sign::Busy(Asking { wait: SECOND, took: SECOND, under_way: 8 });
+    let busy = Sign::Busy(Asking { wait: SECOND, took: SECOND, under_way: 8, is_signed: true });
     assert_eq!(town.turns(1, &["a", "b", "c"], Sign::Failing), None);
     assert_eq!(town.turns(1_000, &["a", "b", "c"], busy), None);
     assert_eq!(town.standing(), Standing::Closed);
@@ -274,13 +274,15 @@ fn what_a_reload_says_of_agents_and_bounds_is_what_is_judged_by() {
 fn an_agent_that_is_told_to_slow_down_does_for_so_long_and_others_do_not() {
     let town = Town::of(&["a", "b", "c"]);
     let [a, b] = ["a", "b"].map(|id| AgentId::parse(id).unwrap());
-    let slowed = |who| town.breakers.slowed(&shop(), who, &town.clock);
+    let slowed = |who| town.breakers.slowed(&shop(), who, true, &town.clock);
     let told = |wait, took, under_way| {
-        assert_eq!(town.said("a", Asked::Change, Sign::Busy(Asking { wait, took, under_way })), None);
+        let asking = Asking { wait, took, under_way, is_signed: true };
+        assert_eq!(town.said("a", Asked::Change, Sign::Busy(asking)), None);
     };
     told(3 * SECOND, SECOND, 16);
     assert_eq!(slowed(&a), Some(Slowed { at_most: 8, wait: 3 * SECOND }));
     assert_eq!(slowed(&b), None);
+    assert_eq!(town.breakers.slowed(&shop(), &a, false, &town.clock), None, "what it does not sign");
     town.clock.advance(SECOND);
     // Those that were under way with it say nothing new, one that came after does.
     told(4 * SECOND, 2 * SECOND, 16);

@@ -448,7 +448,7 @@ async fn an_operator_does_what_its_roles_allow_and_looks_at_everything() {
         ("GET /claims", None, [true, true, true]),
         ("GET /suspensions", None, [true, true, true]),
         ("GET /store/replicas", None, [true, true, true]),
-        ("POST /config/reload?try_out=true", None, [true, true, true]),
+        ("POST /config/reload?try_out=true", None, [false, false, false]),
         ("POST /config/reload", None, [false, false, false]),
         ("POST /config/reload?try_out=false", None, [false, false, false]),
         ("POST /store/backup", None, [false, false, false]),
