@@ -225,8 +225,10 @@ async fn what_is_needed_is_not_taken_away_and_each_reason_is_named() {
         }
     }
     reloading.hang_up("reload_refused").await;
+    let words = r#""event":"reload_refused","by":"signal""#;
+    reloading.until_more(words, reasons.len() - 1).await;
     let log = reloading.gateway.log();
-    let logged = log.lines().filter(|line| line.contains(r#""event":"reload_refused","by":"signal""#));
+    let logged = log.lines().filter(|line| line.contains(words));
     assert_eq!(logged.count(), reasons.len());
     // Nor does the whole merchant go; once its claim has ended, it may move and go.
     let entry = good[good.find("\n[[merchants]]").unwrap()..].to_owned();

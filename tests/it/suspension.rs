@@ -107,9 +107,14 @@ async fn whatever_is_stopped_begins_nothing_and_goes_on_when_it_is_resumed() {
     assert_eq!((list["standing"].as_array().unwrap().len(), list["acts"].as_array().unwrap().len()), (0, 10));
     assert_eq!(list["acts"][0]["by"], "on-call");
     assert_eq!(list["acts"][0]["why"], "a rogue loop");
+    until_logged(&world, r#""event":"suspension""#, 10).await;
+}
+
+/// Waits until as many lines with these words are in the log, which is written behind.
+async fn until_logged(world: &World, words: &str, lines: usize) {
     let until = Instant::now() + Duration::from_secs(60);
-    while world.log.text().matches(r#""event":"suspension""#).count() < 10 {
-        assert!(Instant::now() < until, "{}", world.log.text());
+    while world.log.text().matches(words).count() < lines {
+        assert!(Instant::now() < until, "{words} in {}", world.log.text());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -57,8 +57,8 @@ async fn nothing_leaves_for_who_is_stopped_while_a_connection_is_opened() {
         let session = alpha.get(&path).send().await.unwrap();
         assert_eq!(session.text("/status").as_deref(), Some("ready_for_payment"), "{kind:?}");
     }
-    let withheld = world.log.text().matches(r#""cause":"withheld""#).count();
-    assert_eq!(withheld, 4, "{}", world.log.text());
+    until_logged(&world, r#""cause":"withheld""#, 4).await;
+    assert_eq!(world.log.text().matches(r#""cause":"withheld""#).count(), 4, "{}", world.log.text());
     // The claim was given back and the token is free.
     let bought = complete(&alpha, "lamps", &session, &token).await;
     assert_eq!(bought.text("/status").as_deref(), Some("completed"), "{}", bought.json());
