@@ -159,18 +159,22 @@ impl App {
         // Before the store is opened, so that what is wrong with them is told whatever state it is in.
         tls::load(&config.server.tls)?;
         let is_shared = matches!(config.store, storage::Engine::Redis { .. });
+        let commits_within = config.store.commits_within();
         let opened = storage::open_engine(config.store.clone(), Arc::clone(&clock), notify, synced).await?;
         clock.agree(unless_changed(agreed::known(&*opened.records).await)?);
         let now = clock.now();
         // A store that an operator has yet to accept opens nothing meanwhile.
-        let missing = unless_changed(key_use::missing(&*opened.records, &config.keys, now).await)?;
-        if !missing.is_empty() {
-            return Err(StartError::MissingKeys(missing));
-        }
+        let refuse_missing_keys = async || {
+            let missing = unless_changed(key_use::missing(&*opened.records, &config.keys, now).await)?;
+            if missing.is_empty() { Ok(()) } else { Err(StartError::MissingKeys(missing)) }
+        };
+        refuse_missing_keys().await?;
         let written = Written::new(Formats::OLDER);
         let registration = Registration::new(&opened.records, &written, &clock, &metrics, &log)?;
         registration.begin().await?;
         note_keys(&*opened.records, &config.keys, now).await?;
+        // Once more: another replica may have made a key current before it saw this one in the registry.
+        refuse_missing_keys().await?;
         let (public_listener, public) = bind(config.server.listen).await?;
         let (admin_listener, admin) = bind(config.server.admin_listen).await?;
 
@@ -249,6 +253,7 @@ impl App {
             reloader.clone(),
             opened.backup,
             registration.membership(),
+            commits_within,
         );
         let admin_service =
             Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));

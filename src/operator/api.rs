@@ -83,7 +83,8 @@ pub(crate) struct Configured {
 }
 
 impl Api {
-    /// The API as it is configured. `backup` copies the store, where its engine can.
+    /// The API as it is configured. `backup` copies the store, where its engine can; a commit is over
+    /// `written_within` this time.
     pub(crate) fn new(
         configured: Arc<ArcSwap<Configured>>,
         store: Arc<dyn RecordStore>,
@@ -91,9 +92,10 @@ impl Api {
         reload: Arc<dyn Reload>,
         backup: Option<Arc<dyn Backup>>,
         membership: Arc<Membership>,
+        written_within: Duration,
     ) -> Self {
         let copying = tokio::sync::Mutex::new(());
-        let switch = Switch { store: Arc::clone(&store), desk: Arc::clone(&desk) };
+        let switch = Switch { store: Arc::clone(&store), desk: Arc::clone(&desk), written_within };
         Self { configured, store, desk, reload, switch, backup, membership, copying }
     }
 

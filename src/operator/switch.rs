@@ -14,8 +14,8 @@ use crate::domain::clock::Deadline;
 use crate::domain::id::{AgentId, ClaimId, KeyId, MerchantId, TokenId};
 use crate::gateway::Desk;
 use crate::gateway::claims::OpenClaimsDesk;
-use crate::records::RecordStore;
 use crate::records::suspensions::{self, Act, Subject};
+use crate::records::{RecordStore, replicas};
 use crate::telemetry::log::{Identifier, Level, Value, holds_card_number};
 
 /// The longest reason, in bytes.
@@ -24,13 +24,14 @@ const WHY: usize = 500;
 const KNOWN_WITHIN: Duration = Duration::from_secs(20);
 /// Between two looks at what they know.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// Longer than what was decided before it was known takes to be written: it is looked for after that.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Stops and resumes.
 pub(super) struct Switch {
     pub store: Arc<dyn RecordStore>,
     pub desk: Arc<Desk>,
+    /// What was decided before a stop was known is written within this time, or never: it is looked for after
+    /// that.
+    pub written_within: Duration,
 }
 
 impl Switch {
@@ -95,7 +96,7 @@ impl Switch {
     ) -> Result<TokensWithdrawn, Refused> {
         // Before that a replica could mint behind who withdraws.
         self.known_everywhere().await?;
-        let settled = Deadline::after(WRITTEN_WITHIN);
+        let settled = Deadline::after(self.written_within);
         let sweep = || configured.withdrawals.withdraw_all_of(subject);
         let first = sweep().await.map_err(of_store)?;
         tokio::time::sleep_until(settled.instant().into()).await;
@@ -123,6 +124,15 @@ impl Switch {
     async fn known_everywhere(&self) -> Result<(), Refused> {
         if self.store.is_exclusive() {
             return Ok(());
+        }
+        let registry = replicas::look(&*self.store, self.desk.clock.steady()).await.map_err(of_store)?;
+        if registry.is_none_or(|registry| registry.awaits_operator) {
+            return Err(invalid(
+                StatusCode::CONFLICT,
+                "replicas_unaware",
+                "It is suspended, and nothing was revoked: replicas of releases that do not say what they know \
+                 may live. Once none does, `countersign store convert`, then ask again.",
+            ));
         }
         let number = suspensions::known(&*self.store).await.map_err(of_store)?.number;
         let patience = Deadline::after(KNOWN_WITHIN);

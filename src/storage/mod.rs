@@ -84,6 +84,15 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// By when a commit that was asked for is done, or never will be.
+    pub const fn commits_within(&self) -> Duration {
+        match self {
+            Self::Embedded(_) => Duration::from_secs(1),
+            // One that waits for its turn has begun by then, and one that has begun ends by then.
+            Self::Redis { settings, .. } => settings.call_timeout.saturating_mul(2),
+        }
+    }
+
     /// Where epoch keys live.
     pub fn epoch_directory(&self) -> &Path {
         match self {
