@@ -164,17 +164,13 @@ impl App {
         clock.agree(unless_changed(agreed::known(&*opened.records).await)?);
         let now = clock.now();
         // A store that an operator has yet to accept opens nothing meanwhile.
-        let refuse_missing_keys = async || {
-            let missing = unless_changed(key_use::missing(&*opened.records, &config.keys, now).await)?;
-            if missing.is_empty() { Ok(()) } else { Err(StartError::MissingKeys(missing)) }
-        };
-        refuse_missing_keys().await?;
+        refuse_missing(&*opened.records, &config.keys, now).await?;
         let written = Written::new(Formats::OLDER);
         let registration = Registration::new(&opened.records, &written, &clock, &metrics, &log)?;
         registration.begin().await?;
         note_keys(&*opened.records, &config.keys, now).await?;
         // Once more: another replica may have made a key current before it saw this one in the registry.
-        refuse_missing_keys().await?;
+        refuse_missing(&*opened.records, &config.keys, now).await?;
         let (public_listener, public) = bind(config.server.listen).await?;
         let (admin_listener, admin) = bind(config.server.admin_listen).await?;
 
@@ -346,6 +342,11 @@ impl App {
         let log = self.log;
         let _ = tokio::task::spawn_blocking(move || log.flush(LOG_FLUSH)).await;
     }
+}
+
+async fn refuse_missing(store: &dyn RecordStore, rings: &KeyRings, now: Timestamp) -> Result<(), StartError> {
+    let missing = unless_changed(key_use::missing(store, rings, now).await)?;
+    if missing.is_empty() { Ok(()) } else { Err(StartError::MissingKeys(missing)) }
 }
 
 /// The first write of a start: it waits for replicas that still synchronise.
