@@ -171,7 +171,10 @@ impl Api {
         let mut fields = vec![("role", Value::Text(word(needed)))];
         fields.extend(Identifier::parse(&operator.name).map(|name| ("operator", Value::Id(name))));
         observer.log().event(Level::Warn, "operator_lacks_role", &fields);
-        let message = format!("This takes the role \"{}\" or \"all\" in [[admin.operators]].", word(needed));
+        let message = match needed {
+            Role::All => "This takes the role \"all\" in [[admin.operators]].".to_owned(),
+            one => format!("This takes the role \"{}\" or \"all\" in [[admin.operators]].", word(one)),
+        };
         let problem = Problem::invalid_request(StatusCode::FORBIDDEN, "operator_role_required", message);
         Err(Refused { allow: None, problem: Box::new(problem) })
     }

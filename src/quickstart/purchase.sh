@@ -19,7 +19,7 @@ session=$(call /m/homegoods/checkout_sessions '{
   "fulfillment_details": {"name": "Ada Lovelace", "email": "ada@example.com", "address": '"$address"'},
   "selected_fulfillment_options": [
     {"type": "shipping", "option_id": "ship_standard", "item_ids": ["item_lamp"]}]
-}' "checkout-$try" | sed 's/^.*"id":"\(cs_[^"]*\)".*$/\1/')
+}' "checkout-$try" | sed 's/^.*"id": *"\(cs_[^"]*\)".*$/\1/')
 echo "$session"
 
 # The card becomes a token: for this checkout, at most $90.32, for half an hour.
@@ -35,7 +35,7 @@ token=$(call /agentic_commerce/delegate_payment '{
   "billing_address": '"$address"',
   "risk_signals": [{"type": "card_testing", "score": 5, "action": "authorized"}],
   "metadata": {}
-}' "mint-$try" | sed 's/^.*"id":"\(vt_[^"]*\)".*$/\1/')
+}' "mint-$try" | sed 's/^.*"id": *"\(vt_[^"]*\)".*$/\1/')
 echo "$token"
 
 # The token pays. Sent once more, signed anew, it gives the same answer, and nobody pays twice.
