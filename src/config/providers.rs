@@ -27,112 +27,15 @@ const COMPLAINT_BYTES: u64 = 4096;
 /// And so much is told.
 const COMPLAINT_WORDS: usize = 24;
 /// Words that may be told. No others are: programs repeat what they were given, and a passphrase is words.
-const COMMON_WORDS: &[&str] = &[
-    "a",
-    "access",
-    "an",
-    "api",
-    "argument",
-    "arguments",
-    "at",
-    "authentication",
-    "authorization",
-    "bad",
-    "be",
-    "by",
-    "call",
-    "cannot",
-    "certificate",
-    "client",
-    "code",
-    "command",
-    "configuration",
-    "configured",
-    "connect",
-    "connection",
-    "could",
-    "credentials",
-    "decrypt",
-    "denied",
-    "did",
-    "directory",
-    "does",
-    "error",
-    "errors",
-    "exceeded",
-    "exist",
-    "exists",
-    "expired",
-    "failed",
-    "failure",
-    "fatal",
-    "field",
-    "file",
-    "find",
-    "for",
-    "forbidden",
-    "found",
-    "from",
-    "get",
-    "has",
-    "host",
-    "in",
-    "internal",
-    "invalid",
-    "is",
-    "key",
-    "limit",
-    "login",
-    "missing",
-    "name",
-    "network",
-    "no",
-    "not",
-    "of",
-    "on",
-    "open",
-    "operation",
-    "option",
-    "or",
-    "parse",
-    "path",
-    "permission",
-    "permitted",
-    "present",
-    "read",
-    "refused",
-    "request",
-    "requested",
-    "required",
-    "reset",
-    "resolve",
-    "response",
-    "secret",
-    "server",
-    "service",
-    "specified",
-    "status",
-    "such",
-    "the",
-    "this",
-    "timed",
-    "timeout",
-    "to",
-    "token",
-    "unable",
-    "unauthorized",
-    "unavailable",
-    "unknown",
-    "unrecognized",
-    "unreachable",
-    "url",
-    "usage",
-    "valid",
-    "value",
-    "version",
-    "was",
-    "with",
-];
+const COMMON_WORDS: &str = "\
+    a access an api argument arguments at authentication authorization bad be by call cannot \
+    certificate client code command configuration configured connect connection could credentials \
+    decrypt denied did directory does error errors exceeded exist exists expired failed failure \
+    fatal field file find for forbidden found from get has host in internal invalid is key limit \
+    login missing name network no not of on open operation option or parse path permission permitted \
+    present read refused request requested required reset resolve response secret server service \
+    specified status such the this timed timeout to token unable unauthorized unavailable unknown \
+    unrecognized unreachable url usage valid value version was with";
 /// Between two looks whether a program that has closed its output has ended.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -295,7 +198,7 @@ fn plain_words(complaint: &[u8]) -> String {
     let is_plain = |word: &str| {
         let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
         let is_status = bare.len() == 3 && bare.parse().is_ok_and(|status: u16| (400..600).contains(&status));
-        is_status || COMMON_WORDS.contains(&bare.to_ascii_lowercase().as_str())
+        is_status || COMMON_WORDS.split(' ').any(|word| word.eq_ignore_ascii_case(bare))
     };
     let words: Vec<&str> = text.split_whitespace().take(COMPLAINT_WORDS).collect();
     if words.is_empty() {

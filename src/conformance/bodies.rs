@@ -70,19 +70,5 @@ pub(super) fn authenticated(payment: Value) -> Value {
 
 /// The card behind a token, as a redeem answers it.
 pub(super) fn card(number: &str) -> Value {
-    json!({
-        "payment_method": {
-            "type": "card",
-            "card_number_type": "fpan",
-            "number": number,
-            "exp_month": "11",
-            "exp_year": "2099",
-            "name": "Ada Lovelace",
-            "cvc": "223",
-            "display_card_funding_type": "credit",
-            "virtual": false,
-            "metadata": {},
-        },
-        "billing_address": order::address(),
-    })
+    json!({ "payment_method": order::payment_method(number), "billing_address": order::address() })
 }

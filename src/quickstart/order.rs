@@ -54,22 +54,27 @@ pub struct Mandate<'a> {
     pub until: Timestamp,
 }
 
+/// The sample customer's card, of this number.
+pub fn payment_method(number: &str) -> Value {
+    json!({
+        "type": "card",
+        "card_number_type": "fpan",
+        "number": number,
+        "exp_month": "11",
+        "exp_year": "2099",
+        "name": "Ada Lovelace",
+        "cvc": "223",
+        "display_card_funding_type": "credit",
+        "virtual": false,
+        "metadata": {},
+    })
+}
+
 /// The body of `delegate_payment`.
 pub fn mandate(mandate: &Mandate<'_>) -> Value {
     let Mandate { card, merchant, session, most, until } = *mandate;
     json!({
-        "payment_method": {
-            "type": "card",
-            "card_number_type": "fpan",
-            "number": card,
-            "exp_month": "11",
-            "exp_year": "2099",
-            "name": "Ada Lovelace",
-            "cvc": "223",
-            "display_card_funding_type": "credit",
-            "virtual": false,
-            "metadata": {},
-        },
+        "payment_method": payment_method(card),
         "allowance": {
             "reason": "one_time",
             "max_amount": most,

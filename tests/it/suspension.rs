@@ -110,6 +110,18 @@ async fn whatever_is_stopped_begins_nothing_and_goes_on_when_it_is_resumed() {
     until_logged(&world, r#""event":"suspension""#, 10).await;
 }
 
+/// Two gateways on one Redis, which ends with what is returned; where the second one listens.
+async fn two_replicas() -> (Server, World, std::net::SocketAddr) {
+    let server = Server::start(redis_server::Options::default());
+    let store = format!(
+        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true",
+        server.url()
+    );
+    let mut world = World::with(Options { store: Some(store), ..Options::default() }).await;
+    let replica = world.open_replica().await;
+    (server, world, replica)
+}
+
 /// Waits until as many lines with these words are in the log, which is written behind.
 async fn until_logged(world: &World, words: &str, lines: usize) {
     let until = Instant::now() + Duration::from_secs(60);
@@ -286,13 +298,7 @@ async fn a_complete_in_doubt_is_not_sent_again_while_its_agent_is_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_two_replicas_both_know_within_two_seconds_and_so_does_one_that_starts_later() {
-    let server = Server::start(redis_server::Options::default());
-    let store = format!(
-        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true",
-        server.url()
-    );
-    let mut world = World::with(Options { store: Some(store), ..Options::default() }).await;
-    let replica = world.open_replica().await;
+    let (_server, mut world, replica) = two_replicas().await;
     let there = world.agent(0, |settings| settings.address = replica);
     let subject = json!({"kind": "agent", "id": "alpha"});
     for _ in 0..5 {

@@ -22,13 +22,7 @@ async fn status_of(agent: &Agent, token: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_tokens_are_withdrawn_on_two_replicas_and_counted_and_nobody_elses_are() {
-    let server = Server::start(redis_server::Options::default());
-    let store = format!(
-        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true",
-        server.url()
-    );
-    let mut world = World::with(Options { store: Some(store), ..Options::default() }).await;
-    let replica = world.open_replica().await;
+    let (_server, world, replica) = two_replicas().await;
     let (alpha, beta) = (world.alpha(), world.beta());
     let there = world.agent(0, |settings| settings.address = replica);
     // The other replica mints until it is refused: whatever it minted is withdrawn.
