@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 
 pub use error::CommandError;
 
-use crate::conformance::{self, MerchantArgs};
+use crate::conformance::{self, AgentArgs, MerchantArgs};
 use crate::doctor::{self, DoctorArgs};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::quickstart::{self, QuickstartArgs};
@@ -55,6 +55,9 @@ enum ConformanceVerb {
     /// Order things at a test shop as agents would through this gateway, and as networks fail, and report what it
     /// does.
     Merchant(Box<MerchantArgs>),
+    /// Run a gateway and a sandbox merchant that fails as it is told, and report how an agent that buys there bears
+    /// it.
+    Agent(AgentArgs),
 }
 
 #[derive(Subcommand)]
@@ -98,7 +101,7 @@ enum Verb {
     /// Look through a store, or copy it.
     #[command(subcommand)]
     Store(StoreVerb),
-    /// Try whether a merchant does what ACP and this gateway ask of it.
+    /// Try whether a merchant or an agent does what ACP and this gateway ask of it.
     #[command(subcommand)]
     Conformance(ConformanceVerb),
     /// Make a key; its private part goes to a new file only.
@@ -137,6 +140,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write, errors: &mut dyn Write) -
         Verb::Diff(arguments) => runtime()?.block_on(reload::reload(arguments, true, out)),
         Verb::Claims(verb) => runtime()?.block_on(claims::claims(verb, out)),
         Verb::Store(verb) => runtime()?.block_on(store::store(verb, now, out)),
+        Verb::Conformance(ConformanceVerb::Agent(arguments)) => {
+            Ok(runtime()?.block_on(conformance::sandbox(arguments, out, errors))?)
+        }
         Verb::Conformance(ConformanceVerb::Merchant(arguments)) => {
             let mut answers = io::stdin().lock();
             Ok(runtime()?.block_on(conformance::merchant(arguments, &mut answers, out, errors))?)

@@ -9,6 +9,7 @@ pub(crate) mod caller;
 mod cases;
 mod entry;
 pub(crate) mod report;
+mod sandbox;
 mod shopper;
 mod till;
 
@@ -32,7 +33,8 @@ use crate::registry::{Merchant, MerchantIdempotency};
 use crate::server::tls::TlsError;
 use caller::{Caller, Countersigned};
 use entry::Entry;
-use report::{Report, Unmet};
+use report::{Report, Unmet, Whom};
+pub use sandbox::{AgentArgs, sandbox};
 use shopper::{Cards, Shopper, Wish};
 use till::Till;
 
@@ -257,7 +259,7 @@ pub async fn merchant(
         if arguments.json { (None, out) } else { (Some(out), &mut nowhere) };
     let mut report = Report::to(lines, keys_promised);
     cases::try_all(&shopper, &mut report).await?;
-    Ok(report.conclude(&arguments.url, version, json)?)
+    Ok(report.conclude(Whom::Merchant { merchant: &arguments.url, version }, json)?)
 }
 
 /// Says what will be ordered, and waits for a yes.

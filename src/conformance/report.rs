@@ -93,12 +93,23 @@ pub(super) struct Report<'a> {
     keys_held: usize,
 }
 
+/// Who was tried.
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(super) enum Whom<'a> {
+    /// A merchant, in a version.
+    Merchant { merchant: &'a str, version: &'a str },
+    /// An agent.
+    Agent {},
+}
+
 #[derive(Serialize)]
 struct Whole<'a> {
-    merchant: &'a str,
-    version: &'a str,
+    #[serde(flatten)]
+    whom: Whom<'a>,
     passed: bool,
-    idempotency: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency: Option<&'static str>,
     cases: &'a [Finding],
 }
 
@@ -142,18 +153,23 @@ impl<'a> Report<'a> {
     }
 
     /// The end of it: whether nothing failed.
-    pub(super) fn conclude(self, merchant: &str, version: &str, json: &mut dyn Write) -> io::Result<bool> {
+    pub(super) fn conclude(self, whom: Whom<'_>, json: &mut dyn Write) -> io::Result<bool> {
         let passed = self.count(Verdict::Failed) == 0;
         let [met, failed, advised, skipped] =
             [Verdict::Passed, Verdict::Failed, Verdict::Advised, Verdict::Skipped].map(|one| self.count(one));
-        let idempotency = self.idempotency();
+        let idempotency = match whom {
+            Whom::Merchant { .. } => Some(self.idempotency()),
+            Whom::Agent {} => None,
+        };
         match self.lines {
             Some(out) => {
                 writeln!(out, "\n{met} passed, {failed} failed, {advised} advised, {skipped} skipped")?;
-                writeln!(out, "the merchant's entry may say: idempotency = \"{idempotency}\"")?;
+                if let Some(word) = idempotency {
+                    writeln!(out, "the merchant's entry may say: idempotency = \"{word}\"")?;
+                }
             }
             None => {
-                let whole = Whole { merchant, version, passed, idempotency, cases: &self.findings };
+                let whole = Whole { whom, passed, idempotency, cases: &self.findings };
                 serde_json::to_writer(&mut *json, &whole)?;
                 writeln!(json)?;
             }

@@ -22,7 +22,7 @@ use crate::http_signature::HttpSignatureError;
 
 pub use call::{Call, Signed};
 pub use prepared::Prepared;
-pub(super) use prepared::quoted;
+pub(crate) use prepared::quoted;
 
 /// How long after `created` a signature expires: the longest the gateway accepts.
 pub const SIGNATURE_LIFE: Duration = Duration::from_secs(300);

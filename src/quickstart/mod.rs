@@ -191,7 +191,7 @@ impl Town {
     }
 }
 
-async fn open_shop(
+pub(crate) async fn open_shop(
     merchant: &MerchantIdentity,
     certificates: &Certificates,
     clock: &Arc<dyn Clock>,
@@ -225,7 +225,7 @@ fn open_agent(
 
 /// Ports people remember, or free ones. The gateway's own name holds its port, so it is chosen
 /// before the gateway listens.
-fn choose_place() -> io::Result<Place> {
+pub(crate) fn choose_place() -> io::Result<Place> {
     let free = |port| {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         listener.local_addr()

@@ -72,6 +72,8 @@ mod process;
 mod purchase;
 /// Many at once: one token, one key, one session.
 mod races;
+/// What `conformance agent` finds of agents.
+mod sandboxed;
 /// Official schemas and examples.
 mod schema;
 /// The configuration read again while money moves.

@@ -71,6 +71,6 @@ impl Agent {
 }
 
 /// A word for a POSIX shell.
-pub(in crate::quickstart) fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
