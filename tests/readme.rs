@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use countersign::acp::wire::session::SessionView;
 use countersign::domain::clock::Timestamp;
+use countersign::domain::money::Currency;
+use countersign::domain::session::Lifecycle;
 use countersign::quickstart::order::{Mandate, mandate, payment};
 use countersign::quickstart::shop::{DECLINED_CARD, GOOD_CARD, HESITANT_CARD, SECURE_CARD};
 use countersign::telemetry::metrics::table;
@@ -174,6 +177,21 @@ fn the_agents_guide_buys_as_the_quickstart_does() {
     let rows = guide.lines().filter_map(|line| line.strip_prefix("| `4")?.split('`').next());
     let cards: Vec<String> = rows.map(|rest| format!("4{rest}")).collect();
     assert_eq!(cards, [GOOD_CARD, DECLINED_CARD, SECURE_CARD, HESITANT_CARD]);
+}
+
+#[test]
+fn the_least_sessions_of_the_merchants_guide_are_read_whole() {
+    let guide = document("deploy/merchants.md").text;
+    let (_, answers) = guide.split_once("\n## Your answer decides\n").unwrap();
+    let shown = answers.split("\n```json\n").skip(1).filter_map(|rest| rest.split("\n```").next());
+    let read = shown.map(|text| SessionView::read(text.as_bytes()).unwrap());
+    let usd = Currency::parse("usd").unwrap();
+    let read: Vec<_> = read
+        .map(|view| {
+            (view.lifecycle(), view.total_in(usd).map(|total| total.amount.get()), view.faults.is_empty())
+        })
+        .collect();
+    assert_eq!(read, [(Lifecycle::Open, Some(7_900), true), (Lifecycle::Completed, Some(7_900), true)]);
 }
 
 #[test]

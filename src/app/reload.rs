@@ -38,6 +38,13 @@ pub struct Source {
     pub file: Option<PathBuf>,
 }
 
+impl Source {
+    /// A file, and what it names.
+    pub fn file(path: PathBuf) -> Self {
+        Self { file: Some(path.clone()), read: Arc::new(move || Config::load(&path)) }
+    }
+}
+
 /// Puts configurations in the place of the one that runs.
 pub(super) struct Reloader {
     pub source: Option<Source>,

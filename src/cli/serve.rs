@@ -20,8 +20,7 @@ use crate::server::signals::Signals;
 pub(super) async fn serve(config: &Path, errors: &mut dyn Write) -> Result<bool, CommandError> {
     let Ok(loaded) = Config::load(config) else { return Ok(check(config, errors)?) };
     let mut signals = Signals::listen()?;
-    let path = config.to_owned();
-    let source = Source { file: Some(path.clone()), read: Arc::new(move || Config::load(&path)) };
+    let source = Source::file(config.to_owned());
     let app = tokio::select! {
         app = App::start(loaded, Some(source), Arc::new(SystemClock)) => app?,
         // Nothing was promised to anybody: a start that waits for its store, say, ends at once.

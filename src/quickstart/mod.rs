@@ -26,7 +26,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::acp::version::Version;
-use crate::app::{App, StartError};
+use crate::app::{App, Source, StartError};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::domain::secret::SecretString;
 use agent::{Agent, AgentSettings};
@@ -122,7 +122,8 @@ impl Town {
                 .configure(&place, &certificates, &own, &agents, &parties)
                 .map_err(io::Error::other)?;
             let sink = std::fs::File::create(&log)?;
-            match App::start_logging_to(config, None, Arc::clone(&clock), sink).await {
+            let source = Source::file(path.clone());
+            match App::start_logging_to(config, Some(source), Arc::clone(&clock), sink).await {
                 Ok(app) => break (place, path, app),
                 // Somebody took the port meanwhile.
                 Err(StartError::Listen { .. }) if attempts.next().is_some() => {}

@@ -13,7 +13,7 @@ use super::configuration::{LOOPBACK, MerchantEntry, Place, Workspace, given};
 use super::story::{self, Narrator};
 use super::{QuickstartArgs, choose_place, open_agent};
 use crate::acp::version::Version;
-use crate::app::App;
+use crate::app::{App, Source};
 use crate::domain::clock::{Clock, SystemClock};
 
 /// What the shop is called at the gateway.
@@ -85,10 +85,11 @@ pub async fn run_before(
         + &workspace.keys().map_err(io::Error::other)?
         + &identity.section()
         + &entry.section();
-    let (_, config) = workspace.configured(&text).map_err(io::Error::other)?;
+    let (path, config) = workspace.configured(&text).map_err(io::Error::other)?;
     let sink = std::fs::File::create(directory.path().join("gateway.log"))?;
-    let app =
-        App::start_logging_to(config, None, Arc::clone(&clock), sink).await.map_err(io::Error::other)?;
+    let app = App::start_logging_to(config, Some(Source::file(path)), Arc::clone(&clock), sink)
+        .await
+        .map_err(io::Error::other)?;
     let mut narrator = Narrator::new(out);
     narrator.line(&format!("A gateway at https://{} before {url}.\n", place.authority))?;
     narrator.line(&format!("   it trusts the authority in {}", certificates.authority_file.display()))?;

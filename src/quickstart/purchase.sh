@@ -1,3 +1,5 @@
+# In a shell of its own, which ends where something is refused.
+(
 # Signs a POST and sends it: PATH BODY IDEMPOTENCY-KEY.
 call() {
   printf '%s' "$2" > "$WORK/body.json"
@@ -21,6 +23,7 @@ session=$(call /m/homegoods/checkout_sessions '{
     {"type": "shipping", "option_id": "ship_standard", "item_ids": ["item_lamp"]}]
 }' "checkout-$try" | sed 's/^.*"id": *"\(cs_[^"]*\)".*$/\1/')
 echo "$session"
+case $session in cs_*) ;; *) echo 'there is no checkout: that is the refusal' >&2; exit 1 ;; esac
 
 # The card becomes a token: for this checkout, at most $90.32, for half an hour.
 token=$(call /agentic_commerce/delegate_payment '{
@@ -37,6 +40,7 @@ token=$(call /agentic_commerce/delegate_payment '{
   "metadata": {}
 }' "mint-$try" | sed 's/^.*"id": *"\(vt_[^"]*\)".*$/\1/')
 echo "$token"
+case $token in vt_*) ;; *) echo 'there is no token: that is the refusal' >&2; exit 1 ;; esac
 
 # The token pays. Sent once more, signed anew, it gives the same answer, and nobody pays twice.
 for time in first second; do
@@ -48,3 +52,4 @@ for time in first second; do
   }' "complete-$try"
   echo
 done
+)

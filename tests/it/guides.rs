@@ -116,8 +116,10 @@ fn judge_examples(captured: &str) {
         .take(2)
         .map(|part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap())
         .collect();
+    // Behind these stands what the shop answers.
+    let (received, _) = guide.split_once("\n## Your answer decides\n").unwrap();
     let examples: Vec<Value> =
-        fenced(&guide, "json").iter().map(|text| serde_json::from_str(text).expect(text)).collect();
+        fenced(received, "json").iter().map(|text| serde_json::from_str(text).expect(text)).collect();
     assert_eq!(
         examples.iter().map(members).collect::<Vec<_>>(),
         parts.iter().map(members).collect::<Vec<_>>()
@@ -186,6 +188,10 @@ fn what_the_quickstart_prints_buys_by_curl_and_by_python_when_it_is_pasted() {
     {
         assert!(out.contains(said), "{said}: {out}");
     }
+    // A change of its configuration is taken while it runs.
+    let again = quickstart
+        .paste(&format!("{}\n\"$COUNTERSIGN\" reload --config \"$CONFIG\"", quickstart.variables()));
+    assert!(!again.is_empty(), "it says what it did");
     // Each purchase is answered twice, with one order.
     let orders = words(&out, "ord_");
     let different: BTreeSet<&str> = orders.iter().copied().collect();
