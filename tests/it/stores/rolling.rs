@@ -1,5 +1,8 @@
 //! Replicas of one store that are replaced one by one under load, back and forth, and then convert it.
 
+/// The same as a Deployment does it, by the manifests' numbers.
+mod rollout;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
@@ -253,49 +256,64 @@ impl Town {
     }
 }
 
+/// A fleet of the release before under load, with the server of its store.
+struct Opening {
+    server: Server,
+    town: Town,
+    before: String,
+    is_ours: bool,
+}
+
+impl Town {
+    async fn open(settings: &str) -> Opening {
+        let server = tokio::task::block_in_place(|| Server::start(redis_server::Options::default()));
+        let lines = format!(
+            "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true",
+            server.url()
+        );
+        let options = Options {
+            store: Some(lines),
+            agent: "live_tokens = 1000000".to_owned(),
+            server: settings.to_owned(),
+            ..Options::default()
+        };
+        let mut world = World::closed(options).await;
+        // What an older release does not know; and one card is declined again and again.
+        world.text = world
+            .text
+            .lines()
+            .filter(|line| !line.starts_with("address_connection"))
+            .fold(String::new(), |text, line| text + line + "\n");
+        world.text.push_str("\n[fraud.declines]\nshadow = true\n");
+        let mut town =
+            Town { world, fleet: Arc::default(), buyers: JoinSet::new(), serving: Vec::new(), started: 0 };
+        let (before, is_ours) = (before(), before() == OURS);
+        if is_ours {
+            // Whoever comes now finds a store that was used, and no registry in it.
+            let mut first = Gateway::start_beside(&mut town.world, "first", before.clone()).await;
+            first.terminate();
+            assert!(first.exited(LEAVES_WITHIN).await.success());
+            forget_registry(&server, &*opened(&town.world).await).await;
+        }
+        for _ in 0..2 {
+            town.start_one(&before).await;
+        }
+        let numbers = Arc::new(AtomicUsize::new(0));
+        for _ in 0..BUYERS {
+            let (fleet, numbers) = (Arc::clone(&town.fleet), Arc::clone(&numbers));
+            town.buyers.spawn(async move {
+                while !fleet.stop.load(Ordering::Relaxed) {
+                    fleet.buy(numbers.fetch_add(1, Ordering::Relaxed)).await;
+                }
+            });
+        }
+        Opening { server, town, before, is_ours }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_are_replaced_one_by_one_under_load_and_back_before_the_store_is_converted() {
-    let server = tokio::task::block_in_place(|| Server::start(redis_server::Options::default()));
-    let lines = format!(
-        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true",
-        server.url()
-    );
-    let options = Options {
-        store: Some(lines),
-        agent: "live_tokens = 1000000".to_owned(),
-        server: "drain_timeout = \"20s\"".to_owned(),
-        ..Options::default()
-    };
-    let mut world = World::closed(options).await;
-    // What an older release does not know; and one card is declined again and again.
-    world.text = world
-        .text
-        .lines()
-        .filter(|line| !line.starts_with("address_connection"))
-        .fold(String::new(), |text, line| text + line + "\n");
-    world.text.push_str("\n[fraud.declines]\nshadow = true\n");
-    let mut town =
-        Town { world, fleet: Arc::default(), buyers: JoinSet::new(), serving: Vec::new(), started: 0 };
-    let (before, is_ours) = (before(), before() == OURS);
-    if is_ours {
-        // Whoever comes now finds a store that was used, and no registry in it.
-        let mut first = Gateway::start_beside(&mut town.world, "first", before.clone()).await;
-        first.terminate();
-        assert!(first.exited(LEAVES_WITHIN).await.success());
-        forget_registry(&server, &*opened(&town.world).await).await;
-    }
-    for _ in 0..2 {
-        town.start_one(&before).await;
-    }
-    let numbers = Arc::new(AtomicUsize::new(0));
-    for _ in 0..BUYERS {
-        let (fleet, numbers) = (Arc::clone(&town.fleet), Arc::clone(&numbers));
-        town.buyers.spawn(async move {
-            while !fleet.stop.load(Ordering::Relaxed) {
-                fleet.buy(numbers.fetch_add(1, Ordering::Relaxed)).await;
-            }
-        });
-    }
+    let Opening { server: _server, mut town, before, is_ours } = Town::open("drain_timeout = \"20s\"").await;
     let began = Instant::now();
     town.fleet.buys_more(&mut town.buyers).await;
     town.replace_both(OURS).await;
