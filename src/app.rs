@@ -1,5 +1,6 @@
 //! The composition root: the one place that names concrete backends and puts the house together.
 
+mod agents;
 mod keys_held;
 mod notices;
 mod registration;
@@ -12,19 +13,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use self::agents::Agents;
 use self::notices::report;
 use self::registration::Registration;
 use self::reload::Reloader;
 pub use self::reload::Source;
-use self::running::{Foundation, NotUsable};
+use self::running::{Foundation, NotUsable, traces};
 use self::watch::watch;
 use crate::config::Config;
 use crate::crypto::random::RandomUnavailable;
@@ -32,7 +29,7 @@ use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Deadline, KeptClock, Timestamp};
 use crate::drain::Drain;
 use crate::fraud::Velocity;
-use crate::gateway::{Books, Caller, Desk, Destinations, Gateway, Suspended};
+use crate::gateway::{Books, Desk, Destinations, Gateway, Suspended};
 use crate::idempotency::KeptBytes;
 use crate::ledger::Ledger;
 use crate::merchant::SetupError;
@@ -42,18 +39,21 @@ use crate::records::agreed;
 use crate::records::formats::{Formats, Written};
 use crate::records::key_use::{self, MissingKey};
 use crate::records::replicas::NotRegistered;
-use crate::records::{BoxFuture, RecordStore, StoreError};
+use crate::records::{RecordStore, StoreError};
 use crate::server::admin::Admin;
 use crate::server::tls::{self, TlsError};
-use crate::server::{Peer, Server, Service, process};
+use crate::server::{Server, process};
 use crate::storage::{self, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
 use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::otlp::CollectorFile;
 use crate::token::Allotments;
 
 /// How long the log may take to write its last lines.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
+/// How long the last traces may take to be told.
+const TRACES_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long a start waits for replicas of the store that still synchronise, and between two looks.
 const REPLICAS_WITHIN: Duration = Duration::from_secs(60);
@@ -109,6 +109,9 @@ pub enum StartError {
     /// The log cannot be started.
     #[error("the log cannot be started: {0}")]
     Log(std::io::Error),
+    /// A file that TLS towards the collector of traces needs.
+    #[error(transparent)]
+    Collector(#[from] CollectorFile),
 }
 
 impl From<NotUsable> for StartError {
@@ -143,7 +146,7 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn start_logging_to(
-        config: Config,
+        mut config: Config,
         source: Option<Source>,
         clock: Arc<dyn Clock>,
         sink: impl Write + Send + 'static,
@@ -158,6 +161,7 @@ impl App {
         let clock = Arc::new(KeptClock::new(clock));
         // Before the store is opened, so that what is wrong with them is told whatever state it is in.
         tls::load(&config.server.tls)?;
+        let (tracer, traces) = traces(&mut config, &metrics, &log)?;
         let is_shared = matches!(config.store, storage::Engine::Redis { .. });
         let commits_within = config.store.commits_within();
         let opened = storage::open_engine(config.store.clone(), Arc::clone(&clock), notify, synced).await?;
@@ -186,7 +190,7 @@ impl App {
                 velocity: Arc::new(Velocity::new(Arc::clone(&store))),
             }),
             desk: Arc::new(Desk {
-                observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone()),
+                observer: Observer::new(Arc::clone(&metrics), log.clone(), clock.clone(), tracer),
                 clock: clock.clone(),
                 drain: drain.clone(),
                 destinations: Destinations::default(),
@@ -276,6 +280,9 @@ impl App {
             drop((books, desk));
             drop(left);
             let _ = registered.await;
+            if let Some(traces) = traces {
+                traces.end_within(TRACES_WITHIN).await;
+            }
             drop(ended);
             let _ = admin.await;
         });
@@ -378,20 +385,4 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
-}
-
-/// The gateway behind the public listener.
-struct Agents(Arc<ArcSwap<Gateway>>);
-
-impl Service for Agents {
-    fn call(
-        self: Arc<Self>,
-        request: http::Request<Incoming>,
-        peer: Peer,
-    ) -> BoxFuture<'static, Response<Full<Bytes>>> {
-        let caller = Caller { address: peer.ip(), certificate: peer.certificate, standing: peer.standing };
-        // A request is answered under the configuration it came under, whatever comes meanwhile.
-        let gateway = self.0.load_full();
-        Box::pin(async move { gateway.handle(request, caller).await })
-    }
 }

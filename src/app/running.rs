@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Digests};
 use crate::crypto::certificate;
+use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
@@ -19,7 +20,10 @@ use crate::operator::Configured;
 use crate::registry::Registry;
 use crate::server::tls::{self, TlsError};
 use crate::server::{Entrance, TlsFiles};
+use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::{self, Collector, CollectorFile, Exporting};
+use crate::telemetry::tracer::Tracer;
 use crate::token::{PerishableKeys, Vault};
 
 /// What stays for as long as the process runs.
@@ -48,6 +52,25 @@ pub(super) struct Running {
 pub(super) enum NotUsable {
     Tls(TlsError),
     Merchants(Vec<SetupError>),
+}
+
+/// A tracer, and what tells of what it traces, where the environment names a collector.
+pub(super) fn traces(
+    config: &mut Config,
+    metrics: &Arc<Metrics>,
+    log: &Log,
+) -> Result<(Option<Tracer>, Option<Exporting>), CollectorFile> {
+    let Some(settings) = config.collector.take() else { return Ok((None, None)) };
+    let collector = Collector::new(settings.collector.clone())?;
+    let (tracer, traces) = Tracer::new(
+        settings.sampler,
+        || random::bytes().ok(),
+        config.traces_per_second,
+        settings.queue,
+        Arc::clone(metrics),
+    );
+    let exporting = otlp::start(collector, settings, traces, Arc::clone(metrics), log.clone());
+    Ok((Some(tracer), Some(exporting)))
 }
 
 impl Foundation {

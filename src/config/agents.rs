@@ -8,7 +8,7 @@ use super::document::Section;
 use super::keys::party_keys;
 use super::parties::Parties;
 use super::settings::MOST_KEPT;
-use super::values::{bytes, choice, count, duration, id, money_by_currency, shown, version};
+use super::values::{bytes, choice, count, duration, flag, id, money_by_currency, shown, version};
 use crate::domain::id::{AgentId, MerchantId};
 use crate::registry::{
     AcpVariant, Agent, BodyForm, Encoding, KeyMaterial, Profile, SignaturePolicy, SignatureRequired,
@@ -71,6 +71,7 @@ pub(super) fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Opt
     let request_burst = rate(section, "request_burst", REQUEST_BURST);
     let kept_bytes = section.or("kept_bytes", KEPT_BYTES, bytes(64 << 10, MOST_KEPT));
     let default_version = section.optional("default_version", version);
+    let traces = section.or("traces", false, flag);
     Some(Agent {
         id: id?,
         credentials,
@@ -85,6 +86,7 @@ pub(super) fn agent(section: &mut Section<'_>, parties: &mut Parties<'_>) -> Opt
         request_burst,
         kept_bytes,
         default_version: default_version.map(|version| version.as_str().to_owned()),
+        traces,
     })
 }
 

@@ -14,8 +14,13 @@ use crate::crypto::digest::{Sha256, sha256, sha256_framed};
 use crate::domain::id::{AgentId, MerchantId};
 
 /// A table of the file that a running gateway cannot change, and what of it it can.
-const FIXED: [(&str, &[&str]); 4] =
-    [("server", &["tls", "hosts"]), ("admin", &["operators"]), ("store", &[]), ("reload", &[])];
+const FIXED: [(&str, &[&str]); 5] = [
+    ("server", &["tls", "hosts"]),
+    ("admin", &["operators"]),
+    ("store", &[]),
+    ("reload", &[]),
+    ("traces", &[]),
+];
 
 /// Digests of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

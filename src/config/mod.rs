@@ -29,6 +29,7 @@ mod values;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -39,6 +40,7 @@ pub use report::{ConfigErrors, Mistake, Warning};
 
 use crate::crypto::rings::KeyRings;
 use crate::registry::{Agent, Operators, Registry};
+use crate::telemetry::otlp;
 use crate::{acp, fraud as fraud_rules, limit, merchant, server, storage};
 use document::{Section, read_root};
 use parties::Parties;
@@ -76,6 +78,10 @@ pub struct Config {
     pub public_base_url: String,
     /// Whether a running gateway reads it again when its files have changed.
     pub watch: bool,
+    /// Who collects traces, as the environment says.
+    pub collector: Option<otlp::Settings>,
+    /// Traces a second of requests that did not fail, at most.
+    pub traces_per_second: NonZeroU32,
     /// What works but deserves a second look.
     pub warnings: Vec<Warning>,
     /// What tells it from another.
@@ -197,6 +203,13 @@ fn read<'a>(
     let protocol = root.table("protocol", settings::protocol);
     let upstream = root.table("upstream", settings::upstream);
     let watch = root.table("reload", settings::watch);
+    let traces_per_second = root.table("traces", settings::traces);
+    let collector = otlp::Settings::read(sources.environment).unwrap_or_else(|wrong| {
+        for variable in wrong {
+            root.wrong(&variable.name, format!("in the environment: {}", variable.message));
+        }
+        None
+    });
     let client_certificates = server.tls.client_ca.is_some();
     let shared_hosts = sockets.as_ref().map_or(Vec::new(), |sockets| sockets.hosts.clone());
     let certificate = sockets.as_mut().and_then(|sockets| sockets.certificate.take());
@@ -244,6 +257,8 @@ fn read<'a>(
         operators,
         public_base_url,
         watch,
+        collector,
+        traces_per_second,
         warnings: Vec::new(),
         digests,
     })

@@ -272,6 +272,11 @@ pub(super) fn watch(section: &mut Section<'_>) -> bool {
     section.or("watch", true, flag)
 }
 
+/// Reads `[traces]`: how many a second of requests that did not fail.
+pub(super) fn traces(section: &mut Section<'_>) -> NonZeroU32 {
+    rate(section, "per_second", 10)
+}
+
 /// Reads `[upstream]`: what is the same for every merchant.
 pub(super) fn upstream(section: &mut Section<'_>) -> merchant::Settings {
     let default = merchant::Settings::default();

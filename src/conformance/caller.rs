@@ -292,5 +292,6 @@ fn agent() -> Option<Agent> {
         request_burst: NonZeroU32::MIN,
         kept_bytes: 0,
         default_version: None,
+        traces: false,
     })
 }

@@ -1,6 +1,7 @@
 //! Whether a gateway under this configuration would find what it needs: looked at from here, changed nowhere.
 
 mod clocks;
+mod collector;
 mod finding;
 pub(crate) mod machine;
 mod merchants;
@@ -57,6 +58,7 @@ async fn examine(file: &Path) -> Vec<Finding> {
     findings.push(machine::limits(&config.server));
     findings.extend(machine::directories(&config.store));
     findings.extend(shared_store::servers(&config.store).await);
+    findings.extend(collector::collector(config.collector).await);
     let mut known: Vec<Arc<Merchant>> = config.registry.merchants().cloned().collect();
     known.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
     let host = config.registry.primary_host().into();

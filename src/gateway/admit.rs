@@ -33,6 +33,7 @@ use crate::merchant::ForwardedHeaders;
 use crate::registry::{Agent, Merchant};
 use crate::telemetry::access::RequestLog;
 use crate::telemetry::log::{Identifier, Level, Value};
+use crate::telemetry::spans::Stage;
 use crate::telemetry::trace::TraceParent;
 use crate::telemetry::trail::Trail;
 
@@ -111,6 +112,7 @@ impl Admission {
             Route::RevokeToken { .. } => self.desk.drain.work(),
             _ => self.desk.drain.admit().ok_or(Refusal::Draining)?,
         };
+        let admitting = request_log.trail().span(Stage::Admit);
         header::refuse_repeats(&head.headers).map_err(Refusal::Header)?;
         let (agent, credential) = self.authenticate(&head.headers, &caller)?;
         request_log.agent(&agent.id);
@@ -147,10 +149,17 @@ impl Admission {
             money_route: route.is_money(),
             idempotency_key: read.idempotency_key.as_ref().map(header::IdempotencyKey::as_str),
         };
+        drop(admitting);
+        let verifying = request_log.trail().span(Stage::Verify);
         let verified = self.verify(&agent, &request, &caller).await?;
+        drop(verifying);
+        let limiting = request_log.trail().span(Stage::Limit);
         let quota = self.limits.admit(&agent, verified.is_signed(), merchant.as_deref()).await;
+        drop(limiting);
         response_head.quota = Some(quota.map_err(Refusal::Limited)?);
-        let passing = self.passing(head, version, &authority, &caller, response_head, request_log);
+        let trace = named_trace(&head.headers);
+        request_log.trace(trace, agent.traces);
+        let passing = self.passing(head, version, &authority, &caller, response_head, trace);
         Ok(Call {
             agent,
             version,
@@ -299,12 +308,8 @@ impl Admission {
         authority: &Authority,
         caller: &Caller,
         response_head: &ResponseHead,
-        request_log: &mut RequestLog,
+        trace: Option<TraceParent>,
     ) -> ForwardedHeaders {
-        let trace = head.headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()));
-        if let Some(trace) = &trace {
-            request_log.trace(*trace);
-        }
         ForwardedHeaders {
             version: version.as_str().into(),
             accept_language: header::accept_language(&head.headers),
@@ -329,6 +334,11 @@ pub(super) fn drawn_request_id() -> Arc<str> {
 
 fn versions_of(merchant: &Merchant) -> Vec<Version> {
     merchant.versions.iter().filter_map(|text| Version::parse(text)).collect()
+}
+
+/// The trace that a request says it belongs to.
+pub(super) fn named_trace(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get("traceparent").and_then(|value| TraceParent::parse(value.as_bytes()))
 }
 
 /// Notes what a route names. Not before it is known who asks.

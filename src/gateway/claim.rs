@@ -27,6 +27,7 @@ use crate::limit::Permit;
 use crate::merchant::{CompleteContext, CompleteReading, Exchange, fruitless, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::telemetry::log::{Level, Value};
+use crate::telemetry::spans::Stage;
 
 /// Begins claims.
 pub(super) struct Claims {
@@ -127,6 +128,7 @@ impl Claims {
         cleared: &Cleared,
     ) -> Result<HeldClaim, Refusal> {
         let Ready { completion, mut snapshot, place } = ready;
+        let _beginning = completion.call.trail.span(Stage::Claim);
         let _unmoved = self.desk.destinations.settled(&completion.merchant).await?;
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();

@@ -27,6 +27,7 @@ use crate::ledger::{Ledger, RecordSet, Snapshot};
 use crate::limit::Permit;
 use crate::records::{Purpose, StoreError};
 use crate::registry::Merchant;
+use crate::telemetry::spans::Stage;
 
 /// The flow of completes.
 pub(super) struct Completes {
@@ -114,7 +115,9 @@ impl Completes {
         // A place and the total before the rules, which judge the amount.
         let ready = self.ready(completion, snapshot, place).await?;
         // The rules last: what is refused anyway is counted nowhere.
+        let judging = ready.completion.call.trail.span(Stage::Rules);
         let (cleared, reservation) = self.risk.clear_complete(&ready.completion, &ready.snapshot).await?;
+        drop(judging);
         // The last step that may refuse: from here on whatever happens is settled.
         let claim = match Box::pin(self.claims.begin(ready, &cleared)).await {
             Ok(claim) => claim,
@@ -135,6 +138,7 @@ impl Completes {
 
     /// One look at session, token and key. A session that nobody has seen created may be adopted first.
     async fn session_of(&self, asked: &Asked) -> Result<Box<Snapshot>, Refusal> {
+        let _looking = asked.call.trail.span(Stage::Look);
         let mut snapshot = self.books.ledger.load(&asked.record_set).await?;
         if snapshot.session().is_none() {
             Box::pin(self.sessions.adopt(&asked.call, &asked.merchant, &asked.session)).await?;
@@ -167,7 +171,9 @@ impl Completes {
         // A claim that is stopped when its bytes are about to leave is given back: nothing of this attempt
         // was sent.
         let (exchange, stopped) = claim.forward_claimed().await;
+        let settling = claim.completion.call.trail.span(Stage::Settle);
         let Settled { completion, reply, recorded } = claim.settle(&exchange).await;
+        drop(settling);
         // Only where that ended the claim: of an earlier attempt nobody knows what came.
         let is_over = recorded.as_ref().is_some_and(|it| it.attempted.settlement == Settlement::Released);
         if let Some(Recorded { attempted, ended, shown, declined_card }) = recorded {

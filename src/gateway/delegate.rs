@@ -32,6 +32,7 @@ use crate::merchant::{Countersigner, grant};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
+use crate::telemetry::spans::Stage;
 use crate::token::{LONGEST_LIFE, PaymentToken, UnsealedError, Vault};
 
 /// The flow of mints.
@@ -77,7 +78,9 @@ impl Mints {
         let conflict = call.version.delegate_conflict_status();
         // The key first: an answer that was given stays given, though the allowance has expired since or
         // the repeat names another version (rfc.delegate_payment §5).
+        let looking = call.trail.span(Stage::Look);
         let mut key = ledger.load_key(&operation.scope.record_key(None)).await?;
+        drop(looking);
         if let Some(reply) = self.replays.kept_answer(&operation, Some(&key), conflict).await? {
             return Ok(reply);
         }
@@ -95,13 +98,17 @@ impl Mints {
         self.replays.refuse_replayed_signature(&call, &operation, scope.as_deref(), Purpose::Admit).await?;
         // The session must be there and the agent's: a token for one that is not could never be spent.
         let record_set = ledger.record_set(SessionKind::Checkout, &merchant.id, &session);
+        let looking = call.trail.span(Stage::Look);
         owned(ledger.read(&record_set).await?.session.as_ref(), &call).map_err(|_| no_such_session())?;
+        drop(looking);
         // The rules before anything is drawn; what they counted is released when nothing is minted.
         let card = CardFingerprint::of(&self.identities.rings.card_fingerprint, &request.card.number);
         let signals: Vec<_> = request.risk_signals.iter().map(|signal| risk_action(signal.action)).collect();
         let attempt =
             MintAttempt { agent: &call.agent, amount: cap(&request), card: &card, signals: &signals };
+        let judging = call.trail.span(Stage::Rules);
         let reservation = self.risk.clear_mint(attempt).await?;
+        drop(judging);
         let mint = Mint {
             call: &call,
             request: &request,
@@ -131,6 +138,7 @@ impl Mints {
         key: &mut Loaded<KeyRecord>,
         now: Timestamp,
     ) -> Result<Reply, Refusal> {
+        let _minting = mint.call.trail.span(Stage::Mint);
         let lease = self.books.ledger.lease(lease::MINT)?;
         let Drawn { id, earlier } = self.draw(mint, key, lease).await?;
         mint.call.trail.token(&id);

@@ -31,6 +31,7 @@ use crate::merchant::{Exchange, InvalidAnswer, session_view};
 use crate::records::codec::Loaded;
 use crate::records::{Durability, Purpose};
 use crate::registry::Merchant;
+use crate::telemetry::spans::Stage;
 
 /// The flow of creates, updates and cancels.
 pub(super) struct Mutations {
@@ -181,7 +182,9 @@ impl Mutations {
         if is_kept {
             record_set = record_set.with_key(&operation.scope);
         }
+        let looking = call.trail.span(Stage::Look);
         let mut snapshot = self.books.ledger.load(&record_set).await?;
+        drop(looking);
         if snapshot.session().is_none() && kind == SessionKind::Checkout {
             self.sessions.adopt(&call, &merchant, &id).await?;
             snapshot = self.books.ledger.load(&record_set).await?;

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 
 use super::Caller;
-use super::admit::{Admission, message, note_names};
+use super::admit::{Admission, message, named_trace, note_names};
 use super::parts::{Books, Desk, Identities};
 use super::refusal::{Internal, Refusal};
 use super::replays::Replays;
@@ -33,6 +33,7 @@ use crate::ledger::{Done, RecordSet};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::registry::Merchant;
 use crate::telemetry::access::RequestLog;
+use crate::telemetry::spans::Stage;
 use crate::telemetry::trail::Trail;
 use crate::token::{Fetched, OpenError, PaymentToken, REDEEM_REPLAY, Vault};
 
@@ -72,7 +73,11 @@ impl Redemptions {
         // So short that nothing else bounds what is held of it.
         let body = self.admission.read_body(body, route, |_| Ok(()), request_log).await?;
         let standing = caller.standing.clone();
+        let verifying = request_log.trail().span(Stage::Verify);
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
+        drop(verifying);
+        // A merchant was told which request of ours this is for.
+        request_log.trace(named_trace(&head.headers), true);
         if let Some(credential) = header::credential(&head.headers).ok().flatten() {
             standing.recognise(&sha256(&[credential.expose().as_bytes()]));
         }
@@ -92,6 +97,7 @@ impl Redemptions {
         let (trail, own) = (request_log.trail().clone(), request_log.trail().clone());
         let redeeming = async move {
             let _permit = permit;
+            let _redeeming = own.span(Stage::Redeem);
             redemptions.redeem(&id, &body, &merchant, &own).await
         };
         self.desk.detach(trail, wiping_stack(redeeming)).await

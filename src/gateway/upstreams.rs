@@ -18,6 +18,7 @@ use crate::merchant::{
     Exchange, Lost, Merchants, NotSent, Outbound, UpstreamFailure, read_session, resource, told_code,
 };
 use crate::registry::Merchant;
+use crate::telemetry::spans::Stage;
 
 /// The way to merchants.
 pub(super) struct Upstreams {
@@ -111,17 +112,23 @@ impl Upstreams {
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
-        outbound: Outbound,
+        mut outbound: Outbound,
         deadline: Deadline,
         may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Exchange {
         let started = Instant::now();
+        let mut span = call.trail.span(Stage::Upstream);
+        if let Some(traceparent) = span.traceparent() {
+            outbound.headers.traceparent = Some(traceparent.to_string());
+        }
         let exchange = self.ask_merchant(Some(call), merchant, outbound, deadline, may_leave).await;
         call.trail.waited(started.elapsed());
         let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
         let answer = exchange.answer();
         let code = answer.filter(|answer| !answer.status.is_success()).and_then(told_code);
-        call.trail.merchant_answered(answer.map(|answer| answer.status.as_u16()), code.as_deref(), failure);
+        let status = answer.map(|answer| answer.status.as_u16());
+        call.trail.merchant_answered(status, code.as_deref(), failure);
+        span.came(status, failure);
         exchange
     }
 

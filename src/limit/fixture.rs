@@ -34,6 +34,7 @@ pub(crate) fn agent(id: &str, per_second: u32, burst: u32) -> Agent {
         requests_per_second: positive(per_second),
         request_burst: positive(burst),
         default_version: None,
+        traces: false,
     }
 }
 

@@ -209,6 +209,9 @@ directory = "store"
 epoch_directory = "epochs"
 min_free_bytes = "16MiB"
 
+[traces]
+per_second = 1000
+
 "#,
             listen = self.listen,
             authority = self.authority,

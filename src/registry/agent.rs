@@ -39,6 +39,8 @@ pub struct Agent {
     pub kept_bytes: u64,
     /// Supply a missing `API-Version` with this one (`src/acp/README.md`, "Dialects").
     pub default_version: Option<String>,
+    /// Whether its `traceparent` counts: its requests join that trace, and are kept where it says so.
+    pub traces: bool,
 }
 
 impl Agent {

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use super::line::loggable;
 use super::log::{AccessRecord, Identifier, Level, Log};
 use super::metrics::{Gauged, Metrics};
+use super::spans::{Lineage, Outcome, Spans};
 use super::trace::TraceParent;
+use super::tracer::Tracer;
 use super::trail::Trail;
 use crate::domain::clock::Clock;
 use crate::domain::id::{AgentId, MerchantId};
@@ -23,12 +25,13 @@ struct Reports {
     metrics: Arc<Metrics>,
     log: Log,
     clock: Arc<dyn Clock>,
+    tracer: Option<Tracer>,
 }
 
 impl Observer {
-    /// An observer that reports to these.
-    pub fn new(metrics: Arc<Metrics>, log: Log, clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Reports { metrics, log, clock }))
+    /// An observer that reports to these, and traces where there is somebody to tell.
+    pub fn new(metrics: Arc<Metrics>, log: Log, clock: Arc<dyn Clock>, tracer: Option<Tracer>) -> Self {
+        Self(Arc::new(Reports { metrics, log, clock, tracer }))
     }
 
     /// The metrics it reports to.
@@ -43,6 +46,7 @@ impl Observer {
 
     /// A request's head has arrived.
     pub fn begin(&self, peer: IpAddr) -> RequestLog {
+        let spans = self.0.tracer.as_ref().and_then(|tracer| Spans::of_request(tracer, self.0.clock.now()));
         RequestLog {
             reports: Arc::clone(&self.0),
             started: Instant::now(),
@@ -56,7 +60,7 @@ impl Observer {
             request_id: None,
             trace: None,
             client: Duration::ZERO,
-            trail: Trail::default(),
+            trail: Trail::timed(spans),
             merchant_fault: None,
             bytes_in: 0,
             bytes_out: 0,
@@ -108,9 +112,16 @@ impl RequestLog {
         self.request_id = Identifier::shared(id.into());
     }
 
-    /// The trace it belongs to.
-    pub fn trace(&mut self, trace: TraceParent) {
-        self.trace = Some(trace);
+    /// It is admitted, and named this trace as the one it belongs to; whether that counts, its agent's entry says.
+    pub fn trace(&mut self, trace: Option<TraceParent>, is_honoured: bool) {
+        self.trace = trace;
+        if let Some(spans) = self.trail.request_spans() {
+            spans.stands(match trace {
+                None => Lineage::Own,
+                Some(parent) if is_honoured => Lineage::Honoured(parent),
+                Some(parent) => Lineage::Passed(parent),
+            });
+        }
     }
 
     /// The body has been read: `waited` was the client's time, not ours.
@@ -167,13 +178,28 @@ impl Drop for RequestLog {
             metrics.merchant_request(merchant, self.status, learnt.waited);
         }
         let outcome = if self.status.is_some() { "answered" } else { "hangup" };
+        let level = self.level(learnt.cause.is_some());
+        let decision = self.decision.unwrap_or(outcome);
+        let told = self.trail.request_spans().and_then(|spans| {
+            spans.came_to(Outcome {
+                route: self.route,
+                status: self.status,
+                decision,
+                cause: learnt.cause,
+                is_failure: level != Level::Info,
+                agent: self.agent.clone(),
+                merchant: self.merchant.clone(),
+                request_id: self.request_id.clone(),
+                ended: Instant::now(),
+            })
+        });
         self.reports.log.access(AccessRecord {
             time: self.reports.clock.now(),
-            level: self.level(learnt.cause.is_some()),
+            level,
             peer: self.peer,
             route: self.route,
             status: self.status,
-            decision: self.decision.unwrap_or(outcome),
+            decision,
             cause: learnt.cause,
             agent: self.agent.take(),
             merchant: self.merchant.take(),
@@ -184,7 +210,7 @@ impl Drop for RequestLog {
             currency: learnt.amount.map(|money| money.currency),
             attempt: learnt.attempt,
             request_id: self.request_id.take(),
-            trace_id: self.trace.and_then(|trace| loggable(trace.trace_id())),
+            trace_id: self.trace.map(|trace| trace.trace_id()).or(told).and_then(loggable),
             gateway_us: micros(gateway),
             upstream_us: learnt.waited.map(micros),
             merchant_status: learnt.merchant_status,
@@ -214,7 +240,7 @@ mod tests {
         let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp::from_unix_seconds(0)));
         let log = Log::start(sink.clone(), Arc::clone(&metrics), Arc::clone(&clock)).unwrap();
-        (Observer::new(metrics, log, clock), sink)
+        (Observer::new(metrics, log, clock, None), sink)
     }
 
     #[test]
@@ -226,7 +252,7 @@ mod tests {
         seen.agent(&AgentId::parse("agent-1").unwrap());
         seen.merchant(&MerchantId::parse("shop").unwrap());
         seen.request_id("req-1");
-        seen.trace(TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap());
+        seen.trace(TraceParent::parse(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), false);
         seen.body(1_500, Duration::from_secs(3_600));
         seen.trail().waited(Duration::from_millis(2));
         seen.trail().waited(Duration::from_millis(3));

@@ -209,3 +209,20 @@ impl<const N: usize> Durations<N> {
         let _ = self.0.remove_label_values(&values);
     }
 }
+
+/// One more on a gauge for as long as it lives.
+#[must_use]
+pub struct Gauged(prometheus::IntGauge);
+
+impl Gauged {
+    pub(super) fn rise(gauge: &prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

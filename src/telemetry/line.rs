@@ -93,6 +93,11 @@ impl Identifier {
         may_be_logged(&text).then_some(Self(text))
     }
 
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn known(text: &str) -> Self {
         Self(masked(text).into())
     }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use prometheus::{Histogram, IntCounter};
 
 use super::instrument::{Ages, Counters, Durations, Gauges, Instruments};
-pub use super::instrument::{Definition, MetricKind, MetricsError};
+pub use super::instrument::{Definition, Gauged, MetricKind, MetricsError};
 use crate::domain::id::MerchantId;
 
 /// What is told of merchants' breakers.
@@ -22,6 +22,9 @@ mod configuration;
 
 /// What can come of a reload: each is counted from the start, or its first time would not show as a rise.
 const RELOADS: [&str; 5] = ["applied", "unchanged", "config_invalid", "reload_refused", "reload_unavailable"];
+
+/// What can come of a span; counted from the start, as reloads are.
+const SPANS: [&str; 3] = ["exported", "not_taken", "lost"];
 
 /// Merchants are told apart by label while at most this many are configured.
 pub const MERCHANT_LABELS: usize = 50;
@@ -66,6 +69,7 @@ pub struct Metrics {
     ownership_conflicts: IntCounter,
     second_answers: Counters<1>,
     session_faults: Counters<1>,
+    spans: Counters<1>,
     connections: Counters<1>,
     connections_open: prometheus::IntGauge,
     connections_refused: Counters<1>,
@@ -131,6 +135,8 @@ impl Metrics {
         let ownership_conflicts = w.counters("ownership_conflicts_total", [], "Sessions a merchant handed to a second agent.")?.at([]);
         let second_answers = w.counters("second_answers_total", ["what"], "Times a merchant showed a second `order` for a session, or denied with a second `answer` what the first had charged.")?;
         let session_faults = w.counters("session_faults_total", ["fault"], "Sessions relayed although they contradict ACP, by what they get wrong.")?;
+        let spans = w.counters("spans_total", ["outcome"], "Spans of traces: exported to the collector, not taken by it, or lost because too many waited.")?;
+        SPANS.iter().for_each(|outcome| drop(spans.at([outcome])));
         let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
         let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
         let connections_refused = w.counters("connections_refused_total", ["reason"], "Connections closed before their handshake, by the bound they met.")?;
@@ -155,7 +161,7 @@ impl Metrics {
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
             breaker_state, breaker_openings, refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, ready, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
-            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults,
+            claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults, spans,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
             requests_under_way, log_lines_dropped, certificate_expiry, config_reloads, config_read, config_info, key_current_since,
             suspensions, suspensions_read,
@@ -300,6 +306,11 @@ impl Metrics {
         self.session_faults.add_one([fault]);
     }
 
+    /// So many spans came to this: `exported`, `not_taken` or `lost`.
+    pub fn spans(&self, outcome: &'static str, count: usize) {
+        self.spans.at([outcome]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
     /// A socket was accepted: it is open until the guard is dropped.
     pub fn connection_open(&self) -> Gauged {
         Gauged::rise(&self.connections_open)
@@ -376,23 +387,6 @@ fn count(classes: &ByStatus, status: Option<u16>) {
     let index = status.map_or(0, |status| usize::from(status / 100));
     if let Some(counter) = classes.get(index) {
         counter.inc();
-    }
-}
-
-/// One more on a gauge for as long as it lives.
-#[must_use]
-pub struct Gauged(prometheus::IntGauge);
-
-impl Gauged {
-    fn rise(gauge: &prometheus::IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Gauged {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

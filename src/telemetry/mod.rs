@@ -6,5 +6,8 @@ mod instrument;
 mod line;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
+pub mod spans;
 pub mod trace;
+pub mod tracer;
 pub mod trail;

@@ -9,13 +9,47 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceParent {
     trace_id: TraceId,
-    parent_id: [u8; 8],
+    parent_id: SpanId,
     flags: u8,
 }
+
+/// The flag of a trace that is kept.
+const SAMPLED: u8 = 1;
 
 /// A trace id; displays as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId([u8; 16]);
+
+/// A span's id; displays as 16 lower-case hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanId([u8; 8]);
+
+impl TraceId {
+    /// An id of random bytes; never all zero, which is none.
+    pub fn of(mut bytes: [u8; 16]) -> Self {
+        if bytes == [0; 16] {
+            bytes = [1; 16];
+        }
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl SpanId {
+    /// An id by its number; never zero, which is none.
+    pub const fn of(number: u64) -> Self {
+        Self(if number == 0 { u64::MAX } else { number }.to_be_bytes())
+    }
+
+    /// Its bytes.
+    pub const fn bytes(self) -> [u8; 8] {
+        self.0
+    }
+}
 
 impl TraceParent {
     /// Reads a header value. `None` when it is malformed, or has an all-zero id: the request is then
@@ -35,9 +69,24 @@ impl TraceParent {
         };
         (dashes && end && trace_id != [0; 16] && parent_id != [0; 8]).then_some(Self {
             trace_id: TraceId(trace_id),
-            parent_id,
+            parent_id: SpanId(parent_id),
             flags,
         })
+    }
+
+    /// What is told to whoever is asked in the course of a span of ours.
+    pub const fn ours(trace_id: TraceId, span: SpanId, is_sampled: bool) -> Self {
+        Self { trace_id, parent_id: span, flags: if is_sampled { SAMPLED } else { 0 } }
+    }
+
+    /// The span that asks.
+    pub const fn parent_id(&self) -> SpanId {
+        self.parent_id
+    }
+
+    /// Whether who asks may have kept it (W3C Trace Context 3.2.2.5.1).
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
     }
 
     /// The id of the whole trace.
@@ -84,7 +133,7 @@ impl serde::Serialize for TraceId {
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-", self.trace_id)?;
-        write_hexadecimal(f, &self.parent_id)?;
+        write_hexadecimal(f, &self.parent_id.0)?;
         write!(f, "-{:02x}", self.flags)
     }
 }

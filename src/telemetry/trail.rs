@@ -8,12 +8,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::line::{Identifier, Value};
+use super::spans::{Span, Spans, Stage};
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
 
 /// What is learnt of one request. Clones share it.
 #[derive(Clone, Default)]
-pub struct Trail(Arc<Mutex<Learnt>>);
+pub struct Trail {
+    learnt: Arc<Mutex<Learnt>>,
+    /// Its spans, where somebody collects them.
+    spans: Option<Arc<Spans>>,
+}
 
 /// As much as is known now.
 #[derive(Clone, Default)]
@@ -39,15 +44,30 @@ pub(super) struct Learnt {
 }
 
 impl Trail {
+    /// A trail whose stages are timed.
+    pub(super) fn timed(spans: Option<Arc<Spans>>) -> Self {
+        Self { learnt: Arc::default(), spans }
+    }
+
+    /// The request's spans.
+    pub(super) fn request_spans(&self) -> Option<&Arc<Spans>> {
+        self.spans.as_ref()
+    }
+
+    /// A stage begins; it ends when what is returned is dropped.
+    pub fn span(&self, stage: Stage) -> Span {
+        Span::begin(self.spans.as_ref(), stage)
+    }
+
     /// A merchant was waited for; attempts add up.
     pub fn waited(&self, waited: Duration) {
-        *self.0.lock().waited.get_or_insert_default() += waited;
+        *self.learnt.lock().waited.get_or_insert_default() += waited;
     }
 
     /// A merchant answered, with this status and code, or did not; and why that came to nothing. A code
     /// that may not be logged is left out.
     pub fn merchant_answered(&self, status: Option<u16>, code: Option<&str>, cause: Option<&'static str>) {
-        let mut learnt = self.0.lock();
+        let mut learnt = self.learnt.lock();
         learnt.merchant_status = status;
         learnt.merchant_code = code.and_then(Identifier::parse);
         learnt.cause = cause;
@@ -55,37 +75,37 @@ impl Trail {
 
     /// Why it failed, in a word of our own.
     pub fn cause(&self, cause: &'static str) {
-        self.0.lock().cause = Some(cause);
+        self.learnt.lock().cause = Some(cause);
     }
 
     /// Whether it is known why it failed.
     pub fn has_cause(&self) -> bool {
-        self.0.lock().cause.is_some()
+        self.learnt.lock().cause.is_some()
     }
 
     /// It is about this checkout session.
     pub fn session(&self, session: &SessionId) {
-        self.0.lock().session = Some(session.clone());
+        self.learnt.lock().session = Some(session.clone());
     }
 
     /// It runs under this claim.
     pub fn claim(&self, claim: &ClaimId) {
-        self.0.lock().claim = Some(claim.clone());
+        self.learnt.lock().claim = Some(claim.clone());
     }
 
     /// It is about this payment token.
     pub fn token(&self, token: &TokenId) {
-        self.0.lock().token = Some(token.clone());
+        self.learnt.lock().token = Some(token.clone());
     }
 
     /// It is about this much money.
     pub fn amount(&self, amount: Money) {
-        self.0.lock().amount = Some(amount);
+        self.learnt.lock().amount = Some(amount);
     }
 
     /// It is this attempt of its claim.
     pub fn attempt(&self, attempt: u32) {
-        self.0.lock().attempt = Some(attempt);
+        self.learnt.lock().attempt = Some(attempt);
     }
 
     /// What is known of whose money it was, and of why it failed, as fields of an event.
@@ -101,6 +121,6 @@ impl Trail {
     }
 
     pub(super) fn learnt(&self) -> Learnt {
-        self.0.lock().clone()
+        self.learnt.lock().clone()
     }
 }

@@ -74,6 +74,8 @@ mod purchase;
 mod races;
 /// What `conformance agent` finds of agents.
 mod sandboxed;
+/// What a collector is told.
+mod traces;
 /// Official schemas and examples.
 mod schema;
 /// The configuration read again while money moves.

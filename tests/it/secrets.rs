@@ -71,6 +71,10 @@ async fn no_secret_is_logged_counted_answered_or_on_disk() {
     let mut found: Vec<String> =
         driven.answers.iter().flat_map(|(name, answer)| needles.find_in(name, answer)).collect();
     found.extend(leaks(&mut driven.world, &needles).await);
+    // The gateway has ended: the collector was told of everything.
+    let told = driven.collector.bodies.lock().concat();
+    found.extend(needles.find_in("the traces", &told));
+    assert!(driven.collector.spans().len() > 3 * driven.answers.len());
     assert!(found.is_empty(), "{}", found.join("\n"));
     // There was something to look at: each request's line in the log, a token's name on disk.
     assert!(driven.world.log.text().lines().count() > driven.answers.len());

@@ -11,6 +11,8 @@ mod canned;
 mod door;
 /// The gateway as a process of its own.
 pub mod child;
+/// A collector of traces.
+pub mod collector;
 /// What operators ask.
 mod operating;
 /// A relay before a shop.
@@ -44,6 +46,7 @@ use countersign::quickstart::agent::{Agent, AgentSettings};
 use countersign::quickstart::certificates::Certificates;
 use countersign::quickstart::client::Http;
 use countersign::quickstart::shop::{Shop, ShopSettings};
+use countersign::telemetry::otlp;
 use parking_lot::Mutex;
 
 use crate::redis_server::{self, Server};
@@ -88,6 +91,8 @@ pub struct Options {
     pub store: Option<String>,
     /// How merchants' names are looked up.
     pub look_up: LookUp,
+    /// The port of a collector on this machine that is told of every request.
+    pub collector: Option<u16>,
 }
 
 /// Everything a test needs.
@@ -102,6 +107,7 @@ pub struct World {
     pub gateway_clock: Arc<dyn Clock>,
     pub text: String,
     look_up: LookUp,
+    collector: Option<u16>,
     /// What the first shop presents to see and redeem its tokens.
     pub redeemer: Arc<SecretString>,
     /// What the operator presents.
@@ -215,6 +221,7 @@ impl World {
             clock,
             text,
             look_up: options.look_up,
+            collector: options.collector,
             redeemer: lamp_settings.redeemer_credential,
             operator,
             app: None,
@@ -249,6 +256,16 @@ impl World {
         let mut config =
             Config::parse(&self.text, self.directory.path()).map_err(|errors| errors.to_string()).unwrap();
         config.upstream.look_up = self.look_up.clone();
+        if let Some(port) = self.collector {
+            let endpoint = format!("http://127.0.0.1:{port}");
+            let said = |name: &str| match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(endpoint.clone()),
+                "OTEL_BSP_SCHEDULE_DELAY" => Some("20".to_owned()),
+                _ => None,
+            };
+            config.collector = otlp::Settings::read(&said).unwrap();
+            config.traces_per_second = std::num::NonZeroU32::MAX;
+        }
         App::start_logging_to(config, None, Arc::clone(clock), self.log.clone()).await.unwrap()
     }
 

@@ -84,6 +84,7 @@ fn registry(merchants: Vec<Merchant>) -> Registry {
         requests_per_second: NonZeroU32::MIN,
         request_burst: NonZeroU32::MIN,
         default_version: None,
+        traces: false,
     };
     Registry::new(vec![agent], merchants, vec![])
 }

@@ -31,7 +31,7 @@ macro_rules! rising {
     };
 }
 
-const CASES: [Case; 35] = [
+const CASES: [Case; 36] = [
     Case {
         alert: "CountersignCompletesFail",
         interval: "1m",
@@ -311,6 +311,12 @@ const CASES: [Case; 35] = [
         alert: "CountersignLogLinesLost",
         interval: "1m",
         series: &[(r#"countersign_log_lines_dropped_total{job="countersign"}"#, rising!("30", "900"))],
+        looks: IN_HALF_AN_HOUR,
+    },
+    Case {
+        alert: "CountersignSpansLost",
+        interval: "1m",
+        series: &[(r#"countersign_spans_total{job="countersign",outcome="lost"}"#, rising!("30", "900"))],
         looks: IN_HALF_AN_HOUR,
     },
     // Ends after twelve days, then after a hundred.

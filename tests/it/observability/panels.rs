@@ -17,6 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::{promtool, shipped};
 use crate::world::child::{Gateway, free_port};
+use crate::world::collector::{Collector, Mood};
 use crate::world::*;
 
 /// How long until a Prometheus has begun, and until every panel shows something.
@@ -192,6 +193,7 @@ fn lacking(query: &str, values: &[f64]) -> Option<&'static str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_panel_shows_something_of_a_gateway_that_buys() {
+    let collector = Collector::open(Mood::Takes).await;
     let options = Options { store: Some(EMBEDDED.to_owned()), ..Options::default() };
     let mut world = World::closed(options).await;
     for (usual, small) in [
@@ -202,7 +204,7 @@ async fn every_panel_shows_something_of_a_gateway_that_buys() {
         assert_eq!(world.text.matches(usual).count(), 1, "{usual}");
         world.text = world.text.replace(usual, small);
     }
-    let gateway = Gateway::start(&mut world).await;
+    let gateway = Gateway::start_through(&mut world, collector.script("")).await;
     let directory = tempfile::tempdir().unwrap();
     let prometheus = Prometheus::start(directory.path(), gateway.admin).await;
 

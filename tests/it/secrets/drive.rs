@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::needles::{CARDS, CRYPTOGRAM, CVC, HOLDER, NETWORK_TOKEN};
 use crate::wire::{Raw, exchange};
+use crate::world::collector::{Collector, Mood};
 use crate::world::*;
 
 const MINT: &str = "/agentic_commerce/delegate_payment";
@@ -17,6 +18,8 @@ pub struct Driven {
     pub world: World,
     pub alpha: Agent,
     pub beta: Agent,
+    /// Is told of every request.
+    pub collector: Collector,
     pub answers: Vec<(String, Vec<u8>)>,
     /// Ids of tokens.
     pub tokens: Vec<String>,
@@ -42,9 +45,11 @@ pub fn network_mint(session: &str, amount: u64) -> Value {
 impl Driven {
     pub async fn start() -> Self {
         let agent = "live_tokens_per_session = 3\n".to_owned();
-        let world = World::with(Options { agent, ..Options::default() }).await;
+        let collector = Collector::open(Mood::Takes).await;
+        let options = Options { agent, collector: Some(collector.port), ..Options::default() };
+        let world = World::with(options).await;
         let (alpha, beta) = (world.alpha(), world.beta());
-        Self { world, alpha, beta, answers: Vec::new(), tokens: Vec::new() }
+        Self { world, alpha, beta, collector, answers: Vec::new(), tokens: Vec::new() }
     }
 
     /// Keeps an answer, head and body.

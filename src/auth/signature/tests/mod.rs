@@ -68,6 +68,7 @@ fn sender(profiles: &[Profile], required: SignatureRequired) -> Sender {
         requests_per_second: one,
         request_burst: one,
         default_version: None,
+        traces: false,
     };
     let mut headers = HeaderMap::new();
     headers.insert("idempotency-key", HeaderValue::from_static("k-1"));
