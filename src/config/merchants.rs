@@ -68,6 +68,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
     let purchase_orders = section
         .optional_table("purchase_orders", |entry| purchase_orders(entry, parties))
         .unwrap_or(PurchaseOrders::Refused);
+    let free_orders = section.or("free_orders", false, flag);
     let total_max_age = section.or("total_max_age", TOTAL_MAX_AGE, duration(SECOND, DAY));
     let doubt_grace = section.or("doubt_grace", DOUBT_GRACE, duration(MINUTE, 7 * DAY));
     if doubt_grace < deadlines.total + SHORTEST_SIGNATURE_LIFE {
@@ -113,6 +114,7 @@ pub(super) fn merchant(section: &mut Section<'_>, parties: &mut Parties<'_>) -> 
         doubt_grace,
         pending_max,
         purchase_orders,
+        free_orders,
         adoption: adoption.into_iter().collect(),
         redeem_every_claim,
         query_on_get,

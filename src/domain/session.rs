@@ -30,7 +30,7 @@ pub use troubles::{Fruitless, Troubles};
 
 use super::clock::{Clock, Reading, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
-use super::money::{Currency, Money};
+use super::money::{Currency, MinorUnits, Money};
 use super::token::{Token, TokenState};
 
 /// How far the steady clocks of two replicas may be apart.
@@ -116,6 +116,12 @@ pub struct SessionTotal {
 }
 
 impl SessionTotal {
+    /// The zero that is due, where nothing is due in any currency.
+    pub fn nothing_due(&self) -> Option<Money> {
+        let mut stated = std::iter::once(self.settlement).chain(self.presentment);
+        stated.all(|money| money.amount == MinorUnits::ZERO).then_some(self.settlement)
+    }
+
     /// The total in the currency an allowance is in. Nothing is ever converted.
     pub fn in_currency(&self, currency: Currency) -> Option<Money> {
         std::iter::once(self.settlement).chain(self.presentment).find(|money| money.currency == currency)

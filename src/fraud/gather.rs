@@ -8,7 +8,7 @@ use super::{CardFingerprint, Facts, RiskAction, Settings};
 use crate::crypto::digest::sha256_framed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::AgentId;
-use crate::domain::money::Money;
+use crate::domain::money::{MinorUnits, Money};
 use crate::idempotency::Scope;
 use crate::records::StoreError;
 use crate::registry::Agent;
@@ -33,7 +33,7 @@ pub(crate) struct CompleteAttempt<'a> {
     pub agent: &'a Agent,
     /// The session's total.
     pub amount: Money,
-    /// The token's card; `None` for a purchase order.
+    /// The token's card; `None` for a purchase order or a free one.
     pub card: Option<&'a CardFingerprint>,
     /// Names the operation: retries count once.
     pub operation: &'a Scope,
@@ -112,8 +112,11 @@ pub(crate) async fn gather_complete<'a, 'v>(
 ) -> Result<(Facts<'a>, Reservation<'v>), StoreError> {
     let agent = &attempt.agent.id;
     let small = &settings.small_amounts;
-    let counts =
-        small.review_above.or(small.deny_above).is_some() && attempt.amount.amount.get() <= small.at_most;
+    // Where nothing is paid with nothing, no card is tried.
+    let tries_a_card = attempt.card.is_some() || attempt.amount.amount != MinorUnits::ZERO;
+    let counts = small.review_above.or(small.deny_above).is_some()
+        && attempt.amount.amount.get() <= small.at_most
+        && tries_a_card;
     let small = counts.then(|| Counter::SmallAmounts(agent).over(small.window));
 
     let mut reservation = Reservation { velocity, counted: Vec::with_capacity(1), now };

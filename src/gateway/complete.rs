@@ -49,6 +49,7 @@ struct Asked {
     session: SessionId,
     /// Judged after the session: what is paid, or nobody's, needs no token.
     token: Result<Option<TokenId>, Refusal>,
+    pays_nothing: bool,
     operation: Operation,
     record_set: RecordSet,
 }
@@ -199,7 +200,8 @@ impl Asked {
         ledger: &Ledger,
     ) -> Result<Self, Refusal> {
         let request = CompleteView::read(call.body()).map_err(|error| Refusal::of_body(&error))?;
-        let token = spent_token(&request);
+        let pays_nothing = request.pays_nothing && merchant.free_orders;
+        let token = if pays_nothing { Ok(None) } else { spent_token(&request) };
         let operation = call.operation(&identities.rings, Some(&merchant))?;
         let mut record_set =
             ledger.record_set(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
@@ -207,7 +209,7 @@ impl Asked {
             call.trail.token(token);
             record_set = record_set.with_token(token);
         }
-        Ok(Self { call, merchant, session, token, operation, record_set })
+        Ok(Self { call, merchant, session, token, pays_nothing, operation, record_set })
     }
 
     /// How it stands to what is known of its session and key.
@@ -227,9 +229,10 @@ impl Asked {
         } else {
             Standing::Fresh { earlier_claim: snapshot.key().is_some() }
         };
-        let Self { call, merchant, session, token, operation, record_set } = self;
+        let Self { call, merchant, session, token, pays_nothing, operation, record_set } = self;
         let token = token?;
-        let completion = Completion { call, merchant, session, token, operation, record_set, claim };
+        let completion =
+            Completion { call, merchant, session, token, pays_nothing, operation, record_set, claim };
         Ok((Box::new(completion), standing))
     }
 }

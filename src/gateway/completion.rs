@@ -21,6 +21,8 @@ pub(super) struct Completion {
     pub merchant: Arc<Merchant>,
     pub session: SessionId,
     pub token: Option<TokenId>,
+    /// Nothing is given to pay with, where the merchant takes free orders.
+    pub pays_nothing: bool,
     pub operation: Operation,
     pub record_set: RecordSet,
     /// The claim: its id is the key the merchant receives.
@@ -50,6 +52,7 @@ impl Completion {
             agent: self.call.agent.id.clone(),
             total_max_age: self.merchant.total_max_age,
             purchase_order_limit: purchase_order_limit(&self.merchant, &self.call, session),
+            pays_nothing: self.pays_nothing,
             until,
         }
     }

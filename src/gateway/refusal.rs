@@ -165,9 +165,12 @@ impl Refusal {
             Self::TokenUnknown => {
                 invalid(S::UNPROCESSABLE_ENTITY, code, "There is no such token for this checkout session.")
             }
-            Self::TokenMissing => {
-                invalid(S::UNPROCESSABLE_ENTITY, code, "A payment token minted here is required to complete.")
-            }
+            Self::TokenMissing => invalid(
+                S::UNPROCESSABLE_ENTITY,
+                code,
+                "A payment token minted here is required to complete. Without payment_data only a total of zero \
+                 completes, at merchants whose entry here allows free orders.",
+            ),
             Self::Claim(refusal) => claim_problem(*refusal, code),
             Self::Redeem(refusal) => redeem_problem(*refusal, code),
             Self::Revoke(refusal) => revoke_problem(*refusal, code),
@@ -296,6 +299,11 @@ fn claim_problem(refusal: ClaimRefusal, code: &'static str) -> Problem {
             S::UNPROCESSABLE_ENTITY,
             code,
             "The total of this checkout session is in another currency than the token.",
+        ),
+        ClaimRefusal::PaymentDue => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            code,
+            "The total of this checkout session is not zero: a payment token minted here is required.",
         ),
         ClaimRefusal::PurchaseOrderRefused => {
             invalid(S::FORBIDDEN, code, "Completing with a purchase order and no token is not allowed here.")

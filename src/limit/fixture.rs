@@ -65,6 +65,7 @@ pub(crate) fn merchant(id: &str, per_second: u32, burst: u32, concurrency: u32) 
         purchase_orders: PurchaseOrders::Refused,
         adoption: BTreeSet::new(),
         retired: false,
+        free_orders: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

@@ -55,6 +55,8 @@ pub struct Merchant {
     pub pending_max: Duration,
     /// Completes without a token: purchase orders.
     pub purchase_orders: PurchaseOrders,
+    /// Whether a session whose total is zero completes with nothing to pay with.
+    pub free_orders: bool,
     /// Agents that may adopt sessions the gateway has not seen created.
     pub adoption: SessionAdoption,
     /// Whether the card of an exposed token goes out again on the next claim.

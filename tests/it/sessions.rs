@@ -11,6 +11,8 @@ mod cancel;
 mod carts;
 /// Create, read, update, complete, cancel: statuses and what an answer proves.
 mod flow;
+/// Paying nothing: a total of zero.
+mod free_orders;
 /// Paying without a token.
 mod purchase_orders;
 /// Words nobody here knows.

@@ -295,6 +295,7 @@ fn entry(base_url: &str) -> Merchant {
         purchase_orders: PurchaseOrders::Refused,
         adoption: BTreeSet::new(),
         retired: false,
+        free_orders: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

@@ -15,6 +15,8 @@ pub struct CompleteView {
     pub handler_id: Option<String>,
     /// Whether a purchase order number is given.
     pub has_purchase_order: bool,
+    /// Whether nothing is given to pay with: neither `payment_data` nor what dialects have in its place.
+    pub pays_nothing: bool,
     /// Whether the outcome of a 3-D Secure challenge is given.
     pub has_authentication_result: bool,
 }
@@ -73,10 +75,13 @@ impl CompleteView {
         let token = agreed(places.tokens(), "Only one payment token may be given.")?;
         let handler_id = agreed(places.handlers(), "Only one handler_id may be given.")?;
         let purchase_order = present(&places.payment_data, "purchase_order_number");
+        let pays_with = ["payment_data", "payment", "payment_token"];
+        let pays_nothing = pays_with.iter().all(|name| places.root.present(name).is_none());
         Ok(Self {
             token: token.map(SecretString::new),
             handler_id,
             has_purchase_order: purchase_order.is_some(),
+            pays_nothing,
             has_authentication_result: places.root.present("authentication_result").is_some(),
         })
     }
@@ -187,6 +192,16 @@ mod tests {
         assert!(alone.is_purchase_order_only());
         let beside = read(r#"{"payment_data":{"purchase_order_number":"PO-1","token":"t"}}"#);
         assert!(beside.has_purchase_order && !beside.is_purchase_order_only());
+    }
+
+    #[test]
+    fn nothing_is_paid_with_only_where_no_member_says_otherwise() {
+        for body in ["{}", r#"{"payment_data":null,"buyer":{}}"#] {
+            assert!(read(body).pays_nothing, "{body}");
+        }
+        for body in [r#"{"payment_data":{}}"#, r#"{"payment":{"x":1}}"#, r#"{"payment_token":"t"}"#] {
+            assert!(!read(body).pays_nothing, "{body}");
+        }
     }
 
     #[test]

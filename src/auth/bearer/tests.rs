@@ -55,6 +55,7 @@ fn merchant(id: &str, proof: RedeemerProof) -> Merchant {
         purchase_orders: PurchaseOrders::Refused,
         adoption: BTreeSet::new(),
         retired: false,
+        free_orders: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

@@ -83,6 +83,8 @@ pub struct BeginClaim {
     pub total_max_age: Duration,
     /// The limit of a complete without a token; `None` where purchase orders are refused.
     pub purchase_order_limit: Option<Money>,
+    /// Nothing is given to pay with: only what costs nothing may be completed.
+    pub pays_nothing: bool,
     /// When the attempt's answer is no longer waited for.
     pub until: Timestamp,
 }
@@ -138,6 +140,9 @@ pub enum ClaimRefusal {
     /// There is no token and purchase orders are not allowed, or not in this currency.
     #[error("a purchase order without a token is not allowed here")]
     PurchaseOrderRefused,
+    /// Nothing was given to pay with, and the total is not zero.
+    #[error("there is something to be paid for this checkout session")]
+    PaymentDue,
     /// The merchant may be at work on what it was sent: it must not be sent again yet.
     #[error("the merchant may still be at work on this checkout session")]
     AtWork {
@@ -204,6 +209,7 @@ pub fn may_claim<S>(
         session.fresh_total(moment.steady, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
     let limit = match token {
         Some(token) => token.allowance.cap,
+        None if request.pays_nothing => return total.nothing_due().ok_or(ClaimRefusal::PaymentDue),
         None => request.purchase_order_limit.ok_or(ClaimRefusal::PurchaseOrderRefused)?,
     };
     checked_amount(&total, &limit)

@@ -77,6 +77,7 @@ impl World {
             agent: self.session.owner.clone(),
             total_max_age: Duration::from_secs(1_000_000),
             purchase_order_limit: None,
+            pays_nothing: false,
             until: at(now + 30),
         };
         begin_claim(&mut self.session, Some(&mut self.token), &request, present(now))
@@ -712,12 +713,37 @@ fn without_a_token_only_a_purchase_order_limit_lets_a_claim_begin() {
         agent: world.session.owner.clone(),
         total_max_age: GRACE,
         purchase_order_limit: None,
+        pays_nothing: false,
         until: at(30),
     };
     let refused = begin_claim::<u8>(&mut world.session, None, &request, present(1));
     assert_eq!(refused, Err(ClaimRefusal::PurchaseOrderRefused));
     request.purchase_order_limit = Some(money(1000));
     assert!(begin_claim::<u8>(&mut world.session, None, &request, present(1)).is_ok());
+}
+
+#[test]
+fn with_nothing_to_pay_with_only_a_total_of_zero_lets_a_claim_begin() {
+    let begin = |settlement: u64, presentment: Option<u64>| {
+        let mut world = World::new();
+        let euros = |amount| Money { currency: Currency::parse("eur").unwrap(), ..money(amount) };
+        let total = SessionTotal { settlement: money(settlement), presentment: presentment.map(euros) };
+        world.session.note_total(0, Some(total), present(1));
+        let request = BeginClaim {
+            claim: claim_id("c1"),
+            agent: world.session.owner.clone(),
+            total_max_age: GRACE,
+            // However much a purchase order may be for.
+            purchase_order_limit: Some(money(1000)),
+            pays_nothing: true,
+            until: at(30),
+        };
+        begin_claim::<u8>(&mut world.session, None, &request, present(1)).map(|begun| begun.checked)
+    };
+    assert_eq!(begin(0, None), Ok(money(0)));
+    assert_eq!(begin(0, Some(0)), Ok(money(0)));
+    assert_eq!(begin(1, None), Err(ClaimRefusal::PaymentDue));
+    assert_eq!(begin(0, Some(1)), Err(ClaimRefusal::PaymentDue));
 }
 
 // Totals and mutations
@@ -860,7 +886,7 @@ proptest! {
             let name = |c: u8| claim_id(&format!("c{c}"));
             match step {
                 Step::Begin(c) => {
-                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, until: at(now + 30) };
+                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, pays_nothing: false, until: at(now + 30) };
                     let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
                     prop_assert!(!(began && (charged_before || consumed_before)));
                 }

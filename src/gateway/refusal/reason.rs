@@ -109,6 +109,7 @@ fn of_claim(refusal: ClaimRefusal) -> &'static str {
         ClaimRefusal::TokenClaimed => "token_in_use",
         ClaimRefusal::OverCap => "amount_exceeds_allowance",
         ClaimRefusal::CurrencyMismatch => "currency_mismatch",
+        ClaimRefusal::PaymentDue => Refusal::TokenMissing.reason(),
         ClaimRefusal::PurchaseOrderRefused => "purchase_order_not_allowed",
     }
 }

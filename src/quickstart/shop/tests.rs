@@ -90,6 +90,7 @@ fn entry(shop: &Shop) -> Merchant {
         purchase_orders: PurchaseOrders::Refused,
         adoption: Default::default(),
         retired: false,
+        free_orders: false,
         redeem_every_claim: false,
         query_on_get: false,
         breaker: BreakerSettings::default(),

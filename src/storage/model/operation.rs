@@ -259,6 +259,7 @@ impl Operation {
                     agent: agent.id(),
                     total_max_age: TOTAL_MAX_AGE,
                     purchase_order_limit: *limit,
+                    pays_nothing: false,
                     until: lease.until,
                 };
                 let begun =
