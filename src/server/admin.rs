@@ -25,6 +25,7 @@ use super::{Peer, Service};
 use crate::body::Content;
 use crate::drain::Drain;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::openmetrics;
 
 /// Connections open at once: scrapers, probes and a few operators. One more, and the quietest gives way.
 const CONNECTIONS: usize = 64;
@@ -149,9 +150,15 @@ impl Admin {
             }
             "/metrics" => {
                 self.metrics.set_ready(self.ready().is_ok());
-                let mut response = plain(StatusCode::OK, self.metrics.encode());
-                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-                response.headers_mut().insert(header::CONTENT_TYPE, format);
+                let accept =
+                    head.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+                let (samples, format) = if openmetrics::is_asked_for(accept) {
+                    (self.metrics.encode_openmetrics(), openmetrics::CONTENT_TYPE)
+                } else {
+                    (self.metrics.encode(), "text/plain; version=0.0.4; charset=utf-8")
+                };
+                let mut response = plain(StatusCode::OK, samples);
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format));
                 response
             }
             "/livez" => plain(StatusCode::OK, "ok\n".to_owned()),

@@ -193,8 +193,13 @@ impl Drop for RequestLog {
                 ended: Instant::now(),
             })
         });
+        let now = self.reports.clock.now();
+        if let Some(trace) = told {
+            let merchant = self.merchant.as_ref();
+            metrics.request_traced(self.route, merchant, gateway, learnt.waited, trace, now);
+        }
         self.reports.log.access(AccessRecord {
-            time: self.reports.clock.now(),
+            time: now,
             level,
             peer: self.peer,
             route: self.route,

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+use super::exemplars::Exemplars;
+
 const PREFIX: &str = "countersign_";
 
 /// Upper bounds of every duration histogram, in seconds: from a check in memory to the longest a
 /// merchant is waited for.
-const BUCKETS: [f64; 18] = [
+pub(super) const BUCKETS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0, 30.0,
 ];
@@ -54,6 +57,7 @@ pub struct Definition {
 pub(super) struct Instruments {
     registry: Registry,
     table: Vec<Definition>,
+    exemplars: Exemplars,
 }
 
 impl Instruments {
@@ -61,7 +65,7 @@ impl Instruments {
     pub(super) fn new() -> Result<Self, MetricsError> {
         let registry = Registry::new();
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        Ok(Self { registry, table: Vec::new() })
+        Ok(Self { registry, table: Vec::new(), exemplars: Exemplars::default() })
     }
 
     pub(super) fn counters<const N: usize>(
@@ -127,11 +131,21 @@ impl Instruments {
         &self.table
     }
 
+    /// Every sample.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
+    /// Which traces show what histograms hold.
+    pub(super) const fn exemplars(&self) -> &Exemplars {
+        &self.exemplars
+    }
+
     /// Every sample in Prometheus' text format, version 0.0.4.
     pub(super) fn encode(&self) -> String {
         let mut out = Vec::with_capacity(16 * 1024);
         // Writing to memory fails only for a family without samples, which `gather` leaves out.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        let _ = TextEncoder::new().encode(&self.gather(), &mut out);
         String::from_utf8(out).unwrap_or_default()
     }
 }

@@ -19,6 +19,8 @@ use crate::domain::id::MerchantId;
 mod breakers;
 /// What is told of the configuration that runs.
 mod configuration;
+/// What is told of traces.
+mod exemplars;
 
 /// What can come of a reload: each is counted from the start, or its first time would not show as a rise.
 const RELOADS: [&str; 5] = ["applied", "unchanged", "config_invalid", "reload_refused", "reload_unavailable"];

@@ -2,10 +2,12 @@
 //! that every stage may report here.
 
 pub mod access;
+mod exemplars;
 mod instrument;
 mod line;
 pub mod log;
 pub mod metrics;
+pub mod openmetrics;
 pub mod otlp;
 pub mod spans;
 pub mod trace;

@@ -2,6 +2,8 @@
 
 /// Every alert, on series that make it fire and clear.
 mod alerts;
+/// Traces beside the samples that they show.
+mod exemplars;
 /// Every panel, on a gateway that buys.
 mod panels;
 

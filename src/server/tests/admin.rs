@@ -16,6 +16,15 @@ impl Told {
         let response = self.client.send_request(request).await.unwrap();
         (response.status().as_u16(), text(response).await)
     }
+
+    /// The metrics for who takes this, and what they are said to be.
+    async fn metrics_as(&mut self, accept: &str) -> (String, String) {
+        self.client.ready().await.unwrap();
+        let request = Request::get("/metrics").header("accept", accept).body(Full::default()).unwrap();
+        let response = self.client.send_request(request).await.unwrap();
+        let format = response.headers()["content-type"].to_str().unwrap().to_owned();
+        (format, text(response).await)
+    }
 }
 
 #[tokio::test]
@@ -44,6 +53,15 @@ async fn probes_and_scrapers_are_answered_also_while_draining() {
     assert_eq!(told.get("HEAD", "/metrics").await, (200, String::new()));
     metrics.overcharge();
     assert!(told.get("GET", "/metrics").await.1.contains("\ncountersign_overcharges_total 1\n"));
+    let asked = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let (format, samples) = told.metrics_as(asked).await;
+    assert_eq!(format, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(samples.contains("\n# TYPE countersign_overcharges counter\n"), "{samples}");
+    assert!(
+        samples.contains("\ncountersign_overcharges_total 1\n") && samples.ends_with("\n# EOF\n"),
+        "{samples}"
+    );
+    assert_eq!(told.metrics_as("*/*").await.0, "text/plain; version=0.0.4; charset=utf-8");
 
     healthy.store(false, Ordering::SeqCst);
     assert_eq!(told.get("GET", "/readyz").await, (503, "not ready: the store is unavailable\n".to_owned()));

@@ -21,6 +21,7 @@ impl Metrics {
                 self.merchant_requests.forget([gone.as_str(), status]);
             }
             self.merchant_upstream_seconds.forget([gone.as_str()]);
+            self.forget_exemplars(gone.as_str());
             self.forget_breaker(gone.as_str());
         }
         if !told_apart.is_empty() {

@@ -21,9 +21,9 @@ use crate::world::collector::{Collector, Mood};
 use crate::world::*;
 
 /// How long until a Prometheus has begun, and until every panel shows something.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Before something is looked at again.
-const SOON: Duration = Duration::from_millis(200);
+pub(super) const SOON: Duration = Duration::from_millis(200);
 
 /// What exists only after somebody did what nobody does here: a full house, a balancer that does not name
 /// its clients, a merchant that charges twice.
@@ -51,14 +51,14 @@ const MAY_BE_ZERO: [&str; 13] = [
 ];
 
 /// A Prometheus that scrapes each second. Dropping it kills it.
-struct Prometheus {
+pub(super) struct Prometheus {
     child: Child,
     address: SocketAddr,
     log: std::path::PathBuf,
 }
 
 impl Prometheus {
-    async fn start(directory: &Path, gateway: SocketAddr) -> Self {
+    pub(super) async fn start(directory: &Path, gateway: SocketAddr) -> Self {
         let config = directory.join("prometheus.yaml");
         let rules = shipped("rules.yaml");
         let text = format!(
@@ -73,6 +73,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", directory.join("series").display()))
             .arg(format!("--web.listen-address={address}"))
+            .arg("--enable-feature=exemplar-storage")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
@@ -103,7 +104,7 @@ impl Prometheus {
     }
 
     /// The data of the API's answer, which must be one.
-    async fn ask(&self, path: &str) -> Value {
+    pub(super) async fn ask(&self, path: &str) -> Value {
         let answer = self.get(path).await.unwrap_or_else(|| panic!("{path}\n{}", self.log()));
         let answer: Value = serde_json::from_str(&answer).expect(path);
         assert_eq!(answer["status"], "success", "{path}: {answer}");
