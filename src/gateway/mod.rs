@@ -210,6 +210,7 @@ impl Gateway {
         if let Ok((_, route)) = &routed {
             response_head.dialect = route.error_dialect();
             request_log.route(route.label());
+            request_log.template(|| route.template());
         }
         // Who asks for what is not here pays for it too.
         self.admission.limits.address(caller.address).map_err(Refusal::Limited)?;

@@ -18,7 +18,7 @@ use crate::merchant::{
     Exchange, Lost, Merchants, NotSent, Outbound, UpstreamFailure, read_session, resource, told_code,
 };
 use crate::registry::Merchant;
-use crate::telemetry::spans::Stage;
+use crate::telemetry::spans::{Asked, Stage};
 
 /// The way to merchants.
 pub(super) struct Upstreams {
@@ -121,6 +121,7 @@ impl Upstreams {
         if let Some(traceparent) = span.traceparent() {
             outbound.headers.traceparent = Some(traceparent.to_string());
         }
+        span.asks(|| asked_of(merchant, outbound.method.clone()));
         let exchange = self.ask_merchant(Some(call), merchant, outbound, deadline, may_leave).await;
         call.trail.waited(started.elapsed());
         let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
@@ -197,6 +198,14 @@ impl Upstreams {
         let exchange = self.ask_merchant(None, merchant, outbound, deadline(merchant), &|| true).await;
         SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
     }
+}
+
+/// What a span says of a request to a merchant.
+fn asked_of(merchant: &Merchant, method: http::Method) -> Asked {
+    let url = &merchant.endpoint.base_url;
+    let usual = if url.scheme() == Some(&http::uri::Scheme::HTTP) { 80 } else { 443 };
+    let server = url.host().unwrap_or_default().to_owned();
+    Asked { method, server, port: url.port_u16().unwrap_or(usual) }
 }
 
 /// By when an exchange that starts now is over.

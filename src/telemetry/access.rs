@@ -97,6 +97,13 @@ impl RequestLog {
         self.route = route;
     }
 
+    /// What every request to its route looks like: its method, and its path with names in place of ids.
+    pub fn template(&self, template: impl FnOnce() -> (&'static str, &'static str)) {
+        if let Some(spans) = self.trail.request_spans() {
+            spans.is_like(template());
+        }
+    }
+
     /// The agent is authenticated.
     pub fn agent(&mut self, agent: &AgentId) {
         self.agent = Some(agent.clone());

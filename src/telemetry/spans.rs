@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use http::Method;
 use parking_lot::Mutex;
 
 use super::line::Identifier;
@@ -76,6 +77,19 @@ pub struct Ended {
     pub status: Option<u16>,
     /// Why that came to nothing.
     pub cause: Option<&'static str>,
+    /// What was asked of whom, of a request to a merchant.
+    pub asked: Option<Box<Asked>>,
+}
+
+/// A request to a merchant, as far as a span says.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// The host of the merchant's base URL.
+    pub server: String,
+    /// Its port.
+    pub port: u16,
 }
 
 /// What a request came to.
@@ -128,6 +142,7 @@ pub struct Spans {
 struct Noted {
     lineage: Lineage,
     is_sampled: bool,
+    template: Option<(&'static str, &'static str)>,
     ended: Vec<Ended>,
     outcome: Option<Outcome>,
 }
@@ -141,6 +156,8 @@ pub struct Told {
     pub id: SpanId,
     /// Where it stands.
     pub lineage: Lineage,
+    /// Its method, and its path with names in place of ids, where it is a route of ours.
+    pub template: Option<(&'static str, &'static str)>,
     /// The instant by the clock of what `began` is by the process's.
     pub at: Timestamp,
     /// When it began.
@@ -182,6 +199,11 @@ impl Spans {
         noted.is_sampled = is_sampled;
     }
 
+    /// What every request to its route looks like: its method, and its path with names in place of ids.
+    pub(super) fn is_like(&self, template: (&'static str, &'static str)) {
+        self.noted.lock().template = Some(template);
+    }
+
     /// What it came to. The id of its trace, where that is told.
     pub(super) fn came_to(&self, outcome: Outcome) -> Option<TraceId> {
         let mut noted = self.noted.lock();
@@ -200,12 +222,13 @@ impl Spans {
 
 impl Drop for Spans {
     fn drop(&mut self) {
-        let Noted { lineage, is_sampled, ended, outcome } = std::mem::take(self.noted.get_mut());
+        let Noted { lineage, is_sampled, template, ended, outcome } = std::mem::take(self.noted.get_mut());
         let Some(outcome) = outcome.filter(|outcome| is_sampled || outcome.is_failure) else { return };
         self.tracer.tell(Told {
             trace_id: self.trace_of(&lineage),
             id: self.id(0),
             lineage,
+            template,
             at: self.at,
             began: self.began,
             outcome,
@@ -225,6 +248,7 @@ struct Open {
     began: Instant,
     status: Option<u16>,
     cause: Option<&'static str>,
+    asked: Option<Box<Asked>>,
 }
 
 impl Span {
@@ -237,6 +261,7 @@ impl Span {
             began: Instant::now(),
             status: None,
             cause: None,
+            asked: None,
         }))
     }
 
@@ -253,6 +278,13 @@ impl Span {
         }
     }
 
+    /// It is this request.
+    pub fn asks(&mut self, asked: impl FnOnce() -> Asked) {
+        if let Some(open) = &mut self.0 {
+            open.asked = Some(Box::new(asked()));
+        }
+    }
+
     /// The merchant answered with this status, or it came to nothing for this reason.
     pub fn came(&mut self, status: Option<u16>, cause: Option<&'static str>) {
         if let Some(open) = &mut self.0 {
@@ -264,10 +296,11 @@ impl Span {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let asked = self.asked.take();
         let Self { stage, id, began, status, cause, .. } = *self;
         let mut noted = self.spans.noted.lock();
         if noted.ended.len() < MOST_STAGES {
-            noted.ended.push(Ended { stage, id, began, ended: Instant::now(), status, cause });
+            noted.ended.push(Ended { stage, id, began, ended: Instant::now(), status, cause, asked });
         }
     }
 }

@@ -60,7 +60,11 @@ def judge(name, spans):
             assert span is root or span.parent_span_id == root.span_id, f"{name}: {span.name} has another parent"
         asked = [span for span in of_one if span.kind == Span.SPAN_KIND_CLIENT]
         said = attributes(root)
-        if root.name == "checkout_complete" and said.get("countersign.decision") == "charged":
+        assert said["url.scheme"] == "https" and root.name == f"{said['http.request.method']} {said['http.route']}", said
+        for span in asked:
+            assert attributes(span)["server.address"] and attributes(span)["server.port"] > 0, attributes(span)
+            assert attributes(span)["http.request.method"] in ("GET", "POST"), attributes(span)
+        if root.name == "POST /checkout_sessions/{id}/complete" and said.get("countersign.decision") == "charged":
             charged += 1
             assert STAGES <= {span.name for span in of_one}, f"{name}: {[span.name for span in of_one]}"
             assert [attributes(span)["http.response.status_code"] for span in asked] == [200], name

@@ -1,10 +1,11 @@
 //! What a collector of traces is told, and that no request waits for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use countersign::quickstart::agent::Agent;
 use countersign::quickstart::shop::{Behaviour, CallKind, Canned, Shop};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
@@ -50,6 +51,16 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A span's attributes, as text.
+fn attributes(span: &Span) -> BTreeMap<&str, String> {
+    let text = |value: &AnyValue| match value.value.clone().unwrap() {
+        any_value::Value::StringValue(text) => text,
+        any_value::Value::IntValue(number) => number.to_string(),
+        other => panic!("{other:?}"),
+    };
+    span.attributes.iter().map(|one| (one.key.as_str(), text(one.value.as_ref().unwrap()))).collect()
+}
+
 fn names(trace: &[Span]) -> BTreeSet<&str> {
     trace.iter().map(|span| span.name.as_str()).collect()
 }
@@ -70,8 +81,8 @@ async fn a_purchase_joins_its_agents_trace_with_the_merchants_request_as_its_chi
     let path = format!("/m/lamps/checkout_sessions/{session}/complete");
     let paid = agent.post(path, &payment(&token)).header("traceparent", KEPT).send().await.unwrap();
     assert_eq!(paid.status, 200, "{:?}", paid.json());
-    collector.until(|it| it.traces("checkout_complete").len() == 1).await;
-    let trace = collector.traces("checkout_complete").pop().unwrap();
+    collector.until(|it| it.traces("POST /checkout_sessions/{id}/complete").len() == 1).await;
+    let trace = collector.traces("POST /checkout_sessions/{id}/complete").pop().unwrap();
     let root = &trace[0];
     assert_eq!(hexadecimal(&root.trace_id), KEPT[3..35]);
     assert_eq!(hexadecimal(&root.parent_span_id), KEPT[36..52]);
@@ -80,16 +91,27 @@ async fn a_purchase_joins_its_agents_trace_with_the_merchants_request_as_its_chi
     assert!(stages.iter().all(|stage| names(&trace).contains(stage)), "{:?}", names(&trace));
     let upstream = trace.iter().find(|span| span.kind == SpanKind::Client as i32).unwrap();
     let told = format!("00-{}-{}-01", &KEPT[3..35], hexadecimal(&upstream.span_id));
+    // In the words that every tool knows, with no id in a route.
+    let (said, asked) = (attributes(root), attributes(upstream));
+    assert_eq!((said["http.request.method"].as_str(), said["url.scheme"].as_str()), ("POST", "https"));
+    assert_eq!(said["http.route"], "/checkout_sessions/{id}/complete");
+    assert_eq!(
+        (asked["http.request.method"].as_str(), asked["server.address"].as_str()),
+        ("POST", "127.0.0.1")
+    );
+    assert_eq!(asked["server.port"], traced.world.lamps.address().port().to_string());
     assert_eq!(received(&traced.world.lamps, CallKind::Complete), Some(told));
     // Who named no trace has one of its own, of which the merchant hears too.
-    collector.until(|it| it.traces("checkout_create").len() == 1).await;
-    let created = collector.traces("checkout_create").pop().unwrap();
+    collector.until(|it| it.traces("POST /checkout_sessions").len() == 1).await;
+    let created = collector.traces("POST /checkout_sessions").pop().unwrap();
     assert!(created[0].parent_span_id.is_empty() && created[0].trace_id != root.trace_id);
     let told = received(&traced.world.lamps, CallKind::Create).unwrap();
     assert!(told.starts_with(&format!("00-{}-", hexadecimal(&created[0].trace_id))), "{told}");
     // A card is fetched under a trace too.
-    collector.until(|it| it.traces("redeem_token").len() == 1).await;
-    assert!(names(&collector.traces("redeem_token")[0]).contains("redeem"));
+    collector.until(|it| it.traces("POST /agentic_commerce/granted_tokens/{id}/redeem").len() == 1).await;
+    assert!(
+        names(&collector.traces("POST /agentic_commerce/granted_tokens/{id}/redeem")[0]).contains("redeem")
+    );
     let (_, log) = traced.ends().await;
     assert!(log.contains(&format!("\"trace_id\":\"{}\"", hexadecimal(&created[0].trace_id))), "{log}");
     let all = collector.bodies.lock().concat();
@@ -113,7 +135,7 @@ async fn a_strangers_trace_is_passed_on_and_samples_nothing_and_a_failure_is_tol
     assert_eq!(received(lamps, CallKind::Create).as_deref(), Some(KEPT));
     let (_, log) = traced.ends().await;
     // Its end has told everything: one trace, its own, with a link to the stranger's.
-    let traces = collector.traces("checkout_create");
+    let traces = collector.traces("POST /checkout_sessions");
     let [trace] = traces.as_slice() else { panic!("{traces:?}") };
     assert!(trace[0].parent_span_id.is_empty());
     let linked: Vec<String> = trace[0].links.iter().map(|link| hexadecimal(&link.trace_id)).collect();
@@ -142,7 +164,7 @@ async fn at_most_so_many_are_told_a_second_and_a_request_that_is_not_to_be_kept_
     }
     let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
     traced.ends().await;
-    let told = collector.traces("checkout_create");
+    let told = collector.traces("POST /checkout_sessions");
     assert!((2..=2 + 2 * (seconds + 1)).contains(&told.len()), "{} in {seconds} s", told.len());
     assert!(told.iter().all(|trace| trace[0].parent_span_id.is_empty()), "{told:?}");
 }
@@ -177,7 +199,7 @@ async fn what_the_collector_has_no_room_for_is_sent_again_and_what_waits_is_told
     let agent = traced.agent();
     create(&agent, "lamps").await;
     *collector.mood.lock() = Mood::Takes;
-    collector.until(|it| it.traces("checkout_create").len() == 1).await;
+    collector.until(|it| it.traces("POST /checkout_sessions").len() == 1).await;
     assert!(lost(&traced.gateway, "exported").await > 0);
     // One whose time has passed is given up, told of once, and the next is told.
     traced.ends().await;
@@ -191,9 +213,9 @@ async fn what_the_collector_has_no_room_for_is_sent_again_and_what_waits_is_told
         create(&agent, "lamps").await;
     }
     *collector.mood.lock() = Mood::Takes;
-    let before = collector.traces("checkout_create").len();
+    let before = collector.traces("POST /checkout_sessions").len();
     create(&agent, "lamps").await;
-    collector.until(|it| it.traces("checkout_create").len() > before).await;
+    collector.until(|it| it.traces("POST /checkout_sessions").len() > before).await;
     let (_, log) = traced.ends().await;
     assert_eq!(log.matches("\"event\":\"traces_not_exported\"").count(), 1, "{log}");
     assert!(log.contains("\"event\":\"traces_exported_again\""), "{log}");

@@ -4,6 +4,7 @@
 //! rebuilt from here, never as they came.
 
 mod parse;
+mod template;
 
 use std::sync::Arc;
 

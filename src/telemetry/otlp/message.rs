@@ -47,8 +47,12 @@ fn spans(told: &Told) -> Vec<Span> {
 fn request_span(told: &Told) -> Span {
     let Outcome { route, status, decision, cause, agent, merchant, request_id, is_failure, ended } =
         &told.outcome;
-    let mut attributes = vec![attribute("countersign.decision", text(decision))];
+    let mut attributes =
+        vec![attribute("countersign.route", text(route)), attribute("countersign.decision", text(decision))];
     let names = [
+        ("http.request.method", told.template.map(|(method, _)| text(method))),
+        ("http.route", told.template.map(|(_, path)| text(path))),
+        ("url.scheme", Some(text("https"))),
         ("countersign.agent", agent.as_ref().map(|agent| text(agent.as_str()))),
         ("countersign.merchant", merchant.as_ref().map(|merchant| text(merchant.as_str()))),
         ("countersign.request_id", request_id.as_ref().map(|id| text(id.as_str()))),
@@ -73,7 +77,7 @@ fn request_span(told: &Told) -> Span {
         parent_span_id: parent,
         flags,
         links,
-        name: (*route).to_owned(),
+        name: told.template.map_or("HTTP".to_owned(), |(method, path)| [method, path].join(" ")),
         attributes,
         status: is_failure.then(failed),
         ..within(told, SpanKind::Server, told.began, *ended)
@@ -83,7 +87,11 @@ fn request_span(told: &Told) -> Span {
 fn stage_span(told: &Told, ended: &Ended) -> Span {
     let kind = if ended.stage == Stage::Upstream { SpanKind::Client } else { SpanKind::Internal };
     let merchant = told.outcome.merchant.as_ref().filter(|_| ended.stage == Stage::Upstream);
+    let asked = ended.asked.as_deref();
     let said = [
+        ("http.request.method", asked.map(|asked| text(asked.method.as_str()))),
+        ("server.address", asked.map(|asked| text(&asked.server))),
+        ("server.port", asked.map(|asked| any_value::Value::IntValue(asked.port.into()))),
         ("countersign.merchant", merchant.map(|merchant| text(merchant.as_str()))),
         ("http.response.status_code", ended.status.map(|status| any_value::Value::IntValue(status.into()))),
         ("error.type", ended.cause.map(text)),
