@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
-use crate::world::child::Gateway;
+use crate::world::child::{Gateway, LOOK_AGAIN};
 use crate::world::collector::{Collector, Mood};
 use crate::world::*;
 
@@ -190,6 +190,21 @@ async fn a_collector_that_never_answers_holds_up_no_request_and_no_end_and_what_
     traced.ends().await;
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(collector.spans().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_the_collector_rejects_of_a_message_it_takes_are_not_counted_as_exported() {
+    let collector = Collector::open(Mood::Rejects(2)).await;
+    let traced = Traced::start(&collector, Options::default(), "", "").await;
+    create(&traced.agent(), "lamps").await;
+    let until = Instant::now() + PATIENCE;
+    while lost(&traced.gateway, "exported").await == 0 {
+        assert!(Instant::now() < until);
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    let counted = [lost(&traced.gateway, "exported").await, lost(&traced.gateway, "not_taken").await];
+    assert_eq!(counted, [u64::try_from(collector.spans().len()).unwrap() - 2, 2]);
+    traced.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TE, USER_AGENT};
@@ -15,7 +15,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use prost::Message as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -110,11 +112,12 @@ impl Collector {
         Ok(Self { client: client.build(connector), settings })
     }
 
-    /// Sends a message.
+    /// Sends a message. How many of its spans the collector says it has rejected: they are not to be sent again
+    /// (OTLP, "Partial Success").
     ///
     /// # Errors
     /// It was not taken, as far as is known.
-    pub async fn send(&self, message: &ExportTraceServiceRequest) -> Result<(), NotTaken> {
+    pub async fn send(&self, message: &ExportTraceServiceRequest) -> Result<usize, NotTaken> {
         let request = self.post(message).map_err(|_| NotTaken::NoCollector)?;
         let exchange = async {
             let answer = self.client.request(request).await.map_err(|_| NotTaken::Unreachable)?;
@@ -154,17 +157,22 @@ impl Collector {
         request.body(Full::new(body))
     }
 
-    async fn judge(&self, answer: Response<Incoming>) -> Result<(), NotTaken> {
+    async fn judge(&self, answer: Response<Incoming>) -> Result<usize, NotTaken> {
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MOST_ANSWERED).collect().await.map_err(|_| NotTaken::NoCollector)?;
         match (self.settings.protocol, head.status) {
             (_, StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY) => Err(NotTaken::Busy),
             (_, StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => Err(NotTaken::Busy),
-            (Protocol::HttpProtobuf, status) if status.is_success() => Ok(()),
+            (Protocol::HttpProtobuf, status) if status.is_success() => Ok(rejected(body.to_bytes())),
             (Protocol::Grpc, StatusCode::OK) => {
                 let told = grpc_status(&head.headers).or_else(|| body.trailers().and_then(grpc_status));
                 match told.ok_or(NotTaken::NoCollector)? {
-                    0 => Ok(()),
+                    // An answer that is compressed was not asked for, and says nothing.
+                    0 => Ok(body
+                        .to_bytes()
+                        .strip_prefix(&[0])
+                        .and_then(|rest| rest.get(4..))
+                        .map_or(0, rejected)),
                     // Canceled, deadline exceeded, resource exhausted, aborted, out of range, unavailable, data loss.
                     1 | 4 | 8 | 10 | 11 | 14 | 15 => Err(NotTaken::Busy),
                     code => Err(NotTaken::Refused(code)),
@@ -173,6 +181,12 @@ impl Collector {
             (_, status) => Err(NotTaken::Refused(status.as_u16())),
         }
     }
+}
+
+/// How many spans an answer says it has not taken; what does not read says nothing of it.
+fn rejected(answer: impl Buf) -> usize {
+    let said = ExportTraceServiceResponse::decode(answer).unwrap_or_default().partial_success;
+    said.map_or(0, |partly| usize::try_from(partly.rejected_spans).unwrap_or(0))
 }
 
 fn grpc_status(headers: &HeaderMap) -> Option<u16> {

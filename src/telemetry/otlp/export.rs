@@ -110,17 +110,20 @@ impl Exporter {
             let told = timeout_at(until, self.collector.send(&request)).await.unwrap_or(Err(NotTaken::Late));
             match told {
                 Err(not) if not.is_for_now() && Instant::now() + pause < until => sleep(pause).await,
-                Ok(()) | Err(_) => break told,
+                Ok(_) | Err(_) => break told,
             }
             pause = pause.saturating_mul(2);
         };
-        self.metrics.spans(if told.is_ok() { "exported" } else { "not_taken" }, spans(batch));
+        let sent = spans(batch);
+        let not_taken = told.map_or(sent, |rejected| rejected.min(sent));
+        self.metrics.spans("exported", sent.saturating_sub(not_taken));
+        self.metrics.spans("not_taken", not_taken);
         match (told, self.fails) {
             (Err(not), false) => {
                 self.log.event(Level::Warn, "traces_not_exported", &[("cause", Value::Text(not.as_str()))]);
             }
-            (Ok(()), true) => self.log.event(Level::Info, "traces_exported_again", &[]),
-            (Ok(()), false) | (Err(_), true) => {}
+            (Ok(_), true) => self.log.event(Level::Info, "traces_exported_again", &[]),
+            (Ok(_), false) | (Err(_), true) => {}
         }
         self.fails = told.is_err();
     }

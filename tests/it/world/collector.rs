@@ -9,7 +9,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use parking_lot::Mutex;
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy)]
 pub enum Mood {
     Takes,
+    /// But for so many spans of each.
+    Rejects(i64),
     HasNoRoom,
     NeverAnswers,
 }
@@ -65,14 +69,23 @@ impl Collector {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let mood = *self.mood.lock();
         let status = match mood {
-            Mood::Takes => StatusCode::OK,
+            Mood::Takes | Mood::Rejects(_) => StatusCode::OK,
             Mood::HasNoRoom => StatusCode::SERVICE_UNAVAILABLE,
             Mood::NeverAnswers => std::future::pending().await,
         };
         if status.is_success() {
             self.bodies.lock().push(body);
         }
-        Ok(Response::builder().status(status).body(Full::default()).unwrap())
+        let said = match mood {
+            Mood::Rejects(rejected_spans) => ExportTraceServiceResponse {
+                partial_success: Some(ExportTracePartialSuccess {
+                    rejected_spans,
+                    ..ExportTracePartialSuccess::default()
+                }),
+            },
+            Mood::Takes | Mood::HasNoRoom | Mood::NeverAnswers => ExportTraceServiceResponse::default(),
+        };
+        Ok(Response::builder().status(status).body(Full::from(said.encode_to_vec())).unwrap())
     }
 
     pub fn spans(&self) -> Vec<Span> {
