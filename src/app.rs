@@ -1,5 +1,6 @@
 //! The composition root: the one place that names concrete backends and puts the house together.
 
+mod admin;
 mod agents;
 mod keys_held;
 mod notices;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use self::admin::readiness;
 use self::agents::Agents;
 use self::notices::report;
 use self::registration::Registration;
@@ -41,8 +43,8 @@ use crate::records::key_use::{self, MissingKey};
 use crate::records::replicas::NotRegistered;
 use crate::records::{RecordStore, StoreError};
 use crate::server::admin::Admin;
-use crate::server::tls::{self, TlsError};
-use crate::server::{Server, process};
+use crate::server::tls::{self, Door, TlsError};
+use crate::server::{AdminTls, Server, process};
 use crate::storage::{self, OpenError};
 use crate::telemetry::access::Observer;
 use crate::telemetry::log::{self, Level, Log, Value};
@@ -160,7 +162,8 @@ impl App {
         let synced = Arc::new(move |took| measured.store_synced(took));
         let clock = Arc::new(KeptClock::new(clock));
         // Before the store is opened, so that what is wrong with them is told whatever state it is in.
-        tls::load(&config.server.tls)?;
+        tls::load(&config.server.tls, Door::Public)?;
+        config.server.admin_tls.as_ref().map(|files| tls::load(files, Door::Admin)).transpose()?;
         let (tracer, traces) = traces(&mut config, &metrics, &log)?;
         let is_shared = matches!(config.store, storage::Engine::Redis { .. });
         let commits_within = config.store.commits_within();
@@ -225,12 +228,14 @@ impl App {
             log.event(Level::Warn, "connections_bounded", &numbers);
         }
         let server = Server::new(sockets, running.entrance.clone(), Arc::clone(&metrics), log.clone());
+        let admin_tls = running.admin_tls.clone().map(|tls| Arc::new(AdminTls::new(tls, clock.clone())));
         let is_watched = watches && source.as_ref().is_some_and(|source| source.file.is_some());
         let reloader = Arc::new(Reloader::new(
             source,
             foundation,
             running,
             server.entrance(),
+            admin_tls.clone(),
             is_shared,
             registration.membership(),
         ));
@@ -239,12 +244,7 @@ impl App {
         }
         let working = Arc::clone(&reloader.gateway);
         let worker = tokio::spawn(async move { Gateway::work_in_background(&working).await });
-        let (health, knows) = (Arc::clone(&store), Arc::clone(&desk));
-        let readiness = Box::new(move || {
-            health.health().map_err(|error| error.to_string())?;
-            let unknown = || "what operators have suspended cannot be read".to_owned();
-            if knows.suspended.is_known() { Ok(()) } else { Err(unknown()) }
-        });
+        let readiness = readiness(Arc::clone(&store), Arc::clone(&desk));
         let configured = Arc::clone(&reloader.configured);
         let operator = Api::new(
             configured,
@@ -255,8 +255,9 @@ impl App {
             registration.membership(),
             commits_within,
         );
-        let admin_service =
-            Admin::new(Arc::clone(&metrics), drain.clone(), readiness).with_operator(Arc::new(operator));
+        let admin_service = Admin::new(Arc::clone(&metrics), drain.clone(), readiness)
+            .with_operator(Arc::new(operator))
+            .behind(admin_tls);
         let (serving, serves) = (drain.clone(), Arc::new(Agents(Arc::clone(&reloader.gateway))));
         let running = tokio::spawn(async move {
             let (ended, end) = tokio::sync::oneshot::channel::<()>();

@@ -21,7 +21,7 @@ use crate::operator::reload::{NotReloaded, Reload, Trigger};
 use crate::records::replicas::Membership;
 use crate::records::{BoxFuture, key_use};
 use crate::registry::Registry;
-use crate::server::EntranceInUse;
+use crate::server::{AdminTls, EntranceInUse};
 use crate::telemetry::log::{Identifier, Level, Value};
 
 /// Open claims looked at for who is still needed.
@@ -52,6 +52,7 @@ pub(super) struct Reloader {
     pub gateway: Arc<ArcSwap<Gateway>>,
     pub configured: Arc<ArcSwap<Configured>>,
     pub entrance: EntranceInUse,
+    pub admin_tls: Option<Arc<AdminTls>>,
     /// Whether other processes work on the same store.
     pub is_shared: bool,
     state: Mutex<State>,
@@ -69,6 +70,7 @@ impl Reloader {
         foundation: Arc<Foundation>,
         running: Running,
         entrance: EntranceInUse,
+        admin_tls: Option<Arc<AdminTls>>,
         is_shared: bool,
         membership: Arc<Membership>,
     ) -> Self {
@@ -76,7 +78,7 @@ impl Reloader {
         let configured = Arc::new(ArcSwap::from_pointee(running.configured.clone()));
         let keys = KeysHeld::new(&running.rings, membership, foundation.desk.clock.steady());
         let state = Mutex::new(State { running: Arc::new(running), keys });
-        Self { source, foundation, gateway, configured, entrance, is_shared, state }
+        Self { source, foundation, gateway, configured, entrance, admin_tls, is_shared, state }
     }
 
     /// The files that what runs was read from.
@@ -128,6 +130,9 @@ impl Reloader {
         self.foundation.make_room_for(&built);
         built.show_in_metrics(self.foundation.desk.observer.metrics(), clock.now());
         self.entrance.replace(built.entrance.clone());
+        if let (Some(used), Some(tls)) = (&self.admin_tls, &built.admin_tls) {
+            used.renew(tls.clone());
+        }
         if !changes.agents.is_empty() || !changes.merchants.is_empty() {
             // Whose credential has gone keeps its connection, and no place before others.
             self.entrance.forget_strangers(&Known::of(built.registry.credentials()));
@@ -167,6 +172,9 @@ impl Reloader {
             reasons.push(format!(
                 "[{table}]: only a restart changes it, but for certificates, hosts and operators"
             ));
+        }
+        if config.server.admin_tls.is_some() != self.admin_tls.is_some() {
+            reasons.push("[admin.tls]: only a restart brings it or takes it away".to_owned());
         }
         if config.public_base_url.trim_end_matches('/') != running.issuer {
             reasons.push(

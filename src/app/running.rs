@@ -9,7 +9,6 @@ use crate::crypto::certificate;
 use crate::crypto::random;
 use crate::crypto::rings::KeyRings;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::MerchantId;
 use crate::gateway::{Books, Desk, Gateway, Identities, Parts};
 use crate::ledger::lease;
 use crate::limit::breaker::Breakers;
@@ -18,10 +17,10 @@ use crate::limit::{self, Arrivals, Concurrency, Limits};
 use crate::merchant::{Countersigner, Merchants, SetupError};
 use crate::operator::Configured;
 use crate::registry::Registry;
-use crate::server::tls::{self, TlsError};
-use crate::server::{Entrance, TlsFiles};
+use crate::server::tls::{self, Door, Tls, TlsError};
+use crate::server::{self, Entrance};
 use crate::telemetry::log::Log;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Shown};
 use crate::telemetry::otlp::{self, Collector, CollectorFile, Exporting};
 use crate::telemetry::tracer::Tracer;
 use crate::token::{PerishableKeys, Vault};
@@ -39,13 +38,14 @@ pub(super) struct Running {
     pub gateway: Arc<Gateway>,
     pub configured: Configured,
     pub entrance: Entrance,
+    pub admin_tls: Option<Tls>,
     pub registry: Arc<Registry>,
     pub rings: Arc<KeyRings>,
     pub digests: Digests,
     pub issuer: String,
     limits: limit::Settings,
     /// When the certificates of ours end that are shown, to merchants too.
-    certificate_ends: Vec<(Option<MerchantId>, Timestamp)>,
+    certificate_ends: Vec<(Shown, Timestamp)>,
 }
 
 /// Why a configuration cannot be put together.
@@ -78,7 +78,11 @@ impl Foundation {
     /// connections to merchants whose entries are the same.
     pub(super) fn build(&self, config: Config, before: Option<&Running>) -> Result<Running, NotUsable> {
         let tls_before = before.map(|before| &before.entrance.tls);
-        let tls = tls::load_again(&config.server.tls, tls_before).map_err(NotUsable::Tls)?;
+        let tls = tls::load_again(&config.server.tls, Door::Public, tls_before).map_err(NotUsable::Tls)?;
+        let admin_tls_before = before.and_then(|before| before.admin_tls.as_ref());
+        let admin_files = config.server.admin_tls.as_ref();
+        let admin_tls = admin_files.map(|files| tls::load_again(files, Door::Admin, admin_tls_before));
+        let admin_tls = admin_tls.transpose().map_err(NotUsable::Tls)?;
         let (registry, rings) = (Arc::new(config.registry), Arc::new(config.keys));
         let issuer = config.public_base_url.trim_end_matches('/').to_owned();
         let countersigner = Arc::new(Countersigner::new(Arc::clone(&rings), issuer.clone()));
@@ -131,11 +135,12 @@ impl Foundation {
         };
         let entrance = Entrance { tls, arrivals, redeemers: registry.redeemer_networks().collect() };
         let (digests, limits) = (config.digests, config.limits);
-        let certificate_ends = certificate_ends(&config.server.tls, &registry);
+        let certificate_ends = certificate_ends(&config.server, &registry);
         Ok(Running {
             gateway,
             configured,
             entrance,
+            admin_tls,
             registry,
             rings,
             digests,
@@ -161,21 +166,24 @@ impl Running {
         metrics.set_merchants(self.registry.merchants().map(|merchant| &merchant.id));
         self.gateway.show_breakers();
         metrics.forget_certificates();
-        for (merchant, ends) in &self.certificate_ends {
-            metrics.certificate_ends(merchant.as_ref(), *ends);
+        for (shown, ends) in &self.certificate_ends {
+            metrics.certificate_ends(shown, *ends);
         }
     }
 }
 
 /// Reads the certificates.
-fn certificate_ends(tls: &TlsFiles, registry: &Registry) -> Vec<(Option<MerchantId>, Timestamp)> {
+fn certificate_ends(server: &server::Settings, registry: &Registry) -> Vec<(Shown, Timestamp)> {
     let end = |path: &Path| certificate::term(certificate::of_pem_file(path).first()?).map(|term| term.ends);
-    let listeners = end(&tls.certificate).map(|ends| (None, ends));
+    let listener = (Shown::Listener, &server.tls);
+    let admin = server.admin_tls.as_ref().map(|files| (Shown::Admin, files));
+    let listeners = std::iter::once(listener).chain(admin);
+    let listeners = listeners.filter_map(|(shown, files)| Some((shown, end(&files.certificate)?)));
     let clients = registry.merchants().filter_map(|merchant| {
         let (path, _) = merchant.endpoint.client_certificate.as_ref()?;
-        Some((Some(merchant.id.clone()), end(path)?))
+        Some((Shown::Client(merchant.id.clone()), end(path)?))
     });
-    listeners.into_iter().chain(clients).collect()
+    listeners.chain(clients).collect()
 }
 
 /// What of the limits connections are counted by.

@@ -10,9 +10,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::admin_tls::AdminTls;
+use super::error::CommandError;
+use crate::config::overview::AdminClient;
 use crate::domain::secret::SecretString;
+use crate::merchant::TlsFailure;
 use crate::operator::wire::ErrorAnswer;
 
 /// For a connection to a listener that is most likely on this machine.
@@ -23,6 +28,7 @@ const ANSWER_BYTES: usize = 64 << 20;
 /// A gateway's admin listener, and who asks.
 pub(super) struct Admin {
     address: SocketAddr,
+    tls: Option<AdminTls>,
     credential: SecretString,
 }
 
@@ -39,8 +45,16 @@ pub enum AdminError {
         /// Why not.
         error: std::io::Error,
     },
+    /// TLS with it failed.
+    #[error("TLS with the admin listener, {address}, failed: {}{}", failure.as_str().replace('_', " "), hint(*failure))]
+    Tls {
+        /// Where.
+        address: SocketAddr,
+        /// What of it.
+        failure: TlsFailure,
+    },
     /// The connection broke, or what was answered is no HTTP.
-    #[error("the gateway's answer broke off: {0}")]
+    #[error("the gateway's answer broke off: {0}; does its configuration say whether it speaks TLS there?")]
     BrokenOff(Box<dyn std::error::Error + Send + Sync>),
     /// It said no.
     #[error("{message} ({status} {code})")]
@@ -63,16 +77,43 @@ pub enum AdminError {
     Credential,
 }
 
+/// What to look at.
+const fn hint(failure: TlsFailure) -> &'static str {
+    match failure {
+        TlsFailure::UnknownIssuer => ": `admin.client.ca_file` or --admin-ca names who vouches for it",
+        TlsFailure::WrongName => ": `admin.client.name` or --admin-name says whose certificate it is",
+        TlsFailure::ClientCertificate => {
+            ": it lets in who shows a certificate of its authority, by `admin.client` or --admin-certificate"
+        }
+        TlsFailure::NotSpoken => ": is it TLS that it speaks?",
+        TlsFailure::Expired
+        | TlsFailure::NotYetValid
+        | TlsFailure::Certificate
+        | TlsFailure::Incompatible
+        | TlsFailure::Alert
+        | TlsFailure::Ended
+        | TlsFailure::Other => "",
+    }
+}
+
 impl Admin {
-    /// The listener at `address`, asked with `credential`.
-    pub(super) fn new(address: SocketAddr, credential: SecretString) -> Self {
+    /// The listener at `address`, asked with `credential`, and by TLS where `client` says how.
+    ///
+    /// # Errors
+    /// A file that `client` names and that cannot be used.
+    pub(super) fn new(
+        address: SocketAddr,
+        client: Option<AdminClient>,
+        credential: SecretString,
+    ) -> Result<Self, CommandError> {
         // Who listens everywhere is reached on this machine.
         let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        Self { address: SocketAddr::new(ip, address.port()), credential }
+        let tls = client.map(|client| AdminTls::new(&client, ip)).transpose()?;
+        Ok(Self { address: SocketAddr::new(ip, address.port()), tls, credential })
     }
 
     /// Sends a request and reads its JSON answer.
@@ -113,13 +154,37 @@ impl Admin {
         let unreachable = |error| AdminError::Unreachable { address, error };
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
-        let stream = TokioIo::new(stream.map_err(unreachable)?);
-        let (mut client, connection) =
-            http1::handshake(stream).await.map_err(|error| AdminError::BrokenOff(error.into()))?;
+        let stream = stream.map_err(unreachable)?;
+        let Some(tls) = &self.tls else { return self.converse(stream, request).await };
+        let failed = |failure| AdminError::Tls { address, failure };
+        let shaken = tokio::time::timeout(CONNECT_TIMEOUT, tls.protect(stream)).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let stream = shaken.map_err(|error| failed(TlsFailure::of(&error)))?;
+        self.converse(stream, request).await
+    }
+
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(u16, Bytes), AdminError> {
+        // That a certificate is wanted is said only when something was sent (RFC 8446 §4.4.2.4).
+        let broken_off = |error: hyper::Error| match TlsFailure::of_ending(&error) {
+            Some(failure) => AdminError::Tls { address: self.address, failure },
+            None => AdminError::BrokenOff(error.into()),
+        };
+        let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken_off)?;
         // Ends with the client.
-        tokio::spawn(connection);
-        let response =
-            client.send_request(request).await.map_err(|error| AdminError::BrokenOff(error.into()))?;
+        let connection = tokio::spawn(connection);
+        let response = match client.send_request(request).await {
+            Ok(response) => response,
+            // It had ended before the request was taken: it knows why.
+            Err(error) if error.is_canceled() => {
+                let why = connection.await.ok().and_then(Result::err);
+                return Err(broken_off(why.unwrap_or(error)));
+            }
+            Err(error) => return Err(broken_off(error)),
+        };
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
         Ok((status, body.map_err(AdminError::BrokenOff)?.to_bytes()))

@@ -50,7 +50,8 @@ fn summarise(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         count(config.registry.merchants().count(), "merchant"),
         count(config.warnings.len(), "warning"),
     )?;
-    writeln!(out, "listens on {}, admin on {}", config.server.listen, config.server.admin_listen)?;
+    let how = if config.server.admin_tls.is_some() { " with TLS" } else { "" };
+    writeln!(out, "listens on {}, admin on {}{how}", config.server.listen, config.server.admin_listen)?;
     if let Some(told) = connections_bounded(&config.server) {
         writeln!(out, "{told}")?;
     }

@@ -25,7 +25,7 @@ pub enum CommandError {
         /// Why.
         source: io::Error,
     },
-    /// A file that holds no key of the kind that is needed.
+    /// A file that does not hold what is needed, such as a key of some kind.
     #[error("{path}: {expected}", path = path.display())]
     Key {
         /// Which file.

@@ -2,6 +2,7 @@
 //! `main` only starts them and tests see what users see.
 
 mod admin_client;
+mod admin_tls;
 pub mod check;
 mod claims;
 mod error;

@@ -16,7 +16,7 @@ use crate::domain::id::{AgentId, MerchantId};
 /// A table of the file that a running gateway cannot change, and what of it it can.
 const FIXED: [(&str, &[&str]); 5] = [
     ("server", &["tls", "hosts"]),
-    ("admin", &["operators"]),
+    ("admin", &["operators", "tls", "client"]),
     ("store", &[]),
     ("reload", &[]),
     ("traces", &[]),

@@ -243,6 +243,12 @@ impl<'a> Section<'a> {
         self.entry(key).is_some()
     }
 
+    /// Whether the key is present; what stands there is for somebody else to read.
+    pub(super) fn passes_over(&mut self, key: &'static str) -> bool {
+        self.know(key);
+        self.has(key)
+    }
+
     /// Whether the key is absent or an empty list.
     pub(super) fn lacks(&self, key: &str) -> bool {
         self.entry(key).is_none_or(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()))

@@ -237,7 +237,8 @@ fn read<'a>(
         .collect();
     let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
     let operators = root.table("admin", |section| {
-        let operators = settings::admin(section, server, &others);
+        settings::admin_tls(section, server, sources.base);
+        let (operators, _) = settings::admin(section, server, &others, sources.base);
         settings::warn_of_newline(section, &operators, sources);
         operators
     });

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::document::read_root;
 use super::report::{Problem, Report};
 use super::secrets::{Sources, process_environment};
+pub use super::settings::AdminClient;
 use super::{ConfigErrors, read_text, settings, store};
 use crate::domain::secret::SecretString;
 use crate::{server, storage};
@@ -20,6 +21,8 @@ use crate::{server, storage};
 pub struct Overview {
     /// Where operators connect.
     pub admin_listen: SocketAddr,
+    /// How, if that is with TLS.
+    pub admin_tls: Option<AdminClient>,
     /// Where records and epoch keys live.
     pub store: storage::Engine,
 }
@@ -46,13 +49,20 @@ impl Overview {
         }
         let sources = Sources::new(path.parent().unwrap_or(Path::new("")), &process_environment);
         let mut server = server::Settings::default();
-        let store = read_root(&document, &report, |root| {
-            root.table("admin", |section| settings::admin(section, &mut server, &HashSet::new()));
-            root.required_table("store", |section| store::store(section, &sources))
+        let (store, admin_tls) = read_root(&document, &report, |root| {
+            let admin_tls = root.table("admin", |section| {
+                // Its files are on the gateway's machine.
+                let is_tls = section.passes_over("tls");
+                let (_, client) = settings::admin(section, &mut server, &HashSet::new(), sources.base);
+                is_tls.then_some(client)
+            });
+            (root.required_table("store", |section| store::store(section, &sources)), admin_tls)
         });
         let (mistakes, warnings, _) = report.finish();
         match store {
-            Some(store) if mistakes.is_empty() => Ok(Self { admin_listen: server.admin_listen, store }),
+            Some(store) if mistakes.is_empty() => {
+                Ok(Self { admin_listen: server.admin_listen, admin_tls, store })
+            }
             _ => Err(ConfigErrors { mistakes, warnings }),
         }
     }

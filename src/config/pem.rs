@@ -16,7 +16,7 @@ use super::values::{file, unreadable};
 use crate::crypto::certificate::{Term, of_pem_file, term};
 use crate::domain::clock::{Clock, SystemClock};
 use crate::server::TlsFiles;
-use crate::server::tls::{TlsError, load};
+use crate::server::tls::{Door, TlsError, load};
 
 const NO_CERTIFICATE: &str = "no certificate found: expected PEM with \"BEGIN CERTIFICATE\"";
 const NO_KEY: &str = "no private key found: expected unencrypted PEM with \"BEGIN PRIVATE KEY\" (PKCS#8), \
@@ -105,14 +105,14 @@ pub(super) fn private_key(section: &mut Section<'_>, key: &'static str, base: &P
     Some(path)
 }
 
-/// What `[server.tls]` says.
+/// What `[server.tls]` or `[admin.tls]` says.
 pub(super) struct Listener {
     pub files: TlsFiles,
     pub certificate: Option<CertificateDer<'static>>,
 }
 
-/// Reads `[server.tls]`; sets TLS up once to see whether the files fit together.
-pub(super) fn listener_files(section: &mut Section<'_>, base: &Path) -> Option<Listener> {
+/// Reads `[server.tls]` or `[admin.tls]`; sets TLS up once to see whether the files fit together.
+pub(super) fn listener_files(section: &mut Section<'_>, base: &Path, door: Door) -> Option<Listener> {
     let certificate = section.required("certificate_file", certificates(base));
     let key = private_key(section, "key_file", base);
     if !section.has("key_file") {
@@ -120,7 +120,7 @@ pub(super) fn listener_files(section: &mut Section<'_>, base: &Path) -> Option<L
     }
     let client_ca = section.optional("client_ca_file", certificates(base));
     let files = TlsFiles { certificate: certificate?, key: key?, client_ca };
-    if let Err(error) = load(&files) {
+    if let Err(error) = load(&files, door) {
         let (path, problem) = in_other_words(error);
         let key = if path == files.key {
             "key_file"

@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 use zeroize::Zeroizing;
 
 use super::agents::rate;
@@ -16,11 +17,12 @@ use super::pem::listener_files;
 use super::report::Problem;
 use super::secrets::Sources;
 use super::urls::{authority, network};
-use super::values::{bytes, choice, count, credential_digest, duration, flag, id, socket_address};
+use super::values::{bytes, choice, count, credential_digest, duration, flag, id, path, socket_address};
 use crate::crypto::certificate::names;
 use crate::crypto::digest::Sha256;
 use crate::domain::id::is_path_id;
 use crate::registry::{Operator, Operators, Role};
+use crate::server::tls::Door;
 use crate::{acp, limit, merchant, server};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,6 +41,19 @@ pub(super) struct Sockets {
     pub certificate: Option<CertificateDer<'static>>,
 }
 
+/// What `[admin.client]` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminClient {
+    /// PEM: the authorities that vouch for the listener's certificate; the system's where there are none.
+    pub ca: Option<PathBuf>,
+    /// PEM: the operator's certificate.
+    pub certificate: Option<PathBuf>,
+    /// PEM: its private key.
+    pub key: Option<PathBuf>,
+    /// Whose certificate the listener must show; the address's own where nothing is said.
+    pub name: Option<ServerName<'static>>,
+}
+
 /// Reads `[server]`.
 pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<Sockets> {
     let default = server::Settings::default();
@@ -47,10 +62,11 @@ pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Optio
         section
             .wrong("hosts", "at least one is needed: the gateway's own name, such as [\"pay.example.com\"]");
     }
-    let tls = section.required_table("tls", |section| listener_files(section, sources.base));
+    let tls = section.required_table("tls", |section| listener_files(section, sources.base, Door::Public));
     let settings = server::Settings {
         listen: section.or("listen", default.listen, socket_address),
         admin_listen: default.admin_listen,
+        admin_tls: None,
         tls: tls.as_ref().map_or(default.tls, |tls| tls.files.clone()),
         connections: section.or("connections", default.connections, count(1, 1_000_000)),
         connections_per_address: section.or(
@@ -174,23 +190,59 @@ fn proxy(section: &mut Section<'_>) -> server::ProxySettings {
     server::ProxySettings { networks, required }
 }
 
-/// Reads `[admin]` into the server's settings. `others` are the credentials of agents and redeemers.
+/// Reads `[admin.tls]` into the server's settings.
+pub(super) fn admin_tls(section: &mut Section<'_>, settings: &mut server::Settings, base: &Path) {
+    let tls = section.optional_table("tls", |section| listener_files(section, base, Door::Admin));
+    settings.admin_tls = tls.flatten().map(|tls| tls.files);
+}
+
+/// Reads `[admin.client]`: how operators' commands reach an admin listener with TLS. Its files are on
+/// their machines, which may be others, and so are not looked for.
+fn admin_client(section: &mut Section<'_>, base: &Path) -> AdminClient {
+    let client = AdminClient {
+        ca: section.optional("ca_file", path(base)),
+        certificate: section.optional("certificate_file", path(base)),
+        key: section.optional("key_file", path(base)),
+        name: section.optional("name", |value| {
+            ServerName::try_from(value.text()?.to_owned()).map_err(|_| {
+                "expected a name or an IP address, as the certificate has it, without a port".into()
+            })
+        }),
+    };
+    for (key, other) in [("certificate_file", "key_file"), ("key_file", "certificate_file")] {
+        if section.has(key) && !section.has(other) {
+            section.wrong(other, format!("missing: `{key}` is nothing without it"));
+        }
+    }
+    client
+}
+
+/// Reads `[admin]` but for its TLS into the server's settings. `others` are the credentials of agents and
+/// redeemers.
 pub(super) fn admin(
     section: &mut Section<'_>,
     settings: &mut server::Settings,
     others: &HashSet<Sha256>,
-) -> Operators {
+    base: &Path,
+) -> (Operators, AdminClient) {
     let mut names = HashMap::new();
     let mut used = HashMap::new();
     let operators = section.tables("operators", |section| operator(section, &mut names, &mut used, others));
     settings.admin_listen = section.or("listen", settings.admin_listen, socket_address);
-    if !settings.admin_listen.ip().is_loopback() {
-        section.warn("listen", "not loopback: metrics and the operator's API are plain HTTP");
+    let client = section.table("client", |section| admin_client(section, base));
+    if section.has("client") && !section.has("tls") {
+        section.wrong("client", "has no effect without `admin.tls`");
+    }
+    if !settings.admin_listen.ip().is_loopback() && !section.has("tls") {
+        section.warn(
+            "listen",
+            "not loopback: metrics and the operator's API are plain HTTP without `admin.tls`",
+        );
     }
     if settings.admin_listen == settings.listen && settings.listen.port() != 0 {
         section.wrong("listen", "is the same as `server.listen`");
     }
-    Operators::new(operators)
+    (Operators::new(operators), client)
 }
 
 /// How roles are written.

@@ -40,11 +40,17 @@ fn workspace() -> tempfile::TempDir {
     // What the configurations here call the gateway.
     let names = ["pay.example.com", "*.pay.example.com", "localhost", "::1"].map(str::to_owned);
     let certificate = rcgen::generate_simple_self_signed(names).unwrap();
-    for path in ["tls/server.pem", "tls/clients.pem", "merchants/shoes-ca.pem", "merchants/shoes-client.pem"]
-    {
+    for path in [
+        "tls/server.pem",
+        "tls/clients.pem",
+        "tls/admin.pem",
+        "tls/operators-ca.pem",
+        "merchants/shoes-ca.pem",
+        "merchants/shoes-client.pem",
+    ] {
         write(root.path(), path, &certificate.cert.pem());
     }
-    for path in ["tls/server.key", "merchants/shoes-client.key"] {
+    for path in ["tls/server.key", "tls/admin.key", "merchants/shoes-client.key"] {
         write(root.path(), path, &certificate.signing_key.serialize_pem());
     }
     root
@@ -144,8 +150,14 @@ fn the_documented_example_works_and_states_the_defaults() {
     assert_eq!(tls.client_ca, Some(root.path().join("tls/clients.pem")));
     assert!(config.server.proxy.required);
     let defaults = crate::server::Settings::default();
-    let server =
-        crate::server::Settings { tls: defaults.tls.clone(), proxy: defaults.proxy.clone(), ..config.server };
+    let admin = config.server.admin_tls.clone().unwrap();
+    assert_eq!(admin.client_ca, Some(root.path().join("tls/operators-ca.pem")));
+    let server = crate::server::Settings {
+        tls: defaults.tls.clone(),
+        admin_tls: None,
+        proxy: defaults.proxy.clone(),
+        ..config.server
+    };
     assert_eq!(server, defaults);
     assert_eq!(config.limits, Default::default());
     assert_eq!(config.fraud, Default::default());

@@ -55,7 +55,8 @@ fn of_file(arguments: &MerchantArgs, file: &Path) -> Result<Entry, ConformanceEr
     if !merchant.is_test && !arguments.this_is_a_test_shop {
         return Err(ConformanceError::NoTestShop);
     }
-    let tls = server::tls::load(&config.server.tls).map_err(ConformanceError::Tls)?;
+    let tls =
+        server::tls::load(&config.server.tls, server::tls::Door::Public).map_err(ConformanceError::Tls)?;
     let listen = arguments.listen.unwrap_or(config.server.listen);
     Ok(Entry { config, merchant, listen, tls: Some(tls.config), notes: Vec::new(), _directory: None })
 }

@@ -1,4 +1,4 @@
-//! The operator's listener: `/metrics`, `/livez` and `/readyz` in plain HTTP. Apart from the public
+//! The operator's listener: `/metrics`, `/livez`, `/readyz` and the operator's API. Apart from the public
 //! one, so that it answers while that one is full, draining or down.
 
 use std::convert::Infallible;
@@ -16,10 +16,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::linger::Lingering;
+use super::admin_tls::AdminTls;
+use super::linger::{Lingering, OverTcp};
 use super::seats::{Kind, Seat, Seats, Unread};
 use super::{Peer, Service};
 use crate::body::Content;
@@ -31,6 +33,8 @@ use crate::telemetry::openmetrics;
 const CONNECTIONS: usize = 64;
 /// Time for a request's head, the wait for it included: longer than scrapers' intervals.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
 /// Bytes of a request's body, where there is no operator's API: nothing has one.
@@ -45,18 +49,26 @@ pub struct Admin {
     drain: Drain,
     readiness: Readiness,
     operator: Option<Arc<dyn Service>>,
+    tls: Option<Arc<AdminTls>>,
 }
 
 impl Admin {
     /// Reports these metrics; ready while no drain is announced and `readiness` agrees.
     pub fn new(metrics: Arc<Metrics>, drain: Drain, readiness: Readiness) -> Self {
-        Self { metrics, drain, readiness, operator: None }
+        Self { metrics, drain, readiness, operator: None, tls: None }
     }
 
     /// Hands every other path to the operator's API, which has a credential of its own.
     #[must_use]
     pub fn with_operator(mut self, operator: Arc<dyn Service>) -> Self {
         self.operator = Some(operator);
+        self
+    }
+
+    /// Speaks TLS, where there is any, and lets in whom it lets in.
+    #[must_use]
+    pub fn behind(mut self, tls: Option<Arc<AdminTls>>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -101,6 +113,25 @@ impl Admin {
         ending: CancellationToken,
     ) {
         let peer = Peer { address, certificate: None, standing: seat.standing().clone() };
+        let Some(tls) = self.tls.clone() else { return self.talk(stream, peer, seat, ending).await };
+        let handshake = tokio::select! {
+            handshake = timeout(HANDSHAKE_TIMEOUT, tls.welcome(stream)) => handshake,
+            () = seat.lost() => return,
+            () = ending.cancelled() => return,
+        };
+        match handshake.unwrap_or(Err("timeout")) {
+            Ok((stream, certificate)) => self.talk(stream, Peer { certificate, ..peer }, seat, ending).await,
+            Err(reason) => self.metrics.handshake_failed(reason),
+        }
+    }
+
+    async fn talk<S: OverTcp + Send>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Peer,
+        seat: &Arc<Seat>,
+        ending: CancellationToken,
+    ) {
         let asking = Arc::clone(seat);
         let answer = service_fn(move |request| {
             let (admin, peer, seat) = (Arc::clone(&self), peer.clone(), Arc::clone(&asking));
@@ -124,12 +155,18 @@ impl Admin {
             () = seat.lost() => {}
             () = ending.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
+                let _ = timeout(Duration::from_secs(1), connection).await;
             }
         }
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Full<Bytes>> {
+        if self.tls.as_ref().is_some_and(|tls| !tls.lets_in(peer.certificate.as_ref())) {
+            let mut response =
+                plain(StatusCode::FORBIDDEN, "this client certificate is no longer good here\n".to_owned());
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
         let ours = matches!(request.uri().path(), "/metrics" | "/livez" | "/readyz");
         if let (false, Some(operator)) = (ours, &self.operator) {
             return Arc::clone(operator).call(request, peer).await;

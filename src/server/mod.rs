@@ -5,6 +5,7 @@
 
 mod activity;
 pub mod admin;
+mod admin_tls;
 mod answer;
 mod connection_counts;
 mod connection;
@@ -32,6 +33,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 
+pub use admin_tls::AdminTls;
 pub use listener::{EntranceInUse, Server};
 pub use shared::Entrance;
 
@@ -75,9 +77,12 @@ impl Peer {
 pub struct Settings {
     /// Where agents, merchants and providers connect. Default `0.0.0.0:8443`.
     pub listen: SocketAddr,
-    /// Where operators connect, in plain HTTP: keep it on loopback or a private network. Default
-    /// `127.0.0.1:9464`.
+    /// Where operators connect. Default `127.0.0.1:9464`.
     pub admin_listen: SocketAddr,
+    /// The certificate shown to operators; those who show none that [`TlsFiles::client_ca`] vouches for
+    /// are not let in. Without it they are served in plain HTTP: keep that on loopback or a private
+    /// network. Default none.
+    pub admin_tls: Option<TlsFiles>,
     /// The certificate and its key.
     pub tls: TlsFiles,
     /// Connections open at once, handshakes included. For one more, that one gives way which has been
@@ -142,6 +147,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            admin_tls: None,
             tls: TlsFiles::default(),
             connections: 8_192,
             connections_per_address: 1_024,
@@ -188,15 +194,15 @@ impl Settings {
     }
 }
 
-/// The PEM files of the listener's TLS.
+/// The PEM files of a listener's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate, then its intermediates. Default `certs/server.pem`.
     pub certificate: PathBuf,
     /// The certificate's private key: PKCS#8, SEC1 or PKCS#1. Default `certs/server.key`.
     pub key: PathBuf,
-    /// Authorities of client certificates. With it a certificate is asked for but not demanded; one
-    /// that does not verify ends the handshake. Default none.
+    /// Authorities of client certificates. With it a certificate is asked for, and by the operators'
+    /// listener demanded; one that does not verify ends the handshake. Default none.
     pub client_ca: Option<PathBuf>,
 }
 

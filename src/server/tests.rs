@@ -179,7 +179,7 @@ async fn start_with(
     let log = Log::start(std::io::sink(), Arc::clone(&metrics), Arc::new(SystemClock)).unwrap();
     let drain = Drain::new(settings.drain_timeout);
     let mirror = Arc::new(Mirror { arrived: Semaphore::new(0), allowed: Semaphore::new(0) });
-    let tls = tls::load(&settings.tls).unwrap();
+    let tls = tls::load(&settings.tls, tls::Door::Public).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let entrance = Entrance { tls, arrivals: Arc::new(arrivals), redeemers };

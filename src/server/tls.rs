@@ -1,4 +1,4 @@
-//! The listener's TLS: 1.3 only, HTTP/2 or HTTP/1.1, client certificates if configured.
+//! The listeners' TLS: 1.3 only, HTTP/2 or HTTP/1.1, client certificates if configured.
 //!
 //! 1.3 only, ring's ciphers, HTTP/2 or HTTP/1.1 by ALPN, client certificates when an authority for them
 //! is configured. Errors name the file and never its content.
@@ -61,7 +61,17 @@ pub enum TlsError {
     },
 }
 
-/// The listener's TLS.
+/// Whose listener it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Agents', merchants' and providers': HTTP/2 or HTTP/1.1, and a client certificate is a wish.
+    Public,
+    /// Operators': HTTP/1.1, and where there is an authority of client certificates nobody comes in
+    /// without one.
+    Admin,
+}
+
+/// A listener's TLS.
 #[derive(Clone)]
 pub struct Tls {
     /// How handshakes are made.
@@ -76,8 +86,8 @@ pub struct Tls {
 ///
 /// # Errors
 /// [`TlsError`] names the file.
-pub fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
-    load_again(files, None)
+pub fn load(files: &TlsFiles, door: Door) -> Result<Tls, TlsError> {
+    load_again(files, door, None)
 }
 
 /// As [`load`]; what was set up `before` stays where the files hold what they held, so that whoever has a
@@ -85,7 +95,7 @@ pub fn load(files: &TlsFiles) -> Result<Tls, TlsError> {
 ///
 /// # Errors
 /// [`TlsError`] names the file.
-pub fn load_again(files: &TlsFiles, before: Option<&Tls>) -> Result<Tls, TlsError> {
+pub fn load_again(files: &TlsFiles, door: Door, before: Option<&Tls>) -> Result<Tls, TlsError> {
     let (chain, key) = (read(&files.certificate)?, Zeroizing::new(read(&files.key)?));
     let authorities = files.client_ca.as_deref().map(read).transpose()?;
     let has_authorities = [u8::from(authorities.is_some())];
@@ -113,10 +123,12 @@ pub fn load_again(files: &TlsFiles, before: Option<&Tls>) -> Result<Tls, TlsErro
             for authority in certificates(path, pem)? {
                 roots.add(authority).map_err(|error| unusable(path, &error))?;
             }
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| unusable(path, &error))?
+            let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let builder = match door {
+                Door::Public => builder.allow_unauthenticated(),
+                Door::Admin => builder,
+            };
+            builder.build().map_err(|error| unusable(path, &error))?
         }
     };
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -131,7 +143,10 @@ pub fn load_again(files: &TlsFiles, before: Option<&Tls>) -> Result<Tls, TlsErro
             rustls::Error::InvalidCertificate(_) => unusable(&files.certificate, &error),
             _ => unusable(&files.key, &error),
         })?;
-    config.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
+    config.alpn_protocols = match door {
+        Door::Public => vec![H2.to_vec(), HTTP1.to_vec()],
+        Door::Admin => vec![HTTP1.to_vec()],
+    };
     // Stateless tickets under a key that rotates and dies with the process: a resumed handshake
     // costs no signature, and needs no cache that strangers could fill. No early data: it can be
     // replayed.

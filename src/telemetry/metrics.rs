@@ -14,6 +14,7 @@ use prometheus::{Histogram, IntCounter};
 use super::instrument::{Ages, Counters, Durations, Gauges, Instruments};
 pub use super::instrument::{Definition, Gauged, MetricKind, MetricsError};
 use crate::domain::id::MerchantId;
+pub use configuration::Shown;
 
 /// What is told of merchants' breakers.
 mod breakers;
@@ -147,7 +148,7 @@ impl Metrics {
         let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
         let log_lines_dropped = w.counters("log_lines_dropped_total", [], "Log lines lost because the log could not be written fast enough.")?.at([]);
-        let certificate_expiry = w.gauges("certificate_expiry_timestamp_seconds", ["use", "merchant"], "When the certificate that a `listener`, or a `client` towards a merchant, shows ends, in Unix seconds; the first to end where merchants are not told apart.")?;
+        let certificate_expiry = w.gauges("certificate_expiry_timestamp_seconds", ["use", "merchant"], "When the certificate that a `listener`, the `admin` listener or a `client` towards a merchant shows ends, in Unix seconds; the first to end where merchants are not told apart.")?;
         let config_reloads = w.counters("config_reloads_total", ["outcome"], "Times the configuration was read again: applied, unchanged, or why what ran before goes on.")?;
         RELOADS.iter().for_each(|outcome| drop(config_reloads.at([outcome])));
         let config_read = w.gauges("config_read_timestamp_seconds", [], "When the configuration that runs was put in place, in Unix seconds.")?.at([]);

@@ -239,12 +239,21 @@ async fn a_scrape_tells_when_each_certificate_ends() {
         key.display()
     );
     let mut case = case.changed("allow_private_addresses = true\n", &lines);
-    case.world.text = case.text.clone();
+    let admins = in_days(60);
+    let [certificate, key] = case.certificate("admin", &["admin"], admins);
+    let tls = format!(
+        "\n[admin.tls]\ncertificate_file = \"{}\"\nkey_file = \"{}\"\n",
+        certificate.display(),
+        key.display()
+    );
+    case.world.text = case.text.clone() + &tls;
     case.world.open().await;
     let text = case.world.app().metrics_text();
-    for (labels, ends) in
-        [("merchant=\"\",use=\"listener\"", listener), ("merchant=\"lamps\",use=\"client\"", client)]
-    {
+    for (labels, ends) in [
+        ("merchant=\"\",use=\"listener\"", listener),
+        ("merchant=\"\",use=\"admin\"", admins),
+        ("merchant=\"lamps\",use=\"client\"", client),
+    ] {
         let ends = ends.unix_timestamp();
         let line = format!("countersign_certificate_expiry_timestamp_seconds{{{labels}}} {ends}\n");
         assert!(text.contains(&line), "{line} in\n{text}");

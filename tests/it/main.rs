@@ -26,6 +26,8 @@ mod world;
 /// Requests as bytes, for what no HTTP library would send.
 mod wire;
 
+/// The operators' listener with TLS.
+mod admin_tls;
 /// Malformed, oversized and hostile requests.
 mod bad_requests;
 /// Why requests fail: in the log, not in the answer.

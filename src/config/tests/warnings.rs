@@ -32,7 +32,7 @@ const CASES: &[Case] = &[
     ("epoch_directory = \"epochs\"", "epoch_directory = \"open\"", "store.epoch_directory", "everybody on this machine"),
     ("[store]\ndirectory = \"store\"", "[store]\nengine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://10.0.0.5\"]\npassword = \"env:SHOES_CREDENTIAL\"",
      "store.password", "in clear to another host"),
-    ("", "[admin]\nlisten = \"0.0.0.0:9464\"", "admin.listen", "not loopback"),
+    ("", "[admin]\nlisten = \"0.0.0.0:9464\"", "admin.listen", "plain HTTP without `admin.tls`"),
 ];
 
 #[test]
@@ -65,6 +65,12 @@ fn what_is_near_a_doubtful_setting_is_not_warned_of() {
             format!("{store}\nnodes = [\"redis://127.0.0.1\", \"redis://[::1]:7\"]"),
         ),
         ("[store]\ndirectory = \"store\"", format!("{store}\nnodes = [\"rediss://10.0.0.5\"]")),
+        (
+            "[store]",
+            "[admin]\nlisten = \"0.0.0.0:9464\"\n[admin.tls]\ncertificate_file = \"tls/admin.pem\"\n\
+             key_file = \"tls/admin.key\"\n[store]"
+                .to_owned(),
+        ),
     ] {
         let config =
             parse(&LEAST.replace(find, &with), root.path()).unwrap_or_else(|e| panic!("{with}: {e}"));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::digest::sha256;
+use crate::server::tls::Door;
 
 #[tokio::test]
 async fn http_2_and_http_1_are_served_as_alpn_settles() {
@@ -84,7 +85,7 @@ async fn who_has_a_ticket_resumes_after_the_files_were_read_again_and_held_the_s
     };
     let read_again = || {
         let entrance = server.entrance.now();
-        let tls = tls::load_again(&server.files, Some(&entrance.tls)).unwrap();
+        let tls = tls::load_again(&server.files, Door::Public, Some(&entrance.tls)).unwrap();
         server.entrance.replace(Entrance { tls, ..entrance });
     };
     assert!(!resumes().await && resumes().await);
@@ -113,7 +114,7 @@ fn each_mistake_in_the_tls_files_is_named_with_its_file() {
     let authority = Authority::new();
     let good = authority.files();
     let expect = |files: &TlsFiles, words: &[&str]| {
-        let message = tls::load(files).err().unwrap().to_string();
+        let message = tls::load(files, Door::Public).err().unwrap().to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
     };
     let absent = TlsFiles { certificate: "absent.pem".into(), ..good.clone() };
@@ -130,5 +131,5 @@ fn each_mistake_in_the_tls_files_is_named_with_its_file() {
     let broken =
         authority.write("broken.pem", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
     expect(&TlsFiles { client_ca: Some(broken), ..good.clone() }, &["broken.pem", "malformed"]);
-    assert!(tls::load(&TlsFiles { client_ca: None, ..good }).is_ok());
+    assert!(tls::load(&TlsFiles { client_ca: None, ..good }, Door::Public).is_ok());
 }

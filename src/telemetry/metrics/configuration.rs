@@ -7,6 +7,16 @@ use super::{ANY_MERCHANT, MERCHANT_LABELS, Metrics, STATUS_CLASSES, merchant_han
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 
+/// A certificate of ours, by who is shown it.
+pub enum Shown {
+    /// Whoever connects to the public listener.
+    Listener,
+    /// Who connects to the admin listener.
+    Admin,
+    /// A merchant that asks for one.
+    Client(MerchantId),
+}
+
 impl Metrics {
     /// Names the configured merchants. Each gets a label of its own unless there are more than
     /// [`MERCHANT_LABELS`]. Call at start and whenever the configuration changes: who stays goes on where
@@ -36,12 +46,15 @@ impl Metrics {
         self.merchants.store(Arc::new(map));
     }
 
-    /// Until when a certificate of ours is good: the listener's, or what is shown to a merchant.
-    pub fn certificate_ends(&self, merchant: Option<&MerchantId>, ends: Timestamp) {
+    /// Until when a certificate of ours is good.
+    pub fn certificate_ends(&self, shown: &Shown, ends: Timestamp) {
         let told_apart = |id: &&MerchantId| self.merchants.load().contains_key(*id);
-        let labels = match merchant {
-            None => ["listener", ""],
-            Some(id) => ["client", Some(id).filter(told_apart).map_or(ANY_MERCHANT, MerchantId::as_str)],
+        let labels = match shown {
+            Shown::Listener => ["listener", ""],
+            Shown::Admin => ["admin", ""],
+            Shown::Client(id) => {
+                ["client", Some(id).filter(told_apart).map_or(ANY_MERCHANT, MerchantId::as_str)]
+            }
         };
         let gauge = self.certificate_expiry.at(labels);
         let ends = ends.unix_seconds();

@@ -33,7 +33,7 @@ fn touch_everything(metrics: &Metrics) {
     metrics.connection_evicted("quiet");
     metrics.handshake_failed("timeout");
     metrics.proxy_error("missing");
-    metrics.certificate_ends(None, Timestamp::from_unix_seconds(1));
+    metrics.certificate_ends(&Shown::Listener, Timestamp::from_unix_seconds(1));
     metrics.reloaded("applied");
     metrics.suspensions_read(1, Timestamp::from_unix_seconds(1));
     metrics.key_current_since("sealing", Timestamp::from_unix_seconds(1));
