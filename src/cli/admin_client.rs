@@ -163,7 +163,7 @@ impl Admin {
         self.converse(stream, request).await
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         request: Request<Full<Bytes>>,
@@ -174,19 +174,24 @@ impl Admin {
             None => AdminError::BrokenOff(error.into()),
         };
         let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken_off)?;
-        // Ends with the client.
-        let connection = tokio::spawn(connection);
-        let response = match client.send_request(request).await {
-            Ok(response) => response,
-            // It had ended before the request was taken: it knows why.
-            Err(error) if error.is_canceled() => {
-                let why = connection.await.ok().and_then(Result::err);
-                return Err(broken_off(why.unwrap_or(error)));
-            }
-            Err(error) => return Err(broken_off(error)),
+        let exchange = async {
+            let response = client.send_request(request).await.map_err(broken_off)?;
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+            Ok((status, body.map_err(AdminError::BrokenOff)?.to_bytes()))
         };
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        Ok((status, body.map_err(AdminError::BrokenOff)?.to_bytes()))
+        let mut exchange = std::pin::pin!(exchange);
+        // In one task: of two, that of the connection could end just as it is handed the request, and nobody
+        // would ever hear of it.
+        let ended = tokio::select! {
+            biased;
+            answered = &mut exchange => return answered,
+            ended = connection => ended,
+        };
+        // What came before the end is there; if that was nothing, it is the connection that knows why.
+        match (exchange.await, ended) {
+            (Err(_), Err(why)) => Err(broken_off(why)),
+            (answered, _) => answered,
+        }
     }
 }
