@@ -14,10 +14,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use self::admin::readiness;
+use self::admin::{Doors, bind, readiness};
 use self::agents::Agents;
 use self::notices::report;
 use self::registration::Registration;
@@ -65,6 +64,7 @@ const REPLICAS_AGAIN: Duration = Duration::from_millis(200);
 pub struct App {
     public: SocketAddr,
     admin: SocketAddr,
+    health: Option<SocketAddr>,
     metrics: Arc<Metrics>,
     log: Log,
     drain: Drain,
@@ -179,7 +179,8 @@ impl App {
         // Once more: another replica may have made a key current before it saw this one in the registry.
         refuse_missing(&*opened.records, &config.keys, now).await?;
         let (public_listener, public) = bind(config.server.listen).await?;
-        let (admin_listener, admin) = bind(config.server.admin_listen).await?;
+        let doors = Doors::open(&config.server).await?;
+        let (admin, health) = (doors.admin_address, doors.health_address);
 
         let store: Arc<dyn RecordStore> =
             Arc::new(storage::measured::Measured::new(opened.records, Arc::clone(&metrics)));
@@ -261,9 +262,7 @@ impl App {
         let (serving, serves) = (drain.clone(), Arc::new(Agents(Arc::clone(&reloader.gateway))));
         let running = tokio::spawn(async move {
             let (ended, end) = tokio::sync::oneshot::channel::<()>();
-            let admin = tokio::spawn(admin_service.run(admin_listener, async move {
-                let _ = end.await;
-            }));
+            let admin = tokio::spawn(doors.serve(admin_service, end));
             let (left, leave) = tokio::sync::oneshot::channel::<()>();
             let registered = tokio::spawn(registration.keep(async move {
                 let _ = leave.await;
@@ -290,7 +289,7 @@ impl App {
         let numbers =
             [("port", Value::Number(public.port().into())), ("open_files", Value::Number(open_files))];
         log.event(Level::Info, "started", &numbers);
-        Ok(Self { public, admin, metrics, log, drain, drain_delay, reloader, running })
+        Ok(Self { public, admin, health, metrics, log, drain, drain_delay, reloader, running })
     }
 
     /// Has the configuration read again, as SIGHUP asks for, and waits for nothing; what comes of it is
@@ -308,6 +307,11 @@ impl App {
     /// Where operators connect.
     pub const fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where probes connect, if they have a listener of their own.
+    pub const fn health_address(&self) -> Option<SocketAddr> {
+        self.health
     }
 
     /// The metrics as a scrape shows them.
@@ -379,11 +383,4 @@ fn unless_changed<T: Default>(answer: Result<T, StoreError>) -> Result<T, StoreE
 
 fn number(count: usize) -> Value {
     Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::Listen { address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }

@@ -14,9 +14,10 @@ use crate::crypto::digest::{Sha256, sha256, sha256_framed};
 use crate::domain::id::{AgentId, MerchantId};
 
 /// A table of the file that a running gateway cannot change, and what of it it can.
-const FIXED: [(&str, &[&str]); 5] = [
+const FIXED: [(&str, &[&str]); 6] = [
     ("server", &["tls", "hosts"]),
     ("admin", &["operators", "tls", "client"]),
+    ("health", &[]),
     ("store", &[]),
     ("reload", &[]),
     ("traces", &[]),

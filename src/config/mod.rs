@@ -243,6 +243,9 @@ fn read<'a>(
         operators
     });
 
+    let server = sockets.as_mut().map_or(&mut absent, |sockets| &mut sockets.settings);
+    root.table("health", |section| settings::health(section, server));
+
     let Sockets { settings: server, hosts, .. } = sockets?;
     let public_base_url = format!("https://{}", hosts.first()?);
     let registry = Registry::new(agents, merchants, hosts);

@@ -67,6 +67,7 @@ pub(super) fn sockets(section: &mut Section<'_>, sources: &Sources<'_>) -> Optio
         listen: section.or("listen", default.listen, socket_address),
         admin_listen: default.admin_listen,
         admin_tls: None,
+        health_listen: None,
         tls: tls.as_ref().map_or(default.tls, |tls| tls.files.clone()),
         connections: section.or("connections", default.connections, count(1, 1_000_000)),
         connections_per_address: section.or(
@@ -243,6 +244,16 @@ pub(super) fn admin(
         section.wrong("listen", "is the same as `server.listen`");
     }
     (Operators::new(operators), client)
+}
+
+/// Reads `[health]` into the server's settings.
+pub(super) fn health(section: &mut Section<'_>, settings: &mut server::Settings) {
+    settings.health_listen = section.optional("listen", socket_address);
+    for (other, address) in [("server.listen", settings.listen), ("admin.listen", settings.admin_listen)] {
+        if settings.health_listen == Some(address) && address.port() != 0 {
+            section.wrong("listen", format!("is the same as `{other}`"));
+        }
+    }
 }
 
 /// How roles are written.

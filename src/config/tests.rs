@@ -155,6 +155,7 @@ fn the_documented_example_works_and_states_the_defaults() {
     let server = crate::server::Settings {
         tls: defaults.tls.clone(),
         admin_tls: None,
+        health_listen: None,
         proxy: defaults.proxy.clone(),
         ..config.server
     };

@@ -41,7 +41,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 const BODY_BYTES: usize = 16 * 1024;
 
 /// Whether money may move, and if not why not, in words for an operator.
-pub type Readiness = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The operator's listener.
 pub struct Admin {
@@ -50,12 +50,13 @@ pub struct Admin {
     readiness: Readiness,
     operator: Option<Arc<dyn Service>>,
     tls: Option<Arc<AdminTls>>,
+    is_for_probes: bool,
 }
 
 impl Admin {
     /// Reports these metrics; ready while no drain is announced and `readiness` agrees.
     pub fn new(metrics: Arc<Metrics>, drain: Drain, readiness: Readiness) -> Self {
-        Self { metrics, drain, readiness, operator: None, tls: None }
+        Self { metrics, drain, readiness, operator: None, tls: None, is_for_probes: false }
     }
 
     /// Hands every other path to the operator's API, which has a credential of its own.
@@ -70,6 +71,13 @@ impl Admin {
     pub fn behind(mut self, tls: Option<Arc<AdminTls>>) -> Self {
         self.tls = tls;
         self
+    }
+
+    /// What answers probes as this does, in plain HTTP, and nothing else.
+    #[must_use]
+    pub fn for_probes_alone(&self) -> Self {
+        let probes = Self::new(Arc::clone(&self.metrics), self.drain.clone(), Arc::clone(&self.readiness));
+        Self { is_for_probes: true, ..probes }
     }
 
     /// Serves until `end` completes; then finishes the answers under way.
@@ -180,6 +188,7 @@ impl Admin {
     fn report(&self, head: &Parts) -> Response<Full<Bytes>> {
         let reading = matches!(head.method, Method::GET | Method::HEAD);
         match head.uri.path() {
+            "/metrics" if self.is_for_probes => plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
             "/metrics" | "/livez" | "/readyz" if !reading => {
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));

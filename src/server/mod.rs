@@ -83,6 +83,9 @@ pub struct Settings {
     /// are not let in. Without it they are served in plain HTTP: keep that on loopback or a private
     /// network. Default none.
     pub admin_tls: Option<TlsFiles>,
+    /// Where probes are answered without the rest, in plain HTTP; the operators' listener answers them too.
+    /// Default none.
+    pub health_listen: Option<SocketAddr>,
     /// The certificate and its key.
     pub tls: TlsFiles,
     /// Connections open at once, handshakes included. For one more, that one gives way which has been
@@ -148,6 +151,7 @@ impl Default for Settings {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
             admin_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
             admin_tls: None,
+            health_listen: None,
             tls: TlsFiles::default(),
             connections: 8_192,
             connections_per_address: 1_024,

@@ -21,6 +21,8 @@ use crate::world::*;
 const NAME: &str = "admin.test";
 /// What the gateway needs, and what operators do.
 const TLS: &str = r#"
+[health]
+listen = "127.0.0.1:0"
 [admin.tls]
 certificate_file = "admin.pem"
 key_file = "admin.key"
@@ -250,6 +252,10 @@ async fn a_renewed_certificate_drops_no_connection_and_an_authority_that_goes_ta
     assert_eq!(new.status("/livez"), Some(200));
     assert_ne!(new.shown(), kept.shown());
 
+    // Another listener wants another process.
+    let moved = text.replace("[health]\nlisten = \"127.0.0.1:0\"", "[health]\nlisten = \"127.0.0.1:1\"");
+    let (content, said) = guarded.reload_with(&moved).await;
+    assert!(!content && said.contains("[health]: only a restart changes it"), "{said}");
     // That TLS is there at all is the listener's, and stays for as long as it listens.
     let (content, said) = guarded.reload_with(&text.replace(TLS, "")).await;
     assert!(!content && said.contains("[admin.tls]: only a restart brings it or takes it away"), "{said}");
@@ -265,4 +271,25 @@ async fn a_renewed_certificate_drops_no_connection_and_an_authority_that_goes_ta
         "the authority that counts now"
     );
     guarded.app.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_that_have_no_certificate_are_answered_on_a_listener_of_their_own_and_nothing_else_is() {
+    let guarded = Guarded::start().await;
+    let health = guarded.app.health_address().unwrap();
+    let status = |path: &str| {
+        let mut stream = TcpStream::connect(health).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: health\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!([status("/livez"), status("/readyz")], ["200", "200"]);
+    for path in ["/metrics", "/claims", "/suspensions", "/config/reload"] {
+        assert_eq!(status(path), "404", "{path}");
+    }
+    assert_eq!(guarded.connect(Some("operator")).status("/readyz"), Some(200), "where they were, too");
+    guarded.app.shutdown().await;
+    assert!(TcpStream::connect(health).is_err());
 }

@@ -47,6 +47,8 @@ const SERVER: &[Case] = &[
     ("[store]", "[server.proxy]\nnetworks = [\"0.0.0.0/0\"] #!\n[store]", "server.proxy.networks[0]", "too wide"),
     ("[store]", "[server.proxy]\nrequired = true #!\n[store]", "server.proxy.required", "has no effect without `networks`"),
     ("[store]", "[admin]\nlisten = \"0.0.0.0:8443\" #!\n[store]", "admin.listen", "the same as `server.listen`"),
+    ("[store]", "[health]\nlisten = \"0.0.0.0:8443\" #!\n[store]", "health.listen", "the same as `server.listen`"),
+    ("[store]", "[health]\nlisten = \"127.0.0.1:9464\" #!\n[store]", "health.listen", "the same as `admin.listen`"),
     ("[store]", "[admin.tls]\nkey_file = \"tls/server.key\"\n[store]", "admin.tls.certificate_file", "missing"),
     ("[store]", "[admin.tls]\ncertificate_file = \"tls/server.pem\"\nkey_file = \"keys/signing-2026-07.pem\" #!\n[store]", "admin.tls.key_file", "does not belong to the certificate"),
     ("[store]", "[admin.tls]\ncertificate_file = \"tls/server.pem\"\nkey_file = \"tls/server.key\"\nclient_ca_fil = \"a\" #!\n[store]", "admin.tls.client_ca_fil", "did you mean `client_ca_file`?"),

@@ -34,7 +34,7 @@ async fn probes_and_scrapers_are_answered_also_while_draining() {
     let healthy = Arc::new(AtomicBool::new(true));
     let readiness = {
         let healthy = Arc::clone(&healthy);
-        Box::new(move || {
+        Arc::new(move || {
             healthy.load(Ordering::SeqCst).then_some(()).ok_or_else(|| "the store is unavailable".to_owned())
         })
     };
@@ -42,6 +42,11 @@ async fn probes_and_scrapers_are_answered_also_while_draining() {
     let address = listener.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let admin = Admin::new(Arc::clone(&metrics), drain.clone(), readiness);
+    let probes = admin.for_probes_alone();
+    let apart = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let apart_address = apart.local_addr().unwrap();
+    tokio::spawn(probes.run(apart, std::future::pending()));
+    let mut apart = Told { client: client1(TcpStream::connect(apart_address).await.unwrap()).await.unwrap() };
     let done = tokio::spawn(admin.run(listener, async { ended.await.unwrap() }));
     let client = client1(TcpStream::connect(address).await.unwrap()).await.unwrap();
     let mut told = Told { client };
@@ -49,6 +54,9 @@ async fn probes_and_scrapers_are_answered_also_while_draining() {
     assert_eq!(told.get("GET", "/livez").await, (200, "ok\n".to_owned()));
     assert_eq!(told.get("GET", "/readyz").await, (200, "ok\n".to_owned()));
     assert_eq!(told.get("GET", "/").await.0, 404);
+    assert_eq!(apart.get("GET", "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(apart.get("GET", "/metrics").await.0, 404, "probes alone");
+    assert_eq!(apart.get("POST", "/metrics").await.0, 404);
     assert_eq!(told.get("POST", "/readyz").await.0, 405);
     assert_eq!(told.get("HEAD", "/metrics").await, (200, String::new()));
     metrics.overcharge();
@@ -68,6 +76,7 @@ async fn probes_and_scrapers_are_answered_also_while_draining() {
     healthy.store(true, Ordering::SeqCst);
     drain.begin();
     assert_eq!(told.get("GET", "/readyz").await, (503, "not ready: draining\n".to_owned()));
+    assert_eq!(apart.get("GET", "/readyz").await, (503, "not ready: draining\n".to_owned()));
     assert_eq!(told.get("GET", "/livez").await.0, 200);
 
     end.send(()).unwrap();
@@ -80,7 +89,7 @@ async fn other_paths_go_to_the_operators_api_when_there_is_one() {
     let mirror = Arc::new(Mirror { arrived: Semaphore::new(0), allowed: Semaphore::new(0) });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let admin = Admin::new(Arc::new(Metrics::new().unwrap()), Drain::new(PATIENCE), Box::new(|| Ok(())));
+    let admin = Admin::new(Arc::new(Metrics::new().unwrap()), Drain::new(PATIENCE), Arc::new(|| Ok(())));
     tokio::spawn(admin.with_operator(mirror).run(listener, std::future::pending()));
     let client = client1(TcpStream::connect(address).await.unwrap()).await.unwrap();
     let mut told = Told { client };
@@ -93,7 +102,7 @@ async fn silent_connections_keep_nobody_from_the_probes_and_end_no_answer_under_
     let mirror = Arc::new(Mirror { arrived: Semaphore::new(0), allowed: Semaphore::new(0) });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let admin = Admin::new(Arc::new(Metrics::new().unwrap()), Drain::new(PATIENCE), Box::new(|| Ok(())));
+    let admin = Admin::new(Arc::new(Metrics::new().unwrap()), Drain::new(PATIENCE), Arc::new(|| Ok(())));
     tokio::spawn(admin.with_operator(mirror.clone()).run(listener, std::future::pending()));
     let connect = || async { client1(TcpStream::connect(address).await.unwrap()).await.unwrap() };
 
