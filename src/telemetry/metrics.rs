@@ -20,6 +20,8 @@ pub use configuration::Shown;
 mod breakers;
 /// What is told of the configuration that runs.
 mod configuration;
+/// What is told of connections.
+mod connections;
 /// What is told of traces.
 mod exemplars;
 
@@ -312,37 +314,6 @@ impl Metrics {
     /// So many spans came to this: `exported`, `not_taken` or `lost`.
     pub fn spans(&self, outcome: &'static str, count: usize) {
         self.spans.at([outcome]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
-    }
-
-    /// A socket was accepted: it is open until the guard is dropped.
-    pub fn connection_open(&self) -> Gauged {
-        Gauged::rise(&self.connections_open)
-    }
-
-    /// A connection finished its handshake: `h2` or `http/1.1`.
-    pub fn connection_ready(&self, protocol: &'static str) {
-        self.connections.add_one([protocol]);
-    }
-
-    /// A connection was closed so that another has room: it was `quiet`, or left
-    /// answers `unread`.
-    pub fn connection_evicted(&self, reason: &'static str) {
-        self.connections_evicted.add_one([reason]);
-    }
-
-    /// A connection met a bound.
-    pub fn connection_refused(&self, reason: &'static str) {
-        self.connections_refused.add_one([reason]);
-    }
-
-    /// A TLS handshake failed.
-    pub fn handshake_failed(&self, reason: &'static str) {
-        self.handshake_failures.add_one([reason]);
-    }
-
-    /// A PROXY header was missing or malformed.
-    pub fn proxy_error(&self, reason: &'static str) {
-        self.proxy_errors.add_one([reason]);
     }
 
     /// A log line was lost.
