@@ -2,6 +2,7 @@
 
 mod admin;
 mod agents;
+mod disks;
 mod keys_held;
 mod notices;
 mod registration;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use self::admin::{Doors, bind, readiness};
 use self::agents::Agents;
+use self::disks::watch_disks;
 use self::notices::report;
 use self::registration::Registration;
 use self::reload::Reloader;
@@ -111,6 +113,9 @@ pub enum StartError {
     /// The log cannot be started.
     #[error("the log cannot be started: {0}")]
     Log(std::io::Error),
+    /// Nobody can look at the disks.
+    #[error("the disks cannot be watched: {0}")]
+    Disks(std::io::Error),
     /// A file that TLS towards the collector of traces needs.
     #[error(transparent)]
     Collector(#[from] CollectorFile),
@@ -168,6 +173,7 @@ impl App {
         let is_shared = matches!(config.store, storage::Engine::Redis { .. });
         let commits_within = config.store.commits_within();
         let opened = storage::open_engine(config.store.clone(), Arc::clone(&clock), notify, synced).await?;
+        let disks = watch_disks(&config.store, &metrics).map_err(StartError::Disks)?;
         clock.agree(unless_changed(agreed::known(&*opened.records).await)?);
         let now = clock.now();
         // A store that an operator has yet to accept opens nothing meanwhile.
@@ -285,6 +291,7 @@ impl App {
             }
             drop(ended);
             let _ = admin.await;
+            drop(disks);
         });
         let numbers =
             [("port", Value::Number(public.port().into())), ("open_files", Value::Number(open_files))];

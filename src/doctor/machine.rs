@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, access};
 
 use super::finding::{Finding, Subject};
 use crate::server::{self, process};
+use crate::storage::directory::free_bytes;
 use crate::storage::{Engine, Settings};
 
 /// Says that fewer connections are accepted here than are configured; nothing where there is room for them.
@@ -69,8 +70,8 @@ fn usable(subject: &Subject, directory: &Path) -> Finding {
 }
 
 fn space(subject: &Subject, settings: &Settings) -> Finding {
-    let free = match statvfs(existing(&settings.directory)) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+    let free = match free_bytes(existing(&settings.directory)) {
+        Ok(free) => free,
         Err(error) => return subject.faulty("free space", error.to_string()),
     };
     let (free_mib, floor) = (free >> 20, settings.min_free_bytes >> 20);

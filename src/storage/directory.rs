@@ -46,6 +46,15 @@ impl DirectoryError {
     }
 }
 
+/// Bytes that this process may still write to the file system of a directory.
+///
+/// # Errors
+/// The system's.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(directory)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// A directory that belongs to this process until dropped, or until the process is gone.
 pub struct PrivateDirectory {
     path: PathBuf,

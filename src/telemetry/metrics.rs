@@ -22,6 +22,8 @@ mod breakers;
 mod configuration;
 /// What is told of connections.
 mod connections;
+/// What is told of disks.
+mod disks;
 /// What is told of traces.
 mod exemplars;
 
@@ -83,6 +85,8 @@ pub struct Metrics {
     proxy_errors: Counters<1>,
     requests_under_way: prometheus::IntGauge,
     log_lines_dropped: IntCounter,
+    disk_free: Gauges<1>,
+    disk_min_free: Gauges<1>,
     certificate_expiry: Gauges<2>,
     config_reloads: Counters<1>,
     config_read: prometheus::IntGauge,
@@ -150,6 +154,8 @@ impl Metrics {
         let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
         let log_lines_dropped = w.counters("log_lines_dropped_total", [], "Log lines lost because the log could not be written fast enough.")?.at([]);
+        let disk_free = w.gauges("disk_free_bytes", ["directory"], "Bytes that the gateway may still write to the file system of its `store` and of its hourly keys (`epochs`).")?;
+        let disk_min_free = w.gauges("disk_min_free_bytes", ["directory"], "Bytes that must stay free there: with less in the store nothing new is admitted.")?;
         let certificate_expiry = w.gauges("certificate_expiry_timestamp_seconds", ["use", "merchant"], "When the certificate that a `listener`, the `admin` listener or a `client` towards a merchant shows ends, in Unix seconds; the first to end where merchants are not told apart.")?;
         let config_reloads = w.counters("config_reloads_total", ["outcome"], "Times the configuration was read again: applied, unchanged, or why what ran before goes on.")?;
         RELOADS.iter().for_each(|outcome| drop(config_reloads.at([outcome])));
@@ -168,7 +174,7 @@ impl Metrics {
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults, spans,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
-            requests_under_way, log_lines_dropped, certificate_expiry, config_reloads, config_read, config_info, key_current_since,
+            requests_under_way, log_lines_dropped, disk_free, disk_min_free, certificate_expiry, config_reloads, config_read, config_info, key_current_since,
             suspensions, suspensions_read,
             routes: ArcSwap::default(),
             merchants: ArcSwap::default(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fjall::OwnedWriteBatch;
 
-use crate::storage::Synced;
+use crate::storage::{Synced, directory};
 
 /// What the writer asks of the disk.
 pub(super) trait Disk: Send {
@@ -33,7 +33,6 @@ impl Disk for SystemDisk {
     }
 
     fn free_bytes(&mut self, directory: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(directory)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        directory::free_bytes(directory)
     }
 }

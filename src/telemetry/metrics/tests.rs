@@ -33,6 +33,8 @@ fn touch_everything(metrics: &Metrics) {
     metrics.connection_evicted("quiet");
     metrics.handshake_failed("timeout");
     metrics.proxy_error("missing");
+    metrics.set_disk_free("store", Some(2));
+    metrics.set_disk_min_free("store", 1);
     metrics.certificate_ends(&Shown::Listener, Timestamp::from_unix_seconds(1));
     metrics.reloaded("applied");
     metrics.suspensions_read(1, Timestamp::from_unix_seconds(1));

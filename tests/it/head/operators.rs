@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::wire::PATIENCE;
+use crate::world::child::LOOK_AGAIN;
 use crate::world::*;
 
 /// A plain GET: status, and everything behind the head.
@@ -79,6 +82,32 @@ async fn a_purchase_is_seen_in_the_metrics() {
     // By route, not by path: nothing of a session, token, key or agent is a label.
     for secret in [session.as_str(), &token, key, "alpha", "gateway.test", "4242"] {
         assert!(!text.contains(secret), "{secret} in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_shows_how_much_room_is_left_for_the_store_and_for_hourly_keys_and_how_much_must_be() {
+    let world = World::with(Options { store: Some(EMBEDDED.to_owned()), ..Options::default() }).await;
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = world.app().metrics_text();
+        let samples = samples(&text);
+        let bytes = |which: &str, directory: &str| {
+            samples
+                .get(format!("countersign_disk_{which}bytes{{directory=\"{directory}\"}}").as_str())
+                .copied()
+        };
+        assert_eq!(bytes("min_free_", "store"), Some(f64::from(16 << 20)), "as configured");
+        assert!(bytes("min_free_", "epochs") > Some(0.0));
+        // Told by a thread of its own, which need not have been first.
+        if let (Some(store), Some(epochs)) = (bytes("free_", "store"), bytes("free_", "epochs")) {
+            let stat = rustix::fs::statvfs(world.directory.path()).unwrap();
+            let size = (stat.f_blocks * stat.f_frsize) as f64;
+            assert!(store > 0.0 && store <= size && epochs > 0.0 && epochs <= size, "{text}");
+            return;
+        }
+        assert!(Instant::now() < until, "{text}");
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -31,7 +31,7 @@ macro_rules! rising {
     };
 }
 
-const CASES: [Case; 36] = [
+const CASES: [Case; 37] = [
     Case {
         alert: "CountersignCompletesFail",
         interval: "1m",
@@ -174,6 +174,17 @@ const CASES: [Case; 36] = [
                 r#"countersign_store_operation_seconds_bucket{job="countersign",engine="embedded",operation="commit",le="+Inf"}"#,
                 "0+100x200",
             ),
+        ],
+        looks: IN_HALF_AN_HOUR,
+    },
+    Case {
+        alert: "CountersignDiskShort",
+        interval: "1m",
+        series: &[
+            (r#"countersign_disk_free_bytes{job="countersign",directory="store"}"#, "2000x9 999x30 2000x120"),
+            (r#"countersign_disk_min_free_bytes{job="countersign",directory="store"}"#, "500x200"),
+            (r#"countersign_disk_free_bytes{job="countersign",directory="epochs"}"#, "900x200"),
+            (r#"countersign_disk_min_free_bytes{job="countersign",directory="epochs"}"#, "16x200"),
         ],
         looks: IN_HALF_AN_HOUR,
     },
