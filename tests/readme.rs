@@ -12,7 +12,7 @@ use countersign::domain::money::Currency;
 use countersign::domain::session::Lifecycle;
 use countersign::quickstart::order::{Mandate, mandate, payment};
 use countersign::quickstart::shop::{DECLINED_CARD, GOOD_CARD, HESITANT_CARD, SECURE_CARD};
-use countersign::telemetry::metrics::table;
+use countersign::telemetry::metrics::{Metrics, table};
 use serde_json::Value;
 
 /// A text for people.
@@ -192,6 +192,25 @@ fn the_least_sessions_of_the_merchants_guide_are_read_whole() {
         })
         .collect();
     assert_eq!(read, [(Lifecycle::Open, Some(7_900), true), (Lifecycle::Completed, Some(7_900), true)]);
+}
+
+/// A refusal that is new has its row there, and belongs with the words that are at 0 from the start.
+#[test]
+fn every_refusal_of_the_agents_guide_is_counted_from_the_start() {
+    // How a checkout says `too_many_requests`.
+    const DIALECT: &str = "rate_limited";
+    let (guide, scrape) = (document("deploy/agents.md").text, Metrics::new().unwrap().encode());
+    let (_, errors) = guide.split_once("\n| Status, `code` | Do |\n|---|---|\n").unwrap();
+    let rows = errors.lines().take_while(|line| line.starts_with("| "));
+    let codes: Vec<&str> = rows
+        .filter_map(|row| row.split(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter(|word| *word != DIALECT && *word != "Retry-After" && !word.ends_with('…'))
+        .collect();
+    assert!(codes.len() > 40, "{codes:?}");
+    let sample = |code: &str| format!("\ncountersign_refusals_total{{reason=\"{code}\"}} 0\n");
+    let uncounted: Vec<&&str> = codes.iter().filter(|code| !scrape.contains(&sample(code))).collect();
+    assert!(uncounted.is_empty(), "not in src/telemetry/metrics/words.rs: {uncounted:?}");
 }
 
 #[test]

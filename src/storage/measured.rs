@@ -20,6 +20,7 @@ pub struct Measured {
 impl Measured {
     /// Reports `store`'s operations to `metrics`.
     pub fn new(store: Arc<dyn RecordStore>, metrics: Arc<Metrics>) -> Self {
+        metrics.store_counted(store.engine());
         Self { store, metrics }
     }
 

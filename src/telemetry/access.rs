@@ -260,7 +260,7 @@ mod tests {
         let (observer, sink) = observer();
         let mut seen = observer.begin(IpAddr::from([192, 0, 2, 1]));
         assert!(observer.metrics().encode().contains("countersign_requests_under_way 1\n"));
-        seen.route("complete");
+        seen.route("checkout_complete");
         seen.agent(&AgentId::parse("agent-1").unwrap());
         seen.merchant(&MerchantId::parse("shop").unwrap());
         seen.request_id("req-1");
@@ -279,7 +279,7 @@ mod tests {
         seen.finish(200, 3_000);
         assert!(observer.log().flush(Duration::from_secs(20)));
         let expected = json!({
-            "time": "1970-01-01T00:00:00Z", "event": "request", "level": "warn", "peer": "192.0.2.1", "route": "complete",
+            "time": "1970-01-01T00:00:00Z", "event": "request", "level": "warn", "peer": "192.0.2.1", "route": "checkout_complete",
             "status": 200, "decision": "charged", "cause": "credential_refused", "agent": "agent-1", "merchant": "shop",
             "session": "cs_1", "claim": "claim-1", "token": "vt_abcdefghij0123456789012345678901", "amount": 1_999,
             "currency": "usd", "attempt": 2, "request_id": "req-1",
@@ -291,8 +291,8 @@ mod tests {
         assert_eq!(sink.lines(), [expected]);
         let metrics = observer.metrics().encode();
         for line in [
-            "countersign_requests_total{route=\"complete\",status=\"2xx\"} 1",
-            "countersign_upstream_seconds_sum{route=\"complete\"} 0.005",
+            "countersign_requests_total{route=\"checkout_complete\",status=\"2xx\"} 1",
+            "countersign_upstream_seconds_sum{route=\"checkout_complete\"} 0.005",
             "countersign_merchant_requests_total{merchant=\"any\",status=\"2xx\"} 1",
             "countersign_requests_under_way 0",
         ] {

@@ -3,6 +3,8 @@
 //! The [`Instruments`] makes, registers and lists them. Apart, so that `metrics.rs` is one line for each
 //! metric.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -76,7 +78,21 @@ impl Instruments {
     ) -> Result<Counters<N>, MetricsError> {
         let made = IntCounterVec::new(Opts::new(format!("{PREFIX}{name}"), help), &labels)?;
         self.keep(name, MetricKind::Counter, &labels, help, made.clone())?;
-        Ok(Counters(made))
+        Ok(Counters { made, known: None })
+    }
+
+    /// Counters of which each is there from the start, at 0: of no other words will be counted.
+    pub(super) fn closed<const N: usize>(
+        &mut self,
+        name: &str,
+        labels: [&'static str; N],
+        sets: impl IntoIterator<Item = [&'static str; N]>,
+        help: &'static str,
+    ) -> Result<Counters<N>, MetricsError> {
+        let open = self.counters(name, labels, help)?;
+        let known: HashSet<_> = sets.into_iter().collect();
+        known.iter().for_each(|values| drop(open.at(*values)));
+        Ok(Counters { known: Some(Arc::new(known)), ..open })
     }
 
     pub(super) fn gauges<const N: usize>(
@@ -152,12 +168,20 @@ impl Instruments {
 
 /// Counters told apart by `N` labels.
 #[derive(Clone)]
-pub(super) struct Counters<const N: usize>(IntCounterVec);
+pub(super) struct Counters<const N: usize> {
+    made: IntCounterVec,
+    /// The labels there are, where they are a closed set.
+    known: Option<Arc<HashSet<[&'static str; N]>>>,
+}
 
 impl<const N: usize> Counters<N> {
     /// The counter with these label values.
     pub(super) fn at(&self, values: [&str; N]) -> IntCounter {
-        self.0.with_label_values(&values)
+        debug_assert!(
+            self.known.as_ref().is_none_or(|known| known.contains(&values)),
+            "{values:?} is counted and does not stand in src/telemetry/metrics/words.rs"
+        );
+        self.made.with_label_values(&values)
     }
 
     pub(super) fn add_one(&self, values: [&str; N]) {
@@ -166,7 +190,7 @@ impl<const N: usize> Counters<N> {
 
     /// Forgets the series with these label values, if there is one.
     pub(super) fn forget(&self, values: [&str; N]) {
-        let _ = self.0.remove_label_values(&values);
+        let _ = self.made.remove_label_values(&values);
     }
 }
 

@@ -26,12 +26,8 @@ mod connections;
 mod disks;
 /// What is told of traces.
 mod exemplars;
-
-/// What can come of a reload: each is counted from the start, or its first time would not show as a rise.
-const RELOADS: [&str; 5] = ["applied", "unchanged", "config_invalid", "reload_refused", "reload_unavailable"];
-
-/// What can come of a span; counted from the start, as reloads are.
-const SPANS: [&str; 3] = ["exported", "not_taken", "lost"];
+/// By what counters are told apart.
+mod words;
 
 /// Merchants are told apart by label while at most this many are configured.
 pub const MERCHANT_LABELS: usize = 50;
@@ -112,53 +108,52 @@ struct MerchantHandles {
 }
 
 impl Metrics {
-    /// Registers every metric; all start at zero or absent.
+    /// Registers every metric. Counters whose labels are a closed set start at zero, all others are absent
+    /// until they are told.
     #[rustfmt::skip]
     pub fn new() -> Result<Self, MetricsError> {
         let mut w = Instruments::new()?;
-        let requests = w.counters("requests_total", ["route", "status"], "Requests answered, by route and class of status; `hangup` when the client left first.")?;
+        let requests = w.closed("requests_total", ["route", "status"], words::ROUTES.into_iter().flat_map(|route| STATUS_CLASSES.map(|status| [route, status])), "Requests answered, by route and class of status; `hangup` when the client left first.")?;
         let gateway_seconds = w.durations("gateway_seconds", ["route"], "Our own time on a request: neither the merchant's nor the client's.")?;
         let upstream_seconds = w.durations("upstream_seconds", ["route"], "Time a request spent waiting for its merchant, all attempts together.")?;
         let merchant_requests = w.counters("merchant_requests_total", ["merchant", "status"], "Requests to a merchant's routes, by class of status; merchants are told apart while they are few.")?;
         let merchant_upstream_seconds = w.durations("merchant_upstream_seconds", ["merchant"], "Time a request spent waiting for this merchant; merchants are told apart while they are few.")?;
-        let upstream_failures = w.counters("upstream_failures_total", ["reason"], "Requests to merchants that came to nothing, by why: the `cause` in the log.")?;
+        let upstream_failures = w.closed("upstream_failures_total", ["reason"], words::UPSTREAM_FAILURES.map(|word| [word]), "Requests to merchants that came to nothing, by why: the `cause` in the log.")?;
         let breaker_state = w.gauges("breaker_state", ["merchant"], "Whether a merchant is asked for anything new: 0 closed, all is; 1 half-open, a complete once its session was read; 2 open, only reads. The worst where merchants are not told apart.")?;
         let breaker_openings = w.counters("breaker_openings_total", ["merchant", "cause"], "Times a merchant's breaker opened: too many requests in a row were unanswered, or too large a share was failing.")?;
-        let refusals = w.counters("refusals_total", ["reason"], "Requests the gateway itself refused, by reason.")?;
-        let signatures = w.counters("signatures_total", ["profile", "outcome"], "Agents' signatures: verified, invalid or absent.")?;
-        let signatures_computed = w.counters("signatures_computed_total", ["how"], "Ed25519 signatures of agents, by how they were computed: alone, together with others under way, or split: one by one after a bad one was among them.")?;
-        let token_events = w.counters("token_events_total", ["event"], "What happened to payment tokens.")?;
+        let refusals = w.closed("refusals_total", ["reason"], words::REFUSALS.iter().map(|word| [*word]), "Requests the gateway itself refused, by reason.")?;
+        let signatures = w.closed("signatures_total", ["profile", "outcome"], words::SIGNATURES, "Agents' signatures: verified, invalid or absent.")?;
+        let signatures_computed = w.closed("signatures_computed_total", ["how"], words::COMPUTED.map(|word| [word]), "Ed25519 signatures of agents, by how they were computed: alone, together with others under way, or split: one by one after a bad one was among them.")?;
+        let token_events = w.closed("token_events_total", ["event"], words::TOKEN_EVENTS.map(|word| [word]), "What happened to payment tokens.")?;
         let tokens = w.gauges("tokens", ["state"], "Payment tokens stored, by state, as last counted.")?;
-        let idempotency = w.counters("idempotency_total", ["result"], "What an Idempotency-Key turned out to be.")?;
+        let idempotency = w.closed("idempotency_total", ["result"], words::KEYS.map(|word| [word]), "What an Idempotency-Key turned out to be.")?;
         let ready = w.gauges("ready", [], "Whether `/readyz` says that money may move: 1 or 0, as of this scrape.")?.at([]);
         let kept_bytes = w.gauges("kept_bytes", [], "Bytes kept of requests and answers off the money routes, as last counted.")?.at([]);
-        let limited = w.counters("limited_total", ["scope"], "Requests over a limit, by whose limit it was.")?;
-        let fraud = w.counters("fraud_total", ["rule", "verdict", "mode"], "Fraud rules that spoke, their verdict, and whether it was enforced.")?;
+        let limited = w.closed("limited_total", ["scope"], words::LIMITS.map(|word| [word]), "Requests over a limit, by whose limit it was.")?;
+        let fraud = w.closed("fraud_total", ["rule", "verdict", "mode"], words::fraud(), "Fraud rules that spoke, their verdict, and whether it was enforced.")?;
         let store_operations = w.counters("store_operations_total", ["engine", "operation", "outcome"], "Operations on the store.")?;
         let store_operation_seconds = w.durations("store_operation_seconds", ["engine", "operation"], "How long an operation on the store took, waiting for stable storage included.")?;
         let store_sync_seconds = w.durations("store_sync_seconds", [], "How long a write of the embedded engine took, its sync included; one write holds every batch that waited for it.")?.at([]);
-        let claims = w.counters("claims_total", ["outcome"], "Claims settled, by outcome.")?;
+        let claims = w.closed("claims_total", ["outcome"], words::CLAIMS.map(|word| [word]), "Claims settled, by outcome.")?;
         let unresolved_claims = w.gauges("unresolved_claims", ["kind"], "Claims held without evidence of a charge or of none: in doubt or pending.")?;
         let unresolved_oldest_seconds = w.ages("unresolved_oldest_seconds", ["kind"], "Age of the oldest unresolved claim; 0 when there is none.")?;
         let overcharges = w.counters("overcharges_total", [], "Answers to a complete that show more than was checked.")?.at([]);
         let ownership_conflicts = w.counters("ownership_conflicts_total", [], "Sessions a merchant handed to a second agent.")?.at([]);
-        let second_answers = w.counters("second_answers_total", ["what"], "Times a merchant showed a second `order` for a session, or denied with a second `answer` what the first had charged.")?;
-        let session_faults = w.counters("session_faults_total", ["fault"], "Sessions relayed although they contradict ACP, by what they get wrong.")?;
-        let spans = w.counters("spans_total", ["outcome"], "Spans of traces: exported to the collector, not taken by it, or lost because too many waited.")?;
-        SPANS.iter().for_each(|outcome| drop(spans.at([outcome])));
-        let connections = w.counters("connections_total", ["protocol"], "Connections that finished their handshake, by protocol.")?;
+        let second_answers = w.closed("second_answers_total", ["what"], words::SECOND_ANSWERS.map(|word| [word]), "Times a merchant showed a second `order` for a session, or denied with a second `answer` what the first had charged.")?;
+        let session_faults = w.closed("session_faults_total", ["fault"], words::SESSION_FAULTS.map(|word| [word]), "Sessions relayed although they contradict ACP, by what they get wrong.")?;
+        let spans = w.closed("spans_total", ["outcome"], words::SPANS.map(|word| [word]), "Spans of traces: exported to the collector, not taken by it, or lost because too many waited.")?;
+        let connections = w.closed("connections_total", ["protocol"], words::PROTOCOLS.map(|word| [word]), "Connections that finished their handshake, by protocol.")?;
         let connections_open = w.gauges("connections_open", [], "Connections open now, handshakes included.")?.at([]);
-        let connections_refused = w.counters("connections_refused_total", ["reason"], "Connections closed before their handshake, by the bound they met.")?;
-        let connections_evicted = w.counters("connections_evicted_total", ["reason"], "Connections closed so that others have room, by what they held: a place and were `quiet`, or answers and left them `unread`.")?;
-        let handshake_failures = w.counters("handshake_failures_total", ["reason"], "TLS handshakes that failed.")?;
-        let proxy_errors = w.counters("proxy_errors_total", ["reason"], "Connections of a configured proxy without a well-formed PROXY header.")?;
+        let connections_refused = w.closed("connections_refused_total", ["reason"], words::CONNECTIONS_REFUSED.map(|word| [word]), "Connections closed before their handshake, by the bound they met.")?;
+        let connections_evicted = w.closed("connections_evicted_total", ["reason"], words::CONNECTIONS_EVICTED.map(|word| [word]), "Connections closed so that others have room, by what they held: a place and were `quiet`, or answers and left them `unread`.")?;
+        let handshake_failures = w.closed("handshake_failures_total", ["reason"], words::HANDSHAKES.map(|word| [word]), "TLS handshakes that failed.")?;
+        let proxy_errors = w.closed("proxy_errors_total", ["reason"], words::PROXY_ERRORS.map(|word| [word]), "Connections of a configured proxy without a well-formed PROXY header.")?;
         let requests_under_way = w.gauges("requests_under_way", [], "Requests begun and not yet answered.")?.at([]);
         let log_lines_dropped = w.counters("log_lines_dropped_total", [], "Log lines lost because the log could not be written fast enough.")?.at([]);
         let disk_free = w.gauges("disk_free_bytes", ["directory"], "Bytes that the gateway may still write to the file system of its `store` and of its hourly keys (`epochs`).")?;
         let disk_min_free = w.gauges("disk_min_free_bytes", ["directory"], "Bytes that must stay free there: with less in the store nothing new is admitted.")?;
         let certificate_expiry = w.gauges("certificate_expiry_timestamp_seconds", ["use", "merchant"], "When the certificate that a `listener`, the `admin` listener or a `client` towards a merchant shows ends, in Unix seconds; the first to end where merchants are not told apart.")?;
-        let config_reloads = w.counters("config_reloads_total", ["outcome"], "Times the configuration was read again: applied, unchanged, or why what ran before goes on.")?;
-        RELOADS.iter().for_each(|outcome| drop(config_reloads.at([outcome])));
+        let config_reloads = w.closed("config_reloads_total", ["outcome"], words::RELOADS.map(|word| [word]), "Times the configuration was read again: applied, unchanged, or why what ran before goes on.")?;
         let config_read = w.gauges("config_read_timestamp_seconds", [], "When the configuration that runs was put in place, in Unix seconds.")?.at([]);
         let config_info = w.gauges("config_info", ["digest"], "Always 1; the label tells one configuration from another, the contents of its files included.")?;
         let key_current_since = w.gauges("key_current_since_timestamp_seconds", ["ring"], "Since when the key of a ring of ours that is current is that, in Unix seconds; as the store knows it.")?;
@@ -279,6 +274,13 @@ impl Metrics {
     ) {
         self.store_operations.add_one([engine, operation, outcome]);
         self.store_operation_seconds.observe([engine, operation], elapsed);
+    }
+
+    /// What this engine is asked for is counted from now on.
+    pub fn store_counted(&self, engine: &'static str) {
+        for [operation, outcome] in words::store_operations() {
+            drop(self.store_operations.at([engine, operation, outcome]));
+        }
     }
 
     /// The embedded engine wrote and synced a group of batches.

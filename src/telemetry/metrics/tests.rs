@@ -11,18 +11,18 @@ fn merchant(name: &str) -> MerchantId {
 
 /// Makes every metric have a sample.
 fn touch_everything(metrics: &Metrics) {
-    metrics.request("complete", Some(200), SECOND, Some(SECOND));
+    metrics.request("checkout_complete", Some(200), SECOND, Some(SECOND));
     metrics.merchant_request(&merchant("m1"), Some(200), Some(SECOND));
-    metrics.upstream_failed("reason");
+    metrics.upstream_failed("reset");
     metrics.breakers_stand([(&merchant("m1"), 2)]);
-    metrics.refused("reason");
+    metrics.refused("unauthorized");
     metrics.signature("rfc9421", "verified");
     metrics.signature_computed("alone", 1);
     metrics.token_event("minted");
     metrics.set_tokens("active", 3);
     metrics.idempotency("fresh");
     metrics.limited("agent");
-    metrics.fraud("velocity", "deny", "enforce");
+    metrics.fraud("declines", "deny", "enforced");
     metrics.store_operation("embedded", "commit", "applied", SECOND);
     metrics.claim("charged");
     metrics.set_unresolved("in_doubt", 2, SECOND);
@@ -80,16 +80,16 @@ fn every_metric_of_the_table_is_scraped_with_its_kind_and_nothing_else_is() {
 fn requests_are_told_by_route_and_class_and_a_hangup_is_one() {
     let metrics = Metrics::new().unwrap();
     for status in [Some(200), Some(204), Some(503), None, Some(999)] {
-        metrics.request("mint", status, Duration::from_micros(70), None);
+        metrics.request("delegate_payment", status, Duration::from_micros(70), None);
     }
     let text = metrics.encode();
     for line in [
-        "countersign_requests_total{route=\"mint\",status=\"2xx\"} 2",
-        "countersign_requests_total{route=\"mint\",status=\"5xx\"} 1",
-        "countersign_requests_total{route=\"mint\",status=\"hangup\"} 1",
-        "countersign_gateway_seconds_bucket{route=\"mint\",le=\"0.00005\"} 0",
-        "countersign_gateway_seconds_bucket{route=\"mint\",le=\"0.0001\"} 5",
-        "countersign_upstream_seconds_count{route=\"mint\"} 0",
+        "countersign_requests_total{route=\"delegate_payment\",status=\"2xx\"} 2",
+        "countersign_requests_total{route=\"delegate_payment\",status=\"5xx\"} 1",
+        "countersign_requests_total{route=\"delegate_payment\",status=\"hangup\"} 1",
+        "countersign_gateway_seconds_bucket{route=\"delegate_payment\",le=\"0.00005\"} 0",
+        "countersign_gateway_seconds_bucket{route=\"delegate_payment\",le=\"0.0001\"} 5",
+        "countersign_upstream_seconds_count{route=\"delegate_payment\"} 0",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
     }

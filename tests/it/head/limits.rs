@@ -182,7 +182,7 @@ async fn a_credential_without_its_key_uses_up_its_own_allowance_and_not_the_agen
     let limited = thief.post(SESSIONS, &lamp_order()).send().await.unwrap();
     assert_limited(&limited, "failed-signature", 2);
     let metrics = world.app().metrics_text();
-    assert!(!metrics.contains("countersign_limited_total{scope=\"agent\"}"), "{metrics}");
+    assert!(metrics.contains("countersign_limited_total{scope=\"agent\"} 0\n"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

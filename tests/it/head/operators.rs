@@ -86,6 +86,73 @@ async fn a_purchase_is_seen_in_the_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_scrape_of_a_fresh_gateway_shows_every_counter_of_a_closed_set_at_nothing() {
+    let world = World::start().await;
+    let text = world.app().metrics_text();
+    let samples = samples(&text);
+    // The store was opened: of it something was asked, and nothing failed.
+    let engine = if text.contains("engine=\"redis\"") { "redis" } else { "embedded" };
+    let failed = |outcome: &str| {
+        let labels = format!("{{engine=\"{engine}\",operation=\"commit\",outcome=\"{outcome}\"}}");
+        samples.get(format!("countersign_store_operations_total{labels}").as_str())
+    };
+    for outcome in ["conflict", "unavailable", "no_space", "unacknowledged", "corrupt", "changed"] {
+        assert_eq!(failed(outcome), Some(&0.0), "{outcome} in\n{text}");
+    }
+    let zero = |name: &str| {
+        let found = samples.get(format!("countersign_{name}").as_str());
+        assert_eq!(found, Some(&0.0), "{name} in\n{text}");
+    };
+    for name in [
+        "requests_total{route=\"checkout_complete\",status=\"5xx\"}",
+        "requests_total{route=\"unknown\",status=\"hangup\"}",
+        "merchant_requests_total{merchant=\"lamps\",status=\"5xx\"}",
+        "breaker_openings_total{cause=\"unanswered\",merchant=\"lamps\"}",
+        "refusals_total{reason=\"signature_outside_window\"}",
+        "refusals_total{reason=\"operator_role\"}",
+        "signatures_total{outcome=\"absent\",profile=\"none\"}",
+        "signatures_total{outcome=\"verified\",profile=\"acp-bound\"}",
+        "signatures_computed_total{how=\"split\"}",
+        "fraud_total{mode=\"shadow\",rule=\"shared_card\",verdict=\"review\"}",
+        "fraud_total{mode=\"enforced\",rule=\"card_testing\",verdict=\"deny\"}",
+        "overcharges_total",
+        "ownership_conflicts_total",
+        "log_lines_dropped_total",
+        "suspensions",
+    ] {
+        zero(name);
+    }
+    for (family, label, words) in [
+        (
+            "claims_total",
+            "outcome",
+            &["charged", "charged_late", "in_doubt", "pending", "released", "stale"][..],
+        ),
+        ("token_events_total", "event", &["consumed", "minted", "redeemed", "redeemed_again", "revoked"]),
+        ("idempotency_total", "result", &["conflict", "fresh", "in_flight", "replayed", "resumed"]),
+        ("second_answers_total", "what", &["answer", "order"]),
+        ("session_faults_total", "fault", &["authentication_metadata_missing", "option_not_offered"]),
+        ("connections_total", "protocol", &["h2", "http/1.1"]),
+        ("connections_refused_total", "reason", &["address", "all", "network", "rate", "resources"]),
+        ("connections_evicted_total", "reason", &["quiet", "unread"]),
+        ("handshake_failures_total", "reason", &["alert", "alpn", "certificate", "timeout"]),
+        ("proxy_errors_total", "reason", &["closed", "malformed", "missing"]),
+        ("spans_total", "outcome", &["exported", "lost", "not_taken"]),
+        ("config_reloads_total", "outcome", &["applied", "config_invalid", "reload_refused"]),
+        (
+            "upstream_failures_total",
+            "reason",
+            &["credential_refused", "reset", "tls_wrong_name", "unresolved"],
+        ),
+    ] {
+        words.iter().for_each(|word| zero(&format!("{family}{{{label}=\"{word}\"}}")));
+    }
+    for scope in countersign::limit::LimitScope::ALL {
+        zero(&format!("limited_total{{scope=\"{}\"}}", scope.as_str()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_scrape_shows_how_much_room_is_left_for_the_store_and_for_hourly_keys_and_how_much_must_be() {
     let world = World::with(Options { store: Some(EMBEDDED.to_owned()), ..Options::default() }).await;
     let until = Instant::now() + PATIENCE;
