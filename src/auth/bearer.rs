@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::replay::ReplayCheck;
 use super::signature::{Coverage, Proof, SignatureRefusal, SignedRequest, examine_rfc9421};
 use crate::acp::header::credential;
-use crate::crypto::digest::Sha256;
+use crate::crypto::digest::{Sha256, sha256};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::MerchantId;
 use crate::registry::{Agent, AgentKey, KeyMaterial, Merchant, Redeemer, RedeemerProof, Registry};
@@ -38,23 +38,32 @@ impl BearerError {
     }
 }
 
-/// The agent that presents its credential. The body need not have been read.
+/// The agent that presents its credential, and that credential's digest. The body need not have been read.
 ///
 /// # Errors
 /// [`BearerError`].
-pub fn agent<'a>(registry: &'a Registry, headers: &HeaderMap) -> Result<&'a Arc<Agent>, BearerError> {
+pub fn agent<'a>(
+    registry: &'a Registry,
+    headers: &HeaderMap,
+) -> Result<(&'a Arc<Agent>, Sha256), BearerError> {
     let credential = presented(headers)?;
-    registry.agent_by_credential(credential).ok_or(BearerError::Unknown)
+    let agent = registry.agent_by_digest(&credential).ok_or(BearerError::Unknown)?;
+    Ok((agent, credential))
 }
 
-fn presented(headers: &HeaderMap) -> Result<&str, BearerError> {
+/// The digest of what is presented: whoever it is, it is made once.
+fn presented(headers: &HeaderMap) -> Result<Sha256, BearerError> {
     let credential = credential(headers).map_err(|_| BearerError::Malformed)?;
-    credential.map(|credential| credential.expose()).ok_or(BearerError::Missing)
+    let credential = credential.ok_or(BearerError::Missing)?;
+    Ok(sha256(&[credential.expose().as_bytes()]))
 }
 
 /// Redeemers that share a presented credential: one provider serves many merchants. Nothing beyond
 /// the credential is proven yet.
-pub struct RedeemerCandidates<'a>(Vec<(&'a Arc<Merchant>, &'a Redeemer)>);
+pub struct RedeemerCandidates<'a> {
+    found: Vec<(&'a Arc<Merchant>, &'a Redeemer)>,
+    credential: Sha256,
+}
 
 /// Who may redeem, as far as the credential tells. The body need not have been read.
 ///
@@ -64,8 +73,9 @@ pub fn redeemer_candidates<'a>(
     registry: &'a Registry,
     headers: &HeaderMap,
 ) -> Result<RedeemerCandidates<'a>, BearerError> {
-    let candidates = registry.redeemers_by_credential(presented(headers)?);
-    if candidates.is_empty() { Err(BearerError::Unknown) } else { Ok(RedeemerCandidates(candidates)) }
+    let credential = presented(headers)?;
+    let found = registry.redeemers_by_digest(&credential);
+    if found.is_empty() { Err(BearerError::Unknown) } else { Ok(RedeemerCandidates { found, credential }) }
 }
 
 /// What a redeemer can prove itself with beyond its credential.
@@ -122,7 +132,12 @@ impl RedeemerError {
 impl<'a> RedeemerCandidates<'a> {
     /// What the credential's owner is called, at the first merchant it may redeem for.
     pub fn name(&self) -> &'a str {
-        self.0.first().map_or("", |(_, redeemer)| redeemer.name.as_str())
+        self.found.first().map_or("", |(_, redeemer)| redeemer.name.as_str())
+    }
+
+    /// The digest of the credential.
+    pub const fn digest(&self) -> Sha256 {
+        self.credential
     }
 
     /// Keeps the merchants at which the evidence is proof.
@@ -138,7 +153,7 @@ impl<'a> RedeemerCandidates<'a> {
         let mut refusal = RedeemerError::NotProven;
         // A provider's keys stand at each of its merchants: one verification serves them all.
         let mut judged: Vec<(&Redeemer, Judgement)> = Vec::new();
-        for (merchant, redeemer) in self.0 {
+        for (merchant, redeemer) in self.found {
             let known = judged.iter().find(|(other, _)| same_keys(&other.proof, &redeemer.proof));
             let judgement = match known {
                 Some((_, known)) => known.clone(),

@@ -22,9 +22,10 @@ use crate::acp::header::{self, ContentType, HeaderError, RequestHead};
 use crate::acp::problem::{ErrorDialect, Problem};
 use crate::acp::route::{Route, RouteError};
 use crate::acp::version::Version;
+use crate::auth::bearer;
 use crate::auth::signature::{self, Company, Presented, Proof, Sender, SignedRequest, Verified};
 use crate::body::{BodyError, Content, collect};
-use crate::crypto::digest::{Sha256, sha256};
+use crate::crypto::digest::Sha256;
 use crate::crypto::random;
 use crate::domain::clock::Deadline;
 use crate::http_signature::MessageView;
@@ -177,13 +178,10 @@ impl Admission {
 
     /// Whose credential it is, and its digest.
     fn authenticate(&self, headers: &HeaderMap, caller: &Caller) -> Result<(Arc<Agent>, Sha256), Refusal> {
-        let known = header::credential(headers).ok().flatten().and_then(|credential| {
-            let agent = self.identities.registry.agent_by_credential(credential.expose())?;
-            Some((Arc::clone(agent), sha256(&[credential.expose().as_bytes()])))
-        });
-        let known = known.ok_or_else(|| self.unauthenticated(headers, caller))?;
-        caller.standing.recognise(&known.1);
-        Ok(known)
+        let (agent, credential) = bearer::agent(&self.identities.registry, headers)
+            .map_err(|_| self.unauthenticated(headers, caller))?;
+        caller.standing.recognise(&credential);
+        Ok((Arc::clone(agent), credential))
     }
 
     /// The refusal of who presents no credential that is known here.

@@ -25,7 +25,6 @@ use crate::auth::bearer::{self, AuthenticatedRedeemer, RedeemerCandidates, Redee
 use crate::auth::replay::Use;
 use crate::auth::signature::SignedRequest;
 use crate::body::Content;
-use crate::crypto::digest::sha256;
 use crate::domain::id::{ClaimId, KeyId, SessionId, TokenId};
 use crate::domain::session::{Redeem, RedeemRefusal, Redeemed, Session, Viewed, note_view, redeem};
 use crate::domain::wiping::wiping_stack;
@@ -72,15 +71,13 @@ impl Redemptions {
         self.admission.limits.proof(candidates.name(), caller.address).map_err(Refusal::Limited)?;
         // So short that nothing else bounds what is held of it.
         let body = self.admission.read_body(body, route, |_| Ok(()), request_log).await?;
-        let standing = caller.standing.clone();
+        let (standing, credential) = (caller.standing.clone(), candidates.digest());
         let verifying = request_log.trail().span(Stage::Verify);
         let redeemer = self.prove_redeemer(candidates, head, &body, caller, authority, route.is_money())?;
         drop(verifying);
         // A merchant was told which request of ours this is for.
         request_log.trace(named_trace(&head.headers), true);
-        if let Some(credential) = header::credential(&head.headers).ok().flatten() {
-            standing.recognise(&sha256(&[credential.expose().as_bytes()]));
-        }
+        standing.recognise(&credential);
         self.refuse_replayed_redeem(&redeemer, head, route, &body).await?;
         let token = self.books.ledger.stored_token(id).await?.ok_or(Refusal::NotFound)?;
         redeemer.at(&token.allowance.merchant).ok_or(Refusal::NotFound)?;

@@ -86,7 +86,12 @@ impl Registry {
     /// The agent that presents this bearer credential. The credential is hashed first and only
     /// digests are compared, so the time taken tells nothing about any stored credential.
     pub fn agent_by_credential(&self, credential: &str) -> Option<&Arc<Agent>> {
-        self.agents.get(self.agent_of_credential.get(&sha256(&[credential.as_bytes()]))?)
+        self.agent_by_digest(&sha256(&[credential.as_bytes()]))
+    }
+
+    /// The same, of a credential's digest.
+    pub fn agent_by_digest(&self, credential: &Sha256) -> Option<&Arc<Agent>> {
+        self.agents.get(self.agent_of_credential.get(credential)?)
     }
 
     /// The digest of every bearer credential that agents and redeemers present.
@@ -115,10 +120,10 @@ impl Registry {
         self.merchants_of_allowance_id.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// The redeemers that present this bearer credential: a provider may serve many merchants.
-    pub fn redeemers_by_credential(&self, credential: &str) -> Vec<(&Arc<Merchant>, &Redeemer)> {
+    /// The redeemers that present the bearer credential of this digest: a provider may serve many merchants.
+    pub fn redeemers_by_digest(&self, credential: &Sha256) -> Vec<(&Arc<Merchant>, &Redeemer)> {
         self.redeemer_of_credential
-            .get(&sha256(&[credential.as_bytes()]))
+            .get(credential)
             .into_iter()
             .flatten()
             .filter_map(|(id, index)| {

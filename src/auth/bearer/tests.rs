@@ -125,11 +125,13 @@ fn proven(registry: &Registry, evidence: &RedeemerEvidence<'_>) -> Result<Vec<St
 #[test]
 fn an_agent_is_known_by_its_credential_alone() {
     let registry = registry(vec![merchant("m", RedeemerProof::Networks(vec![]))]);
-    let of = |value| agent(&registry, &authorization(value)).map(|agent| agent.id.to_string());
+    let of = |value| agent(&registry, &authorization(value)).map(|(agent, _)| agent.id.to_string());
     assert_eq!(of("Bearer agent-secret"), Ok("agent".into()));
     assert_eq!(of("Bearer agent-secre"), Err(BearerError::Unknown));
     assert_eq!(of("Bearer redeemer-secret"), Err(BearerError::Unknown));
     assert_eq!(of("Basic agent-secret"), Err(BearerError::Malformed));
+    let (_, digest) = agent(&registry, &authorization("Bearer agent-secret")).unwrap();
+    assert_eq!(digest, sha256(&[b"agent-secret"]));
     assert_eq!(agent(&registry, &HeaderMap::new()).err(), Some(BearerError::Missing));
     let as_redeemer = redeemer_candidates(&registry, &authorization("Bearer agent-secret"));
     assert_eq!(as_redeemer.err(), Some(BearerError::Unknown));
