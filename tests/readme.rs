@@ -194,6 +194,27 @@ fn the_least_sessions_of_the_merchants_guide_are_read_whole() {
     assert_eq!(read, [(Lifecycle::Open, Some(7_900), true), (Lifecycle::Completed, Some(7_900), true)]);
 }
 
+#[test]
+fn every_event_that_somebody_is_to_be_woken_by_is_listed() {
+    let guide = document("deploy/operating.md").text;
+    let (_, logs) = guide.split_once("\n- **Logs** ").unwrap();
+    let logs = logs.lines().next().unwrap();
+    let mut events = BTreeSet::new();
+    for Document { text, .. } in sources() {
+        // Tests make events up.
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for begin in ["Level::Error, \"", ".alarm(\""] {
+            let words = text.split(begin).skip(1).filter_map(|rest| rest.split('"').next());
+            events.extend(words.map(str::to_owned));
+        }
+    }
+    assert!(events.len() > 12 && events.contains("overcharge"), "{events:?}");
+    // Of a reload that is not taken up there is one for each reason.
+    events.extend(["config_invalid", "reload_refused", "reload_unavailable"].map(str::to_owned));
+    let untold: Vec<&String> = events.iter().filter(|event| !logs.contains(&format!("`{event}`"))).collect();
+    assert!(untold.is_empty(), "\"Logs\" of deploy/operating.md lacks {untold:?}");
+}
+
 /// A refusal that is new has its row there, and belongs with the words that are at 0 from the start.
 #[test]
 fn every_refusal_of_the_agents_guide_is_counted_from_the_start() {

@@ -24,6 +24,7 @@ mod tests;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
 
@@ -42,9 +43,21 @@ use store::StoreVerb;
 use suspend::{How, HowStopped, Subject, SuspensionsArgs};
 use verify::VerifyArgs;
 
+/// What `--version` says.
+static VERSION: LazyLock<String> = LazyLock::new(|| version_of(option_env!("COUNTERSIGN_REVISION")));
+
+/// The version, and of which revision it was built, where the build was told.
+fn version_of(revision: Option<&str>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match revision {
+        None | Some("" | "unknown") => version.to_owned(),
+        Some(revision) => format!("{version} ({revision})"),
+    }
+}
+
 /// A payment gateway proxy for the Agentic Commerce Protocol.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version = VERSION.as_str(), about)]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,

@@ -185,7 +185,13 @@ pub(super) async fn suspensions(
         writeln!(out)?;
         return Ok(true);
     }
+    if list.standing.is_empty() {
+        writeln!(out, "nothing is suspended")?;
+    }
     for (title, items) in [("suspended", &list.standing), ("done, the latest first", &list.acts)] {
+        if items.is_empty() {
+            continue;
+        }
         writeln!(out, "{title}:")?;
         for SuspensionItem { what, kind, id, agent, why, by, at } in items {
             let id = id.as_deref().unwrap_or("");

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::{Args as _, Command, FromArgMatches};
+use clap::{Args as _, Command, FromArgMatches, Parser as _};
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
@@ -15,6 +15,7 @@ use super::given_request::GivenRequest;
 use super::keygen::{KeygenArgs, keygen};
 use super::sign::{SignArgs, sign};
 use super::verify::{VerifyArgs, verify};
+use super::{Arguments, VERSION, version_of};
 use crate::acp::header::IDEMPOTENCY_KEY;
 use crate::crypto::sign::{Algorithm, SigningKey};
 use crate::domain::clock::Timestamp;
@@ -47,6 +48,17 @@ fn verified(arguments: &[&str]) -> (bool, String) {
     let mut out = Vec::new();
     let verdict = verify(&parse(arguments).unwrap(), NOW, &mut out).unwrap();
     (verdict, String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn the_version_names_the_revision_where_the_build_was_told() {
+    let version = env!("CARGO_PKG_VERSION");
+    for untold in [None, Some(""), Some("unknown")] {
+        assert_eq!(version_of(untold), version);
+    }
+    assert_eq!(version_of(Some("4e7341b")), format!("{version} (4e7341b)"));
+    let shown = Arguments::try_parse_from(["countersign", "--version"]).err().unwrap().to_string();
+    assert_eq!(shown, format!("countersign {}\n", *VERSION));
 }
 
 #[test]

@@ -234,20 +234,32 @@ fn refuse_unreadable(request: &SuspendRequest, resumed: bool) -> Result<(), Refu
 
 async fn subject(request: &SuspendRequest, claims: &OpenClaimsDesk) -> Result<Subject, Refused> {
     let id = request.id.as_deref().unwrap_or_default();
-    let no_id = || unreadable("This is no id of that kind.", "$.id");
+    let not_an = |expected: &'static str| move || unreadable(expected, "$.id");
     match request.kind.as_str() {
-        "agent" => Ok(Subject::Agent { id: AgentId::parse(id).ok_or_else(no_id)? }),
-        "merchant" => Ok(Subject::Merchant { id: MerchantId::parse(id).ok_or_else(no_id)? }),
+        "agent" => {
+            let no_id = not_an("This is no id of an agent.");
+            Ok(Subject::Agent { id: AgentId::parse(id).ok_or_else(no_id)? })
+        }
+        "merchant" => {
+            let no_id = not_an("This is no id of a merchant.");
+            Ok(Subject::Merchant { id: MerchantId::parse(id).ok_or_else(no_id)? })
+        }
         "key" => {
             let agent = request.agent.as_deref().and_then(AgentId::parse);
             let agent = agent.ok_or_else(|| unreadable("Whose key it is is needed.", "$.agent"))?;
+            let no_id = not_an("This is no id of a key.");
             Ok(Subject::Key { agent, id: KeyId::parse(id).ok_or_else(no_id)? })
         }
-        "credential" => Ok(Subject::Credential { digest: digest(id).ok_or_else(no_id)? }),
+        "credential" => {
+            let no_digest = not_an(
+                "This is no credential's digest: `sha256:` and 64 hexadecimal digits, as in the configuration.",
+            );
+            Ok(Subject::Credential { digest: digest(id).ok_or_else(no_digest)? })
+        }
         "card" => {
             let token = match &request.claim {
                 Some(claim) => token_of(claim, claims).await?,
-                None => TokenId::parse_minted(id).ok_or_else(no_id)?,
+                None => TokenId::parse_minted(id).ok_or_else(not_an("This is no id of a token."))?,
             };
             let fingerprint =
                 claims.card_of_token(&token).await.map_err(of_store)?.ok_or_else(|| {

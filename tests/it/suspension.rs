@@ -352,20 +352,39 @@ async fn what_cannot_be_stopped_is_named_and_the_command_says_what_it_did() {
         let told = world.operate("POST /suspensions", Some(unknown)).await;
         assert_eq!((told.status, told.code()), (404, code));
     }
+    for (kind, expected) in [
+        ("agent", "This is no id of an agent."),
+        ("merchant", "This is no id of a merchant."),
+        ("key", "This is no id of a key."),
+        ("credential", "This is no credential's digest: `sha256:` and 64 hexadecimal digits"),
+        ("card", "This is no id of a token."),
+    ] {
+        let mut body = json!({"kind": kind, "id": "a/b", "why": "x"});
+        if kind == "key" {
+            body["agent"] = json!("alpha");
+        }
+        let told = world.operate("POST /suspensions", Some(body)).await;
+        let message = told.body["message"].as_str().unwrap();
+        assert!(told.status == 422 && message.starts_with(expected), "{kind}: {message}");
+    }
     let run = async |arguments: &[&str]| {
         let arguments = [arguments, &["--config", "{config}", "--admin", "{admin}"]].concat();
         let (content, out, errors) = crate::world::told(&world.run(&arguments).await);
         assert!(content, "{errors}");
         out
     };
+    assert_eq!(run(&["suspensions"]).await, "nothing is suspended\n");
     assert_eq!(run(&["suspend", "agent", "alpha", "--why", "it loops"]).await, "agent alpha: suspended\n");
     assert_eq!(
         run(&["suspend", "agent", "alpha", "--why", "it loops"]).await,
         "agent alpha: suspended already\n"
     );
     let listed = run(&["suspensions"]).await;
+    assert!(listed.starts_with("suspended:\n"), "{listed}");
     assert!(listed.contains("suspended agent alpha, by on-call: it loops"), "{listed}");
     assert_eq!(run(&["resume", "agent", "alpha", "--why", "mended"]).await, "agent alpha: resumed\n");
+    let listed = run(&["suspensions"]).await;
+    assert!(listed.starts_with("nothing is suspended\ndone, the latest first:\n"), "{listed}");
     // Only a card is named by a token or a claim, and by one of them.
     for arguments in [
         &["suspend", "agent", "alpha", "--token", NO_TOKEN, "--why", "x"][..],
