@@ -43,6 +43,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The elements of a list, or the value itself.
+    pub(super) fn elements(&self) -> Vec<Value<'a>> {
+        let of = |raw| Value { raw, line: self.line };
+        match self.raw {
+            DeValue::Array(elements) => elements.iter().map(|element| of(element.get_ref())).collect(),
+            raw => vec![of(raw)],
+        }
+    }
+
     /// Whether the value is a string.
     pub(super) fn is_text(&self) -> bool {
         self.raw.is_str()

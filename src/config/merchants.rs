@@ -12,7 +12,7 @@ use super::pem::{Whose, certificates, judge_terms, private_key};
 use super::redeemers::redeemer;
 use super::secrets::{SecretEncoding, is_credential};
 use super::settings::warn_of_names;
-use super::urls::{address_problem, authority, base_url};
+use super::urls::{authority, base_url, base_urls};
 use super::values::{allowance_id, choice, count, duration, flag, id, money_by_currency, version};
 use crate::acp::version::Version;
 use crate::domain::id::MerchantId;
@@ -155,15 +155,9 @@ fn try_out(section: &Section<'_>, merchant: &Merchant, parties: &mut Parties<'_>
 fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<MerchantEndpoint> {
     let base = parties.sources.base;
     let allow_private_addresses = section.or("allow_private_addresses", false, flag);
-    let base_url_read = section.required("base_url", |value| {
-        let url = base_url(value)?;
-        match address_problem(&url, allow_private_addresses) {
-            Some(problem) => Err(problem.into()),
-            None => Ok(url),
-        }
-    });
+    let base_urls = section.required("base_url", |value| base_urls(value, allow_private_addresses));
     let public_base_url = section.optional("public_base_url", base_url);
-    if base_url_read.as_ref().is_some_and(|url| url.scheme_str() == Some("http")) {
+    if base_urls.iter().flatten().any(|url| url.scheme_str() == Some("http")) {
         section.warn("base_url", "plain http: the merchant's credential travels in clear");
     }
     let allow_tls12 = section.or("allow_tls12", false, flag);
@@ -176,10 +170,11 @@ fn endpoint(section: &mut Section<'_>, parties: &Parties<'_>) -> Option<Merchant
     }
     let certificate = client_certificate(section, parties);
     let pool_idle = section.or("pool_idle", POOL_IDLE, duration(SECOND, 10 * MINUTE));
-    let base_url = base_url_read?;
+    let mut base_urls = base_urls?.into_iter();
     Some(MerchantEndpoint {
-        public_base_url: public_base_url.unwrap_or_else(|| base_url.clone()),
-        base_url,
+        base_url: base_urls.next()?,
+        further: base_urls.collect(),
+        public_base_url,
         ca_file,
         client_certificate: certificate,
         allow_private_addresses,

@@ -13,6 +13,9 @@ use crate::acp::authority::Authority;
 use crate::domain::id::is_path_id;
 use crate::merchant::is_public;
 
+/// Base URLs of one merchant at most: each is tried within the deadline of one request.
+const MOST_BASE_URLS: usize = 4;
+
 /// An authority of ours, lower-case and without the default port of https.
 pub(super) fn authority(value: &Value<'_>) -> Result<String, Problem> {
     Authority::parse(value.text()?)
@@ -36,6 +39,25 @@ pub(super) fn base_url(value: &Value<'_>) -> Result<Uri, Problem> {
     parse_base_url(value.text()?).ok_or_else(|| EXPECTED.into())
 }
 
+/// One base URL, or several in the order in which they are tried.
+pub(super) fn base_urls(value: &Value<'_>, allow_private_addresses: bool) -> Result<Vec<Uri>, Problem> {
+    let mut urls: Vec<Uri> = Vec::new();
+    for element in value.elements() {
+        let url = base_url(&element)?;
+        if let Some(problem) = address_problem(&url, allow_private_addresses) {
+            return Err(problem.into());
+        }
+        if urls.contains(&url) {
+            return Err("the same URL twice".into());
+        }
+        urls.push(url);
+    }
+    if urls.is_empty() || urls.len() > MOST_BASE_URLS {
+        return Err(format!("expected a URL, or a list of up to {MOST_BASE_URLS}").into());
+    }
+    Ok(urls)
+}
+
 fn parse_base_url(text: &str) -> Option<Uri> {
     if text.contains(['?', '#', '@', '%', '\\']) {
         return None;
@@ -55,7 +77,7 @@ fn parse_base_url(text: &str) -> Option<Uri> {
 }
 
 /// What a merchant's address asks of its configuration: `None` when all is well.
-pub(super) fn address_problem(url: &Uri, allow_private: bool) -> Option<&'static str> {
+fn address_problem(url: &Uri, allow_private: bool) -> Option<&'static str> {
     let host = url.host().unwrap_or_default();
     let private = is_certainly_not_public(host);
     if private && !allow_private {

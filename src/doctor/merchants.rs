@@ -40,18 +40,18 @@ pub(super) async fn all(merchants: Vec<Arc<Merchant>>, by: &Countersigned) -> Ve
 async fn look(merchant: Arc<Merchant>, by: &Countersigned) -> Vec<Finding> {
     let subject = Subject(format!("merchant {}", merchant.id.as_str()));
     let mut findings = Vec::new();
-    let addresses = match addresses(&merchant).await {
-        Ok(addresses) => addresses,
-        Err(why) => return vec![subject.faulty("dns", why)],
-    };
-    let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
-    findings.push(subject.good("dns", shown.join(", ")));
-    match tls(&merchant, &addresses).await {
-        Ok(met) => findings.push(met.judged(&subject)),
-        Err(why) => {
-            findings.push(subject.faulty("tls", why));
-            return findings;
-        }
+    let mut is_there = Vec::new();
+    for url in merchant.endpoint.base_urls() {
+        // Only where there are several it is said which.
+        let of_it = match merchant.endpoint.further.is_empty() {
+            true => Subject(subject.0.clone()),
+            false => Subject(format!("{} at {url}", subject.0)),
+        };
+        is_there.push(reach(&merchant, url, &of_it, &mut findings).await);
+    }
+    // What follows is asked of the first.
+    if is_there.first() != Some(&true) {
+        return findings;
     }
     let Some(version) =
         Version::NEWEST_FIRST.into_iter().find(|one| merchant.versions.contains(one.as_str()))
@@ -72,6 +72,23 @@ async fn look(merchant: Arc<Merchant>, by: &Countersigned) -> Vec<Finding> {
     findings
 }
 
+/// Looks its name up and shakes hands; whether that worked.
+async fn reach(merchant: &Merchant, url: &Uri, subject: &Subject, findings: &mut Vec<Finding>) -> bool {
+    let addresses = match addresses(merchant, url).await {
+        Ok(addresses) => addresses,
+        Err(why) => {
+            findings.push(subject.faulty("dns", why));
+            return false;
+        }
+    };
+    let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    findings.push(subject.good("dns", shown.join(", ")));
+    let met = tls(merchant, url, &addresses).await;
+    let is_there = met.is_ok();
+    findings.push(met.map_or_else(|why| subject.faulty("tls", why), |met| met.judged(subject)));
+    is_there
+}
+
 /// A URL's host, an IPv6 address without its brackets, and port.
 fn place(url: &Uri) -> (&str, u16) {
     let host = url.host().unwrap_or_default();
@@ -80,9 +97,9 @@ fn place(url: &Uri) -> (&str, u16) {
     (host, url.port_u16().unwrap_or(default_port))
 }
 
-async fn addresses(merchant: &Merchant) -> Result<Vec<SocketAddr>, String> {
+async fn addresses(merchant: &Merchant, url: &Uri) -> Result<Vec<SocketAddr>, String> {
     let endpoint = &merchant.endpoint;
-    let (host, port) = place(&endpoint.base_url);
+    let (host, port) = place(url);
     let within = merchant.deadlines.connect;
     let found = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],
@@ -122,17 +139,16 @@ impl Met {
     }
 }
 
-async fn tls(merchant: &Merchant, addresses: &[SocketAddr]) -> Result<Met, String> {
+async fn tls(merchant: &Merchant, url: &Uri, addresses: &[SocketAddr]) -> Result<Met, String> {
     let within = merchant.deadlines.connect;
-    match tokio::time::timeout(within, shake(merchant, addresses)).await {
+    match tokio::time::timeout(within, shake(merchant, url, addresses)).await {
         Ok(met) => met,
         Err(_) => Err(format!("no connection within {within:?}")),
     }
 }
 
-async fn shake(merchant: &Merchant, addresses: &[SocketAddr]) -> Result<Met, String> {
+async fn shake(merchant: &Merchant, url: &Uri, addresses: &[SocketAddr]) -> Result<Met, String> {
     let stream = TcpStream::connect(addresses).await.map_err(|error| error.to_string())?;
-    let url = &merchant.endpoint.base_url;
     if url.scheme() == Some(&Scheme::HTTP) {
         return Ok(Met::Plain);
     }

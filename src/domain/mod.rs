@@ -3,6 +3,7 @@
 //! Of sessions, claims and tokens. Synchronous; knows no HTTP, no database and no cipher.
 
 pub mod allowance;
+pub mod base_url;
 pub mod card;
 pub mod clock;
 pub mod id;

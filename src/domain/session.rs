@@ -9,6 +9,7 @@
 mod claim;
 mod evidence;
 mod order;
+mod places;
 mod redeem;
 mod settle;
 mod signs;
@@ -23,11 +24,13 @@ pub use claim::{
 };
 pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, resolve};
 pub use order::{MAX_ORDERS, OrderMark};
+pub use places::{Places, ShownAt};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
 pub use settle::{Outcome, Settlement, settle};
 pub use signs::{Milestones, Signs, Viewed, note_life, note_view};
 pub use troubles::{Fruitless, Troubles};
 
+use super::base_url::BaseUrl;
 use super::clock::{Clock, Reading, Timestamp};
 use super::id::{AgentId, ClaimId, MerchantId, SessionId, TokenId};
 use super::money::{Currency, MinorUnits, Money};
@@ -73,6 +76,9 @@ pub struct Session {
     pub orders: Vec<OrderMark>,
     /// What came of the requests that were to settle the open claim.
     pub troubles: Troubles,
+    /// Which of the merchant's base URLs stand for what of it. Its record has them behind all else.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// Which kind of resource a record stands for.
@@ -225,6 +231,7 @@ impl Session {
             signs: Signs::default(),
             orders: Vec::new(),
             troubles: Troubles::default(),
+            places: Places::default(),
         }
     }
 
@@ -247,21 +254,35 @@ impl Session {
     /// Ends a mutation with what its answer showed of the session; `None` when it was a 5xx, in
     /// doubt or unreadable. Only a mutation that nothing overlapped sets the total: in which order
     /// the merchant took others, nobody knows.
-    pub fn end_mutation(&mut self, sequence: u64, total: Option<SessionTotal>, now: Timestamp) {
+    pub fn end_mutation(
+        &mut self,
+        sequence: u64,
+        total: Option<SessionTotal>,
+        shown_at: Option<&BaseUrl>,
+        now: Timestamp,
+    ) {
         let alone = self.mutations.iter().all(|open| open.sequence == sequence) && !self.mutations.is_empty();
         self.mutations.retain(|open| open.sequence != sequence);
         let total = total.filter(|_| alone && sequence == self.sequence);
         self.total = total.map(|total| ObservedTotal { total, at: now });
+        self.places.total = shown_at.filter(|_| total.is_some()).cloned();
         // A read that started before this may show what was before the mutation.
         self.sequence = self.sequence.saturating_add(1);
     }
 
     /// Takes the total of a read that started at `sequence`, unless a mutation was under way then or
-    /// since.
-    pub fn note_total(&mut self, sequence: u64, total: Option<SessionTotal>, moment: Moment) {
+    /// since. It was `shown_at` one of several base URLs, where the merchant has several.
+    pub fn note_total(
+        &mut self,
+        sequence: u64,
+        total: Option<SessionTotal>,
+        shown_at: Option<&BaseUrl>,
+        moment: Moment,
+    ) {
         self.forget_dead_mutations(moment);
         if sequence == self.sequence && self.mutations.is_empty() {
             self.total = total.map(|total| ObservedTotal { total, at: moment.steady });
+            self.places.total = shown_at.filter(|_| total.is_some()).cloned();
         }
     }
 

@@ -80,6 +80,7 @@ impl Gateway {
             concurrency,
             availability: Arc::clone(&availability),
             reads: reads.clone(),
+            books: Arc::clone(&books),
             desk: Arc::clone(&desk),
         });
         let events =

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::call::Call;
 use super::parts::Desk;
 use super::refusal::Refusal;
+use crate::domain::base_url::BaseUrl;
 use crate::domain::id::MerchantId;
 use crate::limit::breaker::{Asked, Asking, Breakers, Change, Report, Sign, Slowed, Standing};
 use crate::merchant::{Exchange, Lost, Merchants, NotSent, Outbound, Stage};
@@ -43,9 +44,9 @@ pub(super) async fn look_after(current: impl Fn() -> Arc<Availability>) {
         }
         while looking.try_join_next().is_some() {}
         let available = current();
-        for merchant in available.breakers.to_look_at(desk.clock.steady()) {
+        for (merchant, url) in available.breakers.to_look_at(desk.clock.steady()) {
             let available = Arc::clone(&available);
-            looking.spawn(async move { available.look_at(&merchant).await });
+            looking.spawn(async move { available.look_at(&merchant, &url).await });
         }
     }
 }
@@ -63,8 +64,8 @@ impl Availability {
     }
 
     /// Whether nothing may be charged there before a read was answered.
-    pub(super) fn is_on_trial(&self, merchant: &Merchant) -> bool {
-        self.breakers.standing(&merchant.id) != Standing::Closed
+    pub(super) fn is_on_trial(&self, merchant: &Merchant, url: &BaseUrl) -> bool {
+        self.breakers.standing_at(&merchant.id, url) != Standing::Closed
     }
 
     /// By how much such calls are to slow down at a merchant.
@@ -72,11 +73,12 @@ impl Availability {
         self.breakers.slowed(&merchant.id, &call.agent.id, call.is_signed(), &*self.desk.clock)
     }
 
-    /// What came of a request; `call` is what it was sent for, where that was one, and `under_way` counts its
-    /// agent's requests there.
+    /// What came of a request to this base URL; `call` is what it was sent for, where that was one, and
+    /// `under_way` counts its agent's requests there.
     pub(super) fn came(
         &self,
         merchant: &MerchantId,
+        url: &BaseUrl,
         asked: Asked,
         call: Option<&Call>,
         exchange: &Exchange,
@@ -84,27 +86,36 @@ impl Availability {
     ) {
         let Some(sign) = sign(exchange, call.is_some_and(Call::is_signed), under_way) else { return };
         let agent = call.map(|call| &call.agent.id);
-        let change = self.breakers.note(merchant, &Report { agent, asked, sign }, &*self.desk.clock);
-        self.tell_change(merchant, change);
+        let change = self.breakers.note(merchant, url, &Report { agent, asked, sign }, &*self.desk.clock);
+        self.tell_change(merchant, url, change);
     }
 
-    async fn look_at(&self, merchant: &MerchantId) {
-        let is_reached = self.merchants.reach(merchant).await;
-        let change = self.breakers.looked(merchant, is_reached, self.desk.clock.steady());
-        self.tell_change(merchant, change);
+    async fn look_at(&self, merchant: &MerchantId, url: &BaseUrl) {
+        let is_reached = self.merchants.reach(merchant, url).await;
+        let change = self.breakers.looked(merchant, url, is_reached, self.desk.clock.steady());
+        self.tell_change(merchant, url, change);
     }
 
-    fn tell_change(&self, merchant: &MerchantId, change: Option<Change>) {
+    fn tell_change(&self, merchant: &MerchantId, url: &BaseUrl, change: Option<Change>) {
         let Some(change) = change else { return };
         let (metrics, log) = (self.desk.observer.metrics(), self.desk.observer.log());
         let id = ("merchant", Value::from(merchant));
+        let url = ("base_url", Value::Message(url.to_string()));
         match change {
             Change::Opened(cause) => {
                 metrics.breaker_opened(merchant, cause.as_str());
-                log.event(Level::Warn, "merchant_unavailable", &[id, ("cause", Value::Text(cause.as_str()))]);
+                log.event(
+                    Level::Warn,
+                    "merchant_unavailable",
+                    &[id, ("cause", Value::Text(cause.as_str())), url],
+                );
             }
             Change::Closed(open_for) => {
-                log.event(Level::Info, "merchant_available", &[id, ("after", Value::Duration(open_for))]);
+                log.event(
+                    Level::Info,
+                    "merchant_available",
+                    &[id, ("after", Value::Duration(open_for)), url],
+                );
             }
             Change::HalfOpened | Change::Reopened => {}
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::base_urls::is_lack;
 use super::complete_answer::{complete_reply, is_declined, keep_answer, says_in_flight};
 use super::completion::{Completion, Ready};
 use super::events::{Attempted, Contradiction};
@@ -15,6 +16,7 @@ use super::upstreams::Upstreams;
 use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
 use crate::domain::allowance::Allowance;
+use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::session::{
     BegunClaim, ClaimRefusal, Moment, Observation, Outcome, Settlement, begin_claim, note_life, reenter,
@@ -24,7 +26,7 @@ use crate::fraud::Cleared;
 use crate::idempotency::{KeyState, LeaseMark, Taken, held};
 use crate::ledger::{Done, Records, Snapshot, lease::awaited};
 use crate::limit::Permit;
-use crate::merchant::{CompleteContext, CompleteReading, Exchange, fruitless, read_complete};
+use crate::merchant::{CompleteReading, Exchange, fruitless, read_complete};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::telemetry::log::{Level, Value};
 use crate::telemetry::spans::Stage;
@@ -37,17 +39,19 @@ pub(super) struct Claims {
 }
 
 /// What an attempt was begun with.
-struct Begun {
-    claim: BegunClaim,
-    lease: LeaseMark,
+pub(super) struct Begun {
+    pub(super) claim: BegunClaim,
+    pub(super) lease: LeaseMark,
+    /// Where it is sent, as its record says.
+    pub(super) url: BaseUrl,
     /// When the lease was taken: what the attempt is signed with, however late it is written.
-    at: Timestamp,
+    pub(super) at: Timestamp,
     /// The request of the key's first use, where that was another one.
-    stored: Option<Sealed>,
+    pub(super) stored: Option<Sealed>,
     /// Whether the key was never used before.
     is_first_use: bool,
-    grant: Option<String>,
-    review: bool,
+    pub(super) grant: Option<String>,
+    pub(super) review: bool,
 }
 
 /// An open claim with an attempt of ours. While it exists the session and the token are held by it, and
@@ -92,9 +96,9 @@ struct Begun {
 /// ```
 #[must_use = "a claim holds its session and token until it is settled or withdrawn"]
 pub struct HeldClaim {
-    keeper: Arc<Claims>,
+    pub(super) keeper: Arc<Claims>,
     pub(super) completion: Box<Completion>,
-    begun: Begun,
+    pub(super) begun: Begun,
     pub(super) snapshot: Box<Snapshot>,
     place: Permit,
 }
@@ -129,7 +133,8 @@ impl Claims {
     ) -> Result<HeldClaim, Refusal> {
         let Ready { completion, mut snapshot, place } = ready;
         let _beginning = completion.call.trail.span(Stage::Claim);
-        let _unmoved = self.desk.destinations.settled(&completion.merchant).await?;
+        let says_place = self.upstreams.uses_every_url();
+        let _unmoved = self.desk.destinations.settled(&completion.merchant, says_place).await?;
         let lease = self.books.ledger.lease(completion.merchant.deadlines.total)?;
         let at = self.desk.clock.now();
         let Completion { call, token, operation, record_set, .. } = &*completion;
@@ -142,7 +147,9 @@ impl Claims {
                 return Err(Refusal::TokenUnknown);
             }
             self.desk.suspended.refuse_known(completion.card_movement(records.token.as_ref()))?;
-            let request = completion.begin_claim(session, lease.until);
+            let url =
+                self.upstreams.begins_at(session, &completion.merchant).ok_or(Refusal::MerchantUnknown)?;
+            let request = completion.begin_claim(session, lease.until, Some(url.clone()));
             let claim = begin_claim(session, records.token.as_mut(), &request, moment)
                 .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
             record.upstream_key = completion.claim.text().clone();
@@ -150,6 +157,7 @@ impl Claims {
             Ok::<_, Refusal>(Begun {
                 claim,
                 lease,
+                url,
                 at,
                 stored,
                 is_first_use,
@@ -190,7 +198,7 @@ impl Claims {
     ) -> Result<HeldClaim, Refusal> {
         let Completion { call, merchant, operation, record_set, claim, .. } = &*completion;
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
-        let _unmoved = self.desk.destinations.settled(merchant).await?;
+        let _unmoved = self.desk.destinations.settled(merchant, self.upstreams.uses_every_url()).await?;
         let (lease, at) = (self.books.ledger.lease(merchant.deadlines.total)?, self.desk.clock.now());
         let mut snapshot = Box::new(self.books.ledger.load(record_set).await?);
         let decide = |records: &mut Records, moment: Moment| {
@@ -199,6 +207,7 @@ impl Claims {
             if records.key.is_none() {
                 return Err(unknown());
             }
+            let url = self.upstreams.claim_at(session, merchant).ok_or_else(unknown)?;
             let token = records.token.as_ref();
             let begun = reenter(session, token, claim, shown, awaited(merchant), lease.until, moment)
                 .map_err(|refusal| match refusal {
@@ -212,6 +221,7 @@ impl Claims {
             Ok::<_, Refusal>(Begun {
                 claim: begun,
                 lease,
+                url,
                 at,
                 stored,
                 is_first_use: false,
@@ -260,31 +270,6 @@ impl Claims {
 }
 
 impl HeldClaim {
-    /// Sends the complete, unless it is stopped meanwhile: then with the refusal. Infallible: whatever
-    /// happens is an exchange.
-    pub(super) async fn forward_claimed(&self) -> (Exchange, Option<Refusal>) {
-        let Completion { call, merchant, token, operation, claim, .. } = &*self.completion;
-        call.trail.amount(self.begun.claim.checked);
-        call.trail.attempt(self.begun.claim.attempt);
-        // The bytes of the first use, so that a merchant that compares bytes sees the same request.
-        let Ok(stored) = operation.open_request(self.begun.stored.as_ref()) else {
-            return (self.keeper.upstreams.not_built(call), None);
-        };
-        let context = CompleteContext {
-            token: token.clone(),
-            claim: claim.clone(),
-            checked: self.begun.claim.checked,
-            attempt: self.begun.claim.attempt,
-            review: self.begun.review,
-        };
-        let key = Some(claim.text().clone());
-        let outbound = call.outbound(stored, key, Some(context), self.begun.grant.clone(), self.begun.at);
-        // Never after the lease: another attempt may be under way then.
-        let deadline = self.keeper.books.ledger.end_of(self.begun.lease);
-        let movement = self.completion.card_movement(self.snapshot.token());
-        self.keeper.upstreams.send_unless_stopped(call, merchant, outbound, deadline, movement).await
-    }
-
     /// Ends the claim without anything having been sent under it.
     pub async fn withdraw(self) {
         let Self { keeper, completion, begun, snapshot: _, place } = self;
@@ -294,7 +279,12 @@ impl HeldClaim {
 
     /// Ends the attempt with what became of its request.
     pub async fn settle(mut self, exchange: &Exchange) -> Settled {
-        let reading = read_complete(exchange, &self.completion.session, self.completion.merchant.idempotency);
+        let merchant = &self.completion.merchant;
+        let mut reading = read_complete(exchange, &self.completion.session, merchant.idempotency);
+        if is_lack(exchange) && self.keeper.upstreams.is_standby(merchant, &self.begun.url) {
+            // It may not have heard of the session yet.
+            reading.outcome = Outcome::InDoubt;
+        }
         let reply = complete_reply(exchange, reading.outcome, &self.completion.session);
         let recorded = self.record(exchange, &reading, reply.as_ref().ok()).await;
         let Self { keeper, completion, begun, snapshot, .. } = self;
@@ -333,6 +323,7 @@ impl HeldClaim {
     ) -> Result<Done<Ended>, Refusal> {
         let Self { keeper, completion, begun, snapshot, .. } = self;
         let Completion { merchant, operation, claim, record_set, .. } = &**completion;
+        let shown_at = keeper.upstreams.shown_at(merchant, begun.url.clone());
         let is_kept = matches!(
             reading.outcome,
             Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }
@@ -367,7 +358,7 @@ impl HeldClaim {
             if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
                 let total = Some(total).filter(|_| exchange.shows_the_present(begun.is_first_use));
-                session.note_total(sequence, total, moment);
+                session.note_total(sequence, total, shown_at.of_several(), moment);
             }
             let doubtful = Doubtful::of(session, claim, merchant, moment);
             if let Some(record) = records.key.as_mut() {

@@ -168,7 +168,7 @@ impl Completes {
     }
 
     /// Sends what the claim was begun for, settles it, tells what happened, and answers.
-    async fn forward_and_settle(&self, claim: HeldClaim) -> Result<Reply, Refusal> {
+    async fn forward_and_settle(&self, mut claim: HeldClaim) -> Result<Reply, Refusal> {
         // A claim that is stopped when its bytes are about to leave is given back: nothing of this attempt
         // was sent.
         let (exchange, stopped) = claim.forward_claimed().await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::call::Call;
 use super::suspended::Movement;
 use crate::crypto::aead::Sealed;
+use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
@@ -45,8 +46,13 @@ impl Completion {
         may_be_sent_again.then(|| self.operation.seal_request(&self.call.stored_request())).transpose()
     }
 
-    /// What is asked of the session and token.
-    pub(super) fn begin_claim(&self, session: &Session, until: Timestamp) -> BeginClaim {
+    /// What is asked of the session and token, by a complete that is sent to `place`.
+    pub(super) fn begin_claim(
+        &self,
+        session: &Session,
+        until: Timestamp,
+        place: Option<BaseUrl>,
+    ) -> BeginClaim {
         BeginClaim {
             claim: self.claim.clone(),
             agent: self.call.agent.id.clone(),
@@ -54,6 +60,7 @@ impl Completion {
             purchase_order_limit: purchase_order_limit(&self.merchant, &self.call, session),
             pays_nothing: self.pays_nothing,
             until,
+            place,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::registry::{Merchant, MerchantIdempotency, Registry};
 pub(crate) struct Destinations(RwLock<Places>);
 
 /// By merchant.
-type Places = HashMap<MerchantId, (Uri, MerchantIdempotency)>;
+type Places = HashMap<MerchantId, (Vec<Uri>, MerchantIdempotency)>;
 
 /// Nothing moves while it is held.
 #[must_use = "a claim is begun while it is held"]
@@ -31,14 +31,19 @@ pub(super) struct Settled<'a> {
 pub(crate) struct Moving<'a>(RwLockWriteGuard<'a, Places>);
 
 impl Destinations {
-    /// Before a claim is begun at a merchant, as the request's own configuration knows it.
+    /// Before a claim is begun at a merchant, as the request's own configuration knows it. Where its record
+    /// says at which base URL it is, it may be one that the merchant has just left.
     ///
     /// # Errors
     /// It has moved or gone since: the request is to be repeated, under what runs now.
-    pub(super) async fn settled(&self, merchant: &Merchant) -> Result<Settled<'_>, Refusal> {
+    pub(super) async fn settled(
+        &self,
+        merchant: &Merchant,
+        says_place: bool,
+    ) -> Result<Settled<'_>, Refusal> {
         let places = self.0.read().await;
-        let stands = places.get(&merchant.id).is_some_and(|(url, idempotency)| {
-            *url == merchant.endpoint.base_url && *idempotency == merchant.idempotency
+        let stands = places.get(&merchant.id).is_some_and(|(urls, idempotency)| {
+            (says_place || merchant.endpoint.base_urls().eq(urls)) && *idempotency == merchant.idempotency
         });
         if stands { Ok(Settled { _places: places }) } else { Err(Refusal::Store(StoreError::Unavailable)) }
     }
@@ -54,7 +59,10 @@ impl Moving<'_> {
     pub(crate) fn arrive(mut self, registry: &Registry) {
         *self.0 = registry
             .merchants()
-            .map(|merchant| (merchant.id.clone(), (merchant.endpoint.base_url.clone(), merchant.idempotency)))
+            .map(|merchant| {
+                let urls = merchant.endpoint.base_urls().cloned().collect();
+                (merchant.id.clone(), (urls, merchant.idempotency))
+            })
             .collect();
     }
 }

@@ -111,8 +111,9 @@ impl Doubts {
                 // To send it again is new work: who is stopped, or cannot be asked for any, waits for what
                 // the session shows.
                 // It is told what it is told where nothing is known yet, because it may have charged.
+                let is_on_trial = |url| self.upstreams.availability.is_on_trial(merchant, url);
                 if self.desk.suspended.refuse_stopped(completion.card_movement(None)).await.is_err()
-                    || self.upstreams.availability.is_on_trial(merchant)
+                    || is_on_trial(&observation.shown_at.url)
                 {
                     return Err(self.upstreams.still_unknown(record_set, &doubtful));
                 }
@@ -144,7 +145,8 @@ impl Doubts {
             match turn {
                 Turn::Ours(reader) => {
                     let place = self.upstreams.place(call, merchant)?;
-                    let read = Arc::new(self.upstreams.read_for(call, merchant, session).await);
+                    let read =
+                        Arc::new(self.upstreams.read_for(call, merchant, &doubtful.way, session).await);
                     return Ok((Found { read, reader: Some(reader) }, Some(place)));
                 }
                 Turn::Theirs(under_way) => match under_way.result(until).await {

@@ -7,8 +7,10 @@
 mod admit;
 mod assembly;
 mod availability;
+mod base_urls;
 mod call;
 mod claim;
+mod claim_sending;
 pub(crate) mod claims;
 mod complete;
 mod complete_answer;
@@ -34,6 +36,7 @@ mod store_scan;
 mod suspended;
 mod token_view;
 mod upstreams;
+mod way;
 mod withdrawals;
 
 use std::net::IpAddr;

@@ -17,12 +17,13 @@ use super::session_read::observation;
 use super::sessions::{Sessions, unknown};
 use super::suspended::Movement;
 use super::upstreams::Upstreams;
+use super::way::{Reached, Way};
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Moment, Observation, SessionKind, Settlement, observe};
+use crate::domain::session::{Moment, Observation, SessionKind, Settlement, ShownAt, observe};
 use crate::idempotency::{
     self, KeyRecord, KeyState, LeaseMark, Operation, Recharge, StoredAnswer, Taken, held,
 };
@@ -75,11 +76,11 @@ impl Mutations {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
             None => (operation.upstream_key(None).clone(), None),
         };
-        let Forwarded { exchange, stopped, asked_at } = self
+        let Forwarded { reached, stopped, asked_at } = self
             .forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease, movement)
             .await;
-        let reply = self.own_created(&call, &merchant, kind, &exchange, asked_at).await;
-        let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
+        let reply = self.own_created(&call, &merchant, kind, &reached, asked_at).await;
+        let end = End::of(&operation, &reached.exchange, reply.as_ref().ok(), stored.is_some());
         if let Some(snapshot) = snapshot.as_mut() {
             let recharge = self
                 .books
@@ -144,7 +145,7 @@ impl Mutations {
         call: &Call,
         merchant: &Arc<Merchant>,
         kind: SessionKind,
-        exchange: &Exchange,
+        Reached { exchange, shown_at }: &Reached,
         asked_at: Timestamp,
     ) -> Result<Reply, Refusal> {
         let reply = Reply::relayed(exchange)?;
@@ -156,7 +157,7 @@ impl Mutations {
                 call.trail.session(&id);
             }
             self.events.faulty(About { merchant: &merchant.id, session: &id }, &shown);
-            let observation = observation(&shown, asked_at);
+            let observation = observation(&shown, asked_at, shown_at.clone());
             self.sessions.own(call, merchant, kind, &id, &observation).await.map_err(
                 |refusal| match refusal {
                     Refusal::Store(error) => Refusal::unrecorded(error),
@@ -221,12 +222,13 @@ impl Mutations {
             .await??;
         let (upstream_key, stored, sequence, is_first_use, recharge) = begun.decided;
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
-        let Forwarded { exchange, stopped, asked_at } = self
+        let Forwarded { reached: Reached { exchange, shown_at }, stopped, asked_at } = self
             .forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease, movement)
             .await;
         let reply = Reply::relayed(&exchange);
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
-        let observation = self.observation_of(&merchant, &exchange, &id, asked_at);
+        let of_several = shown_at.of_several();
+        let observation = self.observation_of(&merchant, &exchange, &id, asked_at, &shown_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
         let finish = |records: &mut Records, moment: Moment| {
@@ -235,7 +237,7 @@ impl Mutations {
             let Some(session) = records.session.as_mut() else {
                 return Ok((Settlement::Stale, false, recharge));
             };
-            session.end_mutation(sequence, total, moment.steady);
+            session.end_mutation(sequence, total, of_several, moment.steady);
             let second = session.note_order(observation.as_ref().and_then(|observation| observation.order));
             // A claim can only be open if this mutation was given up before it ended; then the
             // claim's token is not at hand and nothing is settled here.
@@ -266,11 +268,12 @@ impl Mutations {
         exchange: &Exchange,
         id: &SessionId,
         asked_at: Timestamp,
+        shown_at: &ShownAt,
     ) -> Option<Observation> {
         let answer = exchange.answer().filter(|answer| answer.status.is_success())?;
         let shown = session_view(answer, id)?;
         self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
-        Some(observation(&shown, asked_at))
+        Some(observation(&shown, asked_at, shown_at.clone()))
     }
 
     /// Sends the request of the key's first use, `stored` where it is not this one, with the key of its
@@ -288,19 +291,21 @@ impl Mutations {
     ) -> Forwarded {
         let asked_at = self.desk.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
-            return Forwarded { exchange: self.upstreams.not_built(call), stopped: None, asked_at };
+            let reached = Reached::nowhere(self.upstreams.not_built(call));
+            return Forwarded { reached, stopped: None, asked_at };
         };
         let outbound = call.outbound(stored, Some(upstream_key), None, None, self.desk.clock.now());
         let deadline = self.books.ledger.end_of(lease);
-        let (exchange, stopped) =
-            self.upstreams.send_unless_stopped(call, merchant, outbound, deadline, movement).await;
-        Forwarded { exchange, stopped, asked_at }
+        let way = &Way::Any;
+        let (reached, stopped) =
+            self.upstreams.send_unless_stopped(call, merchant, way, outbound, deadline, movement).await;
+        Forwarded { reached, stopped, asked_at }
     }
 }
 
 /// What became of a request.
 struct Forwarded {
-    exchange: Exchange,
+    reached: Reached,
     /// Why nothing of it was sent, where that was not the merchant's doing.
     stopped: Option<Refusal>,
     asked_at: Timestamp,

@@ -191,7 +191,7 @@ impl Worker {
         let turn = reads.turn(record_set.session_key(), Some(&doubtful), self.desk.clock.steady());
         let Turn::Ours(reader) = turn else { return Ok(()) };
         let outbound = self.own_read(session, self.desk.clock.now());
-        let read = Arc::new(self.upstreams.read_alone(merchant, outbound, &session.id).await);
+        let read = Arc::new(self.upstreams.read_alone(merchant, &doubtful.way, outbound, &session.id).await);
         let Some(observation) = read.observation() else {
             reader.done(&read, Pace::Kept);
             return self.evidence.of_nothing(&claim.id, &read.exchange, &merchant.id, &session.id).await;

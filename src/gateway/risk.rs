@@ -51,7 +51,7 @@ impl Risk {
         let session = owned(snapshot.session(), call)?;
         // The key speaks before the token it holds: a racer with the same key is told so.
         operation.refuse_unless_free(snapshot.key(), moment)?;
-        let request = completion.begin_claim(session, moment.steady);
+        let request = completion.begin_claim(session, moment.steady, None);
         let amount = may_claim(session, held, &request, moment)
             .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
         let attempt =

@@ -6,9 +6,11 @@ use super::call::Call;
 use super::refusal::Refusal;
 use super::reply::Reply;
 use crate::acp::wire::session::SessionView;
+#[cfg(test)]
+use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Lifecycle, Observation};
+use crate::domain::session::{Lifecycle, Observation, ShownAt};
 use crate::merchant::{Exchange, ForwardedHeaders, InvalidAnswer, SessionReading};
 
 /// The least time between two reads for one claim in doubt.
@@ -20,6 +22,8 @@ pub(super) struct SessionRead {
     pub exchange: Exchange,
     /// The instant before the read was sent.
     pub asked_at: Timestamp,
+    /// Where it was asked.
+    pub shown_at: ShownAt,
     /// In whose version and language it was asked.
     pub passing: ForwardedHeaders,
 }
@@ -28,7 +32,7 @@ impl SessionRead {
     /// What it proves; `None` when it is no evidence.
     pub(super) fn observation(&self) -> Option<Observation> {
         match &self.reading {
-            SessionReading::Session(shown) => Some(observation(shown, self.asked_at)),
+            SessionReading::Session(shown) => Some(observation(shown, self.asked_at, self.shown_at.clone())),
             SessionReading::Missing | SessionReading::Unreadable => None,
         }
     }
@@ -47,7 +51,8 @@ impl SessionRead {
             forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
             host: "".into(),
         };
-        Self { reading: SessionReading::Unreadable, exchange, asked_at, passing }
+        let shown_at = ShownAt { url: BaseUrl::new("https://shop.example"), is_only: true };
+        Self { reading: SessionReading::Unreadable, exchange, asked_at, shown_at, passing }
     }
 
     /// Whether the answer is the one that this call would have got.
@@ -61,6 +66,10 @@ impl SessionRead {
     /// Whether it says enough for a complete to begin.
     pub(super) fn shows_total(&self, may_have_forgotten: bool) -> Result<(), Refusal> {
         match (&self.reading, self.observation().map(|shown| shown.lifecycle)) {
+            // Where a claim was that the store has forgotten nobody knows.
+            (_, Some(_)) if may_have_forgotten && !self.shown_at.is_only => {
+                Err(Refusal::OutcomeUnknown(SPACING))
+            }
             // Perhaps at work on a complete that the store has forgotten.
             (_, Some(Lifecycle::Working | Lifecycle::Unknown)) if may_have_forgotten => {
                 Err(Refusal::OutcomeUnknown(SPACING))
@@ -79,11 +88,12 @@ impl SessionRead {
 }
 
 /// What a session answer proves.
-pub(super) fn observation(shown: &SessionView, asked_at: Timestamp) -> Observation {
+pub(super) fn observation(shown: &SessionView, asked_at: Timestamp, shown_at: ShownAt) -> Observation {
     Observation {
         lifecycle: shown.lifecycle(),
         total: shown.known_total(),
         asked_at,
         order: shown.order_mark,
+        shown_at,
     }
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::session_read::{SPACING, SessionRead};
+use super::way::Way;
 use crate::domain::clock::{Deadline, Timestamp};
 use crate::domain::id::ClaimId;
 use crate::domain::session::{Lifecycle, Milestones, Moment, OrderMark, Session};
@@ -55,6 +56,8 @@ pub(super) struct Doubtful {
     pub milestones: Milestones,
     /// When somebody last showed to be at work on it.
     pub seen_at: Option<Timestamp>,
+    /// Where its session is read.
+    pub way: Way,
 }
 
 impl Doubtful {
@@ -66,12 +69,14 @@ impl Doubtful {
             milestones.silent_from = None;
         }
         let attempt = open.map_or(0, |open| open.last_attempt);
-        Self { claim: claim.clone(), attempt, milestones, seen_at: session.signs.seen_at }
+        let way = Way::of(session);
+        Self { claim: claim.clone(), attempt, milestones, seen_at: session.signs.seen_at, way }
     }
 
     /// A claim of which only the answer is missing.
     pub(super) fn charged(claim: &ClaimId) -> Self {
-        Self { claim: claim.clone(), attempt: 0, milestones: Milestones::default(), seen_at: None }
+        let milestones = Milestones::default();
+        Self { claim: claim.clone(), attempt: 0, milestones, seen_at: None, way: Way::Any }
     }
 }
 
@@ -285,7 +290,13 @@ mod tests {
 
     fn doubtful(claim: &str, grace_over: Option<i64>) -> Doubtful {
         let milestones = Milestones { silent_from: None, grace_over: grace_over.map(at) };
-        Doubtful { claim: ClaimId::parse(claim).unwrap(), attempt: 1, milestones, seen_at: None }
+        Doubtful {
+            claim: ClaimId::parse(claim).unwrap(),
+            attempt: 1,
+            milestones,
+            seen_at: None,
+            way: Way::Any,
+        }
     }
 
     fn lost(asked: i64) -> Arc<SessionRead> {

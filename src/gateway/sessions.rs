@@ -15,6 +15,7 @@ use super::reply::Reply;
 use super::session_read::{SPACING, observation};
 use super::session_reads::{Pace, Turn};
 use super::upstreams::{Upstreams, deadline};
+use super::way::{Reached, Way};
 use crate::domain::id::SessionId;
 use crate::domain::session::{Lifecycle, Moment, Observation, Session, SessionKind};
 use crate::ledger::Records;
@@ -53,14 +54,16 @@ impl Sessions {
         let _place = self.upstreams.reading_place(call, merchant)?;
         let asked_at = self.desk.clock.steady();
         let outbound = call.outbound(None, None, None, None, self.desk.clock.now());
-        let exchange = self.upstreams.send_by(call, merchant, outbound, deadline(merchant)).await;
+        let way = Way::of(session);
+        let sent = self.upstreams.send_by(call, merchant, &way, outbound, deadline(merchant)).await;
+        let Reached { exchange, shown_at } = sent;
         // What an agent's own query made of the session is no word about the session.
         if kind == SessionKind::Checkout
             && call.query.is_none()
             && let SessionReading::Session(shown) = read_session(&exchange, id)
         {
             self.events.faulty(About { merchant: &merchant.id, session: id }, &shown);
-            let observation = observation(&shown, asked_at);
+            let observation = observation(&shown, asked_at, shown_at);
             if is_news(session, &observation, merchant) {
                 self.evidence.of_read(&record_set, session.sequence, &observation, merchant, id).await?;
             }
@@ -76,7 +79,7 @@ impl Sessions {
             || session.ending.is_some()
             || (fresh
                 && !self.books.ledger.store().may_have_forgotten()
-                && !self.upstreams.availability.is_on_trial(merchant))
+                && self.upstreams.can_begin(session, merchant))
     }
 
     /// Makes sure that the session's total is known, reading it where it is not, or where the store
@@ -103,7 +106,8 @@ impl Sessions {
                     if place.is_none() {
                         *place = Some(self.upstreams.place(call, merchant)?);
                     }
-                    let read = Arc::new(self.upstreams.read_for(call, merchant, id).await);
+                    let way = Way::of(&session);
+                    let read = Arc::new(self.upstreams.read_for(call, merchant, &way, id).await);
                     if let Some(observation) = read.observation() {
                         self.evidence
                             .of_read(&record_set, session.sequence, &observation, merchant, id)
@@ -152,7 +156,7 @@ impl Sessions {
         refuse_retired(merchant)?;
         self.desk.suspended.refuse_stopped(call.movement(&merchant.id)).await?;
         let place = self.upstreams.reading_place(call, merchant)?;
-        let read = self.upstreams.read_for(call, merchant, id).await;
+        let read = self.upstreams.read_for(call, merchant, &Way::Any, id).await;
         drop(place);
         // Only the merchant itself can say that it has no such session.
         if read.reading == SessionReading::Unreadable {
@@ -181,7 +185,7 @@ impl Sessions {
                 return Err(Refusal::OwnershipConflict);
             }
             // A create that is repeated may show the session as it was before its updates.
-            session.note_total(0, observation.total, moment);
+            session.note_total(0, observation.total, observation.shown_at.of_several(), moment);
             Ok(())
         };
         let owned =

@@ -4,12 +4,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::availability::{Availability, asked};
+use super::base_urls::{is_lack, may_go_on};
 use super::call::Call;
-use super::parts::Desk;
+use super::parts::{Books, Desk};
 use super::refusal::Refusal;
 use super::session_read::SessionRead;
 use super::session_reads::{Doubtful, SessionReads};
 use super::suspended::Movement;
+use super::way::{Reached, Way};
+use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Deadline;
 use crate::domain::id::SessionId;
 use crate::ledger::RecordSet;
@@ -29,6 +32,7 @@ pub(super) struct Upstreams {
     pub availability: Arc<Availability>,
     /// Reads of sessions: one a session at a time, and how often.
     pub reads: SessionReads,
+    pub books: Arc<Books>,
     pub desk: Arc<Desk>,
 }
 
@@ -77,10 +81,11 @@ impl Upstreams {
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
+        way: &Way,
         outbound: Outbound,
         deadline: Deadline,
         movement: Movement<'_>,
-    ) -> (Exchange, Option<Refusal>) {
+    ) -> (Reached, Option<Refusal>) {
         let suspended = &self.desk.suspended;
         // Where what is known is old it is read before a connection is waited for.
         suspended.make_known().await;
@@ -92,9 +97,9 @@ impl Upstreams {
                 false
             }
         };
-        let exchange = self.send_while(call, merchant, outbound, deadline, &may_leave).await;
-        let is_withheld = matches!(exchange, Exchange::NotSent(NotSent::Withheld));
-        (exchange, stopped.into_inner().filter(|_| is_withheld))
+        let reached = self.send_while(call, merchant, way, outbound, deadline, &may_leave).await;
+        let is_withheld = matches!(reached.exchange, Exchange::NotSent(NotSent::Withheld));
+        (reached, stopped.into_inner().filter(|_| is_withheld))
     }
 
     /// Sends a request for a call, and counts the wait as the merchant's.
@@ -102,35 +107,39 @@ impl Upstreams {
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
+        way: &Way,
         outbound: Outbound,
         deadline: Deadline,
-    ) -> Exchange {
-        self.send_while(call, merchant, outbound, deadline, &|| true).await
+    ) -> Reached {
+        self.send_while(call, merchant, way, outbound, deadline, &|| true).await
     }
 
     async fn send_while(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
+        way: &Way,
         mut outbound: Outbound,
         deadline: Deadline,
         may_leave: &(dyn Fn() -> bool + Sync),
-    ) -> Exchange {
+    ) -> Reached {
         let started = Instant::now();
         let mut span = call.trail.span(Stage::Upstream);
         if let Some(traceparent) = span.traceparent() {
             outbound.headers.traceparent = Some(traceparent.to_string());
         }
-        span.asks(|| asked_of(merchant, outbound.method.clone()));
-        let exchange = self.ask_merchant(Some(call), merchant, outbound, deadline, may_leave).await;
+        let method = outbound.method.clone();
+        let reached = self.ask_merchant(Some(call), merchant, way, outbound, deadline, may_leave).await;
+        let exchange = &reached.exchange;
         call.trail.waited(started.elapsed());
-        let failure = UpstreamFailure::of(&exchange).map(UpstreamFailure::as_str);
+        let failure = UpstreamFailure::of(exchange).map(UpstreamFailure::as_str);
         let answer = exchange.answer();
         let code = answer.filter(|answer| !answer.status.is_success()).and_then(told_code);
         let status = answer.map(|answer| answer.status.as_u16());
         call.trail.merchant_answered(status, code.as_deref(), failure);
+        span.asks(|| asked_of(&reached.shown_at.url, method));
         span.came(status, failure);
-        exchange
+        reached
     }
 
     /// The outcome is not known, with how long it will not be: until the session may be read again, and
@@ -143,19 +152,51 @@ impl Upstreams {
         )
     }
 
-    /// Sends a request, and counts why it came to nothing.
+    /// Sends a request where it may go, and to the next as long as nothing of it was sent.
     async fn ask_merchant(
         &self,
         call: Option<&Call>,
         merchant: &Merchant,
+        way: &Way,
+        mut outbound: Outbound,
+        deadline: Deadline,
+        may_leave: &(dyn Fn() -> bool + Sync),
+    ) -> Reached {
+        let asked = asked(&outbound);
+        let mut urls = self.tried_at(merchant, way, asked).into_iter().peekable();
+        let mut lacking = None;
+        while let Some(url) = urls.next() {
+            let again = urls.peek().map(|_| outbound.clone());
+            let exchange = self.ask_at(call, merchant, &url, outbound, deadline, may_leave).await;
+            let goes_on = may_go_on(&exchange, asked);
+            let is_lack = is_lack(&exchange);
+            let reached = Reached { exchange, shown_at: self.shown_at(merchant, url) };
+            match again {
+                Some(again) if goes_on && !deadline.has_passed() => outbound = again,
+                // Who answered that there is none says more than who could not be asked.
+                None if goes_on && !is_lack => return lacking.unwrap_or(reached),
+                Some(_) | None => return reached,
+            }
+            lacking = is_lack.then_some(reached).or(lacking);
+        }
+        // A merchant without a base URL is none.
+        Reached::nowhere(Exchange::NotSent(NotSent::NotBuilt))
+    }
+
+    /// Sends a request there, and counts why it came to nothing.
+    async fn ask_at(
+        &self,
+        call: Option<&Call>,
+        merchant: &Merchant,
+        url: &BaseUrl,
         outbound: Outbound,
         deadline: Deadline,
         may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Exchange {
         let path = Arc::clone(&outbound.path);
         let asked = asked(&outbound);
-        let exchange = self.merchants.send_if(merchant, outbound, deadline, may_leave).await;
-        self.availability.came(&merchant.id, asked, call, &exchange, || {
+        let exchange = self.merchants.send_if(merchant, url, outbound, deadline, may_leave).await;
+        self.availability.came(&merchant.id, url, asked, call, &exchange, || {
             call.map_or(0, |call| self.concurrency.under_way(merchant, &call.agent.id, call.is_signed()))
         });
         // What was withheld is no failure of the merchant's.
@@ -178,31 +219,48 @@ impl Upstreams {
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
+        way: &Way,
         id: &SessionId,
+    ) -> SessionRead {
+        self.read_within(call, merchant, way, id, deadline(merchant)).await
+    }
+
+    /// The same, until this deadline.
+    pub(super) async fn read_within(
+        &self,
+        call: &Call,
+        merchant: &Arc<Merchant>,
+        way: &Way,
+        id: &SessionId,
+        deadline: Deadline,
     ) -> SessionRead {
         let asked_at = self.desk.clock.steady();
         let outbound = call.session_read(id, self.desk.clock.now());
         let passing = outbound.headers.clone();
-        let exchange = self.send_by(call, merchant, outbound, deadline(merchant)).await;
-        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
+        let sent = self.send_by(call, merchant, way, outbound, deadline).await;
+        let Reached { exchange, shown_at } = sent;
+        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, shown_at, passing }
     }
 
     /// Reads a session on nobody's behalf.
     pub(super) async fn read_alone(
         &self,
         merchant: &Merchant,
+        way: &Way,
         outbound: Outbound,
         id: &SessionId,
     ) -> SessionRead {
         let (asked_at, passing) = (self.desk.clock.steady(), outbound.headers.clone());
-        let exchange = self.ask_merchant(None, merchant, outbound, deadline(merchant), &|| true).await;
-        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, passing }
+        let until = deadline(merchant);
+        let sent = self.ask_merchant(None, merchant, way, outbound, until, &|| true).await;
+        let Reached { exchange, shown_at } = sent;
+        SessionRead { reading: read_session(&exchange, id), exchange, asked_at, shown_at, passing }
     }
 }
 
-/// What a span says of a request to a merchant.
-fn asked_of(merchant: &Merchant, method: http::Method) -> Asked {
-    let url = &merchant.endpoint.base_url;
+/// What a span says of a request to a merchant, at this base URL.
+fn asked_of(url: &BaseUrl, method: http::Method) -> Asked {
+    let url: http::Uri = url.as_str().parse().unwrap_or_default();
     let usual = if url.scheme() == Some(&http::uri::Scheme::HTTP) { 80 } else { 443 };
     let server = url.host().unwrap_or_default().to_owned();
     Asked { method, server, port: url.port_u16().unwrap_or(usual) }

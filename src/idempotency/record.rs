@@ -9,7 +9,8 @@ use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::session::Moment;
-use crate::records::codec::{FIRST_BYTES, Rolling, Stored, append_plain};
+use crate::records::codec::{FIRST_BYTES, OLDEST, Rolling, Stored, append_plain};
+use crate::records::formats::Formats;
 use crate::records::{Kind, StoreError};
 
 /// Seconds of an hour.
@@ -150,6 +151,10 @@ impl Stored for KeyRecord {
 }
 
 impl Rolling for KeyRecord {
+    fn format_in(formats: Formats) -> u8 {
+        if formats.are_joined() { Self::FORMAT } else { OLDEST }
+    }
+
     /// Format 1 is not charged for.
     fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let Self { fingerprint, fingerprint_key, upstream_key, derivation_key, state, request, token, kept } =

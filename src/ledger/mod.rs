@@ -78,6 +78,11 @@ impl Ledger {
         self
     }
 
+    /// Whether what is written says at which base URL a claim is.
+    pub fn says_places(&self) -> bool {
+        self.written.now().are_newest()
+    }
+
     /// With leases that last at most so long, or as long as was said before: some of those may run yet.
     pub fn allow_leases_of(&self, longest: Duration) {
         let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);

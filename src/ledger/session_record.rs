@@ -4,12 +4,13 @@
 //! a claim writes one record. When the work is over the key gets a record of its own, which ends by itself.
 
 use byteview::ByteView;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::clock::Timestamp;
-use crate::domain::session::{Moment, Session};
+use crate::domain::session::{Moment, Places, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, Scope};
-use crate::records::codec::{FIRST_BYTES, Loaded, Rolling, Stored, append_plain, decode, encode};
+use crate::records::codec::{FIRST_BYTES, Loaded, OLDEST, Rolling, Stored, append_plain, decode, encode};
+use crate::records::formats::Formats;
 use crate::records::{Kind, StoreError, Write};
 
 /// Keys that are kept with their session at most: more than may be worked under at once. What is beyond
@@ -17,14 +18,38 @@ use crate::records::{Kind, StoreError, Write};
 const MOST_HELD: usize = 16;
 /// What stands before the record of one that is held.
 const HELD_HEAD_BYTES: usize = 64;
+/// The first format that holds keys.
+pub(super) const FIRST_WITH_KEYS: u8 = 4;
 
 /// A session and the keys of completes under which somebody works on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Read")]
 pub struct SessionRecord {
     /// The session or cart.
     pub session: Session,
     /// The first taken first.
     held: Vec<HeldKey>,
+}
+
+/// As it is stored: what the session has by base URL stands behind the keys, which came first.
+#[derive(Deserialize)]
+struct Read {
+    session: Session,
+    held: Vec<HeldKey>,
+    places: Places,
+}
+
+impl From<Read> for SessionRecord {
+    fn from(Read { mut session, held, places }: Read) -> Self {
+        session.places = places;
+        Self { session, held }
+    }
+}
+
+impl Serialize for SessionRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.session, &self.held, &self.session.places).serialize(serializer)
+    }
 }
 
 /// A key under which somebody works.
@@ -38,25 +63,34 @@ struct HeldKey {
 
 impl Stored for SessionRecord {
     const KIND: Kind = Kind::Session;
-    const FORMAT: u8 = 4;
+    const FORMAT: u8 = 5;
 
     fn room(&self) -> usize {
         FIRST_BYTES + self.held.iter().map(|held| held.record.len() + HELD_HEAD_BYTES).sum::<usize>()
     }
 
-    /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles, and up to format
-    /// 3 every key had a record of its own.
+    /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles, up to format 3
+    /// every key had a record of its own, and up to format 4 nothing was known by base URL.
     fn lacking(format: u8) -> Option<&'static [u8]> {
         match format {
-            1 => Some(&[0, 0, 0, 0, 0, 0, 0]),
-            2 => Some(&[0, 0, 0]),
-            3 => Some(&[0]),
+            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            2 => Some(&[0, 0, 0, 0, 0]),
+            3 => Some(&[0, 0, 0]),
+            4 => Some(&[0, 0]),
             _ => None,
         }
     }
 }
 
 impl Rolling for SessionRecord {
+    fn format_in(formats: Formats) -> u8 {
+        match formats {
+            Formats::OLDER => OLDEST,
+            formats if formats.are_newest() => Self::FORMAT,
+            _ => FIRST_WITH_KEYS,
+        }
+    }
+
     /// Formats before the fourth hold no key.
     fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let Session {
@@ -84,7 +118,10 @@ impl Rolling for SessionRecord {
         if format >= 3 {
             append_plain(troubles, out)?;
         }
-        if format >= Self::FORMAT { append_plain(&self.held, out) } else { Ok(()) }
+        if format >= FIRST_WITH_KEYS {
+            append_plain(&self.held, out)?;
+        }
+        if format >= Self::FORMAT { append_plain(&self.session.places, out) } else { Ok(()) }
     }
 }
 
@@ -177,6 +214,7 @@ impl HeldKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::base_url::BaseUrl;
     use crate::domain::id::{AgentId, KeyId, MerchantId, SessionId};
     use crate::domain::session::{Fruitless, SessionKind};
     use crate::idempotency::{LeaseMark, ScopeParts};
@@ -285,15 +323,19 @@ mod tests {
         let mut third = [&second[..], &[0, 0]].concat();
         third[0] = 3;
         assert_eq!(decode::<SessionRecord>(&third), Ok(record.clone()));
-        for older in [&old, &second, &third] {
+        let mut fourth = [&third[..], &[0]].concat();
+        fourth[0] = 4;
+        assert_eq!(decode::<SessionRecord>(&fourth), Ok(record.clone()));
+        for older in [&old, &second, &third, &fourth] {
             assert_eq!(encode_older(&record, older[0]).unwrap(), older.as_slice().into());
         }
-        assert_eq!(encode_older(&record, 4), encode(&record));
+        assert_eq!(encode_older(&record, 5), encode(&record));
         record.session.troubles.read = Some(Fruitless::Refused(400));
+        record.session.places.claim = Some(BaseUrl::new("https://shop.example"));
         let now = encode(&record).unwrap();
-        assert_eq!(now.first(), Some(&4));
+        assert_eq!(now.first(), Some(&5));
         assert_eq!(decode::<SessionRecord>(&now), Ok(record));
-        old[0] = 5;
+        old[0] = 6;
         assert_eq!(decode::<SessionRecord>(&old), Err(StoreError::Corrupt), "of a later release");
     }
 }

@@ -1,7 +1,7 @@
 //! Which records a decision is about, as they were read, and as it changes them.
 
 use super::session;
-use super::session_record::{HeldKeys, SessionRecord};
+use super::session_record::{FIRST_WITH_KEYS, HeldKeys, SessionRecord};
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
@@ -164,8 +164,8 @@ impl Snapshot {
         moment: Moment,
         written: Formats,
     ) -> Result<[Option<Write>; 4], StoreError> {
-        // A session in the newest format was written by somebody who knows that all read it.
-        if !written.are_newest() && !self.session.is_newest() {
+        // A session in a format that holds keys was written by somebody who knows that all read it.
+        if !written.are_joined() && !self.session.is_from(FIRST_WITH_KEYS) {
             return self.older_changes(moment, written);
         }
         let now = moment.steady;
@@ -176,7 +176,7 @@ impl Snapshot {
             (None, ..) => [None, None],
         };
         // After the key, which may be kept in it.
-        let session = self.session.change(|value| session::times(&value.session, now))?;
+        let session = self.session.change_in(written, |value| session::times(&value.session, now))?;
         Ok([session, token, key, spilled])
     }
 

@@ -1,22 +1,22 @@
-//! Whether a merchant can be asked for anything new: a breaker each, learnt from what comes of requests.
+//! Whether a merchant can be asked for anything new: a breaker for each of its base URLs.
 //!
-//! Open while what is sent there is lost anyway, so that agents are told at once and nothing is begun whose
-//! end nobody would hear. It closes by what a read shows, its agent's or ours, and by nothing that moves money: a
-//! connection of our own proves only that somebody is there, so that completes go on to wait for a read.
+//! Learnt from what comes of requests. Open while what is sent there is lost anyway, so that agents are told at
+//! once and nothing is begun whose end nobody would hear. It closes by what a read shows, its agent's or ours,
+//! and by nothing that moves money: a connection of our own proves only that somebody is there, so that
+//! completes go on to wait for a read.
 //! Failures of one agent alone open nothing, and what a merchant refuses is no failure.
 
+mod all;
 mod window;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+pub use self::all::Breakers;
 use self::window::{Came, Window};
-use crate::domain::clock::{Clock, Timestamp};
-use crate::domain::id::{AgentId, MerchantId};
-use crate::registry::{BreakerSettings, Registry};
+use crate::domain::clock::Timestamp;
+use crate::domain::id::AgentId;
+use crate::registry::BreakerSettings;
 
 /// After so long without a read that reaches an open merchant, or not, it is connected to.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
@@ -125,11 +125,6 @@ pub struct Slowed {
     pub wait: Duration,
 }
 
-/// A breaker a merchant.
-pub struct Breakers {
-    merchants: HashMap<MerchantId, Arc<Mutex<Breaker>>>,
-}
-
 struct Breaker {
     settings: BreakerSettings,
     /// Agents without whom nothing is judged.
@@ -157,99 +152,6 @@ struct Slowing {
     since: Timestamp,
     until: Timestamp,
     at_most: u32,
-}
-
-impl Breakers {
-    /// All closed.
-    pub fn new(registry: &Registry) -> Self {
-        let breakers = Self { merchants: HashMap::new() }.reloaded(registry);
-        breakers.judge_by(registry);
-        breakers
-    }
-
-    /// Those under a new configuration: who stays stands where it stood. They judge as before until
-    /// [`Self::judge_by`] says so.
-    #[must_use]
-    pub fn reloaded(&self, registry: &Registry) -> Self {
-        let merchants = registry
-            .merchants()
-            .map(|merchant| {
-                (merchant.id.clone(), self.merchants.get(&merchant.id).cloned().unwrap_or_default())
-            })
-            .collect();
-        Self { merchants }
-    }
-
-    /// From now on as these entries say.
-    pub fn judge_by(&self, registry: &Registry) {
-        for merchant in registry.merchants() {
-            if let Some(breaker) = self.merchants.get(&merchant.id) {
-                let all = registry.agents().filter(|agent| agent.may_use(&merchant.id)).count();
-                let breaker = &mut *breaker.lock();
-                breaker.settings = merchant.breaker;
-                breaker.agents = all.min(usize::try_from(merchant.breaker.agents).unwrap_or(usize::MAX));
-            }
-        }
-    }
-
-    /// How a merchant's stands.
-    pub fn standing(&self, merchant: &MerchantId) -> Standing {
-        self.merchants.get(merchant).map_or(Standing::Closed, |breaker| breaker.lock().standing())
-    }
-
-    /// How every merchant's stands.
-    pub fn standings(&self) -> impl Iterator<Item = (&MerchantId, Standing)> {
-        self.merchants.iter().map(|(id, breaker)| (id, breaker.lock().standing()))
-    }
-
-    /// By how much an agent's requests that are signed, or are not, are to slow down at a merchant.
-    pub fn slowed(
-        &self,
-        merchant: &MerchantId,
-        agent: &AgentId,
-        is_signed: bool,
-        clock: &dyn Clock,
-    ) -> Option<Slowed> {
-        let breaker = self.merchants.get(merchant)?.lock();
-        let slowing = breaker.slowed.get(&(agent.clone(), is_signed))?;
-        let wait = slowing.until.since(clock.steady());
-        (!wait.is_zero()).then_some(Slowed { at_most: slowing.at_most, wait })
-    }
-
-    /// A request has ended.
-    pub fn note(&self, merchant: &MerchantId, report: &Report<'_>, clock: &dyn Clock) -> Option<Change> {
-        let breaker = &mut *self.merchants.get(merchant)?.lock();
-        // What nearly every request comes to.
-        if report.sign == Sign::Answered && matches!(breaker.state, State::Closed(None)) {
-            return None;
-        }
-        breaker.note(report, clock.steady())
-    }
-
-    /// The merchants to connect to now: who asks does it, and says what came of it.
-    pub fn to_look_at(&self, now: Timestamp) -> Vec<MerchantId> {
-        let is_due = |breaker: &Mutex<Breaker>| match &mut breaker.lock().state {
-            State::Open { looked, .. } if now.since(*looked) >= LOOK_AFTER => {
-                *looked = now;
-                true
-            }
-            State::Open { .. } | State::HalfOpen { .. } | State::Closed(_) => false,
-        };
-        let due = self.merchants.iter().filter(|(_, breaker)| is_due(breaker));
-        due.map(|(id, _)| id.clone()).collect()
-    }
-
-    /// A connection to a merchant was made, or not.
-    pub fn looked(&self, merchant: &MerchantId, is_reached: bool, now: Timestamp) -> Option<Change> {
-        let breaker = &mut *self.merchants.get(merchant)?.lock();
-        let State::Open { since, looked } = &mut breaker.state else { return None };
-        if !is_reached {
-            *looked = now;
-            return None;
-        }
-        breaker.state = State::HalfOpen { since: *since, window: None };
-        Some(Change::HalfOpened)
-    }
 }
 
 impl Default for Breaker {

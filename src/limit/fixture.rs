@@ -45,7 +45,8 @@ pub(crate) fn merchant(id: &str, per_second: u32, burst: u32, concurrency: u32) 
         allowance_ids: vec![],
         endpoint: MerchantEndpoint {
             base_url: http::Uri::from_static("https://merchant.example"),
-            public_base_url: http::Uri::from_static("https://merchant.example"),
+            further: vec![],
+            public_base_url: None,
             ca_file: None,
             client_certificate: None,
             allow_private_addresses: false,

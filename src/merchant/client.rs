@@ -99,6 +99,11 @@ impl MerchantClient {
         }
     }
 
+    /// What its connections are made with.
+    pub(super) fn connector(&self) -> &Connector {
+        self.reads.connector()
+    }
+
     /// Whether a new connection can be made.
     pub(super) async fn reach(&self) -> bool {
         self.reads.is_there().await

@@ -78,17 +78,17 @@ pub enum DestinationError {
 }
 
 impl Destination {
-    /// Reads a merchant's entry.
+    /// Reads a merchant's entry, for requests to this base URL of it.
     ///
     /// # Errors
     /// [`DestinationError`] names the member.
-    pub(super) fn new(merchant: &Merchant) -> Result<Self, DestinationError> {
-        let base = merchant.endpoint.base_url.clone().into_parts();
+    pub(super) fn new(merchant: &Merchant, base_url: &Uri) -> Result<Self, DestinationError> {
+        let base = base_url.clone().into_parts();
         let scheme = base.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS);
         let (Some(scheme), Some(authority)) = (scheme, base.authority) else {
             return Err(DestinationError::BaseUrl);
         };
-        let public = PublicUrl::read(&merchant.endpoint.public_base_url)?;
+        let public = PublicUrl::read(merchant.endpoint.public_base_url.as_ref().unwrap_or(base_url))?;
         let mut credential = HeaderValue::from_str(&format!("Bearer {}", merchant.credential.expose()))
             .map_err(|_| DestinationError::Credential)?;
         credential.set_sensitive(true);
@@ -96,7 +96,7 @@ impl Destination {
             merchant: merchant.id.clone(),
             scheme,
             authority,
-            prefix: prefix(&merchant.endpoint.base_url),
+            prefix: prefix(base_url),
             public,
             credential,
             signature: merchant.signature.clone(),

@@ -28,9 +28,9 @@ mod pool;
 mod resolve;
 mod scrub;
 mod tls;
+mod urls;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,14 +51,12 @@ pub use resolve::LookUp;
 pub use tls::TlsSetupError;
 
 use bytes::Bytes;
-use client::MerchantClient;
-use connect::Connector;
 use forward::Destination;
 use http::Request;
 use rustls::ClientConfig;
-use zeroize::Zeroizing;
+use urls::Urls;
 
-use crate::crypto::digest::{Sha256, sha256};
+use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Deadline;
 use crate::domain::id::MerchantId;
 use crate::registry::{Merchant, Registry};
@@ -94,17 +92,11 @@ impl Default for Settings {
     }
 }
 
-/// The merchants of one configuration, each with connections of its own: one that is slow or dead
-/// costs the others nothing.
+/// The merchants of one configuration, each with connections of its own to each of its base URLs: one that
+/// is slow or dead costs the others nothing.
 pub struct Merchants {
     countersigner: Arc<Countersigner>,
-    pools: HashMap<MerchantId, Pool>,
-}
-
-struct Pool {
-    destination: Destination,
-    client: Arc<MerchantClient>,
-    made_from: Sha256,
+    urls: HashMap<MerchantId, Urls>,
 }
 
 /// A merchant's entry that cannot be used.
@@ -134,12 +126,14 @@ impl Merchants {
     /// # Errors
     /// What about it cannot.
     pub fn try_out(merchant: &Merchant) -> Result<(), SetupReason> {
-        Destination::new(merchant)?;
+        for url in merchant.endpoint.base_urls() {
+            Destination::new(merchant, url)?;
+        }
         tls::client_config(&merchant.endpoint)?;
         Ok(())
     }
 
-    /// Makes a pool a merchant. Reads the certificate files their entries name; connects nowhere. The
+    /// Makes a pool a base URL. Reads the certificate files their entries name; connects nowhere. The
     /// connections of those `before` are kept where what they were made from is the same, files' contents
     /// included.
     ///
@@ -151,46 +145,54 @@ impl Merchants {
         settings: &Settings,
         before: Option<&Self>,
     ) -> Result<Self, Vec<SetupError>> {
-        let mut pools = HashMap::new();
+        let mut urls = HashMap::new();
         let mut errors = Vec::new();
         for merchant in registry.merchants() {
-            let known = before.and_then(|before| before.pools.get(&merchant.id));
-            match Pool::new(merchant, settings, known) {
-                Ok(pool) => {
-                    pools.insert(merchant.id.clone(), pool);
+            let known = before.and_then(|before| before.urls.get(&merchant.id));
+            match Urls::new(merchant, settings, known) {
+                Ok(all) => {
+                    urls.insert(merchant.id.clone(), all);
                 }
                 Err(reason) => errors.push(SetupError { merchant: merchant.id.clone(), reason }),
             }
         }
-        if errors.is_empty() { Ok(Self { countersigner, pools }) } else { Err(errors) }
+        if errors.is_empty() { Ok(Self { countersigner, urls }) } else { Err(errors) }
     }
 
-    /// Whether a connection to a merchant can be made, on which nothing is sent.
-    pub async fn reach(&self, merchant: &MerchantId) -> bool {
-        match self.pools.get(merchant) {
+    /// A merchant's base URLs, the first first.
+    pub fn urls_of(&self, merchant: &MerchantId) -> &[BaseUrl] {
+        self.urls.get(merchant).map_or(&[], Urls::configured)
+    }
+
+    /// Whether a connection to a merchant can be made there, on which nothing is sent.
+    pub async fn reach(&self, merchant: &MerchantId, url: &BaseUrl) -> bool {
+        match self.urls.get(merchant).and_then(|urls| urls.pool(url)) {
             Some(pool) => pool.client.reach().await,
             None => false,
         }
     }
 
     /// Countersigns and sends one request: at most once, within `deadline` and the merchant's own,
-    /// following no redirect.
+    /// following no redirect. To its first base URL.
     pub async fn send(&self, merchant: &Merchant, outbound: Outbound, deadline: Deadline) -> Exchange {
-        self.send_if(merchant, outbound, deadline, &|| true).await
+        let Some(first) = self.urls_of(&merchant.id).first() else {
+            return Exchange::NotSent(NotSent::NotBuilt);
+        };
+        self.send_if(merchant, first, outbound, deadline, &|| true).await
     }
 
-    /// As [`Self::send`], if it still `may_leave` once there is a connection for it: asked for each that it
+    /// As [`Self::send`], to this base URL, which may be one that the merchant had; if it still `may_leave` once there is a connection for it: asked for each that it
     /// is tried on, just before it is handed over. Otherwise it is [`NotSent::Withheld`].
     pub async fn send_if(
         &self,
         merchant: &Merchant,
+        url: &BaseUrl,
         outbound: Outbound,
         deadline: Deadline,
         may_leave: &(dyn Fn() -> bool + Sync),
     ) -> Exchange {
-        let Some(pool) = self.pools.get(&merchant.id) else {
-            return Exchange::NotSent(NotSent::NotBuilt);
-        };
+        let pool = self.urls.get(&merchant.id).and_then(|urls| urls.pool_of(merchant, url));
+        let Some(pool) = pool else { return Exchange::NotSent(NotSent::NotBuilt) };
         let path = Arc::clone(&outbound.path);
         match pool.destination.write(&self.countersigner, outbound) {
             Ok(request) => {
@@ -214,7 +216,8 @@ pub fn written(
     countersigner: &Countersigner,
     outbound: Outbound,
 ) -> Result<Request<Bytes>, NotSent> {
-    let destination = Destination::new(merchant).map_err(|_| NotSent::NotBuilt)?;
+    let destination =
+        Destination::new(merchant, &merchant.endpoint.base_url).map_err(|_| NotSent::NotBuilt)?;
     destination.write(countersigner, outbound)
 }
 
@@ -224,37 +227,6 @@ pub fn written(
 /// [`TlsSetupError`].
 pub fn tls_towards(merchant: &Merchant) -> Result<ClientConfig, TlsSetupError> {
     tls::client_config(&merchant.endpoint)
-}
-
-impl Pool {
-    fn new(merchant: &Merchant, settings: &Settings, before: Option<&Self>) -> Result<Self, SetupReason> {
-        let endpoint = &merchant.endpoint;
-        let destination = Destination::new(merchant)?;
-        let made_from = made_from(merchant, settings);
-        if let Some(same) = before.filter(|before| before.made_from == made_from) {
-            return Ok(Self { destination, client: Arc::clone(&same.client), made_from });
-        }
-        let config = tls::client_config(endpoint)?;
-        let (allow_private, within) = (endpoint.allow_private_addresses, merchant.deadlines.connect);
-        let connector = Connector::new(config, allow_private, within, settings.look_up.clone());
-        let client =
-            MerchantClient::new(connector, endpoint, merchant.deadlines, merchant.idempotency, settings);
-        Ok(Self { destination, client: Arc::new(client), made_from })
-    }
-}
-
-/// A digest of all that a merchant's connections are made from.
-fn made_from(merchant: &Merchant, settings: &Settings) -> Sha256 {
-    let endpoint = &merchant.endpoint;
-    let (certificate, key) =
-        endpoint.client_certificate.as_ref().map_or((None, None), |(one, other)| (Some(one), Some(other)));
-    // What cannot be read is told where it is to be used.
-    let read = |path: Option<&PathBuf>| path.and_then(|path| std::fs::read(path).ok()).map(Zeroizing::new);
-    let files = [endpoint.ca_file.as_ref(), certificate, key].map(read);
-    let digests = files.map(|file| file.map(|bytes| sha256(&[&bytes])));
-    let told =
-        format!("{endpoint:?} {:?} {:?} {settings:?} {digests:?}", merchant.deadlines, merchant.idempotency);
-    sha256(&[told.as_bytes()])
 }
 
 #[cfg(test)]

@@ -122,6 +122,11 @@ enum Next {
 }
 
 impl Pool {
+    /// What its connections are made with.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.0.connector
+    }
+
     /// Connections to `to`.
     pub(super) fn new(connector: Connector, to: Uri, keeping: Keeping) -> Self {
         // Whether one connection is enough is known once TLS has said what is spoken.

@@ -39,6 +39,9 @@ pub trait Stored: Serialize + DeserializeOwned {
 /// A type whose records are written in older formats while replicas live that read no newer ones. The
 /// oldest of them is 1.
 pub trait Rolling: Stored {
+    /// In which of its formats it is written while these are.
+    fn format_in(formats: Formats) -> u8;
+
     /// Appends its body in an older format, or in the present one as a record that others belong to which
     /// are written in older ones.
     ///
@@ -47,8 +50,8 @@ pub trait Rolling: Stored {
     fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError>;
 }
 
-/// The format of new records of a [`Rolling`] type while older ones are written.
-const OLDEST: u8 = 1;
+/// The first format of every [`Rolling`] type.
+pub const OLDEST: u8 = 1;
 
 /// A record as read: its key, the revision to expect, and its value if it exists.
 #[derive(Clone, Debug)]
@@ -99,9 +102,9 @@ impl<T: Stored> Loaded<T> {
 }
 
 impl<T: Rolling> Loaded<T> {
-    /// Whether the store has it in the present format: then everybody who lives reads that.
-    pub fn is_newest(&self) -> bool {
-        self.format() == Some(T::FORMAT)
+    /// Whether the store has it in this format or a newer one: then everybody who lives reads that.
+    pub fn is_from(&self, format: u8) -> bool {
+        self.format() >= Some(format)
     }
 
     /// As [`Self::change`], in these formats. While older ones are written, a record stays in the format
@@ -117,7 +120,8 @@ impl<T: Rolling> Loaded<T> {
         if formats.are_newest() {
             return self.change(times);
         }
-        self.change_to(times, |value| encode_older(value, self.format().unwrap_or(OLDEST)))
+        let format = self.format().max(Some(T::format_in(formats)));
+        self.change_to(times, |value| encode_older(value, format.unwrap_or(OLDEST)))
     }
 }
 

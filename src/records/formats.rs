@@ -18,7 +18,9 @@ impl Formats {
     /// say that a claim holds them.
     pub const OLDER: Self = Self(1);
     /// Session records of format 4, token and key records of format 2: a claim is its session's record.
-    pub const NEWEST: Self = Self(2);
+    pub const JOINED: Self = Self(2);
+    /// Session records of format 5: a claim says at which base URL it is.
+    pub const NEWEST: Self = Self(3);
 
     /// Its number.
     pub const fn number(self) -> u8 {
@@ -28,6 +30,11 @@ impl Formats {
     /// Those of this number, of a later release maybe.
     pub const fn of(number: u8) -> Self {
         Self(number)
+    }
+
+    /// Whether a claim is its session's record, and the key of its complete in it.
+    pub fn are_joined(self) -> bool {
+        self >= Self::JOINED
     }
 
     /// Whether records are written as this release would have them.

@@ -27,6 +27,8 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(4);
 pub const SETTLES: Duration = Duration::from_secs(15 * 60);
 /// How often it is tried again because another replica was first.
 const ROUNDS: usize = 32;
+/// In which formats a replica writes, as it says itself: what the roll says it may not have read yet.
+const WRITTEN: &str = "written";
 /// The release of this program.
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
@@ -55,6 +57,14 @@ struct Roll {
     /// Since when all replicas read newer formats than those that are written.
     readable_since: Option<Timestamp>,
     replicas: Vec<Replica>,
+}
+
+impl Replica {
+    /// Whether it has said that it writes as this release would. One of an older release never has.
+    pub fn writes_newest(&self) -> bool {
+        let told = self.facts.get(WRITTEN).and_then(|told| told.first()).and_then(|told| told.parse().ok());
+        told.is_some_and(|number| Formats::of(number).are_newest())
+    }
 }
 
 impl Stored for Roll {
@@ -248,8 +258,15 @@ impl Membership {
             reads: self.reads,
             incarnation: self.store.identity().incarnation,
             until: now.plus(LIVES),
-            facts: self.facts.lock().clone(),
+            facts: self.told(),
         }
+    }
+
+    /// What it says, and in which formats it writes.
+    fn told(&self) -> BTreeMap<String, Vec<String>> {
+        let mut facts = self.facts.lock().clone();
+        facts.insert(WRITTEN.to_owned(), vec![self.written.now().to_string()]);
+        facts
     }
 
     /// The roll without this replica.
@@ -271,7 +288,8 @@ impl Membership {
         let is_ours = self.store.is_exclusive()
             || self.written.now() >= self.reads
             || self.store.scan(Kind::Registry, None, 1).await?.is_empty();
-        let written = if is_ours { self.reads } else { Formats::OLDER };
+        // What this one writes was decided when the others were asked.
+        let written = if is_ours { self.reads } else { self.written.now() };
         Ok(Roll { written, unseen: !is_ours, readable_since: None, replicas: Vec::new() })
     }
 
@@ -287,7 +305,7 @@ impl Membership {
             roll.turn();
         }
         let written = roll.written;
-        if written.are_newest() && (turned || loaded.revision == Revision::ABSENT) {
+        if written.are_joined() && (turned || loaded.revision == Revision::ABSENT) {
             self.store.refuse_older_releases().await?;
         }
         loaded.value = Some(roll);

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::agent::AgentKey;
 use crate::crypto::digest::Sha256;
 use crate::crypto::mac::MacKey;
+use crate::domain::base_url::BaseUrl;
 use crate::domain::id::{AgentId, MerchantId};
 use crate::domain::money::Money;
 use crate::domain::secret::SecretString;
@@ -87,8 +88,12 @@ impl Merchant {
 pub struct MerchantEndpoint {
     /// `http` or `https`, authority and path prefix without a trailing slash: where connections go.
     pub base_url: http::Uri,
-    /// The URL the merchant knows itself by; what we sign as `@target-uri`.
-    pub public_base_url: http::Uri,
+    /// Others that lead to the same merchant, in the order in which they are tried where nothing of a
+    /// request was sent.
+    pub further: Vec<http::Uri>,
+    /// The URL the merchant knows itself by; what we sign as `@target-uri`. By default the one that a
+    /// request goes to.
+    pub public_base_url: Option<http::Uri>,
     /// PEM file of certificate authorities trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// PEM files of our client certificate and its key.
@@ -100,6 +105,30 @@ pub struct MerchantEndpoint {
     /// An idle connection is closed after this long: below the merchant's own limit, so that we
     /// never send on a connection it is closing.
     pub pool_idle: Duration,
+}
+
+impl MerchantEndpoint {
+    /// Its base URLs, the first first.
+    pub fn base_urls(&self) -> impl Iterator<Item = &http::Uri> {
+        std::iter::once(&self.base_url).chain(&self.further)
+    }
+
+    /// The same as text, as records and metrics have them.
+    pub fn base_url_texts(&self) -> impl Iterator<Item = BaseUrl> {
+        self.base_urls().map(base_url_text)
+    }
+
+    /// The same, where it is at this base URL alone.
+    #[must_use]
+    pub fn at(&self, url: http::Uri) -> Self {
+        Self { base_url: url, further: Vec::new(), ..self.clone() }
+    }
+}
+
+/// A base URL as text.
+pub fn base_url_text(url: &http::Uri) -> BaseUrl {
+    // One without a path is written with one.
+    BaseUrl::new(url.to_string().trim_end_matches('/'))
 }
 
 /// Whether a merchant honours `Idempotency-Key`.

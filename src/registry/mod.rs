@@ -16,7 +16,7 @@ pub use agent::{
 use ipnet::IpNet;
 pub use merchant::{
     BreakerSettings, Deadlines, Merchant, MerchantEndpoint, MerchantIdempotency, OutwardSignature,
-    PurchaseOrders, Redeemer, RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption,
+    PurchaseOrders, Redeemer, RedeemerProof, SHORTEST_SIGNATURE_LIFE, SessionAdoption, base_url_text,
 };
 pub use operator::{Operator, Operators, Role};
 

@@ -119,7 +119,7 @@ impl Metrics {
         let merchant_requests = w.counters("merchant_requests_total", ["merchant", "status"], "Requests to a merchant's routes, by class of status; merchants are told apart while they are few.")?;
         let merchant_upstream_seconds = w.durations("merchant_upstream_seconds", ["merchant"], "Time a request spent waiting for this merchant; merchants are told apart while they are few.")?;
         let upstream_failures = w.closed("upstream_failures_total", ["reason"], words::UPSTREAM_FAILURES.map(|word| [word]), "Requests to merchants that came to nothing, by why: the `cause` in the log.")?;
-        let breaker_state = w.gauges("breaker_state", ["merchant"], "Whether a merchant is asked for anything new: 0 closed, all is; 1 half-open, a complete once its session was read; 2 open, only reads. The worst where merchants are not told apart.")?;
+        let breaker_state = w.gauges("breaker_state", ["merchant"], "Whether a merchant is asked for anything new: 0 closed, all is; 1 half-open, a complete once its session was read; 2 open, only reads. Of several base URLs the best counts, of several merchants that are not told apart the worst.")?;
         let breaker_openings = w.counters("breaker_openings_total", ["merchant", "cause"], "Times a merchant's breaker opened: too many requests in a row were unanswered, or too large a share was failing.")?;
         let refusals = w.closed("refusals_total", ["reason"], words::REFUSALS.iter().map(|word| [*word]), "Requests the gateway itself refused, by reason.")?;
         let signatures = w.closed("signatures_total", ["profile", "outcome"], words::SIGNATURES, "Agents' signatures: verified, invalid or absent.")?;

@@ -16,7 +16,8 @@ use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::token::{Instrument, Token, TokenState};
-use crate::records::codec::{FIRST_BYTES, Rolling, Stored, Times, append_plain};
+use crate::records::codec::{FIRST_BYTES, OLDEST, Rolling, Stored, Times, append_plain};
+use crate::records::formats::Formats;
 use crate::records::{Kind, RecordKey, StoreError};
 
 /// The longest life any token may have.
@@ -63,6 +64,10 @@ impl Stored for PaymentToken {
 const NO_KEY: &str = "deleted";
 
 impl Rolling for PaymentToken {
+    fn format_in(formats: Formats) -> u8 {
+        if formats.are_joined() { Self::FORMAT } else { OLDEST }
+    }
+
     /// With its claim, which its session's record of an older format does not spare it.
     fn append_older(&self, format: u8, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let empty;

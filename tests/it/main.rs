@@ -56,6 +56,8 @@ mod head;
 mod idempotency;
 /// The image, for those who may make one.
 mod image;
+/// Merchants behind several base URLs.
+mod standby;
 /// Two things at once, in the order that is least convenient.
 mod interleavings;
 /// Slow and dead merchants beside healthy ones.

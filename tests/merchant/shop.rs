@@ -275,7 +275,8 @@ fn entry(base_url: &str) -> Merchant {
         allowance_ids: vec![],
         endpoint: MerchantEndpoint {
             base_url: base_url.parse().unwrap(),
-            public_base_url: format!("{ORIGIN}/acp").parse().unwrap(),
+            further: vec![],
+            public_base_url: Some(format!("{ORIGIN}/acp").parse().unwrap()),
             ca_file: None,
             client_certificate: None,
             allow_private_addresses: true,

@@ -31,7 +31,8 @@ fn merchant(id: &str, proof: RedeemerProof) -> Merchant {
         allowance_ids: vec![id.into()],
         endpoint: MerchantEndpoint {
             base_url: url.clone(),
-            public_base_url: url,
+            further: vec![],
+            public_base_url: Some(url),
             ca_file: None,
             client_certificate: None,
             allow_private_addresses: false,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Ending, Moment, Observation, Session, SessionTotal, Signs, Troubles, is_alive};
+use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
 use crate::domain::money::{DoesNotFit, Money};
@@ -87,6 +88,8 @@ pub struct BeginClaim {
     pub pays_nothing: bool,
     /// When the attempt's answer is no longer waited for.
     pub until: Timestamp,
+    /// Where it is sent.
+    pub place: Option<BaseUrl>,
 }
 
 /// A claim that was begun.
@@ -182,6 +185,7 @@ pub fn begin_claim<S>(
         quiet_since: None,
         checks: 0,
     });
+    session.places.claim.clone_from(&request.place);
     session.signs = Signs::default();
     session.troubles = Troubles::default();
     Ok(BegunClaim { attempt: attempt.number, checked })
@@ -337,6 +341,8 @@ pub fn reenter<S>(
     moment: Moment,
 ) -> Result<BegunClaim, ClaimRefusal> {
     let charged = session.ending.is_some();
+    // Where the claim is not, nobody can say that nothing came of it.
+    let is_shown = session.is_at(&shown.shown_at);
     let open = session.claim.as_mut().filter(|open| open.id == *claim).ok_or(ClaimRefusal::SessionBusy)?;
     if open.has_live_attempt(moment) {
         return Err(ClaimRefusal::SessionBusy);
@@ -349,6 +355,9 @@ pub fn reenter<S>(
     }
     if token.is_some_and(|token| token.is_expired(moment.latest)) {
         return Err(ClaimRefusal::TokenExpired);
+    }
+    if !is_shown {
+        return Err(ClaimRefusal::AtWork { wait: Duration::ZERO });
     }
     checked_amount(shown.total.as_ref().ok_or(ClaimRefusal::TotalUnknown)?, &open.checked)?;
     let silent_from = session.signs.silent_from(open, awaited, moment);

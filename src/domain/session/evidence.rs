@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::settle::{Outcome, Settlement, charge, release, settle_late};
-use super::{Doubted, Ending, Moment, OrderMark, Session, SessionTotal, note_life};
+use super::{Doubted, Ending, Moment, OrderMark, Session, SessionTotal, ShownAt, note_life};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
 use crate::domain::token::Token;
@@ -24,7 +24,7 @@ pub enum Lifecycle {
 }
 
 /// A session answer that passed through: a read, an update, a cancel, a webhook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// Where the session stands.
     pub lifecycle: Lifecycle,
@@ -34,6 +34,8 @@ pub struct Observation {
     pub asked_at: Timestamp,
     /// The order it shows, where that can be told from others.
     pub order: Option<OrderMark>,
+    /// Who shows it: only where the open claim is its lack of an order counts.
+    pub shown_at: ShownAt,
 }
 
 /// Applies what an observation proves about the session's claim and ending. `grace` is how long a
@@ -47,7 +49,12 @@ pub fn observe<S>(
 ) -> Settlement {
     if let Some(open) = session.claim.as_mut() {
         open.abandon_dead_attempts(&mut session.signs, moment);
+        // One that older formats keep is where its merchant is, as long as that has not moved.
+        if session.places.claim.is_none() && observation.shown_at.is_only {
+            session.places.claim = Some(observation.shown_at.url.clone());
+        }
     }
+    let is_its_word = session.is_at(&observation.shown_at);
     let Some(open) = session.claim.as_ref() else {
         return note_ending(session, token, observation.lifecycle, moment);
     };
@@ -62,13 +69,15 @@ pub fn observe<S>(
     match observation.lifecycle {
         Lifecycle::Completed => charge(session, token, moment.latest),
         // While an attempt is out, its own answer is still to come.
-        Lifecycle::Closed if !waiting => {
+        Lifecycle::Closed if !waiting && is_its_word => {
             let settlement = release(session, token, false, moment.latest);
             // An earlier claim's charge may have been learned meanwhile: that stays.
             session.ending.get_or_insert(Ending::Closed);
             settlement
         }
-        Lifecycle::Open if !waiting && asked_after_grace => release(session, token, false, moment.latest),
+        Lifecycle::Open if !waiting && asked_after_grace && is_its_word => {
+            release(session, token, false, moment.latest)
+        }
         Lifecycle::Working => {
             note_life(session, observation.asked_at);
             Settlement::Held

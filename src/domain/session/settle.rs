@@ -109,6 +109,7 @@ pub(super) fn settle_late<S>(
 /// Ends the open claim with a charge.
 pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now: Timestamp) -> Settlement {
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    session.places.claim = None;
     if let Some(token) = token {
         session.forget_token(&token.id);
         token.exposed |= claim.redeemed_at.is_some();
@@ -126,6 +127,7 @@ pub(super) fn release<S>(
     now: Timestamp,
 ) -> Settlement {
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
+    session.places.claim = None;
     if claim.contested || claim.pending {
         session.doubted = Some(Doubted { claim: claim.id.clone(), token: claim.token.clone() });
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::allowance::Allowance;
+use crate::domain::base_url::BaseUrl;
 use crate::domain::id::TokenId;
 use crate::domain::money::MinorUnits;
 use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Standing, Token, TokenState};
@@ -30,9 +31,19 @@ fn total(amount: u64) -> Option<SessionTotal> {
     Some(SessionTotal { settlement: money(amount), presentment: None })
 }
 
+/// By the merchant's only base URL.
+fn here() -> ShownAt {
+    ShownAt { url: BaseUrl::new("https://shop.example"), is_only: true }
+}
+
+/// By another of several, which may lag behind.
+fn standby() -> ShownAt {
+    ShownAt { url: BaseUrl::new("https://standby.example"), is_only: false }
+}
+
 /// A session shown open, by a read asked then.
 fn open_at(total: Option<SessionTotal>, asked: i64) -> Observation {
-    Observation { lifecycle: Lifecycle::Open, total, asked_at: at(asked), order: None }
+    Observation { lifecycle: Lifecycle::Open, total, asked_at: at(asked), order: None, shown_at: here() }
 }
 
 fn claim_id(name: &str) -> ClaimId {
@@ -53,7 +64,7 @@ impl World {
         );
         let mut session =
             Session::new(SessionKind::Checkout, merchant.clone(), id.clone(), agent.clone(), at(0));
-        session.note_total(0, total(1000), present(0));
+        session.note_total(0, total(1000), None, present(0));
         let token_id = TokenId::assemble("abcdefghij", "0123456789012345678901").unwrap();
         session.add_token(token_id.clone(), at(EXPIRY), 5, at(0)).unwrap();
         let allowance = Allowance { agent, merchant, session: id, cap: money(1000), expires_at: at(EXPIRY) };
@@ -79,6 +90,7 @@ impl World {
             purchase_order_limit: None,
             pays_nothing: false,
             until: at(now + 30),
+            place: None,
         };
         begin_claim(&mut self.session, Some(&mut self.token), &request, present(now))
     }
@@ -122,7 +134,8 @@ impl World {
     }
 
     fn observe(&mut self, lifecycle: Lifecycle, now: i64) -> Settlement {
-        let observation = Observation { lifecycle, total: None, asked_at: at(now), order: None };
+        let observation =
+            Observation { lifecycle, total: None, asked_at: at(now), order: None, shown_at: here() };
         observe(&mut self.session, Some(&mut self.token), &observation, GRACE, present(now))
     }
 
@@ -466,8 +479,13 @@ fn no_observation_but_completed_ends_a_claim_while_an_attempt_is_out() {
 fn an_attempt_of_a_former_process_is_in_doubt() {
     let mut world = World::claimed();
     let later = Moment::at(at(2), 2);
-    let read =
-        |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked), order: None };
+    let read = |asked| Observation {
+        lifecycle: Lifecycle::Open,
+        total: None,
+        asked_at: at(asked),
+        order: None,
+        shown_at: here(),
+    };
     assert_eq!(observe(&mut world.session, Some(&mut world.token), &read(2), GRACE, later), Settlement::Held);
     assert!(world.session.claim.as_ref().unwrap().contested);
     let after_grace = Moment::at(at(70), 2);
@@ -478,9 +496,44 @@ fn an_attempt_of_a_former_process_is_in_doubt() {
 }
 
 #[test]
+fn another_base_url_shows_an_order_and_never_the_lack_of_one() {
+    let doubtful = || {
+        let mut world = World::claimed();
+        world.session.move_claim(&here().url);
+        world.settle("c1", 1, Outcome::InDoubt, 2);
+        world
+    };
+    let shown = |lifecycle, shown_at| Observation { shown_at, lifecycle, ..open_at(total(1000), 1000) };
+    let by = |world: &mut World, lifecycle, shown_at| {
+        let shown = shown(lifecycle, shown_at);
+        observe(&mut world.session, Some(&mut world.token), &shown, GRACE, present(1000))
+    };
+    let mut world = doubtful();
+    for lifecycle in [Lifecycle::Open, Lifecycle::Closed, Lifecycle::Unknown] {
+        assert_eq!(by(&mut world, lifecycle, standby()), Settlement::Held, "{lifecycle:?}");
+    }
+    let again = shown(Lifecycle::Open, standby());
+    let (session, token) = (&mut world.session, Some(&world.token));
+    let reentered = reenter(session, token, &claim_id("c1"), &again, AWAITED, at(1030), present(1000));
+    assert_eq!(reentered, Err(ClaimRefusal::AtWork { wait: Duration::ZERO }));
+    assert_eq!(by(&mut world, Lifecycle::Completed, standby()), Settlement::Charged);
+    assert_eq!(by(&mut doubtful(), Lifecycle::Open, here()), Settlement::Released);
+    // One that an older format keeps is nobody's word where there are several.
+    let mut world = doubtful();
+    world.session.places.claim = None;
+    assert_eq!(by(&mut world, Lifecycle::Open, standby()), Settlement::Held);
+    assert_eq!(by(&mut world, Lifecycle::Open, here()), Settlement::Released);
+}
+
+#[test]
 fn a_grace_begins_anew_when_nobody_can_say_how_much_of_it_has_passed() {
-    let open =
-        |asked| Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(asked), order: None };
+    let open = |asked| Observation {
+        lifecycle: Lifecycle::Open,
+        total: None,
+        asked_at: at(asked),
+        order: None,
+        shown_at: here(),
+    };
     let look = |world: &mut World, now, since| {
         let moment = Moment { unbroken_since: at(since), ..present(now) };
         observe(&mut world.session, Some(&mut world.token), &open(now), GRACE, moment)
@@ -503,7 +556,13 @@ fn after_a_jump_an_attempt_counts_as_alive_for_its_whole_length() {
     let mut world = World::claimed();
     let jumped = Moment { just_jumped: true, unbroken_since: at(500), ..present(500) };
     assert!(world.session.claim.as_ref().unwrap().has_live_attempt(jumped));
-    let open = Observation { lifecycle: Lifecycle::Open, total: None, asked_at: at(500), order: None };
+    let open = Observation {
+        lifecycle: Lifecycle::Open,
+        total: None,
+        asked_at: at(500),
+        order: None,
+        shown_at: here(),
+    };
     let seen = observe(&mut world.session, Some(&mut world.token), &open, GRACE, jumped);
     assert_eq!((seen, world.session.claim.as_ref().unwrap().contested), (Settlement::Held, false));
     assert!(!world.session.claim.as_ref().unwrap().has_live_attempt(present(531)));
@@ -581,7 +640,8 @@ fn an_observation_beside_another_token_than_the_claims_changes_neither() {
         let mut other = world.token.clone();
         other.id = TokenId::assemble("abcdefghij", "9999999999999999999999").unwrap();
         other.state = TokenState::Active;
-        let observation = Observation { lifecycle, total: None, asked_at: at(100), order: None };
+        let observation =
+            Observation { lifecycle, total: None, asked_at: at(100), order: None, shown_at: here() };
         for token in [Some(&mut other), None] {
             let seen = observe(&mut world.session, token, &observation, GRACE, present(100));
             assert_eq!(seen, Settlement::Held, "{lifecycle:?}");
@@ -674,9 +734,9 @@ fn an_ended_token_is_neither_redeemed_nor_revoked_into_another_end() {
 #[test]
 fn the_cap_itself_passes_and_one_more_does_not() {
     let mut world = World::new();
-    world.session.note_total(0, total(1001), present(0));
+    world.session.note_total(0, total(1001), None, present(0));
     assert_eq!(world.begin("c1", 1), Err(ClaimRefusal::OverCap));
-    world.session.note_total(0, total(1000), present(0));
+    world.session.note_total(0, total(1000), None, present(0));
     assert_eq!(world.begin("c1", 1).unwrap().checked, money(1000));
 }
 
@@ -701,7 +761,7 @@ fn another_currency_is_refused_and_the_presentment_total_counts_where_it_is_the_
     assert_eq!(world.begin("c1", 1), Err(ClaimRefusal::CurrencyMismatch));
     let euros = Money { currency: Currency::parse("eur").unwrap(), ..money(900) };
     let both = SessionTotal { settlement: money(1000), presentment: Some(euros) };
-    world.session.note_total(0, Some(both), present(1));
+    world.session.note_total(0, Some(both), None, present(1));
     assert_eq!(world.begin("c1", 1).unwrap().checked, euros);
 }
 
@@ -715,6 +775,7 @@ fn without_a_token_only_a_purchase_order_limit_lets_a_claim_begin() {
         purchase_order_limit: None,
         pays_nothing: false,
         until: at(30),
+        place: None,
     };
     let refused = begin_claim::<u8>(&mut world.session, None, &request, present(1));
     assert_eq!(refused, Err(ClaimRefusal::PurchaseOrderRefused));
@@ -728,7 +789,7 @@ fn with_nothing_to_pay_with_only_a_total_of_zero_lets_a_claim_begin() {
         let mut world = World::new();
         let euros = |amount| Money { currency: Currency::parse("eur").unwrap(), ..money(amount) };
         let total = SessionTotal { settlement: money(settlement), presentment: presentment.map(euros) };
-        world.session.note_total(0, Some(total), present(1));
+        world.session.note_total(0, Some(total), None, present(1));
         let request = BeginClaim {
             claim: claim_id("c1"),
             agent: world.session.owner.clone(),
@@ -737,6 +798,7 @@ fn with_nothing_to_pay_with_only_a_total_of_zero_lets_a_claim_begin() {
             purchase_order_limit: Some(money(1000)),
             pays_nothing: true,
             until: at(30),
+            place: None,
         };
         begin_claim::<u8>(&mut world.session, None, &request, present(1)).map(|begun| begun.checked)
     };
@@ -754,12 +816,12 @@ fn a_total_counts_only_from_the_answer_to_a_mutation_that_nothing_overlapped() {
     let first = session.begin_mutation(present(1), at(30)).unwrap();
     let second = session.begin_mutation(present(1), at(30)).unwrap();
     assert_eq!(session.fresh_total(at(1), GRACE), None);
-    session.end_mutation(second, total(7), at(2));
+    session.end_mutation(second, total(7), None, at(2));
     assert_eq!(session.fresh_total(at(2), GRACE), None);
-    session.end_mutation(first, total(9), at(3));
+    session.end_mutation(first, total(9), None, at(3));
     assert_eq!(session.fresh_total(at(3), GRACE), None);
     let alone = session.begin_mutation(present(4), at(30)).unwrap();
-    session.end_mutation(alone, total(8), at(4));
+    session.end_mutation(alone, total(8), None, at(4));
     assert_eq!(session.fresh_total(at(4), GRACE), total(8));
 }
 
@@ -768,7 +830,7 @@ fn an_unreadable_answer_erases_the_total_and_an_old_one_does_not_count() {
     let mut session = World::new().session;
     assert_eq!(session.fresh_total(at(61), GRACE), None);
     let sequence = session.begin_mutation(present(1), at(30)).unwrap();
-    session.end_mutation(sequence, None, at(2));
+    session.end_mutation(sequence, None, None, at(2));
     assert_eq!(session.fresh_total(at(2), GRACE), None);
 }
 
@@ -782,9 +844,9 @@ fn a_read_that_a_mutation_overtook_sets_no_total() {
     let mut session = World::new().session;
     let before = session.sequence;
     let sequence = session.begin_mutation(present(1), at(30)).unwrap();
-    session.note_total(before, total(5), present(2));
+    session.note_total(before, total(5), None, present(2));
     assert_eq!(session.total, None);
-    session.note_total(sequence, total(5), present(2));
+    session.note_total(sequence, total(5), None, present(2));
     assert_eq!(session.total, None);
 }
 
@@ -793,12 +855,12 @@ fn a_read_that_started_during_a_mutation_sets_no_total_when_it_ends_after_it() {
     let mut session = World::new().session;
     let sequence = session.begin_mutation(present(1), at(30)).unwrap();
     let read_started = session.sequence;
-    session.end_mutation(sequence, total(9000), at(3));
-    session.note_total(read_started, total(5), present(4));
+    session.end_mutation(sequence, total(9000), None, at(3));
+    session.note_total(read_started, total(5), None, present(4));
     assert_eq!(session.fresh_total(at(4), GRACE), total(9000));
     let given_up = session.begin_mutation(present(5), at(30)).unwrap();
-    session.note_total(session.sequence, total(5), present(32));
-    session.end_mutation(given_up, total(6), at(33));
+    session.note_total(session.sequence, total(5), None, present(32));
+    session.end_mutation(given_up, total(6), None, at(33));
     assert_eq!(session.total, None, "an answer that comes after all: what was read may be older");
 }
 
@@ -817,7 +879,7 @@ fn mutations_of_a_former_process_hold_nothing_up() {
     world.session.begin_mutation(present(1), at(30)).unwrap();
     let later = Moment::at(at(2), 2);
     assert!(!world.session.has_open_mutation(later));
-    world.session.note_total(world.session.sequence, total(1000), later);
+    world.session.note_total(world.session.sequence, total(1000), None, later);
     assert_eq!(world.session.fresh_total(at(2), GRACE), total(1000));
 }
 
@@ -836,7 +898,7 @@ enum Step {
     Settle(u8, u32, Outcome),
     Redeem(u8),
     Revoke,
-    Observe(Lifecycle),
+    Observe(Lifecycle, bool),
     Wait(i64),
     Restart,
 }
@@ -862,7 +924,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (0..4u8, 1..4u32, outcome).prop_map(|(c, a, o)| Step::Settle(c, a, o)),
         2 => (0..4u8).prop_map(Step::Redeem),
         1 => Just(Step::Revoke),
-        2 => lifecycle.prop_map(Step::Observe),
+        2 => (lifecycle, any::<bool>()).prop_map(|(shown, by_standby)| Step::Observe(shown, by_standby)),
         2 => (1..100i64).prop_map(Step::Wait),
         1 => Just(Step::Restart),
     ];
@@ -872,7 +934,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     /// Under any interleaving: one open claim, held by the token it names; a claim begins only
     /// while nothing is charged; doubt is never released by a refusal; the card leaves at most
-    /// once a claim; a consumed token stays consumed.
+    /// once a claim; a consumed token stays consumed; a base URL where the claim is not releases nothing.
     #[test]
     fn no_interleaving_breaks_single_use(steps in steps()) {
         let mut world = World::new();
@@ -886,7 +948,7 @@ proptest! {
             let name = |c: u8| claim_id(&format!("c{c}"));
             match step {
                 Step::Begin(c) => {
-                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, pays_nothing: false, until: at(now + 30) };
+                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, pays_nothing: false, until: at(now + 30), place: Some(self::here().url) };
                     let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
                     prop_assert!(!(began && (charged_before || consumed_before)));
                 }
@@ -905,9 +967,11 @@ proptest! {
                     }
                 }
                 Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here); }
-                Step::Observe(lifecycle) => {
-                    let observation = Observation { lifecycle, total: None, asked_at: here.steady, order: None };
-                    observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);
+                Step::Observe(lifecycle, by_standby) => {
+                    let shown_at = if by_standby { standby() } else { self::here() };
+                    let observation = Observation { lifecycle, total: None, asked_at: here.steady, order: None, shown_at };
+                    let settlement = observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);
+                    prop_assert!(!(by_standby && settlement == Settlement::Released));
                 }
                 Step::Wait(seconds) => now += seconds,
                 Step::Restart => incarnation += 1,

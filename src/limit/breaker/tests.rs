@@ -1,8 +1,11 @@
 //! When a breaker opens, who opens it, and what closes it again.
 
 use super::*;
-use crate::domain::clock::ManualClock;
+use crate::domain::base_url::BaseUrl;
+use crate::domain::clock::{Clock, ManualClock};
+use crate::domain::id::MerchantId;
 use crate::limit::fixture::{agent, merchant};
+use crate::registry::Registry;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,6 +20,11 @@ fn registry(agents: &[&str]) -> Registry {
     Registry::new(agents, ["shop", "other"].map(|id| merchant(id, 1, 1, 1)).into(), vec![])
 }
 
+/// The only one of every merchant there.
+fn url() -> BaseUrl {
+    BaseUrl::new("https://merchant.example")
+}
+
 fn shop() -> MerchantId {
     MerchantId::parse("shop").unwrap()
 }
@@ -29,7 +37,7 @@ impl Town {
 
     fn said(&self, who: &str, asked: Asked, sign: Sign) -> Option<Change> {
         let agent = AgentId::parse(who);
-        self.breakers.note(&shop(), &Report { agent: agent.as_ref(), asked, sign }, &self.clock)
+        self.breakers.note(&shop(), &url(), &Report { agent: agent.as_ref(), asked, sign }, &self.clock)
     }
 
     /// So many changes each of these agents asks for, in turn.
@@ -41,7 +49,7 @@ impl Town {
     /// A read that the worker makes.
     fn worker(&self, sign: Sign) -> Option<Change> {
         let report = Report { agent: None, asked: Asked::Read, sign };
-        self.breakers.note(&shop(), &report, &self.clock)
+        self.breakers.note(&shop(), &url(), &report, &self.clock)
     }
 
     fn standing(&self) -> Standing {
@@ -53,11 +61,11 @@ impl Town {
     }
 
     fn to_look_at(&self) -> Vec<MerchantId> {
-        self.breakers.to_look_at(self.clock.steady())
+        self.breakers.to_look_at(self.clock.steady()).into_iter().map(|(id, _)| id).collect()
     }
 
     fn looked(&self, is_reached: bool) -> Option<Change> {
-        self.breakers.looked(&shop(), is_reached, self.clock.steady())
+        self.breakers.looked(&shop(), &url(), is_reached, self.clock.steady())
     }
 }
 

@@ -70,7 +70,8 @@ fn entry(shop: &Shop) -> Merchant {
         allowance_ids: Vec::new(),
         endpoint: MerchantEndpoint {
             base_url: shop.base_url().parse().unwrap(),
-            public_base_url: shop.base_url().parse().unwrap(),
+            further: vec![],
+            public_base_url: None,
             ca_file: Some(shop.certificates.authority_file.clone()),
             client_certificate: None,
             allow_private_addresses: true,

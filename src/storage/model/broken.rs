@@ -247,7 +247,7 @@ fn the_histories_come_by_every_turn_of_a_payment() {
     let seen = RefCell::new(BTreeSet::new());
     let engine = Engine { open: new_store, reopen: reopened, ends: true };
     let look = |trace: &Trace| seen.borrow_mut().extend(trace.seen.iter().cloned());
-    check_with(runner(192), &engine, (Formats::NEWEST, steps()), look).unwrap();
+    check_with(runner(512), &engine, (Formats::NEWEST, steps()), look).unwrap();
     let seen = seen.into_inner();
     let missed: Vec<_> = TURNS.iter().filter(|turn| !seen.contains(**turn)).collect();
     assert!(missed.is_empty(), "no history came by {missed:?}");

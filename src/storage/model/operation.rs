@@ -6,18 +6,29 @@
 use std::time::Duration;
 
 use super::names::{Agent, KeyName, Slot};
+use super::step::By;
 use crate::crypto::aead::Sealed;
+use crate::domain::base_url::BaseUrl;
 use crate::domain::id::{ClaimId, KeyId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{
     BeginClaim, BegunClaim, ClaimRefusal, Evidence, Lifecycle, Observation, Outcome, Redeem, RedeemRefusal,
-    Redeemed, RevokeRefusal, Revoked, Session, SessionTotal, Settlement, begin_claim, observe, redeem,
-    reenter, resolve, revoke, settle,
+    Redeemed, RevokeRefusal, Revoked, Session, SessionTotal, Settlement, ShownAt, begin_claim, observe,
+    redeem, reenter, resolve, revoke, settle,
 };
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek, StoredAnswer};
 use crate::ledger::{Ledger, Moment, Records};
 use crate::records::{Durability, Purpose, StoreError};
 use crate::token::{PaymentToken, REDEEM_REPLAY};
+
+/// At which base URL something was shown.
+pub(super) fn shown_by(by: By) -> ShownAt {
+    let url = match by {
+        By::Same => "https://shop.example",
+        By::Standby => "https://standby.example",
+    };
+    ShownAt { url: BaseUrl::new(url), is_only: false }
+}
 
 /// A total older than this does not count.
 const TOTAL_MAX_AGE: Duration = Duration::from_secs(600);
@@ -186,7 +197,7 @@ impl Operation {
                 if session.owner != agent.id() {
                     return Err(Refused::OwnedByAnother);
                 }
-                session.note_total(0, *total, moment);
+                session.note_total(0, *total, None, moment);
                 return Ok(Done::Noted);
             }
             What::Lease { lease, body } => {
@@ -234,9 +245,10 @@ impl Operation {
                 match view.session.as_mut() {
                     None => Settlement::Stale,
                     Some(session) => {
-                        session.end_mutation(*sequence, shown.and_then(|shown| shown.total), now);
-                        shown.map_or(Settlement::Stale, |shown| {
-                            observe::<()>(session, None, &shown, GRACE, moment)
+                        let total = shown.as_ref().and_then(|shown| shown.total);
+                        session.end_mutation(*sequence, total, None, now);
+                        shown.as_ref().map_or(Settlement::Stale, |shown| {
+                            observe::<()>(session, None, shown, GRACE, moment)
                         })
                     }
                 }
@@ -244,7 +256,7 @@ impl Operation {
             What::Observe { sequence, shown } => {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;
                 if let Some(sequence) = sequence {
-                    session.note_total(*sequence, shown.total, moment);
+                    session.note_total(*sequence, shown.total, Some(&shown.shown_at.url), moment);
                 }
                 observe(session, view.token.as_mut(), shown, GRACE, moment)
             }
@@ -261,6 +273,7 @@ impl Operation {
                     purchase_order_limit: *limit,
                     pays_nothing: false,
                     until: lease.until,
+                    place: Some(shown_by(By::Same).url),
                 };
                 let begun =
                     begin_claim(session, view.token.as_mut(), &request, moment).map_err(Refused::Claim)?;
@@ -274,7 +287,13 @@ impl Operation {
                 refuse_unless_free(view.key.as_ref(), *body, moment)?;
                 let record = view.key.as_mut().ok_or(Refused::KeyUnknown)?;
                 let (lifecycle, asked_at) = (Lifecycle::Open, moment.steady);
-                let shown = Observation { lifecycle, total: *shown, asked_at, order: None };
+                let shown = Observation {
+                    lifecycle,
+                    total: *shown,
+                    asked_at,
+                    order: None,
+                    shown_at: shown_by(By::Same),
+                };
                 let token = view.token.as_ref();
                 let begun = reenter(session, token, claim, &shown, AWAITED, lease.until, moment)
                     .map_err(Refused::Claim)?;
@@ -290,7 +309,7 @@ impl Operation {
                 };
                 let settlement = settle(session, view.token.as_mut(), claim, *attempt, outcome, moment);
                 if total.is_some() {
-                    session.note_total(session.sequence, *total, moment);
+                    session.note_total(session.sequence, *total, None, moment);
                 }
                 if let Some(record) = view.key.as_mut() {
                     keep_answer(record, *lease, settlement, *read, kept.as_ref());

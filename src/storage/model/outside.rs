@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::names::{Agent, KeyName, Route, Slot, dollars};
-use super::operation::{Answer, Done, Operation, What, key_id, sealed};
-use super::step::{Action, Back};
+use super::operation::{Answer, Done, Operation, What, key_id, sealed, shown_by};
+use super::step::{Action, Back, By};
 use super::world::World;
 use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
@@ -123,6 +123,7 @@ impl Outside {
                     total,
                     asked_at: now,
                     order: None,
+                    shown_at: shown_by(By::Same),
                 });
                 let what = What::EndMutation { lease, sequence, shown, kept: self.answer(keep) };
                 Operation { key: Some(key), ..on_session(slot, None, what) }
@@ -132,17 +133,29 @@ impl Outside {
                 self.looks.push(Look { slot, sequence: session.sequence, asked_at: now });
                 return None;
             }
-            Action::Shown { look, slot, lifecycle, total } => {
+            Action::Shown { look, slot, lifecycle, total, by } => {
                 let look = match look {
                     Some(back) => pick(&self.looks, back)?,
                     None => Look { slot, sequence: world.session(slot, now)?.sequence, asked_at: now },
                 };
                 let token = world.session(look.slot, now).and_then(Session::token_at_stake).cloned();
-                let shown = Observation { lifecycle, total, asked_at: look.asked_at, order: None };
+                let shown = Observation {
+                    lifecycle,
+                    total,
+                    asked_at: look.asked_at,
+                    order: None,
+                    shown_at: shown_by(by),
+                };
                 on_session(look.slot, token, What::Observe { sequence: Some(look.sequence), shown })
             }
-            Action::Check { slot, lifecycle } => {
-                let shown = Observation { lifecycle, total: None, asked_at: now, order: None };
+            Action::Check { slot, lifecycle, by } => {
+                let shown = Observation {
+                    lifecycle,
+                    total: None,
+                    asked_at: now,
+                    order: None,
+                    shown_at: shown_by(by),
+                };
                 on_session(slot, claimed(world, slot, now), What::Observe { sequence: None, shown })
             }
             Action::Begin { slot, agent, token, key, body, drawn } => {

@@ -33,6 +33,15 @@ pub(super) enum Step {
     Behind(Action),
 }
 
+/// Which of the merchant's base URLs shows something.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By {
+    /// The one at which claims are.
+    Same,
+    /// One that may lag behind it.
+    Standby,
+}
+
 /// Places before the newest of its kind.
 pub(super) type Back = usize;
 
@@ -48,8 +57,8 @@ pub(super) enum Action {
     Mutate { slot: Slot, agent: Agent, key: u8, body: u8 },
     Mutated { mutation: Back, shown: Option<(Lifecycle, Option<SessionTotal>)>, keep: bool },
     Look { slot: Slot },
-    Shown { look: Option<Back>, slot: Slot, lifecycle: Lifecycle, total: Option<SessionTotal> },
-    Check { slot: Slot, lifecycle: Lifecycle },
+    Shown { look: Option<Back>, slot: Slot, lifecycle: Lifecycle, total: Option<SessionTotal>, by: By },
+    Check { slot: Slot, lifecycle: Lifecycle, by: By },
     Begin { slot: Slot, agent: Agent, token: Option<Back>, key: u8, body: u8, drawn: bool },
     Reenter { attempt: Back, shown: Option<SessionTotal> },
     Settle { attempt: Back, outcome: Outcome, total: Option<SessionTotal>, keep: bool },
@@ -164,6 +173,10 @@ fn lifecycle() -> impl Strategy<Value = Lifecycle> {
     ]
 }
 
+fn by() -> impl Strategy<Value = By> {
+    prop_oneof![4 => Just(By::Same), 1 => Just(By::Standby)]
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         4 => Just(Outcome::NotCharged { recorded: true }),
@@ -188,8 +201,8 @@ fn session_action() -> BoxedStrategy<Action> {
         2 => (back(), prop::option::of((lifecycle(), shown_total())), any::<bool>())
             .prop_map(|(mutation, shown, keep)| Action::Mutated { mutation, shown, keep }),
         1 => checkout().prop_map(|slot| Action::Look { slot }),
-        6 => (prop::option::of(back()), checkout(), lifecycle(), shown_total())
-            .prop_map(|(look, slot, lifecycle, total)| Action::Shown { look, slot, lifecycle, total }),
+        6 => (prop::option::of(back()), checkout(), lifecycle(), shown_total(), by())
+            .prop_map(|(look, slot, lifecycle, total, by)| Action::Shown { look, slot, lifecycle, total, by }),
     ]
     .boxed()
 }
@@ -216,7 +229,8 @@ fn claim_action() -> BoxedStrategy<Action> {
         6 => (back(), outcome(), shown_total(), any::<bool>())
             .prop_map(|(attempt, outcome, total, keep)| Action::Settle { attempt, outcome, total, keep }),
         1 => back().prop_map(|attempt| Action::Synthesise { attempt }),
-        2 => (checkout(), lifecycle()).prop_map(|(slot, lifecycle)| Action::Check { slot, lifecycle }),
+        2 => (checkout(), lifecycle(), by())
+            .prop_map(|(slot, lifecycle, by)| Action::Check { slot, lifecycle, by }),
         1 => checkout().prop_map(|slot| Action::Postpone { slot }),
         1 => (checkout(), prop::sample::select(vec![Evidence::Charged, Evidence::NotCharged]))
             .prop_map(|(slot, evidence)| Action::Resolve { slot, evidence }),

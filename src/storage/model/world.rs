@@ -62,11 +62,11 @@ fn all_live<K, T>(records: &BTreeMap<K, Kept<T>>, now: Timestamp) -> impl Iterat
 
 /// In which format a record that was there is written, or one that was not.
 fn format_in<T: Rolling>(formats: Formats, known: Option<&ByteView>) -> u8 {
-    if formats.are_newest() { T::FORMAT } else { known.map_or(1, |bytes| bytes[0]) }
+    known.map_or(1, |bytes| bytes[0]).max(T::format_in(formats))
 }
 
 fn encode_in<T: Rolling>(value: &T, formats: Formats, known: Option<&ByteView>) -> ByteView {
-    if formats.are_newest() {
+    if T::format_in(formats) == T::FORMAT {
         return encode(value).unwrap();
     }
     encode_older(value, format_in::<T>(formats, known)).unwrap()
@@ -148,7 +148,7 @@ impl World {
                 self.held.retain(|name, _| name.slot != Some(slot));
             }
             // What else stands in its record changes that as well.
-            is_moved = formats.are_newest()
+            is_moved = formats.are_joined()
                 && view.session.is_some()
                 && self.hold(operation.key.as_ref(), view.key.as_ref(), now);
             let stored = |session: Session, known: Option<&ByteView>| {
@@ -162,7 +162,7 @@ impl World {
         if let Some(id) = token.cloned() {
             // That a claim holds it is stored with its session, or with it as well.
             let is_put_off = |token: &PaymentToken| {
-                formats.are_newest()
+                formats.are_joined()
                     && matches!(token.state, TokenState::Claimed { .. })
                     && now >= token.allowance.expires_at.plus(token::RETENTION / 2)
             };
@@ -171,7 +171,7 @@ impl World {
                 (token, bytes)
             };
             let times = |token: &PaymentToken| {
-                if formats.are_newest() { token::times(token, now) } else { token::older_times(token, now) }
+                if formats.are_joined() { token::times(token, now) } else { token::older_times(token, now) }
             };
             keep(&mut self.tokens, id, view.token, now, stored, is_put_off, times);
         }
@@ -193,6 +193,9 @@ impl World {
         let session = slot.and_then(|slot| self.sessions.get(&slot)).filter(|kept| kept.lives(now));
         match session {
             Some(kept) if kept.bytes[0] == SessionRecord::FORMAT => Formats::NEWEST,
+            Some(kept) if kept.bytes[0] == SessionRecord::format_in(Formats::JOINED) => {
+                written.max(Formats::JOINED)
+            }
             Some(_) | None => written,
         }
     }

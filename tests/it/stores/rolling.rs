@@ -329,7 +329,7 @@ async fn replicas_are_replaced_one_by_one_under_load_and_back_before_the_store_i
     let admin = town.serving[0].0.admin.to_string();
     let arguments = ["store", "convert", "--config", "{config}", "--admin", &admin];
     let (converted, out, error) = told(&town.world.run(&arguments).await);
-    assert!(converted && out.contains("in formats 2 from now on"), "{out}{error}");
+    assert!(converted && out.contains("in formats 3 from now on"), "{out}{error}");
     // Each replica follows at its next look.
     let until = Instant::now() + PATIENCE;
     while !town.serving.iter().all(|(gateway, _)| gateway.log().contains("store_converted")) {
@@ -344,7 +344,7 @@ async fn replicas_are_replaced_one_by_one_under_load_and_back_before_the_store_i
     }
     let (took, sent_away) = (began.elapsed(), town.fleet.sent_away.load(Ordering::Relaxed));
     let last = formats(&store, town.fleet.known().split_off(converted)).await;
-    assert_eq!(last.keys().collect::<Vec<_>>(), [&(4, 2)], "{last:?}");
+    assert_eq!(last.keys().collect::<Vec<_>>(), [&(5, 2)], "{last:?}");
     let bought = std::mem::take(&mut *town.fleet.bought.lock().unwrap());
 
     let mut charges: HashMap<String, _> = HashMap::new();
@@ -397,14 +397,14 @@ async fn a_release_that_cannot_read_what_is_written_does_not_start_and_says_so()
     let record = store.read(std::slice::from_ref(&key)).await.unwrap().remove(0).unwrap();
     // As a release leaves it that has newer formats: they stand behind the format of the record itself.
     let mut bytes = record.bytes.to_vec();
-    assert_eq!(bytes[..2], [1, 2]);
-    bytes[1] = 3;
+    assert_eq!(bytes[..2], [1, 3]);
+    bytes[1] = 4;
     let write = Write::Put { key, bytes: bytes.into(), expires_at: None, due: None };
     let (durability, purpose) = (Durability::Synced, Purpose::Finish);
     let batch = Batch { expect: vec![], writes: vec![write], durability, purpose };
     assert!(store.commit(batch).await.unwrap().is_applied());
     drop(store);
     let (started, _, error) = told(&world.run(&["serve", "--config", "{config}"]).await);
-    let said = "the store's records are written in formats 3, and this release reads formats up to 2";
+    let said = "the store's records are written in formats 4, and this release reads formats up to 3";
     assert!(!started && error.contains(said), "{error}");
 }

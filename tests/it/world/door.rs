@@ -32,12 +32,23 @@ impl Door {
 
     /// A configuration in which the shop is reached by this way. It knows itself by its own URL.
     pub fn put_before(&self, shop: &Shop, text: &str) -> String {
+        Self::put_all_before(&[self], shop, text)
+    }
+
+    /// The same, by several.
+    pub fn put_all_before(doors: &[&Self], shop: &Shop, text: &str) -> String {
         let own = shop.base_url();
-        let far: http::Uri = own.parse().unwrap();
-        let near =
-            own.replace(&format!(":{}", far.port_u16().unwrap()), &format!(":{}", self.address.port()));
+        let urls: Vec<String> = doors.iter().map(|door| format!("\"{}\"", door.url(shop))).collect();
+        let urls = if urls.len() == 1 { urls.concat() } else { format!("[{}]", urls.join(", ")) };
         let line = format!("base_url = \"{own}\"");
-        text.replacen(&line, &format!("base_url = \"{near}\"\npublic_{line}"), 1)
+        text.replacen(&line, &format!("base_url = {urls}\npublic_{line}"), 1)
+    }
+
+    /// Where it leads to the shop.
+    pub fn url(&self, shop: &Shop) -> String {
+        let far: http::Uri = shop.base_url().parse().unwrap();
+        let port = far.port_u16().unwrap();
+        shop.base_url().replace(&format!(":{port}"), &format!(":{}", self.address.port()))
     }
 
     pub fn shut(&self) {

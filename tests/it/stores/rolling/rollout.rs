@@ -76,8 +76,8 @@ async fn a_deployment_is_rolled_without_a_refusal_but_a_drains_and_converted_as_
     }
     assert!(listed.contains("formats written 1"), "{listed}");
     let converted = town.say(convert).await;
-    assert!(converted.contains("in formats 2 from now on"), "{converted}");
-    assert!(town.say(replicas).await.contains("formats written 2"));
+    assert!(converted.contains("in formats 3 from now on"), "{converted}");
+    assert!(town.say(replicas).await.contains("formats written 3"));
     town.fleet.buys_more(&mut town.buyers).await;
     town.surge(OURS, before_signal, grace).await;
     town.fleet.stop.store(true, Ordering::Relaxed);
