@@ -4,6 +4,7 @@ mod admin;
 mod agents;
 mod disks;
 mod keys_held;
+mod merchants_needed;
 mod notices;
 mod registration;
 mod reload;

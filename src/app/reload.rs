@@ -1,6 +1,6 @@
 //! The configuration read again, judged against the one that runs, and put in its place whole.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::keys_held::KeysHeld;
+use super::merchants_needed::{MerchantsNeeded, say_retired};
 use super::running::{Foundation, NotUsable, Running};
 use crate::auth::Known;
 use crate::config::{Changes, Config, ConfigErrors};
 use crate::crypto::rings::KeyRings;
 use crate::domain::id::MerchantId;
 use crate::gateway::Gateway;
-use crate::gateway::claims::ClaimQuery;
 use crate::operator::Configured;
 use crate::operator::reload::{NotReloaded, Reload, Trigger};
 use crate::records::replicas::Membership;
@@ -24,8 +24,6 @@ use crate::registry::Registry;
 use crate::server::{AdminTls, EntranceInUse};
 use crate::telemetry::log::{Identifier, Level, Value};
 
-/// Open claims looked at for who is still needed.
-const CLAIMS: usize = 20_000;
 /// Of agents or merchants, the part that may go without anybody asking for it.
 const GONE_UNASKED: usize = 10;
 
@@ -55,12 +53,14 @@ pub(super) struct Reloader {
     pub admin_tls: Option<Arc<AdminTls>>,
     /// Whether other processes work on the same store.
     pub is_shared: bool,
+    membership: Arc<Membership>,
     state: Mutex<State>,
 }
 
 struct State {
     running: Arc<Running>,
     keys: KeysHeld,
+    retired: BTreeSet<MerchantId>,
 }
 
 impl Reloader {
@@ -76,9 +76,11 @@ impl Reloader {
     ) -> Self {
         let gateway = Arc::new(ArcSwap::new(Arc::clone(&running.gateway)));
         let configured = Arc::new(ArcSwap::from_pointee(running.configured.clone()));
-        let keys = KeysHeld::new(&running.rings, membership, foundation.desk.clock.steady());
-        let state = Mutex::new(State { running: Arc::new(running), keys });
-        Self { source, foundation, gateway, configured, entrance, admin_tls, is_shared, state }
+        let mut retired = BTreeSet::new();
+        say_retired(&running.registry, &mut retired, &membership);
+        let keys = KeysHeld::new(&running.rings, Arc::clone(&membership), foundation.desk.clock.steady());
+        let state = Mutex::new(State { running: Arc::new(running), keys, retired });
+        Self { source, foundation, gateway, configured, entrance, admin_tls, is_shared, membership, state }
     }
 
     /// The files that what runs was read from.
@@ -123,7 +125,7 @@ impl Reloader {
         // From here on no claim is begun until what runs is replaced: who is in the way is looked for once
         // more, because claims were begun meanwhile.
         let moving = self.foundation.desk.destinations.moving().await;
-        let late = self.claims_in_the_way(&state.running.registry, &built.registry, &changes).await;
+        let late = self.claims_in_the_way(state, &built.registry, &changes).await;
         if !late.is_empty() {
             return Err(NotReloaded::Refused(late));
         }
@@ -141,6 +143,7 @@ impl Reloader {
         self.configured.store(Arc::new(built.configured.clone()));
         moving.arrive(&built.registry);
         state.keys.replace_by(&built.rings, clock.steady());
+        say_retired(&built.registry, &mut state.retired, &self.membership);
         state.running = Arc::new(built);
         Ok(changes)
     }
@@ -198,7 +201,7 @@ impl Reloader {
         }
         reasons.extend(self.missing_keys(config).await);
         reasons.extend(self.keys_too_new(state, &config.keys).await);
-        reasons.extend(self.claims_in_the_way(&running.registry, &config.registry, changes).await);
+        reasons.extend(self.claims_in_the_way(state, &config.registry, changes).await);
         reasons
     }
 
@@ -216,60 +219,15 @@ impl Reloader {
     }
 
     /// Merchants whose claims could not be ended under the new configuration, or not be judged alike.
-    async fn claims_in_the_way(&self, before: &Registry, after: &Registry, changes: &Changes) -> Vec<String> {
-        let touched = changes.merchants.removed.iter().chain(&changes.merchants.changed);
-        let harm: HashMap<MerchantId, &str> = touched
-            .filter_map(|name| {
-                let id = MerchantId::parse(name)?;
-                let old = before.merchant(&id)?;
-                let what = match after.merchant(&id) {
-                    None => "cannot go",
-                    Some(new) if new.endpoint.base_url != old.endpoint.base_url => {
-                        "cannot have another `base_url`"
-                    }
-                    Some(new) if new.idempotency != old.idempotency => "cannot have another `idempotency`",
-                    Some(_) => return None,
-                };
-                Some((id, what))
-            })
-            .collect();
-        if harm.is_empty() {
-            return Vec::new();
-        }
-        // Another process begins claims by what it has read itself.
-        if self.is_shared {
-            let mut reasons: Vec<String> = harm
-                .iter()
-                .map(|(id, what)| {
-                    format!("merchants: \"{id}\" {what} while other replicas may work on the store: stop all of them for it")
-                })
-                .collect();
-            reasons.sort();
-            return reasons;
-        }
-        let every = ClaimQuery { merchant: None, under_way: true, limit: CLAIMS };
-        let open = match self.gateway.load().open_claims.open_claims(&every).await {
-            Ok(open) if !open.more => open,
-            Ok(_) => {
-                return vec![
-                    "more claims are open than can be looked at: no merchant can go or move".to_owned(),
-                ];
-            }
-            Err(error) => return vec![format!("nobody knows which claims are open: {error}")],
+    async fn claims_in_the_way(&self, state: &State, after: &Registry, changes: &Changes) -> Vec<String> {
+        let needed = MerchantsNeeded {
+            gateway: &self.gateway.load(),
+            store: &**self.foundation.books.ledger.store(),
+            membership: &self.membership,
+            is_shared: self.is_shared,
+            now: self.foundation.desk.clock.steady(),
         };
-        let mut counts: HashMap<&MerchantId, usize> = HashMap::new();
-        for claim in &open.claims {
-            *counts.entry(&claim.session.merchant).or_default() += 1;
-        }
-        let mut reasons: Vec<String> = harm
-            .iter()
-            .filter_map(|(id, what)| {
-                let count = counts.get(id)?;
-                Some(format!("merchants: \"{id}\" {what} while claims are open there: {count} now"))
-            })
-            .collect();
-        reasons.sort();
-        reasons
+        needed.reasons_against(&state.running.registry, after, changes).await
     }
 
     /// Tells what came of it.

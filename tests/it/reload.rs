@@ -2,6 +2,8 @@
 
 /// Keys that become current on several replicas.
 mod keys;
+/// Merchants that move.
+mod moved;
 /// Merchants that leave.
 mod retired;
 /// Many reloads of replicas that are bought through.
@@ -202,11 +204,10 @@ async fn what_is_needed_is_not_taken_away_and_each_reason_is_named() {
     let good = std::fs::read_to_string(reloading.gateway.config()).unwrap();
     let new_key = "[[keys.sealing]]\nid = \"sealing-2\"\nsecret = \"file:new.key\"\n";
     std::fs::write(reloading.world.directory.path().join("new.key"), "ab".repeat(32)).unwrap();
-    let base_url = reloading.world.lamps.base_url().to_string();
     reloading.rewrite(|text| {
         text.replacen("min_free_bytes = \"16MiB\"", "min_free_bytes = \"17MiB\"", 1)
             .replacen("[server]\n", "[server]\nheader_count = 99\n", 1)
-            .replacen(&base_url, "https://127.0.0.1:1", 1)
+            .replacen("idempotency = \"keys\"", "idempotency = \"none\"", 1)
             // The key that seals now is gone, and one nobody has had is current.
             .replacen("[[keys.sealing]]\nid = \"sealing-1\"\nsecret = \"file:sealing.key\"\n", new_key, 1)
     });
@@ -215,7 +216,7 @@ async fn what_is_needed_is_not_taken_away_and_each_reason_is_named() {
         "[store]: only a restart",
         "the store still depends on sealing key \"sealing-1\"",
         "keys.sealing: \"sealing-2\" is to stand behind the current key",
-        "merchants: \"lamps\" cannot have another `base_url` while claims are open there: 1 now",
+        "merchants: \"lamps\" cannot have another `idempotency` while claims are open there: 1 now",
     ];
     for verb in ["diff", "reload"] {
         let (content, said) = reloading.command(verb).await;

@@ -14,15 +14,15 @@ use crate::redis_server::{self, Server};
 /// How long a key stands behind the current one.
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 
-struct Replica {
-    app: App,
+pub(super) struct Replica {
+    pub app: App,
     file: PathBuf,
     operator: String,
 }
 
 impl Replica {
     /// A replica that reads a file of its own again when it is told to.
-    async fn start(world: &World, name: &str) -> Self {
+    pub async fn start(world: &World, name: &str) -> Self {
         let file = world.directory.path().join(format!("{name}.toml"));
         std::fs::write(&file, &world.text).unwrap();
         let again = file.clone();
@@ -33,11 +33,11 @@ impl Replica {
         Self { app, file, operator: world.operator.expose().to_owned() }
     }
 
-    async fn ask(&self, request: &str) -> Told {
+    pub async fn ask(&self, request: &str) -> Told {
         ask_admin(self.app.admin_address(), Some(&self.operator), request, None).await
     }
 
-    async fn reload_with(&self, text: &str) -> (u16, String) {
+    pub async fn reload_with(&self, text: &str) -> (u16, String) {
         std::fs::write(&self.file, text).unwrap();
         let told = self.ask("POST /config/reload").await;
         let words = told.body["message"].as_str().or(told.body["outcome"].as_str()).unwrap().to_owned();
@@ -45,7 +45,7 @@ impl Replica {
     }
 
     /// Waits until so many replicas are known to live.
-    async fn until_live(&self, count: usize) -> Value {
+    pub async fn until_live(&self, count: usize) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
             let told = self.ask("GET /store/replicas").await;
@@ -58,14 +58,19 @@ impl Replica {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_becomes_current_once_every_replica_has_had_it_for_a_minute() {
-    let server = Server::start(redis_server::Options::default());
-    let store = format!(
+/// The lines of a store that several replicas share.
+pub(super) fn shared_store(server: &Server) -> String {
+    format!(
         "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_directory = \"epochs\"\naccept_loss = true\n\
          server_clock = false",
         server.url()
-    );
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_becomes_current_once_every_replica_has_had_it_for_a_minute() {
+    let server = Server::start(redis_server::Options::default());
+    let store = shared_store(&server);
     let clock = Arc::new(ManualClock::new(SystemClock.now()));
     let told: Arc<dyn Clock> = clock.clone();
     let options = Options { store: Some(store), clock: Some(told), ..Options::default() };
