@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::dice::Dice;
 use crate::facts::{Token, Told, Verb};
-use crate::merchants::{FLAPPING, Merchant};
+use crate::merchants::{DOUBLED, FLAPPING, Merchant};
 use crate::notebook::{Meaning, Notebook, Request, asked_to_wait};
 use crate::town::Town;
 
@@ -28,6 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const SOON: Duration = Duration::from_millis(50);
 /// Pause before a repeat when nobody knows the outcome.
 const LATER: Duration = Duration::from_millis(300);
+/// How often a create is tried at the merchant that comes and goes, and the pause between.
+const CALLS_AGAIN: usize = 6;
+const COMES_BACK: Duration = Duration::from_secs(1);
+/// The longest pause before a complete at the merchant that comes and goes.
+const DAWDLES: Duration = Duration::from_secs(6);
 /// How often an impatient agent tries something else.
 const TRIES: usize = 4;
 
@@ -117,7 +122,7 @@ impl Buyers {
         let call = agent.post(&*request.path, &request.body).key(&*request.key);
         let began = Instant::now();
         let answer = tokio::time::timeout(within, call.send()).await.ok()?.ok()?;
-        let stays = !request.path.starts_with(&format!("/m/{FLAPPING}/"));
+        let stays = ![FLAPPING, DOUBLED].iter().any(|id| request.path.starts_with(&format!("/m/{id}/")));
         if request.verb == Verb::Create && answer.status == 201 && stays {
             self.notebook.took(began.elapsed());
         }
@@ -131,13 +136,18 @@ impl Buyers {
 
 impl Purchase<'_> {
     async fn make(mut self) {
-        let Some((session, mut total)) = self.create().await else { return };
+        let Some((session, mut total)) = self.begin().await else { return };
         let mut token = None;
         for _ in 0..TRIES {
             if token.is_none() {
                 token = self.mint(&session, total).await;
             }
             let Some(spent) = token.clone() else { return };
+            if self.merchant.id == DOUBLED {
+                // So that many find it gone with which they have begun.
+                let pause = self.dice.roll(DAWDLES.as_millis() as u64);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
             match self.complete(&session, &spent).await {
                 // Completed, declined, refused: told for good.
                 Some(told) if told.order.is_some() || told.waits => return,
@@ -168,6 +178,18 @@ impl Purchase<'_> {
                 }
             }
         }
+    }
+
+    /// Creates the session, where its merchant comes and goes as soon as it is there.
+    async fn begin(&mut self) -> Option<(String, u64)> {
+        let tries = if self.merchant.id == DOUBLED { CALLS_AGAIN } else { 1 };
+        for _ in 1..tries {
+            if let Some(created) = self.create().await {
+                return Some(created);
+            }
+            tokio::time::sleep(COMES_BACK).await;
+        }
+        self.create().await
     }
 
     async fn create(&mut self) -> Option<(String, u64)> {

@@ -41,6 +41,8 @@ mod merchants;
 mod gateway;
 /// The way to a merchant that comes and goes.
 mod flap;
+/// What stands in for it, and lags behind.
+mod standby;
 /// The way to a store that swallows.
 mod hole;
 /// The store under them.

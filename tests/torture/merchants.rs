@@ -30,6 +30,9 @@ pub const STREAMS: u32 = 8;
 /// As the one that ignores keys, and every three seconds it is gone for three.
 pub const FLAPPING: &str = "flapping";
 
+/// As that one, while a standby that lags behind it can be read.
+pub const DOUBLED: &str = "doubled";
+
 /// The merchant that is said to honour idempotency keys, and takes note of one only with its answer:
 /// what reaches it again while it is at work it charges for again.
 pub const LATE: &str = "late";

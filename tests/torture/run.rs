@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::audit::{Findings, audit};
 use crate::buyers::Buyers;
 use crate::dice::Dice;
+use crate::flap::Flap;
 use crate::notebook::Notebook;
 use crate::store::{Engine, RedisSettings, Store};
 use crate::tormentor::{Fault, Tormentor};
@@ -68,7 +69,7 @@ impl Run {
             async move { town.watch_papers(&notebook).await }
         });
         if self.flaps {
-            town.flap.begin();
+            town.flaps.iter().for_each(Flap::begin);
         }
         let faults = self.buy(&buyers).await;
         let bought = began.elapsed();
@@ -83,9 +84,13 @@ impl Run {
         println!("{}", self.summary(checkouts, &faults, &found, [bought, settled, began.elapsed()], passed));
         if let Some([median, late]) = notebook.times() {
             println!(
-                "    a create elsewhere than at the merchant that comes and goes: {median:.0?}, p99 {late:.0?}"
+                "    a create elsewhere than at the merchants that come and go: {median:.0?}, p99 {late:.0?}"
             );
         }
+        println!(
+            "    the standby showed a session as it was before its order {} times",
+            town.standby.stale()
+        );
         for ((status, code), count) in notebook.tally() {
             println!("    {count:>7} x {status} {code}");
         }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::buyers::Buyers;
+use crate::flap::Flap;
 use crate::merchants::TOO_LONG;
 use crate::notebook::{Meaning, Request, asked_to_wait};
 
@@ -30,7 +31,7 @@ impl Buyers {
     /// well, until every operation was answered for good.
     pub async fn settle(&self) -> Duration {
         let calm = Instant::now();
-        self.town.flap.calm();
+        self.town.flaps.iter().for_each(Flap::calm);
         for merchant in &self.town.merchants {
             merchant.shop.behave_well();
         }

@@ -1,4 +1,4 @@
-//! Everything that runs: a store, one or two gateways on it, five merchants.
+//! Everything that runs: a store, one or two gateways on it, six merchants.
 //!
 //! And what they need to know of each other.
 
@@ -22,9 +22,12 @@ use tokio::sync::Mutex;
 
 use crate::flap::Flap;
 use crate::gateway::Gateway;
-use crate::merchants::{DEADLINE, FLAPPING, KEYED, KEYLESS, LATE, Merchant, NARROW, STREAMS, honours_keys};
+use crate::merchants::{
+    DEADLINE, DOUBLED, FLAPPING, KEYED, KEYLESS, LATE, Merchant, NARROW, STREAMS, honours_keys,
+};
 use crate::notebook::Notebook;
 use crate::papers::Papers;
+use crate::standby::Standby;
 use crate::store::{Engine, RedisSettings, Store};
 
 /// The gateways' own authority; the sockets are elsewhere.
@@ -45,8 +48,10 @@ pub struct Town {
     /// One or two processes; the tormentor's.
     pub gateways: Mutex<Vec<Gateway>>,
     pub store: Mutex<Store>,
-    /// The way to the merchant that comes and goes.
-    pub flap: Flap,
+    /// The ways to the merchants that come and go.
+    pub flaps: Vec<Flap>,
+    /// What stands in for one of them meanwhile.
+    pub standby: Standby,
     papers: Papers,
     /// What the merchant with certificates redeems with besides.
     papers_credential: Arc<SecretString>,
@@ -86,8 +91,9 @@ impl Town {
         let mut merchants = Vec::new();
         let papers = Papers::make(directory.path(), &certificates, certificate);
         let papers_credential = secret();
-        let mut flap = None;
-        for id in [KEYED, KEYLESS, NARROW, LATE, FLAPPING] {
+        let mut flaps = Vec::new();
+        let mut standby = None;
+        for id in [KEYED, KEYLESS, NARROW, LATE, FLAPPING, DOUBLED] {
             let redeemer = if id == NARROW { Arc::clone(&papers_credential) } else { secret() };
             let mut settings =
                 ShopSettings::new(id, certificates.clone(), secret(), redeemer, Arc::clone(&clock));
@@ -100,20 +106,35 @@ impl Town {
             settings.http2_streams = (id == NARROW).then_some(STREAMS);
             settings.catalogue.items.values_mut().for_each(|item| item.stock = STOCK);
             let shop = Shop::start(settings.clone()).await.unwrap();
+            // Where one stands in, what cannot be sent to the other is to find out each time.
+            let breaker =
+                if id == DOUBLED { "breaker = { requests = 10000, consecutive = 10000 }" } else { "" };
             let proof = match id {
                 NARROW => format!("certificates = {:?}", papers.fingerprints),
                 _ => "networks = [\"127.0.0.0/8\"]".to_owned(),
             };
-            let base_url = if id == FLAPPING {
-                let own: http::Uri = shop.base_url().parse().unwrap();
-                let port = own.port_u16().unwrap();
-                let way = flap.insert(Flap::before(port)).address;
-                shop.base_url().replace(&format!(":{port}"), &format!(":{}", way.port()))
-            } else {
-                shop.base_url().to_owned()
+            let own: http::Uri = shop.base_url().parse().unwrap();
+            let port = own.port_u16().unwrap();
+            let at = |there: std::net::SocketAddr| {
+                shop.base_url().replace(&format!(":{port}"), &format!(":{}", there.port()))
             };
-            let urls = [&*base_url, shop.base_url()];
-            entries.push_str(&about_merchant(directory.path(), &certificates, urls, &settings, &proof));
+            let mut base_urls = vec![shop.base_url().to_owned()];
+            if [FLAPPING, DOUBLED].contains(&id) {
+                let flap = Flap::before(port);
+                base_urls = vec![at(flap.address)];
+                flaps.push(flap);
+            }
+            if id == DOUBLED {
+                base_urls.push(at(standby.insert(Standby::of(port, &certificates)).address));
+            }
+            let urls = (&*base_urls, shop.base_url());
+            entries.push_str(&about_merchant(
+                directory.path(),
+                &certificates,
+                urls,
+                &settings,
+                [breaker, &proof],
+            ));
             merchants.push(Merchant { id, shop });
         }
         let identities =
@@ -155,7 +176,8 @@ impl Town {
             merchants,
             gateways: Mutex::new(gateways),
             store: Mutex::new(store),
-            flap: flap.unwrap(),
+            flaps,
+            standby: standby.unwrap(),
             papers,
             papers_credential,
             _directory: directory,
@@ -249,16 +271,16 @@ jwk = {{ kty = "OKP", crv = "Ed25519", x = {x} }}
 fn about_merchant(
     directory: &Path,
     certificates: &Certificates,
-    [base_url, public]: [&str; 2],
+    (base_urls, public): (&[String], &str),
     settings: &ShopSettings,
-    proof: &str,
+    [breaker, proof]: [&str; 2],
 ) -> String {
     let id = &settings.merchant;
     format!(
         r#"
 [[merchants]]
 id = "{id}"
-base_url = "{base_url}"
+base_url = {base_urls:?}
 public_base_url = "{public}"
 credential = "{credential}"
 versions = ["2026-04-17"]
@@ -269,6 +291,7 @@ concurrency = 4000
 requests_per_second = 1000000
 request_burst = 1000000
 doubt_grace = "1m"
+{breaker}
 deadlines = {{ connect = "1s", first_byte = "{deadline}ms", total = "{deadline}ms" }}
 [[merchants.redeemers]]
 name = "{id}-itself"
