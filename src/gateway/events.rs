@@ -80,7 +80,12 @@ impl Events {
             Settlement::Held | Settlement::Stale => return observed.settlement,
         };
         self.reads.forget_pace(record);
+        let metrics = self.desk.observer.metrics();
+        metrics.claim(outcome);
         if let Some((claim, token)) = &observed.claim {
+            if observed.settlement == Settlement::Charged && token.is_some() {
+                metrics.token_event("consumed");
+            }
             self.settled_by_session(about, outcome, claim, token.as_ref());
         }
         observed.settlement
@@ -136,15 +141,6 @@ impl Events {
         if attempted.is_overcharge {
             metrics.overcharge();
             self.desk.alarm("overcharge", about.merchant, about.session);
-        }
-    }
-
-    /// A read for nobody has ended a claim, or has not.
-    pub(super) fn checked(&self, settlement: Settlement) {
-        match settlement {
-            Settlement::Charged => self.desk.observer.metrics().claim("charged"),
-            Settlement::Released => self.desk.observer.metrics().claim("released"),
-            Settlement::ChargedLate | Settlement::Held | Settlement::Stale => {}
         }
     }
 

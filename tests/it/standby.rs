@@ -194,6 +194,11 @@ async fn a_standby_that_lags_lets_no_claim_go_and_the_order_it_shows_at_last_end
     }
     assert_eq!(status(&answer).as_deref(), Some("completed"));
     assert_eq!((lamps.charges().len(), street.completes(), street.open_claims().await), (1, 1, 0));
+    // Whoever's read has ended it, it is counted.
+    let metrics = street.world.app().metrics_text();
+    for counted in ["claims_total{outcome=\"charged\"} 1\n", "token_events_total{event=\"consumed\"} 1\n"] {
+        assert!(metrics.contains(counted), "{metrics}");
+    }
 }
 
 fn canceled(purchase: &Purchase) -> String {
