@@ -46,7 +46,16 @@ async fn a_claim_in_doubt_is_ended_where_it_was_sent_although_its_merchant_has_m
     before.shut();
 
     first.until_live(2).await;
-    assert_eq!(first.reload_with(&moved).await, (200, "applied".to_owned()));
+    // Just started, the other may not have said yet what it writes.
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (status, said) = first.reload_with(&moved).await;
+        if status == 200 {
+            break;
+        }
+        assert!(said.contains("until every replica notes") && Instant::now() < until, "{said}");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
     assert_eq!(status(&alpha).await, 201, "at the new one");
     lamps.behave(CallKind::Read, Behaviour::Instead(canned(200, shown_session(&session).to_string())));
     for _ in 0..4 {
