@@ -162,8 +162,8 @@ impl App {
         let open_files = process::raise_open_files();
         let metrics = Arc::new(Metrics::new()?);
         let log = Log::start(sink, Arc::clone(&metrics), Arc::clone(&clock)).map_err(StartError::Log)?;
-        let told = log.clone();
-        let notify = Arc::new(move |notice| report(&told, &notice));
+        let (told, counted) = (log.clone(), Arc::clone(&metrics));
+        let notify = Arc::new(move |notice| report(&told, &counted, &notice));
         let measured = Arc::clone(&metrics);
         let synced = Arc::new(move |took| measured.store_synced(took));
         let clock = Arc::new(KeptClock::new(clock));
@@ -173,7 +173,8 @@ impl App {
         let (tracer, traces) = traces(&mut config, &metrics, &log)?;
         let is_shared = matches!(config.store, storage::Engine::Redis { .. });
         let commits_within = config.store.commits_within();
-        let opened = storage::open_engine(config.store.clone(), Arc::clone(&clock), notify, synced).await?;
+        let (engine, keys) = (config.store.clone(), &config.keys);
+        let opened = storage::open_engine(engine, Arc::clone(&clock), notify, synced, keys).await?;
         let disks = watch_disks(&config.store, &metrics).map_err(StartError::Disks)?;
         clock.agree(unless_changed(agreed::known(&*opened.records).await)?);
         let now = clock.now();
@@ -193,6 +194,7 @@ impl App {
             Arc::new(storage::measured::Measured::new(opened.records, Arc::clone(&metrics)));
         let drain = Drain::new(config.server.drain_timeout);
         let drain_delay = config.server.drain_delay;
+        let epochs = Arc::new(opened.epochs);
         let foundation = Arc::new(Foundation {
             books: Arc::new(Books {
                 ledger: Ledger::new(Arc::clone(&store), clock.clone()).writing(written),
@@ -212,7 +214,7 @@ impl App {
                     registration.membership(),
                 ),
             }),
-            epochs: Arc::new(opened.epochs),
+            epochs: epochs.clone(),
             shared_limits: opened.limits,
         });
         let (books, desk) = (Arc::clone(&foundation.books), Arc::clone(&foundation.desk));
@@ -252,7 +254,7 @@ impl App {
         }
         let working = Arc::clone(&reloader.gateway);
         let worker = tokio::spawn(async move { Gateway::work_in_background(&working).await });
-        let readiness = readiness(Arc::clone(&store), Arc::clone(&desk));
+        let readiness = readiness(Arc::clone(&store), Arc::clone(&desk), epochs);
         let configured = Arc::clone(&reloader.configured);
         let operator = Api::new(
             configured,

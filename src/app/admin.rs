@@ -12,13 +12,18 @@ use crate::gateway::Desk;
 use crate::records::RecordStore;
 use crate::server;
 use crate::server::admin::{Admin, Readiness};
+use crate::storage::epoch::EpochKeys;
 
-/// Whether money may move: the store can be used, and it is known whom operators have stopped.
-pub(super) fn readiness(store: Arc<dyn RecordStore>, desk: Arc<Desk>) -> Readiness {
+/// Whether money may move: the store can be used, it is known whom operators have stopped, and security
+/// codes can be kept and opened.
+pub(super) fn readiness(store: Arc<dyn RecordStore>, desk: Arc<Desk>, epochs: Arc<EpochKeys>) -> Readiness {
     Arc::new(move || {
         store.health().map_err(|error| error.to_string())?;
-        let unknown = || "what operators have suspended cannot be read".to_owned();
-        if desk.suspended.is_known() { Ok(()) } else { Err(unknown()) }
+        if !desk.suspended.is_known() {
+            return Err("what operators have suspended cannot be read".to_owned());
+        }
+        let told = |why| format!("no security code can be kept or opened: {why}");
+        epochs.outage().map_or(Ok(()), |why| Err(told(why)))
     })
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Watched {
 /// # Errors
 /// The system gives no thread.
 pub(super) fn watch_disks(engine: &Engine, metrics: &Arc<Metrics>) -> std::io::Result<Watched> {
-    let mut places = vec![("epochs", engine.epoch_directory().to_owned(), FOR_HOURLY_KEYS)];
+    let epochs = engine.epoch_directory().map(|directory| ("epochs", directory.to_owned(), FOR_HOURLY_KEYS));
+    let mut places: Vec<_> = epochs.into_iter().collect();
     if let Engine::Embedded(settings) = engine {
         places.push(("store", settings.directory.clone(), settings.min_free_bytes));
     }

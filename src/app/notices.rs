@@ -2,9 +2,10 @@
 
 use crate::storage::Notice;
 use crate::telemetry::log::{Level, Log, Value};
+use crate::telemetry::metrics::Metrics;
 
-/// Logs what the store tells.
-pub(super) fn report(log: &Log, notice: &Notice) {
+/// Logs what the store tells, and counts what is to be counted.
+pub(super) fn report(log: &Log, metrics: &Metrics, notice: &Notice) {
     match notice {
         Notice::Closed { cause } => log.event(Level::Error, "store_closed", &[why(cause)]),
         Notice::NotReopened { cause } => log.event(Level::Error, "store_not_reopened", &[why(cause)]),
@@ -29,6 +30,12 @@ pub(super) fn report(log: &Log, notice: &Notice) {
             log.event(Level::Error, "epoch_directory_unusable", &[why(cause)]);
         }
         Notice::EpochsUsable => log.event(Level::Warn, "epoch_directory_usable", &[]),
+        Notice::EpochNodeUnusable { cause } => log.event(Level::Error, "epoch_nodes_unusable", &[why(cause)]),
+        Notice::EpochNodesUsable => log.event(Level::Warn, "epoch_nodes_usable", &[]),
+        Notice::EpochNodeRestarted { node } => {
+            log.event(Level::Error, "epoch_node_restarted", &[("node", Value::Message(node.clone()))]);
+            metrics.epoch_node_restarted();
+        }
     }
 }
 
@@ -47,7 +54,6 @@ mod tests {
 
     use super::*;
     use crate::domain::clock::SystemClock;
-    use crate::telemetry::metrics::Metrics;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -65,9 +71,9 @@ mod tests {
     #[test]
     fn a_store_that_closes_says_why() {
         let (sink, metrics) = (Sink::default(), Arc::new(Metrics::new().unwrap()));
-        let log = Log::start(sink.clone(), metrics, Arc::new(SystemClock)).unwrap();
-        report(&log, &Notice::Closed { cause: "no space left".to_owned() });
-        report(&log, &Notice::NotReopened { cause: "read-only file system".to_owned() });
+        let log = Log::start(sink.clone(), Arc::clone(&metrics), Arc::new(SystemClock)).unwrap();
+        report(&log, &metrics, &Notice::Closed { cause: "no space left".to_owned() });
+        report(&log, &metrics, &Notice::NotReopened { cause: "read-only file system".to_owned() });
         assert!(log.flush(Duration::from_secs(20)));
         let lines: Vec<String> =
             String::from_utf8(sink.0.lock().clone()).unwrap().lines().map(str::to_owned).collect();

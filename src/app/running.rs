@@ -83,7 +83,7 @@ impl Foundation {
         let admin_files = config.server.admin_tls.as_ref();
         let admin_tls = admin_files.map(|files| tls::load_again(files, Door::Admin, admin_tls_before));
         let admin_tls = admin_tls.transpose().map_err(NotUsable::Tls)?;
-        let (registry, rings) = (Arc::new(config.registry), Arc::new(config.keys));
+        let (registry, rings) = (Arc::new(config.registry), config.keys);
         let issuer = config.public_base_url.trim_end_matches('/').to_owned();
         let countersigner = Arc::new(Countersigner::new(Arc::clone(&rings), issuer.clone()));
         let gateway_before = before.map(|before| &*before.gateway);
@@ -154,6 +154,7 @@ impl Foundation {
     pub(super) fn make_room_for(&self, running: &Running) {
         self.books.ledger.allow_leases_of(lease::longest(&running.registry));
         self.books.kept.limit_to(running.limits.kept_bytes);
+        self.epochs.follow(&running.rings);
         running.gateway.concurrency().limit_by(&running.registry);
         running.gateway.breakers().judge_by(&running.registry);
     }

@@ -31,6 +31,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::de::DeTable;
 
@@ -64,7 +65,7 @@ pub struct Config {
     /// Where records and epoch keys live.
     pub store: storage::Engine,
     /// The gateway's own keys.
-    pub keys: KeyRings,
+    pub keys: Arc<KeyRings>,
     /// Limits that belong to no agent or merchant.
     pub limits: limit::Settings,
     /// What the fraud rules go by.
@@ -254,7 +255,7 @@ fn read<'a>(
         protocol,
         upstream,
         store: store?,
-        keys: keys?,
+        keys: Arc::new(keys?),
         limits,
         fraud,
         registry,

@@ -44,8 +44,8 @@ impl Overview {
         let mut document: DeTable<'_> =
             document.into_inner().into_iter().filter(|(key, _)| wanted(key.get_ref())).collect();
         if let Some(DeValue::Table(store)) = document.get_mut("store").map(|store| store.get_mut()) {
-            // A secret of the gateway's, not of the operator's.
-            store.remove("password");
+            // Secrets of the gateway's, not of the operator's.
+            ["password", "epoch_password"].iter().for_each(|key| drop(store.remove(*key)));
         }
         let sources = Sources::new(path.parent().unwrap_or(Path::new("")), &process_environment);
         let mut server = server::Settings::default();

@@ -12,7 +12,7 @@ use super::report::Problem;
 use super::secrets::{Sources, is_open_to_all, warn_of_blanks};
 use super::values::{bytes, choice, count, duration, flag, path, text};
 use crate::domain::secret::SecretBytes;
-use crate::storage::{Engine, NodeAddress, RedisSettings, Settings};
+use crate::storage::{Engine, EpochPlace, NodeAddress, RedisSettings, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ const GIB: u64 = 1 << 30;
 
 /// Keys that mean something to one engine only.
 const OF_EMBEDDED: [&str; 5] = ["directory", "min_free_bytes", "gather_window", "queue_bound", "cache_bytes"];
-const OF_REDIS: [&str; 10] = [
+const OF_REDIS: [&str; 14] = [
     "nodes",
     "ca_file",
     "username",
@@ -33,7 +33,36 @@ const OF_REDIS: [&str; 10] = [
     "failover_caution",
     "accept_loss",
     "server_clock",
+    "epoch_nodes",
+    "epoch_ca_file",
+    "epoch_username",
+    "epoch_password",
 ];
+
+/// What tells how servers are reached.
+struct Keys {
+    nodes: &'static str,
+    ca_file: &'static str,
+    username: &'static str,
+    password: &'static str,
+    /// What else goes to them in clear with the password, where it does.
+    beside: &'static str,
+}
+
+const OF_STORE: Keys = Keys {
+    nodes: "nodes",
+    ca_file: "ca_file",
+    username: "username",
+    password: "password",
+    beside: ", as every record does",
+};
+const OF_EPOCHS: Keys = Keys {
+    nodes: "epoch_nodes",
+    ca_file: "epoch_ca_file",
+    username: "epoch_username",
+    password: "epoch_password",
+    beside: "",
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -45,9 +74,20 @@ enum Kind {
 pub(super) fn store(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<Engine> {
     let engines = [("embedded", Kind::Embedded), ("redis", Kind::Redis)];
     let kind = section.or("engine", Kind::Embedded, choice(&engines));
-    let epoch_directory = section.required("epoch_directory", path(sources.base));
+    // A mistake of its own where it stands with "embedded".
+    let servers = reached(section, sources, &OF_EPOCHS);
+    let in_servers = kind == Kind::Redis && section.has("epoch_nodes");
+    let epoch_directory = if in_servers {
+        section.optional("epoch_directory", path(sources.base))
+    } else {
+        section.required("epoch_directory", path(sources.base))
+    };
     let embedded = embedded(section, sources.base, kind, epoch_directory.as_deref());
     let shared = shared(section, sources, kind);
+    let epochs = match kind {
+        Kind::Embedded => None,
+        Kind::Redis => epoch_place(section, servers, epoch_directory, shared.as_ref()),
+    };
     let (foreign, engine) = match kind {
         Kind::Embedded => (&OF_REDIS[..], "redis"),
         Kind::Redis => (&OF_EMBEDDED[..], "embedded"),
@@ -57,7 +97,7 @@ pub(super) fn store(section: &mut Section<'_>, sources: &Sources<'_>) -> Option<
     }
     match kind {
         Kind::Embedded => embedded.map(Engine::Embedded),
-        Kind::Redis => Some(Engine::Redis { settings: shared?, epoch_directory: epoch_directory? }),
+        Kind::Redis => Some(Engine::Redis { settings: shared?, epochs: epochs? }),
     }
 }
 
@@ -99,36 +139,81 @@ fn embedded(
     Some(settings)
 }
 
+/// Where the epoch keys of replicas live: one directory of all of them, or servers.
+fn epoch_place(
+    section: &Section<'_>,
+    servers: RedisSettings,
+    directory: Option<PathBuf>,
+    store: Option<&RedisSettings>,
+) -> Option<EpochPlace> {
+    if !section.has("epoch_nodes") {
+        for key in ["epoch_ca_file", "epoch_username", "epoch_password"].iter().filter(|key| section.has(key))
+        {
+            section.wrong(key, "has no effect without `epoch_nodes`");
+        }
+        return directory.map(EpochPlace::Directory);
+    }
+    if directory.is_some() {
+        section.wrong(
+            "epoch_nodes",
+            "cannot stand beside `epoch_directory`: hourly keys live in one of the two",
+        );
+    }
+    if section.lacks("epoch_nodes") {
+        section.wrong("epoch_nodes", "at least one is needed, such as [\"redis://10.0.0.9:6379\"]");
+    }
+    let of_store = |node: &&NodeAddress| store.is_some_and(|store| store.nodes.contains(node));
+    if let Some(node) = servers.nodes.iter().find(of_store) {
+        let message =
+            format!("{node} is one of `nodes`: a store is kept and copied, and these keys must not be");
+        section.wrong("epoch_nodes", message);
+    }
+    let repeated =
+        |(at, node): &(usize, &NodeAddress)| servers.nodes.iter().take(*at).any(|other| other == *node);
+    if let Some((_, node)) = servers.nodes.iter().enumerate().find(repeated) {
+        section.wrong("epoch_nodes", format!("{node} is listed twice"));
+    }
+    (!servers.nodes.is_empty()).then(|| EpochPlace::Servers(Box::new(servers)))
+}
+
+/// How servers are reached.
+fn reached(section: &mut Section<'_>, sources: &Sources<'_>, keys: &Keys) -> RedisSettings {
+    let nodes = section.list(keys.nodes, node).unwrap_or_default();
+    let tls = nodes.iter().any(|(tls, _)| *tls);
+    if nodes.iter().any(|(other, _)| *other != tls) {
+        section.wrong(keys.nodes, "some with \"rediss://\" and some with \"redis://\": all or none");
+    }
+    let ca = section.optional(keys.ca_file, pem::authorities(sources.base));
+    if !nodes.is_empty() && ca.is_some() && !tls {
+        section.wrong(keys.ca_file, "has no effect: the nodes are not \"rediss://\"");
+    }
+    let password = sources.optional(section, keys.password);
+    if let Some(password) = &password {
+        warn_of_blanks(section, keys.password, password);
+        if !tls && nodes.iter().any(|(_, node)| !is_this_machine(&node.host)) {
+            let beside = keys.beside;
+            let message =
+                format!("goes in clear to another host with every connection{beside}: use \"rediss://\"");
+            section.warn(keys.password, message);
+        }
+    }
+    RedisSettings {
+        tls,
+        ca,
+        username: section.optional(keys.username, text),
+        password: password.map(|password| Arc::new(SecretBytes::new(password.expose().as_bytes().to_vec()))),
+        nodes: nodes.into_iter().map(|(_, node)| node).collect(),
+        ..RedisSettings::default()
+    }
+}
+
 fn shared(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Option<RedisSettings> {
     let default = RedisSettings::default();
-    let nodes = section.list("nodes", node);
+    let reached = reached(section, sources, &OF_STORE);
     if kind == Kind::Redis && section.lacks("nodes") {
         section.wrong("nodes", "at least one is needed, such as [\"redis://10.0.0.5:6379\"]");
     }
-    let nodes = nodes.unwrap_or_default();
-    let tls = nodes.iter().any(|(tls, _)| *tls);
-    if nodes.iter().any(|(other, _)| *other != tls) {
-        section.wrong("nodes", "some with \"rediss://\" and some with \"redis://\": all or none");
-    }
-    let ca = section.optional("ca_file", pem::authorities(sources.base));
-    if kind == Kind::Redis && ca.is_some() && !tls {
-        section.wrong("ca_file", "has no effect: the nodes are not \"rediss://\"");
-    }
-    let password = sources.optional(section, "password");
-    if let Some(password) = &password {
-        warn_of_blanks(section, "password", password);
-        if !tls && nodes.iter().any(|(_, node)| !is_this_machine(&node.host)) {
-            section.warn(
-                "password",
-                "goes in clear to another host with every connection, as every record does: use \"rediss://\"",
-            );
-        }
-    }
     let settings = RedisSettings {
-        tls,
-        ca,
-        username: section.optional("username", text),
-        password: password.map(|password| Arc::new(SecretBytes::new(password.expose().as_bytes().to_vec()))),
         wait_replicas: section.or("wait_replicas", default.wait_replicas, count(0, 16)),
         wait_timeout: section.or("wait_timeout", default.wait_timeout, duration(SECOND / 100, MINUTE)),
         call_timeout: section.or("call_timeout", default.call_timeout, duration(SECOND / 20, MINUTE)),
@@ -138,9 +223,8 @@ fn shared(section: &mut Section<'_>, sources: &Sources<'_>, kind: Kind) -> Optio
             duration(Duration::ZERO, DAY),
         ),
         accept_loss: section.or("accept_loss", default.accept_loss, flag),
-        known_tag_key: default.known_tag_key,
         follow_server_clock: section.or("server_clock", default.follow_server_clock, flag),
-        nodes: nodes.into_iter().map(|(_, node)| node).collect(),
+        ..reached
     };
     if settings.wait_replicas > 0 && settings.call_timeout < settings.wait_timeout.saturating_mul(2) {
         section

@@ -308,7 +308,7 @@ async fn open(entry: Entry, wish: Wish) -> Result<Shopper, ConformanceError> {
     let version = newest(&merchant).ok_or(ConformanceError::Unknown("--api-version"))?;
     let towards = merchant::tls_towards(&merchant)?;
     let host = config.registry.primary_host().into();
-    let countersigner = Arc::new(Countersigner::new(Arc::new(config.keys), config.public_base_url));
+    let countersigner = Arc::new(Countersigner::new(config.keys, config.public_base_url));
     let caller = Caller::new(merchant, version, &Countersigned { countersigner, host }, towards);
     let caller = caller.ok_or(ConformanceError::Unknown("the agent"))?;
     Ok(Shopper { caller, till, wish })

@@ -19,3 +19,31 @@ pub struct KeyRings {
     /// Derives the idempotency keys sent to merchants.
     pub derivation: Ring<MacKey>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::crypto::sign::Algorithm;
+    use crate::domain::id::KeyId;
+
+    /// Rings whose sealing keys have these ids, the first of them current; another id is another key.
+    pub(crate) fn rings_of(sealing: &[&str]) -> KeyRings {
+        let id = |name: &str| KeyId::parse(name).unwrap();
+        let byte = |name: &str| name.bytes().fold(1, u8::wrapping_add);
+        let keys = sealing.iter().map(|name| (id(name), SealingKey::new(&[byte(name); 32]).unwrap()));
+        let mac = || Ring::new(vec![(id("mac"), MacKey::new(b"any"))]).unwrap();
+        let (signing, _) = SigningKey::generate(Algorithm::Ed25519).unwrap();
+        KeyRings {
+            signing: Ring::new(vec![(id("signing"), signing)]).unwrap(),
+            sealing: Ring::new(keys.collect()).unwrap(),
+            fingerprint: mac(),
+            card_fingerprint: mac(),
+            derivation: mac(),
+        }
+    }
+
+    /// Rings of one key each.
+    pub(crate) fn rings() -> KeyRings {
+        rings_of(&["sealing"])
+    }
+}

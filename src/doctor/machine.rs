@@ -45,10 +45,11 @@ pub(super) fn directories(engine: &Engine) -> Vec<Finding> {
         findings.push(usable(&subject, &settings.directory));
         findings.push(space(&subject, settings));
     }
-    let subject = Subject("hourly keys".to_owned());
-    let directory = engine.epoch_directory();
-    findings.push(usable(&subject, directory));
-    findings.push(shared(&subject, directory, engine));
+    if let Some(directory) = engine.epoch_directory() {
+        let subject = Subject("hourly keys".to_owned());
+        findings.push(usable(&subject, directory));
+        findings.push(shared(&subject, directory, engine));
+    }
     findings
 }
 

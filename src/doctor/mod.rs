@@ -62,7 +62,7 @@ async fn examine(file: &Path) -> Vec<Finding> {
     let mut known: Vec<Arc<Merchant>> = config.registry.merchants().cloned().collect();
     known.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
     let host = config.registry.primary_host().into();
-    let countersigner = Arc::new(Countersigner::new(Arc::new(config.keys), config.public_base_url));
+    let countersigner = Arc::new(Countersigner::new(config.keys, config.public_base_url));
     findings.extend(merchants::all(known, &Countersigned { countersigner, host }).await);
     findings
 }

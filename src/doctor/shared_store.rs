@@ -3,14 +3,19 @@
 use super::clocks;
 use super::finding::{Finding, Subject};
 use crate::domain::clock::{Clock, SystemClock};
-use crate::storage::{Engine, NodeAddress, Said, probe};
+use crate::storage::{Engine, EpochPlace, NodeAddress, RedisSettings, Said, probe, probe_volatile};
 
 /// Looks at each server; nothing where records are in a directory.
 pub(super) async fn servers(engine: &Engine) -> Vec<Finding> {
-    let Engine::Redis { settings, .. } = engine else { return Vec::new() };
+    let Engine::Redis { settings, epochs } = engine else { return Vec::new() };
     let probed = probe(settings).await;
     let primaries = probed.iter().filter(|(_, said)| said.as_ref().is_ok_and(|said| said.is_primary)).count();
+    let store: Vec<String> =
+        probed.iter().filter_map(|(_, said)| Some(said.as_ref().ok()?.run_id.clone())).collect();
     let mut findings: Vec<Finding> = probed.into_iter().flat_map(server).collect();
+    if let EpochPlace::Servers(servers) = epochs {
+        findings.extend(epoch_servers(servers, &store).await);
+    }
     if primaries == 0 {
         let store = Subject("store".to_owned());
         findings.push(store.faulty("primary", "none of the nodes says that it is one"));
@@ -40,4 +45,18 @@ fn server((node, said): (NodeAddress, Result<Said, String>)) -> Vec<Finding> {
     };
     let clock = clocks::compared(&subject, said.clock, SystemClock.now(), said.took);
     vec![fitness, memory, clock]
+}
+
+/// The servers of the hourly keys: each must forget all it holds when it ends, and none may serve the store.
+async fn epoch_servers(servers: &RedisSettings, store: &[String]) -> Vec<Finding> {
+    let found = probe_volatile(servers).await.into_iter().map(|(node, said)| {
+        let subject = Subject(format!("hourly keys {node}"));
+        match said {
+            Err(why) => subject.faulty("fitness", why),
+            Ok(run_id) if store.contains(&run_id) => subject
+                .faulty("fitness", "it serves the store, which is kept and copied: use a server of its own"),
+            Ok(_) => subject.good("fitness", "keeps nothing on disk, has no replica and evicts nothing"),
+        }
+    });
+    found.collect()
 }

@@ -237,7 +237,7 @@ impl Mints {
             .seal(id, &vault_json.card, vault_json.perishable.as_ref(), allowance.expires_at)
             .await
             .map_err(|error| match error {
-                UnsealedError::Key(error) => Refusal::Store(error),
+                UnsealedError::Key(error) => error.into(),
                 UnsealedError::Cipher(error) => Refusal::Internal(Internal::CardNotSealed(error)),
             })?;
         let grant = grant::mint(&self.countersigner, id, &allowance, self.desk.clock.now())

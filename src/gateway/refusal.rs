@@ -111,6 +111,8 @@ pub(super) enum Refusal {
     MerchantRetired,
     /// Nobody knows what operators have stopped.
     SuspensionsUnknown,
+    /// The servers that hold the keys of security codes do not answer, or may not be used.
+    SecurityCodesUnavailable,
     /// Something of ours failed.
     Internal(Internal),
 }
@@ -220,6 +222,11 @@ impl Refusal {
             Self::SuspensionsUnknown => unavailable(
                 code,
                 "The gateway does not know now what is suspended, and begins nothing new; nothing was done.",
+                SHORT_WAIT,
+            ),
+            Self::SecurityCodesUnavailable => unavailable(
+                code,
+                "The gateway can neither keep nor open security codes now; nothing was done.",
                 SHORT_WAIT,
             ),
             Self::Internal(_) => {

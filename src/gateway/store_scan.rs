@@ -40,6 +40,8 @@ pub(super) struct StoreScan {
     /// Epoch keys whose hour was over when the pass began: they gain no new token meanwhile.
     over: Vec<KeyId>,
     in_use: HashSet<KeyId>,
+    /// Live tokens whose security code went with the server that held its key.
+    codes_lost: u64,
     in_doubt: Ages,
     pending: Ages,
 }
@@ -117,6 +119,7 @@ impl StoreScanner {
             if token.is_live(earliest)
                 && let Instrument::Sealed { perishable: Some(sealed), .. } = &token.instrument
             {
+                scan.codes_lost += u64::from(self.vault.perishable_keys().is_lost(&sealed.key));
                 scan.in_use.insert(sealed.key.clone());
             }
             if token.has_ended(earliest) {
@@ -132,6 +135,7 @@ impl StoreScanner {
             for (count, standing) in scan.standings.into_iter().zip(Standing::ALL) {
                 self.desk.observer.metrics().set_tokens(standing.as_str(), count);
             }
+            self.desk.observer.metrics().set_codes_lost(scan.codes_lost);
             scan.stage = Stage::Claims;
         }
         Ok(())
@@ -211,6 +215,7 @@ impl StoreScanner {
     pub(super) fn forget_counts(&self) {
         let metrics = self.desk.observer.metrics();
         Standing::ALL.into_iter().for_each(|standing| metrics.set_tokens(standing.as_str(), 0));
+        metrics.set_codes_lost(0);
         ["in_doubt", "pending"].into_iter().for_each(|kind| metrics.set_unresolved(kind, 0, Duration::ZERO));
     }
 
@@ -267,6 +272,7 @@ impl StoreScan {
             standings: [0; Standing::ALL.len()],
             over,
             in_use: HashSet::new(),
+            codes_lost: 0,
             in_doubt: Ages::default(),
             pending: Ages::default(),
         }

@@ -10,33 +10,43 @@
 //! expired is in the key's file before [`EpochKeys::current_key`] answers. Counting values instead
 //! would lose count.
 //!
-//! The directory may be on a network file system, which can stall for minutes. So nobody but a thread
-//! of its own touches files once the keys are open: what is in memory is answered at once, everything
-//! else within two seconds, and each hour's key is made an hour ahead.
+//! They are kept in a directory, which may be on a network file system and stall for minutes, or in
+//! servers that keep nothing on disk. So nobody but a thread of its own touches files or asks
+//! servers once the keys are open: what is in memory is answered at once, everything else within two
+//! seconds, and each hour's key is made an hour ahead.
 
 mod errand;
 mod file;
 mod files;
+mod node;
+mod nodes;
+mod perishable;
+mod standing;
 mod table;
+mod wrapped;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use self::errand::{Errand, Errands, Found, PATIENCE};
 use self::files::Files;
+use self::node::{Common, StoreOfKeys};
+use self::nodes::Nodes;
+use self::standing::Standings;
 use self::table::{Table, end_of, hour_of, whole_hour_after};
+use self::wrapped::Wraps;
 use super::directory::{DirectoryError, PrivateDirectory, replace_file_through};
-use super::{Notice, Notify};
+use super::{Notice, Notify, RedisSettings};
 use crate::crypto::aead::{SealError, SealingKey};
 use crate::crypto::random;
+use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::KeyId;
-use crate::records::{BoxFuture, StoreError};
-use crate::token::{AtHand, LONGEST_LIFE, PerishableKeys};
+use crate::token::LONGEST_LIFE;
 
 /// Names the store that the keys belong to.
 const STORE_MARK: &str = "STORE";
@@ -58,6 +68,9 @@ pub enum EpochError {
     /// The directory does not answer.
     #[error("epoch_directory does not answer within {} s", PATIENCE.as_secs())]
     Late,
+    /// A server does not answer, or may not be used.
+    #[error("{0}")]
+    Node(Arc<str>),
     /// What several waited for.
     #[error(transparent)]
     Failed(Arc<EpochError>),
@@ -75,21 +88,29 @@ impl From<random::RandomUnavailable> for EpochError {
     }
 }
 
-impl From<EpochError> for StoreError {
-    /// Nothing was sealed or opened, and nothing was changed.
-    fn from(_: EpochError) -> Self {
-        Self::Unavailable
-    }
+/// The store that servers of epoch keys were used with before.
+pub struct KnownStore {
+    /// The key of its tags, where one of them says it.
+    pub tag_key: Option<[u8; 32]>,
+    /// Why it cannot be told whether there was one.
+    pub unknown: Option<String>,
 }
 
-/// The epoch keys of one directory. Several processes may share it: each then seals under keys of its
-/// own, opens under everybody's, and forgets what any of them has destroyed.
+/// Where epoch keys are kept.
+enum Place {
+    Directory(PrivateDirectory),
+    Servers(Arc<Common>),
+}
+
+/// The epoch keys of one directory or of some servers. Several processes may share them: each then seals
+/// under keys of its own, or of servers under those of all, opens under everybody's, and forgets what any
+/// of them has destroyed.
 pub struct EpochKeys {
-    directory: PrivateDirectory,
+    place: Place,
     table: Arc<Table>,
     errands: Errands,
     notify: Notify,
-    /// Whether it was told that the directory cannot be used.
+    /// Whether it was told that the place cannot be used.
     told: Mutex<bool>,
 }
 
@@ -119,7 +140,81 @@ impl EpochKeys {
         let files = Files::new(directory.path().to_owned(), Arc::clone(&table));
         first(&files)?;
         let errands = Errands::start(move |errand| files.run(errand)).map_err(EpochError::Thread)?;
-        Ok(Self { directory, table, errands, notify: Arc::new(|_| {}), told: Mutex::new(false) })
+        let place = Place::Directory(directory);
+        Ok(Self { place, table, errands, notify: Arc::new(|_| {}), told: Mutex::new(false) })
+    }
+
+    /// The keys that these servers hold, wrapped under the sealing ring. Asks each of them what it is, and
+    /// waits no longer for that than anybody would for a key: [`Self::outage`] says what came of it.
+    ///
+    /// # Errors
+    /// When the thread that asks them does not start.
+    pub async fn open_servers(
+        servers: &RedisSettings,
+        rings: Arc<KeyRings>,
+        clock: Arc<dyn Clock>,
+        notify: Notify,
+    ) -> Result<Self, EpochError> {
+        let standings = Arc::new(Standings::of_unknown(servers.nodes.len()));
+        let table = Table::of_servers(clock, Arc::clone(&standings));
+        let common = Arc::new(Common {
+            table: Arc::clone(&table),
+            standings,
+            wraps: Wraps::under(rings),
+            store: OnceLock::new(),
+            marked: OnceLock::new(),
+            notify: Arc::clone(&notify),
+        });
+        // Of the thread's own: it may wait, and nobody else does.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(EpochError::Thread)?;
+        let nodes = Mutex::new(Nodes::of(servers, &common));
+        let errands = Errands::start(move |errand| {
+            let mut nodes = nodes.lock();
+            runtime.block_on(nodes.serve(errand))
+        });
+        let errands = errands.map_err(EpochError::Thread)?;
+        let place = Place::Servers(common);
+        let keys = Self { place, table, errands, notify, told: Mutex::new(false) };
+        // What is wrong with one of them is noted.
+        let _ = keys.errands.run(Errand::Watch).await;
+        Ok(keys)
+    }
+
+    /// Says which store the keys of servers belong to: the key of its tags, and which processes serve it
+    /// now. None of those may hold keys. Has the servers asked with that in mind.
+    pub async fn belong_to(
+        &self,
+        tag_key: [u8; 32],
+        served_by: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) {
+        let Place::Servers(common) = &self.place else { return };
+        let _ = common.store.set(StoreOfKeys { tag_key, served_by: Box::new(served_by) });
+        let _ = self.errands.run(Errand::Look).await;
+    }
+
+    /// The store that the servers were used with before.
+    pub fn servers_store(&self) -> KnownStore {
+        match &self.place {
+            Place::Directory(_) => KnownStore { tag_key: None, unknown: None },
+            Place::Servers(common) => {
+                let tag_key = common.marked.get().copied();
+                let troubles = common.standings.troubles().join("; ");
+                KnownStore {
+                    tag_key,
+                    unknown: Some(troubles).filter(|why| tag_key.is_none() && !why.is_empty()),
+                }
+            }
+        }
+    }
+
+    /// Why no security code can be sealed or opened now; nothing while one can. Of a directory that is
+    /// not known before one is to be.
+    pub fn outage(&self) -> Option<String> {
+        match &self.place {
+            Place::Directory(_) => None,
+            Place::Servers(common) => common.standings.outage(),
+        }
     }
 
     /// Tells of a directory that cannot be used.
@@ -129,12 +224,13 @@ impl EpochKeys {
         self
     }
 
-    /// Which shared store these keys belong to, where that was noted: the key of its tags. Blocks.
+    /// Which shared store the keys of a directory belong to, where that was noted: the key of its tags. Blocks.
     ///
     /// # Errors
     /// When the note cannot be read, or is not one.
     pub fn store_mark(&self) -> Result<Option<[u8; 32]>, EpochError> {
-        let file = self.directory.path().join(STORE_MARK);
+        let Place::Directory(directory) = &self.place else { return Ok(None) };
+        let file = directory.path().join(STORE_MARK);
         match fs::read(&file) {
             Ok(mark) => mark.try_into().map(Some).map_err(|_| EpochError::Corrupt { file }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -142,12 +238,13 @@ impl EpochKeys {
         }
     }
 
-    /// Notes which shared store these keys belong to. Blocks.
+    /// Notes which shared store the keys of a directory belong to. Blocks.
     ///
     /// # Errors
     /// When the note cannot be put on stable storage, or there is no randomness.
     pub fn mark_store(&self, tag_key: &[u8; 32]) -> Result<(), EpochError> {
-        let path = self.directory.path();
+        let Place::Directory(directory) = &self.place else { return Ok(()) };
+        let path = directory.path();
         // Replicas that start at once all write it.
         let unfinished = format!("{STORE_MARK}-{}.new", random::base62(8)?);
         replace_file_through(path, &unfinished, STORE_MARK, tag_key).map_err(DirectoryError::at(path))?;
@@ -179,13 +276,15 @@ impl EpochKeys {
     /// # Errors
     /// When it cannot be told.
     pub async fn find_key(&self, id: &KeyId) -> Result<Option<Arc<SealingKey>>, EpochError> {
-        match self.at_hand(id) {
-            AtHand::Key(key) => Ok(Some(key)),
-            AtHand::Destroyed => Ok(None),
-            AtHand::Elsewhere => match self.errands.run(Errand::Find(id.clone())).await? {
-                Found::Key(key) => Ok(Some(key)),
-                Found::Nothing | Found::Destroyed(_) => Ok(None),
-            },
+        if let Some(key) = self.table.known(id) {
+            return Ok(Some(key));
+        }
+        if !self.table.is_shared {
+            return Ok(None);
+        }
+        match self.errands.run(Errand::Find(id.clone())).await? {
+            Found::Key(key) => Ok(Some(key)),
+            Found::Nothing | Found::Destroyed(_) => Ok(None),
         }
     }
 
@@ -221,6 +320,9 @@ impl EpochKeys {
     /// Has the keys of this hour and the next made, fit for whatever may be sealed, and tells when that
     /// does not go well. Waits for nothing.
     fn make_ahead(&self) {
+        if let Place::Servers(_) = &self.place {
+            self.errands.begin(Errand::Watch);
+        }
         let hour = hour_of(self.table.clock.now());
         for hour in [hour, hour.saturating_add(1)] {
             let until = end_of(hour).plus(LONGEST_LIFE);
@@ -228,50 +330,23 @@ impl EpochKeys {
                 self.errands.begin(Errand::Fit { hour, until });
             }
         }
-        let trouble = self.errands.trouble();
+        let trouble = match &self.place {
+            Place::Directory(_) => self.errands.trouble(),
+            Place::Servers(common) => {
+                Some(common.standings.troubles()).filter(|all| !all.is_empty()).map(|all| all.join("; "))
+            }
+        };
         let mut told = self.told.lock();
         if *told == trouble.is_some() {
             return;
         }
         *told = trouble.is_some();
-        (self.notify)(trouble.map_or(Notice::EpochsUsable, |cause| Notice::EpochsUnusable { cause }));
-    }
-}
-
-impl PerishableKeys for EpochKeys {
-    fn current(&self, expires_at: Timestamp) -> BoxFuture<'_, Result<(KeyId, Arc<SealingKey>), StoreError>> {
-        Box::pin(async move { Ok(self.current_key(expires_at).await?) })
-    }
-
-    fn at_hand(&self, id: &KeyId) -> AtHand {
-        match self.table.epochs.lock().get(id) {
-            Some(epoch) => AtHand::Key(Arc::clone(&epoch.key)),
-            None if self.table.is_shared => AtHand::Elsewhere,
-            None => AtHand::Destroyed,
-        }
-    }
-
-    fn find<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Option<Arc<SealingKey>>, StoreError>> {
-        Box::pin(async move { Ok(self.find_key(id).await?) })
-    }
-
-    fn prepare(&self) {
-        self.make_ahead();
-    }
-
-    fn refresh(&self) {
-        if self.table.is_shared {
-            self.errands.begin(Errand::Look);
-        }
-    }
-
-    fn over(&self) -> BoxFuture<'_, Vec<KeyId>> {
-        Box::pin(self.epochs())
-    }
-
-    fn destroy_unneeded(&self, unneeded: BTreeSet<KeyId>) -> BoxFuture<'_, ()> {
-        // A key that cannot be destroyed now is tried again by the next scan.
-        Box::pin(async move { drop(self.destroy_due(unneeded).await) })
+        (self.notify)(match (&self.place, trouble) {
+            (Place::Directory(_), Some(cause)) => Notice::EpochsUnusable { cause },
+            (Place::Directory(_), None) => Notice::EpochsUsable,
+            (Place::Servers(_), Some(cause)) => Notice::EpochNodeUnusable { cause },
+            (Place::Servers(_), None) => Notice::EpochNodesUsable,
+        });
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`embedded`] keeps records in this process's own directory, [`RedisStore`] in servers that several
 //! replicas share; `epoch` keeps the hourly keys of
-//! what a token may not outlive, in a directory of their own, so that neither a store's files nor
-//! their backups can open it once the key is gone. Stages know [`crate::records::RecordStore`];
+//! what a token may not outlive, in a directory or servers of their own, so that neither a store's files
+//! nor their backups can open it once the key is gone. Stages know [`crate::records::RecordStore`];
 //! only the composition root names an engine.
 
 #[cfg(test)]
@@ -17,9 +17,9 @@ pub mod directory;
 pub mod embedded;
 pub mod epoch;
 pub mod measured;
+mod notice;
 mod redis;
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,10 +28,15 @@ use std::time::Duration;
 use self::directory::DirectoryError;
 use self::embedded::EmbeddedStore;
 use self::epoch::{EpochError, EpochKeys};
+pub use self::notice::{Notice, Notify};
+use self::redis::IdentityError;
+pub(crate) use self::redis::{Answering, VolatileError, VolatileServer};
 pub use self::redis::{
     NodeAddress, OpenError as RedisOpenError, RedisStore, Said, Settings as RedisSettings, probe,
+    probe_volatile,
 };
 use crate::crypto::random::RandomUnavailable;
+use crate::crypto::rings::KeyRings;
 use crate::domain::clock::{Clock, KeptClock};
 use crate::limit::shared::SharedLimits;
 use crate::records::RecordStore;
@@ -78,9 +83,18 @@ pub enum Engine {
     Redis {
         /// How it is reached.
         settings: RedisSettings,
-        /// Where epoch keys live: one directory for all replicas, outside Redis and its backups.
-        epoch_directory: PathBuf,
+        /// Where epoch keys live.
+        epochs: EpochPlace,
     },
+}
+
+/// Where the epoch keys of replicas that share a store live.
+#[derive(Clone)]
+pub enum EpochPlace {
+    /// One directory for all of them, outside Redis and its backups.
+    Directory(PathBuf),
+    /// Servers of their own, which keep nothing on disk.
+    Servers(Box<RedisSettings>),
 }
 
 impl Engine {
@@ -93,11 +107,12 @@ impl Engine {
         }
     }
 
-    /// Where epoch keys live.
-    pub fn epoch_directory(&self) -> &Path {
+    /// Where epoch keys live, if it is a directory.
+    pub fn epoch_directory(&self) -> Option<&Path> {
         match self {
-            Self::Embedded(settings) => &settings.epoch_directory,
-            Self::Redis { epoch_directory, .. } => epoch_directory,
+            Self::Embedded(settings) => Some(&settings.epoch_directory),
+            Self::Redis { epochs: EpochPlace::Directory(directory), .. } => Some(directory),
+            Self::Redis { epochs: EpochPlace::Servers(_), .. } => None,
         }
     }
 }
@@ -125,10 +140,16 @@ pub enum OpenError {
     Redis(#[from] RedisOpenError),
     /// The records are not those that the epoch keys belong to.
     #[error(
-        "this is another store than the one that epoch_directory belongs to: point `store.nodes` at that one, \
-         or remove the file STORE from epoch_directory"
+        "this is another store than the one that the epoch keys belong to: point `store.nodes` at that one, or \
+         remove the file STORE from epoch_directory, of epoch_nodes the key countersign:epoch:store"
     )]
     AnotherStore,
+    /// There are no records, and nobody says whether there were any.
+    #[error("the store is empty, and whether one was lost cannot be told: {why}")]
+    NothingKnown {
+        /// Why the servers of the epoch keys do not say it.
+        why: String,
+    },
     /// The epoch keys.
     #[error("the epoch keys do not open: {0}")]
     Epochs(#[from] EpochError),
@@ -146,7 +167,7 @@ pub enum OpenError {
     },
 }
 
-/// Opens the records and the epoch keys of any engine.
+/// Opens the records and the epoch keys of any engine. `rings` wrap keys that servers hold.
 ///
 /// # Errors
 /// When either does not open; see [`OpenError`].
@@ -155,34 +176,73 @@ pub async fn open_engine(
     clock: Arc<KeptClock>,
     notify: Notify,
     synced: Synced,
+    rings: &Arc<KeyRings>,
 ) -> Result<Opened, OpenError> {
     match engine {
         Engine::Embedded(settings) => blocking(move || open(&settings, clock, notify, synced)).await,
-        Engine::Redis { mut settings, epoch_directory } => {
-            let (keys_clock, keys_notify) = (clock.clone(), notify.clone());
-            let (mut epochs, known) = blocking(move || {
-                let epochs = EpochKeys::open_shared(&epoch_directory, keys_clock)?.telling(keys_notify);
-                let known = epochs.store_mark()?;
-                Ok((epochs, known))
-            })
-            .await?;
-            settings.known_tag_key = known;
-            let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
-            let tag_key = store.identity().tag_key;
-            match known {
-                None => {
-                    epochs = blocking(move || {
-                        epochs.mark_store(&tag_key)?;
-                        Ok(epochs)
-                    })
-                    .await?;
-                }
-                Some(known) if known == tag_key => {}
-                Some(_) => return Err(OpenError::AnotherStore),
-            }
-            Ok(Opened { records: store.clone(), backup: None, epochs, limits: Some(store) })
+        Engine::Redis { settings, epochs: EpochPlace::Directory(directory) } => {
+            open_beside_directory(settings, directory, clock, notify).await
+        }
+        Engine::Redis { settings, epochs: EpochPlace::Servers(servers) } => {
+            open_beside_servers(settings, &servers, rings, clock, notify).await
         }
     }
+}
+
+async fn open_beside_directory(
+    mut settings: RedisSettings,
+    directory: PathBuf,
+    clock: Arc<KeptClock>,
+    notify: Notify,
+) -> Result<Opened, OpenError> {
+    let (keys_clock, keys_notify) = (clock.clone(), notify.clone());
+    let (mut epochs, known) = blocking(move || {
+        let epochs = EpochKeys::open_shared(&directory, keys_clock)?.telling(keys_notify);
+        let known = epochs.store_mark()?;
+        Ok((epochs, known))
+    })
+    .await?;
+    settings.known_tag_key = known;
+    let store = Arc::new(RedisStore::open(settings, clock, notify).await?);
+    let tag_key = store.identity().tag_key;
+    match known {
+        None => {
+            epochs = blocking(move || {
+                epochs.mark_store(&tag_key)?;
+                Ok(epochs)
+            })
+            .await?;
+        }
+        Some(known) if known == tag_key => {}
+        Some(_) => return Err(OpenError::AnotherStore),
+    }
+    Ok(Opened { records: store.clone(), backup: None, epochs, limits: Some(store) })
+}
+
+async fn open_beside_servers(
+    mut settings: RedisSettings,
+    servers: &RedisSettings,
+    rings: &Arc<KeyRings>,
+    clock: Arc<KeptClock>,
+    notify: Notify,
+) -> Result<Opened, OpenError> {
+    let epochs = EpochKeys::open_servers(servers, Arc::clone(rings), clock.clone(), notify.clone()).await?;
+    let known = epochs.servers_store();
+    settings.known_tag_key = known.tag_key;
+    settings.may_begin = known.unknown.is_none();
+    let opened = RedisStore::open(settings, clock, notify).await;
+    let store = Arc::new(opened.map_err(|error| match (error, known.unknown) {
+        (RedisOpenError::Identity(IdentityError::Gone), Some(why)) => OpenError::NothingKnown { why },
+        (error, _) => error.into(),
+    })?);
+    let tag_key = store.identity().tag_key;
+    if known.tag_key.is_some_and(|known| known != tag_key) {
+        return Err(OpenError::AnotherStore);
+    }
+    let serves = Arc::downgrade(&store);
+    let served_by = move || serves.upgrade().map(|store| store.served_by()).unwrap_or_default();
+    epochs.belong_to(tag_key, served_by).await;
+    Ok(Opened { records: store.clone(), backup: None, epochs, limits: Some(store) })
 }
 
 /// Opens on a thread that may block.
@@ -218,84 +278,6 @@ pub fn open(
     let records = Arc::new(records);
     Ok(Opened { backup: Some(records.clone()), records, epochs, limits: None })
 }
-
-/// Something an operator should know of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A write or sync failed; money does not move until the store is open again.
-    Closed {
-        /// What the disk said.
-        cause: String,
-    },
-    /// It did not open yet; it is tried again.
-    NotReopened {
-        /// Why.
-        cause: String,
-    },
-    /// It is open again, recovered.
-    Reopened {
-        /// How long it was closed.
-        after: Duration,
-    },
-    /// A crash had cut a write short, which nobody was told of as done; it was dropped.
-    TornWriteDropped {
-        /// Its length.
-        bytes: u64,
-    },
-    /// Free space fell below the floor: nothing new is admitted.
-    SpaceShort {
-        /// What is left, in bytes.
-        free: u64,
-    },
-    /// Free space is above the floor again.
-    SpaceBack {
-        /// What there is, in bytes.
-        free: u64,
-    },
-    /// A shared store's server does not answer; money routes refuse.
-    Unreachable,
-    /// Every server of the shared store answers again.
-    ReachableAgain,
-    /// Another process serves a part of the shared store: its last writes may be lost.
-    PrimaryChanged,
-    /// The shared store is not the one it was: no money moves until an operator accepts it.
-    Changed,
-    /// An operator has accepted it.
-    Accepted,
-    /// The directory of the epoch keys does not answer or refuses: from the end of the next hour on no
-    /// security code can be sealed.
-    EpochsUnusable {
-        /// What it said.
-        cause: String,
-    },
-    /// It can be used again.
-    EpochsUsable,
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed { cause } => write!(f, "the store was closed: {cause}"),
-            Self::NotReopened { cause } => write!(f, "the store is still closed: {cause}"),
-            Self::Reopened { after } => write!(f, "the store is open again after {} ms", after.as_millis()),
-            Self::TornWriteDropped { bytes } => {
-                write!(f, "a write cut short by a crash was dropped ({bytes} bytes, never acknowledged)")
-            }
-            Self::SpaceShort { free } => write!(f, "{free} bytes free: nothing new is admitted"),
-            Self::SpaceBack { free } => write!(f, "{free} bytes free: the store admits again"),
-            Self::Unreachable => f.write_str("a server of the store does not answer"),
-            Self::ReachableAgain => f.write_str("every server of the store answers again"),
-            Self::PrimaryChanged => f.write_str("another process serves a part of the store"),
-            Self::Changed => f.write_str("the store is not the one it was"),
-            Self::Accepted => f.write_str("the store was accepted as it is"),
-            Self::EpochsUnusable { cause } => write!(f, "the epoch keys' directory cannot be used: {cause}"),
-            Self::EpochsUsable => f.write_str("the epoch keys' directory can be used again"),
-        }
-    }
-}
-
-/// Who is told. Called from the thread that opens and from the writer, so it must not block.
-pub type Notify = Arc<dyn Fn(Notice) + Send + Sync>;
 
 /// Hears how long each write of the embedded engine took, its sync included: one write holds every
 /// batch that waited for it.

@@ -26,6 +26,8 @@ mod connections;
 mod disks;
 /// What is told of traces.
 mod exemplars;
+/// What is told of tokens and their security codes.
+mod tokens;
 /// By what counters are told apart.
 mod words;
 
@@ -58,6 +60,8 @@ pub struct Metrics {
     token_events: Counters<1>,
     tokens: Gauges<1>,
     idempotency: Counters<1>,
+    codes_lost: prometheus::IntGauge,
+    epoch_node_restarts: IntCounter,
     kept_bytes: prometheus::IntGauge,
     ready: prometheus::IntGauge,
     limited: Counters<1>,
@@ -126,6 +130,8 @@ impl Metrics {
         let signatures_computed = w.closed("signatures_computed_total", ["how"], words::COMPUTED.map(|word| [word]), "Ed25519 signatures of agents, by how they were computed: alone, together with others under way, or split: one by one after a bad one was among them.")?;
         let token_events = w.closed("token_events_total", ["event"], words::TOKEN_EVENTS.map(|word| [word]), "What happened to payment tokens.")?;
         let tokens = w.gauges("tokens", ["state"], "Payment tokens stored, by state, as last counted.")?;
+        let codes_lost = w.gauges("codes_lost", [], "Live tokens whose security code was lost with the server that held its hourly key, as last counted; their cards are not.")?.at([]);
+        let epoch_node_restarts = w.counters("epoch_node_restarts_total", [], "Times a server of hourly keys (`epoch_nodes`) was found started again: the security codes sealed under its keys are lost.")?.at([]);
         let idempotency = w.closed("idempotency_total", ["result"], words::KEYS.map(|word| [word]), "What an Idempotency-Key turned out to be.")?;
         let ready = w.gauges("ready", [], "Whether `/readyz` says that money may move: 1 or 0, as of this scrape.")?.at([]);
         let kept_bytes = w.gauges("kept_bytes", [], "Bytes kept of requests and answers off the money routes, as last counted.")?.at([]);
@@ -165,7 +171,7 @@ impl Metrics {
         Ok(Self {
             instruments: w,
             requests, gateway_seconds, upstream_seconds, merchant_requests, merchant_upstream_seconds, upstream_failures,
-            breaker_state, breaker_openings, refusals, signatures, signatures_computed, token_events, tokens, idempotency, kept_bytes, ready, limited, fraud,
+            breaker_state, breaker_openings, refusals, signatures, signatures_computed, token_events, tokens, codes_lost, epoch_node_restarts, idempotency, kept_bytes, ready, limited, fraud,
             store_operations, store_operation_seconds, store_sync_seconds,
             claims, unresolved_claims, unresolved_oldest_seconds, overcharges, ownership_conflicts, second_answers, session_faults, spans,
             connections, connections_open, connections_refused, connections_evicted, handshake_failures, proxy_errors,
@@ -227,16 +233,6 @@ impl Metrics {
     /// So many signatures were computed: `alone`, `together`, or `split`.
     pub fn signature_computed(&self, how: &'static str, count: usize) {
         self.signatures_computed.at([how]).inc_by(u64::try_from(count).unwrap_or(u64::MAX));
-    }
-
-    /// A token was minted, claimed, redeemed, consumed, released, revoked, …
-    pub fn token_event(&self, event: &'static str) {
-        self.token_events.add_one([event]);
-    }
-
-    /// How many tokens are in a state.
-    pub fn set_tokens(&self, state: &'static str, count: u64) {
-        self.tokens.set([state], count);
     }
 
     /// What an idempotency key turned out to be: `fresh`, `replayed`, `in_flight`, `conflict`, …

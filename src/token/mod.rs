@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use allotment::Allotments;
-pub use vault::{AtHand, Fetched, OpenError, OpenedCard, PerishableKeys, UnsealedError, Vault};
+pub use vault::{AtHand, Fetched, NoKey, OpenError, OpenedCard, PerishableKeys, UnsealedError, Vault};
 
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;

@@ -15,7 +15,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, TokenId};
 use crate::domain::secret::SecretBytes;
 use crate::domain::token::Instrument;
-use crate::records::{BoxFuture, StoreError};
+use crate::records::BoxFuture;
 
 /// Keys that are destroyed when the last token of their hour is done. Where they are kept may stall:
 /// whoever waits for one is answered within seconds all the same.
@@ -25,16 +25,19 @@ pub trait PerishableKeys: Send + Sync {
     ///
     /// # Errors
     /// When the key cannot be made or kept now.
-    fn current(&self, expires_at: Timestamp) -> BoxFuture<'_, Result<(KeyId, Arc<SealingKey>), StoreError>>;
+    fn current(&self, expires_at: Timestamp) -> BoxFuture<'_, Result<(KeyId, Arc<SealingKey>), NoKey>>;
 
     /// What is known of a key without waiting for anything.
     fn at_hand(&self, id: &KeyId) -> AtHand;
+
+    /// Whether a key was lost before anybody destroyed it, as far as is known at once.
+    fn is_lost(&self, id: &KeyId) -> bool;
 
     /// A key wherever it is; `None` once it was destroyed.
     ///
     /// # Errors
     /// When that cannot be told now.
-    fn find<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Option<Arc<SealingKey>>, StoreError>>;
+    fn find<'a>(&'a self, id: &'a KeyId) -> BoxFuture<'a, Result<Option<Arc<SealingKey>>, NoKey>>;
 
     /// Has the keys of this hour and the next made. To be called every second or so; waits for nothing.
     fn prepare(&self);
@@ -42,11 +45,26 @@ pub trait PerishableKeys: Send + Sync {
     /// Looks what other processes have made and destroyed. Waits for nothing.
     fn refresh(&self);
 
+    /// From now on these rings are those of the configuration: keys that are kept wrapped are wrapped under
+    /// its sealing ring.
+    fn follow(&self, rings: &Arc<KeyRings>);
+
     /// The keys whose hour is over.
     fn over(&self) -> BoxFuture<'_, Vec<KeyId>>;
 
     /// Destroys those of [`Self::over`] that nothing live depends on.
     fn destroy_unneeded(&self, unneeded: BTreeSet<KeyId>) -> BoxFuture<'_, ()>;
+}
+
+/// A perishable key cannot be had now: nothing was sealed, opened or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoKey {
+    /// The directory that keeps them stalls or refuses.
+    #[error("the directory of the hourly keys cannot be used now")]
+    Unavailable,
+    /// The servers that hold them do not answer, or may not be used.
+    #[error("the servers of the hourly keys cannot be used now")]
+    ServersUnusable,
 }
 
 /// What is known of a key at once.
@@ -82,7 +100,7 @@ pub enum OpenError {
 pub enum UnsealedError {
     /// The hour's key cannot be made or kept now.
     #[error(transparent)]
-    Key(#[from] StoreError),
+    Key(#[from] NoKey),
     /// The cipher refused.
     #[error(transparent)]
     Cipher(#[from] SealError),
@@ -140,7 +158,7 @@ impl Vault {
     ///
     /// # Errors
     /// When it cannot be told now whether there is one.
-    pub async fn fetch(&self, id: KeyId) -> Result<Fetched, StoreError> {
+    pub async fn fetch(&self, id: KeyId) -> Result<Fetched, NoKey> {
         let key = self.perishable.find(&id).await?;
         Ok(Fetched(Some((id, key))))
     }

@@ -135,3 +135,34 @@ async fn a_shared_store_is_judged_by_what_its_server_says() {
     assert!(!content && said.starts_with("fault: "), "{url}: {said}");
     assert!(of(&findings, "store", "primary").starts_with("fault: "));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_of_hourly_keys_must_forget_and_stand_apart_from_the_store() {
+    let [store, epochs] = [(); 2].map(|()| Server::start(RedisOptions::default()));
+    let lines = |epochs: &str| {
+        format!(
+            "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_nodes = [\"{epochs}\"]\naccept_loss = true",
+            store.url()
+        )
+    };
+    let options = Options { store: Some(lines(&epochs.url())), ..Options::default() };
+    let world = World::closed(options).await;
+    let subject = format!("hourly keys 127.0.0.1:{}", epochs.port);
+    let (_, findings) = seen(&world, &world.text).await;
+    assert!(of(&findings, &subject, "fitness").starts_with("good: "), "{findings:#?}");
+    epochs.command(&["CONFIG", "SET", "save", "60 1"]);
+    let judged = async |text: &str, subject: &str| {
+        let (content, findings) = seen(&world, text).await;
+        let said = of(&findings, subject, "fitness");
+        assert!(!content && said.starts_with("fault: "), "{said}");
+        said
+    };
+    let said = judged(&world.text, &subject).await;
+    assert!(said.contains("set `save"), "{said}");
+    let other_name = format!("localhost:{}", store.port);
+    let text = changed(&world.text, &format!("127.0.0.1:{}", epochs.port), &other_name);
+    let said = judged(&text, &format!("hourly keys {other_name}")).await;
+    assert!(said.contains("serves the store"), "{said}");
+    drop(epochs);
+    judged(&world.text, &subject).await;
+}

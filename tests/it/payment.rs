@@ -3,6 +3,7 @@
 mod attempts;
 mod certificates;
 mod deletion;
+mod epoch_servers;
 mod epoch_stalls;
 mod epochs;
 mod keys;

@@ -192,9 +192,14 @@ async fn side_with_tokens(
 async fn multiply(config: &Path, tokens: usize, progress: &Progress) -> Result<()> {
     let config = Config::load(config).map_err(|errors| anyhow!("{errors}"))?;
     let nobody = Arc::new(|_| {});
-    let opened =
-        open_engine(config.store, Arc::new(KeptClock::new(Arc::new(SystemClock))), nobody, Arc::new(|_| {}))
-            .await?;
+    let opened = open_engine(
+        config.store,
+        Arc::new(KeptClock::new(Arc::new(SystemClock))),
+        nobody,
+        Arc::new(|_| {}),
+        &config.keys,
+    )
+    .await?;
     let store = opened.records;
     let (model, record) =
         store.scan(Kind::Token, None, 1).await?.pop().context("the token that was minted")?;

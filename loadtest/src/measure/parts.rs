@@ -284,6 +284,7 @@ async fn open(arena: &Arena, room: &Path, store: Store) -> Result<Arc<dyn Record
         Arc::new(KeptClock::new(Arc::new(SystemClock))),
         Arc::new(|_| {}),
         Arc::new(|_| {}),
+        &config.keys,
     )
     .await?;
     Ok(opened.records)

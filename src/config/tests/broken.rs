@@ -10,6 +10,7 @@ type Case = (&'static str, &'static str, &'static str, &'static str);
 
 const A: &str = "\"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"";
 const SIGNING: &str = "{ id = \"s1\", secret = \"file:keys/signing-2026-01.pem\" }";
+const EPOCHS: &str = "directory = \"store\"\nepoch_directory = \"epochs\"";
 const TLS: &str = "tls = { certificate_file = \"tls/server.pem\", key_file = \"tls/server.key\" }";
 const KEYS: &str = "keys = [{ public_key_file = \"agents/shopper.pem\" }]";
 
@@ -76,6 +77,14 @@ const STORE_AND_KEYS: &[Case] = &[
     ("\"epochs\"", "\"store/epochs\"", "store.epoch_directory", "must be outside `directory`"),
     ("\"epochs\"", "\"other/../store\"", "store.epoch_directory", "must be outside `directory`"),
     ("\"store\"", "\"epochs/store\"", "store.directory", "must be outside `epoch_directory`"),
+    ("[store]", "[store]\nepoch_nodes = [\"redis://a\"] #!", "store.epoch_nodes", "with engine = \"redis\" only"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_directory = \"epochs\"\nepoch_nodes = [\"redis://b\"] #!", "store.epoch_nodes", "cannot stand beside `epoch_directory`"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_nodes = [] #!", "store.epoch_nodes", "at least one is needed"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_nodes = [\"redis://b\", \"redis://a:6379\"] #!", "store.epoch_nodes", "a:6379 is one of `nodes`"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_nodes = [\"redis://b\", \"redis://b:6379\"] #!", "store.epoch_nodes", "b:6379 is listed twice"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_nodes = [\"redis://b\"]\nepoch_ca_file = \"tls/server.pem\" #!", "store.epoch_ca_file", "has no effect"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_directory = \"epochs\"\nepoch_username = \"b\" #!", "store.epoch_username", "no effect without `epoch_nodes`"),
+    (EPOCHS, "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://a\"]\nepoch_node = [\"redis://b\"] #!\nepoch_directory = \"epochs\"", "store.epoch_node", "did you mean `epoch_nodes`?"),
     ("[store]", "[store]\nmin_free_bytes = 1 #!", "store.min_free_bytes", "must be between"),
     ("[keys]", "[keys]\nsealings = [] #!", "keys.sealings", "did you mean `sealing`?"),
     (SIGNING, "", "keys.signing", "at least one key is needed"),

@@ -32,6 +32,8 @@ const CASES: &[Case] = &[
     ("epoch_directory = \"epochs\"", "epoch_directory = \"open\"", "store.epoch_directory", "everybody on this machine"),
     ("[store]\ndirectory = \"store\"", "[store]\nengine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://10.0.0.5\"]\npassword = \"env:SHOES_CREDENTIAL\"",
      "store.password", "in clear to another host"),
+    ("directory = \"store\"\nepoch_directory = \"epochs\"", "engine = \"redis\"\nwait_replicas = 1\nnodes = [\"redis://10.0.0.5\"]\n\
+     epoch_nodes = [\"redis://10.0.0.6\"]\nepoch_password = \"env:SHOES_CREDENTIAL\"", "store.epoch_password", "in clear to another host"),
     ("", "[admin]\nlisten = \"0.0.0.0:9464\"", "admin.listen", "plain HTTP without `admin.tls`"),
 ];
 

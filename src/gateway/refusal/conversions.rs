@@ -11,6 +11,7 @@ use crate::crypto::random::RandomUnavailable;
 use crate::domain::session::{ClaimRefusal, Moment, Session};
 use crate::idempotency::{BodyError, KeyRefusal, NotKept};
 use crate::records::StoreError;
+use crate::token::NoKey;
 
 impl Refusal {
     /// A body that cannot be used: 400 for its shape, 422 for its meaning.
@@ -82,6 +83,15 @@ impl From<RandomUnavailable> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<NoKey> for Refusal {
+    fn from(error: NoKey) -> Self {
+        match error {
+            NoKey::Unavailable => Self::Store(StoreError::Unavailable),
+            NoKey::ServersUnusable => Self::SecurityCodesUnavailable,
+        }
     }
 }
 

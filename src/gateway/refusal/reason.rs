@@ -69,6 +69,7 @@ impl Refusal {
             Self::Suspended(stopped) => stopped.code(),
             Self::MerchantRetired => "merchant_retired",
             Self::SuspensionsUnknown => "suspensions_unknown",
+            Self::SecurityCodesUnavailable => "security_codes_unavailable",
             Self::Internal(_) => "processing_error",
         }
     }

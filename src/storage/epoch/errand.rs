@@ -1,6 +1,6 @@
-//! The thread that does what is to be done with key files, one errand at a time.
+//! The thread that does what is to be done with epoch keys where they are kept, one errand at a time.
 //!
-//! A file system that does not answer holds it up, and nobody else for longer than [`PATIENCE`].
+//! A file system or a server that does not answer holds it up, and nobody else for longer than [`PATIENCE`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -38,6 +38,8 @@ pub(super) enum Errand {
     Find(KeyId),
     /// What other processes have made and destroyed.
     Look,
+    /// How the servers stand that hold the keys.
+    Watch,
     /// The end of keys that are due.
     Destroy,
 }
@@ -54,7 +56,7 @@ impl Errand {
     const fn kind(&self) -> Option<Kind> {
         match self {
             Self::Fit { .. } => Some(Kind::Fit),
-            Self::Find(_) => None,
+            Self::Find(_) | Self::Watch => None,
             Self::Look => Some(Kind::Look),
             Self::Destroy => Some(Kind::Destroy),
         }

@@ -34,7 +34,7 @@ impl Files {
         match errand {
             Errand::Fit { hour, until } => self.fit(*hour, *until).map(|()| Found::Nothing),
             Errand::Find(id) => self.find(id),
-            Errand::Look => self.look_again().map(|()| Found::Nothing),
+            Errand::Look | Errand::Watch => self.look_again().map(|()| Found::Nothing),
             Errand::Destroy => self.destroy_due().map(Found::Destroyed),
         }
     }
@@ -156,13 +156,7 @@ impl Files {
             self.look_again()?;
         }
         self.note_what_was_used()?;
-        let now = self.table.clock.earliest();
-        let due: Vec<KeyId> = {
-            let (epochs, unneeded) = (self.table.epochs.lock(), self.table.unneeded.lock());
-            let over = epochs.iter().filter(|(_, epoch)| epoch.is_over(now));
-            let due = over.filter(|(id, epoch)| now >= epoch.until || unneeded.contains(*id));
-            due.map(|(id, _)| id.clone()).collect()
-        };
+        let due = self.table.due();
         for id in &due {
             let file = self.file(id);
             file::erase(&file).map_err(DirectoryError::at(&file))?;

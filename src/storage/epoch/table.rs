@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::standing::Standings;
 use crate::crypto::aead::SealingKey;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::id::KeyId;
@@ -41,17 +42,56 @@ pub(super) struct Table {
     pub(super) epochs: Mutex<BTreeMap<KeyId, Epoch>>,
     /// Keys whose hour is over and that nothing live needs, as last told.
     pub(super) unneeded: Mutex<BTreeSet<KeyId>>,
+    /// How the servers stand that hold the keys, where servers do.
+    standings: Option<Arc<Standings>>,
 }
 
 impl Table {
     pub(super) fn new(clock: Arc<dyn Clock>, is_shared: bool) -> Arc<Self> {
-        Arc::new(Self { clock, is_shared, epochs: Mutex::default(), unneeded: Mutex::default() })
+        Arc::new(Self {
+            clock,
+            is_shared,
+            epochs: Mutex::default(),
+            unneeded: Mutex::default(),
+            standings: None,
+        })
+    }
+
+    /// Of keys that servers hold: one of a server that may not be used now is not used either.
+    pub(super) fn of_servers(clock: Arc<dyn Clock>, standings: Arc<Standings>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            is_shared: true,
+            epochs: Mutex::default(),
+            unneeded: Mutex::default(),
+            standings: Some(standings),
+        })
+    }
+
+    fn may_use(&self, id: &KeyId) -> bool {
+        self.standings.as_ref().is_none_or(|standings| standings.is_usable(id))
+    }
+
+    /// A key that is in memory and may be used.
+    pub(super) fn known(&self, id: &KeyId) -> Option<Arc<SealingKey>> {
+        let key = self.epochs.lock().get(id).map(|epoch| Arc::clone(&epoch.key))?;
+        self.may_use(id).then_some(key)
+    }
+
+    /// Keys whose hour is over and that nobody needs, or whose last value has expired.
+    pub(super) fn due(&self) -> Vec<KeyId> {
+        let now = self.clock.earliest();
+        let (epochs, unneeded) = (self.epochs.lock(), self.unneeded.lock());
+        let over = epochs.iter().filter(|(_, epoch)| epoch.is_over(now));
+        let due = over.filter(|(id, epoch)| now >= epoch.until || unneeded.contains(*id));
+        due.map(|(id, _)| id.clone()).collect()
     }
 
     /// Takes the key of `hour` for a value that expires by `until`, if there is one fit for it.
     pub(super) fn take(&self, hour: i64, until: Timestamp) -> Option<(KeyId, Arc<SealingKey>)> {
         let mut epochs = self.epochs.lock();
-        let (id, epoch) = epochs.iter_mut().find(|(_, epoch)| epoch.ours && epoch.hour == hour)?;
+        let mut of_hour = epochs.iter_mut().filter(|(_, epoch)| epoch.ours && epoch.hour == hour);
+        let (id, epoch) = of_hour.find(|(id, _)| self.may_use(id))?;
         if epoch.until < until {
             return None;
         }
@@ -61,7 +101,8 @@ impl Table {
 
     pub(super) fn has(&self, hour: i64, until: Timestamp) -> bool {
         let epochs = self.epochs.lock();
-        epochs.values().any(|epoch| epoch.ours && epoch.hour == hour && epoch.until >= until)
+        let is_fit = |epoch: &Epoch| epoch.ours && epoch.hour == hour && epoch.until >= until;
+        epochs.iter().any(|(id, epoch)| is_fit(epoch) && self.may_use(id))
     }
 }
 

@@ -10,6 +10,7 @@ use super::table::{GRACE, HOUR};
 use super::*;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::ManualClock;
+use crate::token::PerishableKeys;
 
 struct Fixture {
     directory: tempfile::TempDir,

@@ -112,7 +112,9 @@ impl Shared {
                         return Err(IdentityError::Lost);
                     }
                 }
-                None if self.settings.known_tag_key.is_some() => return Err(IdentityError::Gone),
+                None if self.settings.known_tag_key.is_some() || !self.settings.may_begin => {
+                    return Err(IdentityError::Gone);
+                }
                 None => {
                     let mut command = redis::cmd("SET");
                     command.arg(identity_key()).arg(StoreIdentity::draw()?.write()).arg("NX");

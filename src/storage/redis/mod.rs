@@ -30,6 +30,7 @@ mod shared;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod volatile;
 mod watch;
 
 use std::sync::Arc;
@@ -39,12 +40,13 @@ use arc_swap::ArcSwap;
 use futures_util::future::Either;
 use redis::Value;
 
-pub use self::probe::{Said, probe};
+pub use self::probe::{Said, probe, probe_volatile};
 pub use self::settings::{NodeAddress, Settings};
+pub(crate) use self::volatile::{Answering, VolatileError, VolatileServer};
 
 use self::call::{Answered, Request, commit_error};
 use self::connector::Connector;
-use self::identity::IdentityError;
+pub(super) use self::identity::IdentityError;
 use self::link::LinkError;
 use self::primaries::Primaries;
 use self::script::{Revisions, Scripts};
@@ -136,9 +138,20 @@ impl RedisStore {
         tokio::spawn(watch::watch(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
+
+    /// The processes that serve it now, by their `run_id`: none of them is for what must not be kept.
+    pub fn served_by(&self) -> Vec<String> {
+        self.shared.run_ids()
+    }
 }
 
 impl Shared {
+    /// The processes that serve it now, by their `run_id`.
+    fn run_ids(&self) -> Vec<String> {
+        let links = &self.topology.map().links;
+        links.iter().filter_map(|link| Some(link.live()?.server.run_id.clone())).collect()
+    }
+
     async fn refuse_unfit_servers(&self) -> Result<(), OpenError> {
         for link in &self.topology.map().links {
             link.connected().await.map_err(|error| match error {

@@ -23,8 +23,10 @@ pub(super) struct Server {
     pub(super) version_text: String,
     /// Bytes in use, and the most that may be; 0 where nothing bounds it.
     pub(super) memory: (u64, u64),
+    /// How many replicas follow it.
+    pub(super) replicas: u64,
     appends_to_file: bool,
-    eviction: String,
+    pub(super) eviction: String,
 }
 
 /// Why a server may not keep money, with what to do.
@@ -64,6 +66,7 @@ pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<S
         version,
         version_text,
         memory: (number("used_memory"), number("maxmemory")),
+        replicas: number("connected_slaves"),
         appends_to_file: field("aof_enabled") == "1",
         eviction: field("maxmemory_policy").to_owned(),
     })
@@ -81,9 +84,14 @@ impl Server {
         asked.is_ok_and(|pair| pair.get(1).is_some_and(|when| when == "always"))
     }
 
+    /// Whether it is older than any that may be used.
+    pub(super) fn is_too_old(&self) -> bool {
+        self.version < OLDEST
+    }
+
     /// Whether it may keep money.
     pub(super) fn fitness(&self, accept_loss: bool) -> Result<(), Unfit> {
-        if self.version < OLDEST {
+        if self.is_too_old() {
             return Err(Unfit::Version(self.version_text.clone()));
         }
         if self.eviction != "noeviction" {

@@ -53,6 +53,8 @@ pub struct Settings {
     /// The key of the tags of the store that was used before: where that store is not found whole, the
     /// gateway starts without it and waits for an operator. Without one a new store is made.
     pub known_tag_key: Option<[u8; 32]>,
+    /// Whether a new store may be made where none is; not where it cannot be told whether there was one.
+    pub may_begin: bool,
     /// Go by the server's clock, so that replicas agree when something expires; otherwise by each
     /// machine's own, which must then agree.
     pub follow_server_clock: bool,
@@ -72,6 +74,7 @@ impl Default for Settings {
             failover_caution: Duration::from_secs(600),
             accept_loss: false,
             known_tag_key: None,
+            may_begin: true,
             follow_server_clock: true,
         }
     }

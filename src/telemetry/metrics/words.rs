@@ -126,6 +126,7 @@ pub(super) const REFUSALS: &[&str] = &[
     "redeemer_not_proven",
     "repeated_declines",
     "risk_signal_blocked",
+    "security_codes_unavailable",
     "service_unavailable",
     "shutting_down",
     "signature_algorithm_mismatch",

@@ -46,10 +46,12 @@ fn told(answer: &Answer) -> (u16, String) {
 /// Closes the world; what it keeps under idempotency keys, and how many bytes that takes.
 async fn at_rest(world: &mut World) -> (Vec<KeyRecord>, usize) {
     world.close().await;
-    let config = Config::parse(&world.text, world.directory.path()).map_err(|errors| errors.to_string());
+    let config = Config::parse(&world.text, world.directory.path());
+    let config = config.map_err(|errors| errors.to_string()).unwrap();
     let clock = Arc::new(KeptClock::new(Arc::clone(&world.clock)));
-    let opened =
-        storage::open_engine(config.unwrap().store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
+    let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {}), &config.keys)
+        .await
+        .unwrap();
     let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
     loop {
         let page = opened.records.scan(Kind::Idempotency, last.as_ref(), 500).await.unwrap();

@@ -31,7 +31,7 @@ macro_rules! rising {
     };
 }
 
-const CASES: [Case; 37] = [
+const CASES: [Case; 39] = [
     Case {
         alert: "CountersignCompletesFail",
         interval: "1m",
@@ -393,6 +393,21 @@ const CASES: [Case; 37] = [
         series: &[(
             r#"countersign_breaker_openings_total{job="countersign",merchant="shoes",cause="unanswered"}"#,
             rising!("1", "29"),
+        )],
+        looks: IN_HALF_AN_HOUR,
+    },
+    Case {
+        alert: "CountersignSecurityCodesLost",
+        interval: "1m",
+        series: &[(r#"countersign_epoch_node_restarts_total{job="countersign"}"#, rising!("1", "30"))],
+        looks: IN_HALF_AN_HOUR,
+    },
+    Case {
+        alert: "CountersignSecurityCodesRefused",
+        interval: "1m",
+        series: &[(
+            r#"countersign_refusals_total{job="countersign",reason="security_codes_unavailable"}"#,
+            rising!("5", "150"),
         )],
         looks: IN_HALF_AN_HOUR,
     },

@@ -27,7 +27,7 @@ pub(super) const SOON: Duration = Duration::from_millis(200);
 
 /// What is 0 while all is well, or was counted before anything happened. Some takes what nobody does here:
 /// a full house, a balancer that does not name its clients, a merchant that charges twice.
-const MAY_BE_ZERO: [&str; 17] = [
+const MAY_BE_ZERO: [&str; 19] = [
     "countersign_connections_evicted_total",
     "countersign_proxy_errors_total",
     "countersign_second_answers_total",
@@ -35,7 +35,9 @@ const MAY_BE_ZERO: [&str; 17] = [
     "countersign_breaker_openings_total",
     "countersign_breaker_state",
     "countersign_suspensions",
+    "countersign_codes_lost",
     "countersign_config_reloads_total",
+    "countersign_epoch_node_restarts_total",
     "countersign_kept_bytes",
     "countersign_log_lines_dropped_total",
     "countersign_overcharges_total",

@@ -19,7 +19,9 @@ async fn with_a_card(world: &mut World) -> Vec<String> {
     let config = Config::parse(&world.text, world.directory.path());
     let config = config.map_err(|errors| errors.to_string()).unwrap();
     let clock = Arc::new(KeptClock::new(Arc::clone(&world.clock)));
-    let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
+    let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {}), &config.keys)
+        .await
+        .unwrap();
     let mut found = Vec::new();
     for (_, record) in opened.records.scan(Kind::Token, None, 1_000).await.unwrap() {
         let token: PaymentToken = decode(&record.bytes).unwrap();

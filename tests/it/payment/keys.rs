@@ -56,10 +56,12 @@ fn forget_old(text: &str) -> String {
 
 /// The sealing key of every card in the store of a world that is closed.
 async fn sealing_keys(world: &World) -> Vec<String> {
-    let config = Config::parse(&world.text, world.directory.path()).map_err(|errors| errors.to_string());
+    let config = Config::parse(&world.text, world.directory.path());
+    let config = config.map_err(|errors| errors.to_string()).unwrap();
     let clock = Arc::new(KeptClock::new(Arc::clone(&world.clock)));
-    let opened =
-        storage::open_engine(config.unwrap().store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
+    let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {}), &config.keys)
+        .await
+        .unwrap();
     let tokens = opened.records.scan(Kind::Token, None, 1000).await.unwrap();
     let key_of = |bytes: &[u8]| {
         let token: PaymentToken = decode(bytes).unwrap();

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::config::Config;
+use countersign::crypto::aead::Sealed;
 use countersign::domain::clock::{Clock, ManualClock, SystemClock};
+use countersign::domain::id::KeyId;
 use countersign::quickstart::agent::Agent;
 use countersign::quickstart::client::Answer;
 use countersign::quickstart::shop::{Behaviour, CallKind, Redeem};
@@ -13,7 +16,8 @@ use http::Method;
 use serde_json::json;
 
 use super::drive::network_mint;
-use super::needles::{CRYPTOGRAM, CVC, NETWORK_TOKEN};
+use super::needles::{CRYPTOGRAM, CVC, NETWORK_TOKEN, Needles};
+use crate::redis_server::{self, Reply, Server};
 use crate::world::*;
 
 /// After an hour and the time for values on their way, the hour's key may go.
@@ -149,4 +153,55 @@ async fn the_gateway_destroys_the_key_of_an_hour_whose_tokens_are_done() {
     };
     tokio::time::timeout(crate::wire::PATIENCE, gone).await.expect("the key outlives its hour");
     assert!(clock.now() < expires, "gone because the token had expired");
+}
+
+/// What a server of hourly keys holds, told by its own dump and by everybody who can read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_hourly_keys_holds_none_in_clear() {
+    let [store, epochs] = [(); 2].map(|()| Server::start(redis_server::Options::default()));
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let lines = format!(
+        "engine = \"redis\"\nnodes = [\"{}\"]\nepoch_nodes = [\"{}\"]\naccept_loss = true\nserver_clock = false",
+        store.url(),
+        epochs.url()
+    );
+    let given = Arc::clone(&clock) as Arc<dyn Clock>;
+    let world = World::with(Options { clock: Some(given), store: Some(lines), ..Options::default() }).await;
+    let (session, total, token) = mint_for_hours(&world.alpha(), &clock).await;
+    let given = redeemed(&world, &session, total, &token).await;
+    assert_eq!(given.text("/payment_method/cvc").as_deref(), Some(CVC), "{}", given.status);
+
+    // With the sealing ring, and only with it, each value opens under its own name.
+    let config = Config::parse(&world.text, world.directory.path());
+    let rings = config.map_err(|errors| errors.to_string()).unwrap().keys;
+    let mut needles = Needles::of(&world);
+    let (mut held, mut mark) = (Vec::new(), None);
+    for name in epochs.command(&["KEYS", "*"]).parts() {
+        let Reply::Bulk(value) = epochs.command(&["GET", &name.text()]) else { panic!("{name:?}") };
+        let parts: Vec<&[u8]> = value.splitn(4, |byte| *byte == b' ').collect();
+        let id = |part: &[u8]| KeyId::parse(std::str::from_utf8(part).unwrap()).unwrap();
+        let sealed = Sealed { key: id(parts[2]), bytes: parts[3].to_vec().into() };
+        let secret = rings.sealing.open(parts[1], &sealed).unwrap();
+        assert_eq!(secret.expose().len(), 32, "{name:?}");
+        assert!(rings.sealing.open(b"another", &sealed).is_err());
+        if parts[1] == b"store" {
+            mark = Some(secret);
+        } else {
+            needles.bytes(&name.text(), secret.expose());
+        }
+        held.push((name.text(), value));
+    }
+    // Those of this hour and the next, and which store they belong to.
+    assert!(held.len() >= 2, "{}", held.len());
+    store.command(&["SAVE"]);
+    let dump = std::fs::read(store.directory().join("dump.rdb")).unwrap();
+    let mut found = needles.find_in("the store", &dump);
+    // What names the store is the store's own.
+    needles.bytes("the store's tags", mark.unwrap().expose());
+    found.extend(held.iter().flat_map(|(name, value)| needles.find_in(name, value)));
+    epochs.command(&["SAVE"]);
+    let dump = std::fs::read(epochs.directory().join("dump.rdb")).unwrap();
+    assert!(dump.windows(7).any(|bytes| bytes == b"CSWRAP1"));
+    found.extend(needles.find_in("the dump", &dump));
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -84,7 +84,8 @@ impl Needles {
         self.bytes(name, text.as_bytes());
     }
 
-    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+    /// Also looks for these bytes.
+    pub fn bytes(&mut self, name: &str, bytes: &[u8]) {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         self.texts.push((format!("{name} in upper hex"), hex.to_ascii_uppercase()));
         self.texts.push((format!("{name} in hex"), hex));

@@ -18,7 +18,9 @@ async fn unsealed(driven: &Driven) -> (Vec<Vec<u8>>, usize) {
     let config = Config::parse(&driven.world.text, driven.world.directory.path());
     let config = config.map_err(|errors| errors.to_string()).unwrap();
     let clock = Arc::new(KeptClock::new(Arc::clone(&driven.world.clock)));
-    let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
+    let opened = storage::open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {}), &config.keys)
+        .await
+        .unwrap();
     let (mut found, mut mints) = (Vec::new(), 0);
     for (key, record) in opened.records.scan(Kind::Idempotency, None, 10_000).await.unwrap() {
         let record: KeyRecord = decode(&record.bytes).unwrap();

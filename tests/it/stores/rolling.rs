@@ -147,10 +147,11 @@ fn before() -> String {
 const OURS: &str = "exec \"$0\" \"$@\"";
 
 async fn opened(world: &World) -> Arc<dyn RecordStore> {
-    let config = Config::parse(&world.text, world.directory.path()).map_err(|errors| errors.to_string());
+    let config = Config::parse(&world.text, world.directory.path());
+    let config = config.map_err(|errors| errors.to_string()).unwrap();
     let clock = Arc::new(KeptClock::new(Arc::new(SystemClock)));
     let Opened { records, .. } =
-        open_engine(config.unwrap().store, clock, Arc::new(|_| {}), Arc::new(|_| {})).await.unwrap();
+        open_engine(config.store, clock, Arc::new(|_| {}), Arc::new(|_| {}), &config.keys).await.unwrap();
     records
 }
 

@@ -14,6 +14,7 @@ use super::World;
 pub struct Told {
     pub status: u16,
     pub head: String,
+    /// What is no JSON is a string.
     pub body: Value,
 }
 
@@ -42,7 +43,8 @@ pub async fn ask_admin(
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Told { status, head: head.to_ascii_lowercase(), body: serde_json::from_str(body).unwrap_or_default() }
+    let said = if body.is_empty() { Value::Null } else { Value::from(body) };
+    Told { status, head: head.to_ascii_lowercase(), body: serde_json::from_str(body).unwrap_or(said) }
 }
 
 impl World {

@@ -89,6 +89,7 @@ mod faults;
 mod fitness;
 mod quiet;
 mod relay;
+mod volatile;
 
 /// What an operator is told.
 #[derive(Clone, Default)]
