@@ -28,7 +28,7 @@ PROGRAM, TOOLS = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
 HERE = pathlib.Path(__file__).resolve().parent
 DEPLOY = HERE.parent.parent / "deploy"
 CHART = DEPLOY / "helm/countersign"
-CASES = ["embedded", "redis", "fixed", "plain", "elsewhere"]
+CASES = ["embedded", "redis", "redis-epochs", "fixed", "plain", "elsewhere"]
 KUBERNETES = "1.31"
 OPERATOR = ("ServiceMonitor", "PrometheusRule")
 # Kinds that each overlay has at least.
@@ -37,6 +37,10 @@ WANTED = {
     "redis": {
         "Deployment", "ConfigMap", "Service", "ServiceAccount", "NetworkPolicy", "PersistentVolumeClaim",
         "PodDisruptionBudget", "HorizontalPodAutoscaler", *OPERATOR,
+    },
+    "redis-epochs": {
+        "Deployment", "ConfigMap", "Service", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget",
+        "HorizontalPodAutoscaler", *OPERATOR,
     },
 }  # fmt: skip
 # The exposure that `systemd-analyze security` may find, in tenths.
@@ -68,8 +72,14 @@ def objects_of(text):
     return objects
 
 
-def pods_of(objects):
-    return [found for found in objects.values() if found["kind"] in ("StatefulSet", "Deployment")]
+def labels_of(found):
+    return found["spec"]["template"]["metadata"]["labels"]
+
+
+def pods_of(objects, name="countersign"):
+    """Who starts the pods of that name: the gateway's, or those of the server of hourly keys."""
+    makers = [found for found in objects.values() if found["kind"] in ("StatefulSet", "Deployment")]
+    return [found for found in makers if labels_of(found)["app.kubernetes.io/name"] == name]
 
 
 def config_of(objects):
@@ -86,7 +96,7 @@ def alike(objects):
     text, name = config["data"]["countersign.toml"], config["metadata"]["name"]
     known = {}
     for key, found in copy.deepcopy(objects).items():
-        if found["kind"] in ("StatefulSet", "Deployment"):
+        if found in pods_of(objects):
             pod = found["spec"]["template"]
             annotations = pod["metadata"].pop("annotations", {})
             digest = hashlib.sha256(text.encode()).hexdigest()
@@ -154,6 +164,8 @@ def fit(name, objects):
         return [found for found in objects.values() if found["kind"] == kind]
 
     check(owner["spec"]["selector"]["matchLabels"].items() <= labels.items(), f"{name}: pods of another")
+    apart = fit_epochs(name, objects, config, labels)
+    objects = {key: found for key, found in objects.items() if found not in apart}
     for service in of("Service"):
         check(selects(service["spec"]["selector"], labels), f"{name}: a service of other pods")
         check(all(port["targetPort"] in ports for port in service["spec"]["ports"]), f"{name}: no such port")
@@ -164,7 +176,7 @@ def fit(name, objects):
         open_to_all = [rule for rule in policy["spec"]["ingress"] if "from" not in rule]
         check([rule["ports"][0]["port"] for rule in open_to_all] == ["https"], f"{name}: open to all")
         reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-        for node in config["store"].get("nodes", []):
+        for node in config["store"].get("nodes", []) + config["store"].get("epoch_nodes", []):
             check(int(node.rsplit(":", 1)[1]) in reached, f"{name}: {node} cannot be reached")
     for budget in of("PodDisruptionBudget"):
         check(selects(budget["spec"]["selector"]["matchLabels"], labels), f"{name}: a budget of other pods")
@@ -217,6 +229,54 @@ def fit(name, objects):
     accepted(name, config_of(objects)["data"]["countersign.toml"])
 
 
+def fit_epochs(name, objects, config, gateway):
+    """What belongs to the server of hourly keys, which is there if and only if it is configured; and whether
+    it fits."""
+    nodes = config["store"].get("epoch_nodes", [])
+    servers = pods_of(objects, "countersign-epochs")
+    check(len(servers) == len(nodes) <= 1, f"{name}: {len(servers)} servers of hourly keys, {nodes}")
+    if not servers:
+        return []
+    [server] = servers
+    labels, spec = labels_of(server), server["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    check(server["spec"]["selector"]["matchLabels"].items() <= labels.items(), f"{name}: pods of another")
+    check(server["spec"]["replicas"] == 1, f"{name}: two servers of hourly keys under one name")
+    check(server["spec"]["strategy"] == {"type": "Recreate"}, f"{name}: two servers of hourly keys for a while")
+    claims = [volume for volume in spec["volumes"] if "persistentVolumeClaim" in volume]
+    check(not claims, f"{name}: hourly keys on a disk")
+    said = container["command"]
+    asked = {word: said[at + 1] for at, word in enumerate(said) if word.startswith("--")}
+    wanted = {"--save": "", "--appendonly": "no", "--maxmemory-policy": "noeviction", "--port": "0"}
+    check(wanted.items() <= asked.items(), f"{name}: hourly keys are kept, or thrown away: {said}")
+    mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
+    for path in (asked["--tls-cert-file"], asked["--tls-key-file"]):
+        check(str(pathlib.PurePosixPath(path).parent) in mounted, f"{name}: {path} is not mounted")
+    password = container["env"][0]["valueFrom"]["secretKeyRef"]["key"]
+    check(config["store"]["epoch_password"].endswith(f"/secrets/{password}"), f"{name}: another password")
+    services = [
+        found for found in objects.values()
+        if found["kind"] == "Service" and selects(found["spec"]["selector"], labels)
+    ]  # fmt: skip
+    [service] = services
+    [port] = service["spec"]["ports"]
+    check(nodes == [f"rediss://{service['metadata']['name']}:{port['port']}"], f"{name}: {nodes}")
+    [there] = [p["containerPort"] for p in container["ports"] if p["name"] == port["targetPort"]]
+    check(asked["--tls-port"] == str(there), f"{name}: the server of hourly keys listens elsewhere")
+    policies = [
+        found for found in objects.values()
+        if found["kind"] == "NetworkPolicy" and selects(found["spec"]["podSelector"]["matchLabels"], labels)
+    ]  # fmt: skip
+    for policy in policies:
+        [rule] = policy["spec"]["ingress"]
+        [caller] = rule["from"]
+        check(selects(caller["podSelector"]["matchLabels"], gateway), f"{name}: others call the server of keys")
+        check(not policy["spec"].get("egress"), f"{name}: the server of hourly keys calls somebody")
+    pods, context = spec["securityContext"], container["securityContext"]
+    check(pods["runAsNonRoot"] and context["readOnlyRootFilesystem"], f"{name}: the server of keys may do")
+    return [server, service, *policies]
+
+
 def accepted(name, text):
     """Whether the program accepts a configuration, with secrets where the pod mounts them."""
     with tempfile.TemporaryDirectory() as directory:
@@ -224,7 +284,7 @@ def accepted(name, text):
         secrets, tls, kept = (root / part for part in ("secrets", "tls", "kept"))
         for folder in (secrets, tls, kept):
             folder.mkdir()
-        make_secrets(secrets, set(re.findall(r"/run/countersign/secrets/([\w.]+)", text)))
+        make_secrets(secrets, set(re.findall(r"/run/countersign/secrets/([\w.-]+)", text)))
         make_certificate(tls, tomllib.loads(text)["server"]["hosts"][0])
         text = text.replace("/run/countersign", directory).replace("/var/lib/countersign", str(kept))
         (root / "countersign.toml").write_text(text)
@@ -237,7 +297,13 @@ def accepted(name, text):
 def make_secrets(folder, names):
     algorithms = {"signing.pem": "ed25519", "sealing.key": "sealing"}
     for name in names:
-        if name.endswith((".key", ".pem")):
+        if name.endswith(".crt"):
+            run(
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                "-days", "90", "-subj", "/CN=an authority", "-keyout", folder / "authority.key",
+                "-out", folder / name,
+            )  # fmt: skip
+        elif name.endswith((".key", ".pem")):
             algorithm = algorithms.get(name, "hmac")
             run(PROGRAM, "keygen", "--algorithm", algorithm, "--out", folder / name)
         else:

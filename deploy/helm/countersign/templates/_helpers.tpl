@@ -8,7 +8,18 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "countersign.config" -}}
-{{- if .Values.config }}{{ .Values.config }}{{ else }}{{ .Files.Get (printf "files/%s.toml" .Values.store) }}{{ end }}
+{{- $example := ternary "redis-epochs" .Values.store (eq (include "countersign.epochServer" .) "yes") }}
+{{- if .Values.config }}{{ .Values.config }}{{ else }}{{ .Files.Get (printf "files/%s.toml" $example) }}{{ end }}
+{{- end }}
+
+{{- /* Whether the hourly keys are in a server of their own, and not on a volume. */}}
+{{- define "countersign.epochServer" -}}
+{{- if and (eq .Values.store "redis") .Values.epochServer.enabled }}yes{{ end }}
+{{- end }}
+
+{{- define "countersign.epochSelector" -}}
+app.kubernetes.io/name: countersign-epochs
+app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "countersign.image" -}}
@@ -96,7 +107,9 @@ spec:
         - {name: config, mountPath: /etc/countersign, readOnly: true}
         - {name: secrets, mountPath: /run/countersign/secrets, readOnly: true}
         - {name: tls, mountPath: /run/countersign/tls, readOnly: true}
+        {{- if ne (include "countersign.epochServer" .) "yes" }}
         - {name: epochs, mountPath: /var/lib/countersign/epochs}
+        {{- end }}
         {{- if eq .Values.store "embedded" }}
         - {name: store, mountPath: /var/lib/countersign/store}
         {{- end }}
@@ -107,7 +120,7 @@ spec:
       secret: {secretName: {{ .Values.secretName }}, defaultMode: 0440}
     - name: tls
       secret: {secretName: {{ .Values.tlsSecretName }}, defaultMode: 0440}
-    {{- if eq .Values.store "redis" }}
+    {{- if and (eq .Values.store "redis") (ne (include "countersign.epochServer" .) "yes") }}
     - name: epochs
       persistentVolumeClaim:
         claimName: {{ .Values.volumes.existingEpochsClaim | default (printf "%s-epochs" (include "countersign.name" .)) }}
