@@ -42,6 +42,9 @@ const CLOCK_SKEW: Duration = Duration::from_secs(2);
 /// Mutations of one session that may be under way at once.
 pub const MAX_OPEN_MUTATIONS: usize = 8;
 
+/// Answered attempts a session has, whatever the answers and whichever tokens.
+pub const MAX_SESSION_ANSWERS: u8 = 40;
+
 /// A checkout session or cart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -79,6 +82,9 @@ pub struct Session {
     /// Which of the merchant's base URLs stand for what of it. Its record has them behind all else.
     #[serde(skip)]
     pub places: Places,
+    /// Attempts that were answered or in doubt, of all its tokens; its record keeps it behind all else.
+    #[serde(skip)]
+    pub answered: u8,
 }
 
 /// Which kind of resource a record stands for.
@@ -232,6 +238,7 @@ impl Session {
             orders: Vec::new(),
             troubles: Troubles::default(),
             places: Places::default(),
+            answered: 0,
         }
     }
 
@@ -271,7 +278,7 @@ impl Session {
     }
 
     /// Takes the total of a read that started at `sequence`, unless a mutation was under way then or
-    /// since. It was `shown_at` one of several base URLs, where the merchant has several.
+    /// since; it was `shown_at` one of several base URLs, where the merchant has several.
     pub fn note_total(
         &mut self,
         sequence: u64,
@@ -284,6 +291,14 @@ impl Session {
             self.total = total.map(|total| ObservedTotal { total, at: moment.steady });
             self.places.total = shown_at.filter(|_| total.is_some()).cloned();
         }
+    }
+
+    /// Forgets the total: the merchant has had a complete, which may bring an address that changes it. A read
+    /// that started before may show what was before.
+    fn forget_total(&mut self) {
+        self.total = None;
+        self.places.total = None;
+        self.sequence = self.sequence.saturating_add(1);
     }
 
     /// The total, if it was read within `max_age` and nothing has overtaken it.

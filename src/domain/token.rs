@@ -11,9 +11,12 @@ use super::allowance::Allowance;
 use super::clock::Timestamp;
 use super::id::{ClaimId, TokenId};
 
-/// Claims a token survives: after this many attempts that were answered, or that exposed its card,
-/// it is spent without a charge.
+/// Claims a token survives in which its card was tried, or may have been: after this many it is spent
+/// without a charge.
 pub const MAX_ATTEMPTS: u8 = 3;
+
+/// Claims a token survives that were answered, whatever the answers.
+pub const MAX_ANSWERS: u8 = 20;
 
 /// A token. `S` is how its instrument is sealed: the domain does not know ciphers.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +36,13 @@ pub struct Token<S> {
     /// What may happen next. That a claim holds it is kept in its session alone, with the claim.
     #[serde(serialize_with = "without_claim")]
     pub state: TokenState,
-    /// Attempts that were answered by the merchant or in which the card left.
+    /// Attempts at the card: declines, answers that show no order, doubt, and whatever came once the card
+    /// had left.
     pub attempts: u8,
     /// The card has left in an earlier claim.
     pub exposed: bool,
+    /// Those, and the attempts that the merchant refused without the card.
+    pub answered: u8,
 }
 
 /// A claimed token is stored as an active one, so that to begin a claim writes no token.
@@ -90,7 +96,7 @@ pub enum TokenState {
         /// When that was learned.
         at: Timestamp,
     },
-    /// Withdrawn by the agent, or worn out by [`MAX_ATTEMPTS`].
+    /// Withdrawn by the agent, or worn out by [`MAX_ATTEMPTS`] or [`MAX_ANSWERS`].
     Revoked {
         /// Since when.
         at: Timestamp,
@@ -156,6 +162,18 @@ impl<S> Token<S> {
     /// Whether the allowance is over: at and after `expires_at` (rfc.delegate_payment §2.5).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.allowance.expires_at
+    }
+
+    /// Whether its attempts are used up.
+    pub const fn is_worn_out(&self) -> bool {
+        self.attempts_left() == 0
+    }
+
+    /// The attempts at its card that it has left.
+    pub const fn attempts_left(&self) -> u8 {
+        let of_all = MAX_ANSWERS.saturating_sub(self.answered);
+        let of_cards = MAX_ATTEMPTS.saturating_sub(self.attempts);
+        if of_all < of_cards { of_all } else { of_cards }
     }
 
     /// How it stands now. A claimed token never expires: only evidence ends its claim.

@@ -294,7 +294,7 @@ impl HeldClaim {
         };
         let reply = match (settlement, reading.outcome) {
             // What the merchant says does not hold while another attempt may still charge.
-            (Settlement::Held, Outcome::Charged | Outcome::NotCharged { .. }) => {
+            (Settlement::Held, Outcome::Charged | Outcome::NotCharged { .. } | Outcome::Refused) => {
                 Err(keeper.upstreams.still_unknown(&completion.record_set, &doubtful))
             }
             _ => reply,
@@ -326,7 +326,7 @@ impl HeldClaim {
         let shown_at = keeper.upstreams.shown_at(merchant, begun.url.clone());
         let is_kept = matches!(
             reading.outcome,
-            Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true }
+            Outcome::Charged | Outcome::Pending | Outcome::NotCharged { recorded: true } | Outcome::Refused
         );
         let kept = reply.filter(|_| is_kept).and_then(|reply| reply.seal(operation).unwrap_or(None));
         let decide = |records: &mut Records, moment: Moment| {
@@ -338,13 +338,13 @@ impl HeldClaim {
             let outcome = match reading.outcome {
                 // Another attempt has taken the key over, perhaps in a claim begun anew under the
                 // same id: what this one learned ends nothing of that.
-                Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
+                Outcome::NotCharged { .. } | Outcome::Refused if !holds => Outcome::InDoubt,
                 outcome => outcome,
             };
             let contradiction = Contradiction {
                 order: session.note_order(reading.session.as_ref().and_then(|shown| shown.order_mark)),
                 answer: is_charged_by(session, claim)
-                    && reading.outcome == Outcome::NotCharged { recorded: true },
+                    && matches!(reading.outcome, Outcome::NotCharged { recorded: true } | Outcome::Refused),
             };
             let settlement =
                 settle(session, records.token.as_mut(), claim, begun.claim.attempt, outcome, moment);

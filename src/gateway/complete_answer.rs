@@ -7,7 +7,7 @@ use super::reply::Reply;
 use crate::domain::id::SessionId;
 use crate::domain::session::{Outcome, Settlement};
 use crate::idempotency::{KeyRecord, KeyState, LeaseMark, StoredAnswer};
-use crate::merchant::{Answer, Exchange, InvalidAnswer, is_in_flight};
+use crate::merchant::{Answer, Exchange, InvalidAnswer, is_in_flight, names_decline};
 
 /// What is kept against the key once its attempt has ended.
 pub(super) fn keep_answer(
@@ -55,7 +55,7 @@ const fn decision(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Charged => "charged",
         Outcome::Pending => "pending",
-        Outcome::NotCharged { .. } => "not_charged",
+        Outcome::NotCharged { .. } | Outcome::Refused => "not_charged",
         Outcome::InDoubt => "in_doubt",
     }
 }
@@ -73,13 +73,4 @@ pub(super) fn is_declined(exchange: &Exchange, outcome: Outcome) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether an answer says that the card was declined: ACP's `payment_declined`, or a provider's
-/// `card_declined`, as a code anywhere in it.
-fn names_decline(body: &[u8]) -> bool {
-    let mut windows = std::str::from_utf8(body).unwrap_or("").match_indices("_declined\"");
-    windows.any(|(at, _)| {
-        body.get(..at).is_some_and(|before| before.ends_with(b"\"payment") || before.ends_with(b"\"card"))
-    })
 }

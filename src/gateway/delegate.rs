@@ -252,6 +252,7 @@ impl Mints {
             state: TokenState::Active,
             attempts: 0,
             exposed: false,
+            answered: 0,
         })
     }
 

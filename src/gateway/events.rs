@@ -131,9 +131,10 @@ impl Events {
             (Settlement::ChargedLate, _) => self.charged_late(about),
             (Settlement::Released, _) => metrics.claim("released"),
             (Settlement::Held, Outcome::Pending) => metrics.claim("pending"),
-            (Settlement::Held, Outcome::Charged | Outcome::NotCharged { .. } | Outcome::InDoubt) => {
-                metrics.claim("in_doubt");
-            }
+            (
+                Settlement::Held,
+                Outcome::Charged | Outcome::NotCharged { .. } | Outcome::Refused | Outcome::InDoubt,
+            ) => metrics.claim("in_doubt"),
             (Settlement::Stale, _) => metrics.claim("stale"),
         }
         self.token_ended(ended);

@@ -291,6 +291,11 @@ fn claim_problem(refusal: ClaimRefusal, code: &'static str) -> Problem {
         ClaimRefusal::TokenWornOut => {
             invalid(S::UNPROCESSABLE_ENTITY, code, "The token has no attempts left.").with_param(TOKEN)
         }
+        ClaimRefusal::SessionWornOut => invalid(
+            S::UNPROCESSABLE_ENTITY,
+            code,
+            "This checkout session has no attempts left; create another.",
+        ),
         ClaimRefusal::TokenConsumed => {
             invalid(S::CONFLICT, code, "The token was already used.").with_param(TOKEN)
         }

@@ -15,7 +15,7 @@ use super::reply::Reply;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::session::{Moment, Revoked, Session, revoke};
-use crate::domain::token::{MAX_ATTEMPTS, RevokeReason, Standing, TokenState};
+use crate::domain::token::{RevokeReason, Standing, TokenState};
 use crate::idempotency::Operation;
 use crate::ledger::{Done, RecordSet, Records};
 use crate::records::{Durability, Purpose};
@@ -141,7 +141,7 @@ impl Tokens {
             expires_at: allowance.expires_at.to_rfc3339(),
             ended_at: ended_at(token, now).map(Timestamp::to_rfc3339),
             exposed: token.exposed || claim.is_some_and(|claim| claim.redeemed_at.is_some()),
-            attempts_remaining: MAX_ATTEMPTS.saturating_sub(token.attempts),
+            attempts_remaining: token.attempts_left(),
             revoking: claim.is_some_and(|claim| claim.revoke_requested.is_some()),
         };
         Reply::json(StatusCode::OK, &view, "shown")

@@ -31,24 +31,25 @@ pub struct SessionRecord {
     held: Vec<HeldKey>,
 }
 
-/// As it is stored: what the session has by base URL stands behind the keys, which came first.
+/// As it is stored: what came to be kept of the session after the keys stands behind them.
 #[derive(Deserialize)]
 struct Read {
     session: Session,
     held: Vec<HeldKey>,
     places: Places,
+    answered: u8,
 }
 
 impl From<Read> for SessionRecord {
-    fn from(Read { mut session, held, places }: Read) -> Self {
-        session.places = places;
-        Self { session, held }
+    fn from(Read { session, held, places, answered }: Read) -> Self {
+        Self { session: Session { places, answered, ..session }, held }
     }
 }
 
 impl Serialize for SessionRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        (&self.session, &self.held, &self.session.places).serialize(serializer)
+        let Session { places, answered, .. } = &self.session;
+        (&self.session, &self.held, places, answered).serialize(serializer)
     }
 }
 
@@ -70,13 +71,14 @@ impl Stored for SessionRecord {
     }
 
     /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles, up to format 3
-    /// every key had a record of its own, and up to format 4 nothing was known by base URL.
+    /// every key had a record of its own, and up to format 4 nothing was known by base URL and
+    /// nobody counted what was answered.
     fn lacking(format: u8) -> Option<&'static [u8]> {
         match format {
-            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            2 => Some(&[0, 0, 0, 0, 0]),
-            3 => Some(&[0, 0, 0]),
-            4 => Some(&[0, 0]),
+            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            2 => Some(&[0, 0, 0, 0, 0, 0]),
+            3 => Some(&[0, 0, 0, 0]),
+            4 => Some(&[0, 0, 0]),
             _ => None,
         }
     }
@@ -121,7 +123,11 @@ impl Rolling for SessionRecord {
         if format >= FIRST_WITH_KEYS {
             append_plain(&self.held, out)?;
         }
-        if format >= Self::FORMAT { append_plain(&self.session.places, out) } else { Ok(()) }
+        if format < Self::FORMAT {
+            return Ok(());
+        }
+        let Session { places, answered, .. } = &self.session;
+        append_plain(&(places, answered), out)
     }
 }
 
@@ -330,6 +336,8 @@ mod tests {
             assert_eq!(encode_older(&record, older[0]).unwrap(), older.as_slice().into());
         }
         assert_eq!(encode_older(&record, 5), encode(&record));
+        record.session.answered = 7;
+        assert_eq!(encode_older(&record, 4).unwrap(), fourth.as_slice().into(), "not kept");
         record.session.troubles.read = Some(Fruitless::Refused(400));
         record.session.places.claim = Some(BaseUrl::new("https://shop.example"));
         let now = encode(&record).unwrap();

@@ -8,7 +8,7 @@ use crate::domain::id::TokenId;
 use crate::domain::session::{Moment, Session};
 use crate::domain::token::TokenState;
 use crate::idempotency::{self, KeyRecord, Scope};
-use crate::records::codec::Loaded;
+use crate::records::codec::{Loaded, Stored};
 use crate::records::formats::Formats;
 use crate::records::{RecordKey, Revision, StoreError, Write};
 use crate::token::{PaymentToken, RETENTION, older_times, record_key, times};
@@ -169,7 +169,11 @@ impl Snapshot {
             return self.older_changes(moment, written);
         }
         let now = moment.steady;
-        let token = self.token.as_ref().map(|loaded| token_change(loaded, now)).transpose()?.flatten();
+        // Then what is written of a token with it is read by all, too.
+        let is_newest = self.session.is_from(SessionRecord::FORMAT);
+        let of_token = if is_newest { Formats::NEWEST } else { written.max(Formats::JOINED) };
+        let token = self.token.as_ref().map(|loaded| token_change(loaded, of_token, now));
+        let token = token.transpose()?.flatten();
         let [key, spilled] = match (&self.key, self.scope.as_ref(), self.session.value.as_mut()) {
             (Some(key), Some(scope), Some(record)) => record.keep_key(scope, key, moment)?,
             (Some(key), ..) => [key.change(|value| idempotency::times(value, moment))?, None],
@@ -208,12 +212,31 @@ impl Snapshot {
 
 /// What has changed of a token. One that is claimed is written as it is where its record would end soon:
 /// it must not while the claim is open.
-fn token_change(loaded: &Loaded<PaymentToken>, now: Timestamp) -> Result<Option<Write>, StoreError> {
-    let change = loaded.change(|token| times(token, now))?;
+fn token_change(
+    loaded: &Loaded<PaymentToken>,
+    written: Formats,
+    now: Timestamp,
+) -> Result<Option<Write>, StoreError> {
+    let change = if written.are_newest() {
+        loaded.change(|token| times(token, now))?
+    } else {
+        unclaimed(loaded).change_in(written, |token| times(token, now))?
+    };
     let may_end_soon = |token: &PaymentToken| {
         matches!(token.state, TokenState::Claimed { .. })
             && now >= token.allowance.expires_at.plus(RETENTION / 2)
     };
     let is_late = change.is_none() && loaded.value.as_ref().is_some_and(may_end_soon);
     Ok(if is_late { loaded.rewrite(|token| times(token, now)) } else { change })
+}
+
+/// Without its claim, which its session's record says.
+fn unclaimed(loaded: &Loaded<PaymentToken>) -> Loaded<PaymentToken> {
+    let mut loaded = loaded.clone();
+    if let Some(token) = &mut loaded.value
+        && matches!(token.state, TokenState::Claimed { .. })
+    {
+        token.state = TokenState::Active;
+    }
+    loaded
 }

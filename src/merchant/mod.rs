@@ -44,8 +44,8 @@ pub use handshake::TlsFailure;
 pub use invalid::InvalidAnswer;
 pub use outbound::{CompleteContext, Context, ForwardedHeaders, Outbound, ProofKind, resource};
 pub use outcome::{
-    CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, read_complete,
-    read_session, session_view, told_code,
+    CompleteReading, Outcome, SessionReading, fruitless, is_in_flight, is_not_the_merchants, names_decline,
+    read_complete, read_session, session_view, told_code,
 };
 pub use resolve::LookUp;
 pub use tls::TlsSetupError;

@@ -64,6 +64,8 @@ pub fn read_complete(
         425 | 429 | 307 | 308 => Outcome::NotCharged { recorded: false },
         408 => Outcome::InDoubt,
         409 if is_in_flight(answer) => Outcome::InDoubt,
+        // What cannot be as it is asked, of the session and not of the card.
+        409 | 422 if !names_decline(&answer.body) => Outcome::Refused,
         400..=499 => Outcome::NotCharged { recorded: true },
         // 1xx, other redirects, 5xx, and what HTTP does not define.
         _ => Outcome::InDoubt,
@@ -94,6 +96,15 @@ pub fn is_in_flight(answer: &Answer) -> bool {
         Some(code) => code == "idempotency_in_flight",
         None => answer.headers.contains_key(http::header::RETRY_AFTER),
     }
+}
+
+/// Whether an answer says that the card was declined: ACP's `payment_declined`, or a provider's
+/// `card_declined`, as a code anywhere in it.
+pub fn names_decline(body: &[u8]) -> bool {
+    let mut windows = std::str::from_utf8(body).unwrap_or("").match_indices("_declined\"");
+    windows.any(|(at, _)| {
+        body.get(..at).is_some_and(|before| before.ends_with(b"\"payment") || before.ends_with(b"\"card"))
+    })
 }
 
 /// What a read of a session showed.
@@ -216,15 +227,28 @@ mod tests {
 
     #[test]
     fn a_4xx_is_not_charged_and_recorded() {
-        for status in [400, 402, 404, 405, 409, 410, 422, 451] {
+        for status in [400, 402, 404, 405, 410, 451] {
             let error = r#"{"type":"invalid_request","code":"x"}"#;
             for body in [error.to_owned(), format!(r#"{{"error":{error}}}"#), r#"{"detail":"x"}"#.to_owned()]
             {
                 assert_eq!(outcome(status, &body), RECORDED, "{status}");
             }
         }
-        for status in [402, 409, 410, 422, 451] {
+        for status in [402, 410, 451] {
             assert_eq!(outcome(status, "<html>"), RECORDED, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_conflict_or_what_cannot_be_is_an_attempt_at_the_card_only_where_it_names_a_decline() {
+        for status in [409, 422] {
+            for body in ["", "<html>", r#"{"type":"invalid_request","code":"out_of_stock"}"#] {
+                assert_eq!(outcome(status, body), Outcome::Refused, "{status} {body}");
+            }
+            for code in ["payment_declined", "card_declined"] {
+                let body = format!(r#"{{"error":{{"code":"{code}"}}}}"#);
+                assert_eq!(outcome(status, &body), RECORDED, "{status} {code}");
+            }
         }
     }
 
@@ -275,7 +299,7 @@ mod tests {
         let unreadable = answered(409, &[("retry-after", "1")], "<html>");
         assert_eq!(at(&unreadable, MerchantIdempotency::Keys), Outcome::InDoubt);
         let conflict = answered(409, &[("retry-after", "1")], r#"{"code":"idempotency_conflict"}"#);
-        assert_eq!(at(&conflict, MerchantIdempotency::Keys), RECORDED);
+        assert_eq!(at(&conflict, MerchantIdempotency::Keys), Outcome::Refused);
     }
 
     #[test]

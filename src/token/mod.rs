@@ -34,7 +34,7 @@ pub type PaymentToken = Token<Sealed>;
 
 impl Stored for PaymentToken {
     const KIND: Kind = Kind::Token;
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
     fn room(&self) -> usize {
         let sealed = match &self.instrument {
@@ -48,11 +48,13 @@ impl Stored for PaymentToken {
     }
 
     fn lacking(format: u8) -> Option<&'static [u8]> {
-        // Format 2 has one more kind of instrument, which no record of format 1 names.
-        (format == 1).then_some(&[])
+        // Format 2 has one more kind of instrument, which no record of format 1 names; up to it every answer
+        // was an attempt.
+        matches!(format, 1 | 2).then_some(&[0])
     }
 
     fn modernised(mut self) -> Self {
+        self.answered = self.attempts;
         if matches!(&self.instrument, Instrument::Sealed { card, .. } if card.bytes.is_empty()) {
             self.instrument = Instrument::Deleted;
         }
@@ -60,12 +62,19 @@ impl Stored for PaymentToken {
     }
 }
 
+/// Its format while session records are of the first format that says which token a claim holds.
+const JOINED: u8 = 2;
+
 /// In the place of the key of a card that is not there.
 const NO_KEY: &str = "deleted";
 
 impl Rolling for PaymentToken {
     fn format_in(formats: Formats) -> u8 {
-        if formats.are_joined() { Self::FORMAT } else { OLDEST }
+        match formats {
+            Formats::OLDER => OLDEST,
+            formats if formats.are_newest() => Self::FORMAT,
+            _ => JOINED,
+        }
     }
 
     /// With its claim, which its session's record of an older format does not spare it.
@@ -82,9 +91,12 @@ impl Rolling for PaymentToken {
             }
             own => own,
         };
-        let Self { id, allowance, created_at, grant, card_fingerprint, state, attempts, exposed, .. } = self;
+        let Self { id, allowance, created_at, grant, card_fingerprint, state, exposed, answered, .. } = self;
+        // There every answer is an attempt, so that no release takes one for the other.
+        let attempts = if format >= Self::FORMAT { &self.attempts } else { answered };
         let body = (id, allowance, created_at, instrument, grant, card_fingerprint, state, attempts, exposed);
-        append_plain(&body, out)
+        append_plain(&body, out)?;
+        if format >= Self::FORMAT { append_plain(answered, out) } else { Ok(()) }
     }
 }
 
@@ -136,6 +148,7 @@ mod tests {
             state: TokenState::Active,
             attempts: 0,
             exposed: false,
+            answered: 0,
         }
     }
 
@@ -143,13 +156,13 @@ mod tests {
     fn a_token_written_before_cards_were_deleted_is_read_with_its_card() {
         let token = token();
         let mut bytes = encode(&token).unwrap().to_vec();
-        assert_eq!(bytes[0], 2);
+        assert_eq!((bytes[0], bytes.pop()), (3, Some(0)), "nobody counted what was answered");
         bytes[0] = 1;
         assert_eq!(decode::<PaymentToken>(&bytes), Ok(token.clone()));
         let claim = ClaimId::parse("claim").unwrap();
         let claimed = PaymentToken { state: TokenState::Claimed { claim }, ..token.clone() };
         assert_eq!(encode(&claimed), encode(&token), "its session says so");
-        bytes[0] = 3;
+        bytes[0] = 4;
         assert_eq!(decode::<PaymentToken>(&bytes), Err(StoreError::Corrupt), "of a later release");
     }
 
@@ -157,6 +170,7 @@ mod tests {
     fn a_token_that_the_release_before_is_to_read_names_its_claim_and_has_an_empty_card_in_place_of_none() {
         let mut token = token();
         let same = encode(&token).unwrap();
+        let same = &same[..same.len() - 1];
         let older = encode_older(&token, 1).unwrap();
         assert_eq!((older[0], &older[1..]), (1, &same[1..]), "where there is neither");
         let claim = ClaimId::parse("claim").unwrap();
@@ -178,5 +192,15 @@ mod tests {
             PaymentToken { instrument: Instrument::Sealed { card, perishable: None }, ..token.clone() };
         assert_eq!(encode_older(&empty, 2).unwrap()[1..], older[1..]);
         assert_eq!(decode(&encode_older(&token, 2).unwrap()), Ok(token));
+    }
+
+    #[test]
+    fn in_an_older_format_every_answer_is_an_attempt() {
+        let token = PaymentToken { attempts: 1, answered: 3, ..token() };
+        assert_eq!(decode(&encode(&token).unwrap()), Ok(token.clone()));
+        for format in [1, 2] {
+            let read: PaymentToken = decode(&encode_older(&token, format).unwrap()).unwrap();
+            assert_eq!((read.attempts, read.answered, read.is_worn_out()), (3, 3, true), "{format}");
+        }
     }
 }

@@ -192,6 +192,12 @@ impl Purchase<'_> {
         self.agent.get(path).send().await.unwrap().text("/status").unwrap()
     }
 
+    /// The attempts at its card that the token has left. Asks the gateway only.
+    async fn attempts_left(&self) -> u64 {
+        let path = format!("/agentic_commerce/issued_tokens/{}", self.token);
+        self.agent.get(path).send().await.unwrap().json()["attempts_remaining"].as_u64().unwrap()
+    }
+
     fn charges(&self) -> Vec<Charge> {
         charges_of(&self.world.lamps, &self.session)
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Moment, Observation, Session, SessionTotal, Signs, Troubles, is_alive};
+use super::{
+    Ending, MAX_SESSION_ANSWERS, Moment, Observation, Session, SessionTotal, Signs, Troubles, is_alive,
+};
 use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{AgentId, ClaimId, TokenId};
@@ -128,6 +130,9 @@ pub enum ClaimRefusal {
     /// Its attempts are used up.
     #[error("the token has no attempts left")]
     TokenWornOut,
+    /// The session's attempts are used up.
+    #[error("the checkout session has no attempts left")]
+    SessionWornOut,
     /// Spent.
     #[error("the token was already used")]
     TokenConsumed,
@@ -209,6 +214,9 @@ pub fn may_claim<S>(
     if session.claim.is_some() || session.has_open_mutation(moment) {
         return Err(ClaimRefusal::SessionBusy);
     }
+    if session.answered >= MAX_SESSION_ANSWERS {
+        return Err(ClaimRefusal::SessionWornOut);
+    }
     let total =
         session.fresh_total(moment.steady, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
     let limit = match token {
@@ -261,6 +269,8 @@ fn refuse_token<S>(
         TokenState::Revoked { reason: RevokeReason::Attempts, .. } => Err(ClaimRefusal::TokenWornOut),
         TokenState::Claimed { .. } => Err(ClaimRefusal::TokenClaimed),
         TokenState::Active if token.is_expired(now) => Err(ClaimRefusal::TokenExpired),
+        // As a release that counts otherwise left it.
+        TokenState::Active if token.is_worn_out() => Err(ClaimRefusal::TokenWornOut),
         TokenState::Active => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settle::{Outcome, Settlement, charge, release, settle_late};
+use super::settle::{Answered, Outcome, Settlement, charge, release, settle_late};
 use super::{Doubted, Ending, Moment, OrderMark, Session, SessionTotal, ShownAt, note_life};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
@@ -70,13 +70,13 @@ pub fn observe<S>(
         Lifecycle::Completed => charge(session, token, moment.latest),
         // While an attempt is out, its own answer is still to come.
         Lifecycle::Closed if !waiting && is_its_word => {
-            let settlement = release(session, token, false, moment.latest);
+            let settlement = release(session, token, Answered::Nothing, moment.latest);
             // An earlier claim's charge may have been learned meanwhile: that stays.
             session.ending.get_or_insert(Ending::Closed);
             settlement
         }
         Lifecycle::Open if !waiting && asked_after_grace && is_its_word => {
-            release(session, token, false, moment.latest)
+            release(session, token, Answered::Nothing, moment.latest)
         }
         Lifecycle::Working => {
             note_life(session, observation.asked_at);
@@ -175,7 +175,7 @@ pub fn resolve<S>(
     open.abandon_dead_attempts(&mut session.signs, moment);
     Ok(match evidence {
         Evidence::Charged => charge(session, token, moment.latest),
-        Evidence::NotCharged => release(session, token, false, moment.latest),
+        Evidence::NotCharged => release(session, token, Answered::Nothing, moment.latest),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::{Doubted, Ending, Moment, Session};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
-use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Token, TokenState};
+use crate::domain::token::{Instrument, RevokeReason, Token, TokenState};
 
 /// How the merchant's answer to one attempt is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub enum Outcome {
         /// The merchant's own answer, kept against the key; it counts as an attempt of the token.
         recorded: bool,
     },
+    /// It certainly did not charge and does not say that the card is why: its own answer, kept against the
+    /// key, which is an attempt of the token only if the card was out.
+    Refused,
     /// Nobody can say.
     InDoubt,
 }
@@ -73,10 +76,18 @@ pub fn settle<S>(
             session.total = None;
             Settlement::Held
         }
-        Outcome::NotCharged { recorded } if !open.contested && !open.pending => {
-            release(session, token, recorded, moment.latest)
+        Outcome::NotCharged { recorded: false } if !open.contested && !open.pending => {
+            release(session, token, Answered::Nothing, moment.latest)
         }
-        Outcome::NotCharged { .. } => {
+        Outcome::NotCharged { recorded: true } if !open.contested && !open.pending => {
+            session.forget_total();
+            release(session, token, Answered::Attempt, moment.latest)
+        }
+        Outcome::Refused if !open.contested && !open.pending => {
+            session.forget_total();
+            release(session, token, Answered::Refusal, moment.latest)
+        }
+        Outcome::NotCharged { .. } | Outcome::Refused => {
             // This attempt is over for certain: the grace of those in doubt runs on, so that who keeps
             // asking does not put it off for ever.
             open.quiet_since.get_or_insert(moment.steady);
@@ -119,23 +130,41 @@ pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now
     Settlement::Charged
 }
 
+/// What the merchant's answer that ends a claim without a charge says of the attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// There is none.
+    Nothing,
+    /// It refused, and the card is not said to be why.
+    Refusal,
+    /// The card was tried, or may have been.
+    Attempt,
+}
+
 /// Ends the open claim without a charge. The token goes back to Active, or to where it is due.
 pub(super) fn release<S>(
     session: &mut Session,
     token: Option<&mut Token<S>>,
-    answered: bool,
+    answered: Answered,
     now: Timestamp,
 ) -> Settlement {
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
     session.places.claim = None;
-    if claim.contested || claim.pending {
+    let redeemed = claim.redeemed_at.is_some();
+    // What was in doubt may have been an attempt at the card.
+    let doubted = claim.contested || claim.pending;
+    let is_attempt = redeemed || doubted || answered == Answered::Attempt;
+    let counts = is_attempt || answered == Answered::Refusal;
+    if counts {
+        session.answered = session.answered.saturating_add(1);
+    }
+    if doubted {
         session.doubted = Some(Doubted { claim: claim.id.clone(), token: claim.token.clone() });
     }
     // A late charge may have consumed the token under this claim: that stays.
     let Some(token) = token.filter(|token| !matches!(token.state, TokenState::Consumed { .. })) else {
         return Settlement::Released;
     };
-    let redeemed = claim.redeemed_at.is_some();
     if redeemed {
         token.exposed = true;
         drop_perishable(token);
@@ -144,13 +173,12 @@ pub(super) fn release<S>(
             token.delete_card();
         }
     }
-    if redeemed || answered {
-        token.attempts = token.attempts.saturating_add(1);
-    }
+    token.attempts = token.attempts.saturating_add(u8::from(is_attempt));
+    token.answered = token.answered.saturating_add(u8::from(counts));
     let revoked = if claim.revoke_requested.is_some() {
         Some(RevokeReason::Agent)
     } else {
-        (token.attempts >= MAX_ATTEMPTS).then_some(RevokeReason::Attempts)
+        token.is_worn_out().then_some(RevokeReason::Attempts)
     };
     match revoked {
         Some(reason) => token.end(TokenState::Revoked { at: now, reason }),

@@ -7,7 +7,9 @@ use crate::domain::allowance::Allowance;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::id::TokenId;
 use crate::domain::money::MinorUnits;
-use crate::domain::token::{Instrument, MAX_ATTEMPTS, RevokeReason, Standing, Token, TokenState};
+use crate::domain::token::{
+    Instrument, MAX_ANSWERS, MAX_ATTEMPTS, RevokeReason, Standing, Token, TokenState,
+};
 
 const GRACE: Duration = Duration::from_secs(60);
 const REPLAY: Duration = Duration::from_secs(60);
@@ -78,6 +80,7 @@ impl World {
             state: TokenState::Active,
             attempts: 0,
             exposed: false,
+            answered: 0,
         };
         Self { session, token }
     }
@@ -96,7 +99,18 @@ impl World {
     }
 
     fn settle(&mut self, claim: &str, attempt: u32, outcome: Outcome, now: i64) -> Settlement {
-        settle(&mut self.session, Some(&mut self.token), &claim_id(claim), attempt, outcome, present(now))
+        let (session, token) = (&mut self.session, Some(&mut self.token));
+        let settlement = settle(session, token, &claim_id(claim), attempt, outcome, present(now));
+        if outcome == REFUSED && settlement == Settlement::Released {
+            // As most answers do that are no order.
+            self.show_total(now);
+        }
+        settlement
+    }
+
+    /// The merchant shows its total.
+    fn show_total(&mut self, now: i64) {
+        self.session.note_total(self.session.sequence, total(1000), None, present(now));
     }
 
     fn reenter(&mut self, claim: &str, shown: u64, now: i64) -> Result<BegunClaim, ClaimRefusal> {
@@ -223,6 +237,48 @@ fn after_three_answered_attempts_a_token_is_worn_out() {
         assert_eq!(world.settle(&format!("c{round}"), 1, REFUSED, round), Settlement::Released);
     }
     assert_eq!(world.begin("c9", 9), Err(ClaimRefusal::TokenWornOut));
+}
+
+#[test]
+fn what_the_merchant_refuses_without_the_card_is_one_of_twenty_answers_and_none_of_three_attempts() {
+    let mut world = World::new();
+    for round in 0..i64::from(MAX_ANSWERS) {
+        let claim = format!("c{round}");
+        assert_eq!((world.token.attempts, world.token.is_worn_out()), (0, false), "{round}");
+        // Whatever was known of the total before it refused.
+        world.show_total(round);
+        world.begin(&claim, round).unwrap();
+        assert_eq!(world.settle(&claim, 1, Outcome::Refused, round), Settlement::Released);
+        assert_eq!(world.session.fresh_total(at(round), GRACE), None);
+    }
+    assert_eq!(world.begin("c99", 99), Err(ClaimRefusal::TokenWornOut));
+}
+
+#[test]
+fn what_is_refused_once_the_card_is_out_or_after_doubt_is_an_attempt() {
+    let mut world = World::claimed();
+    world.redeem("c1", 1000, 1).unwrap();
+    world.settle("c1", 1, Outcome::Refused, 2);
+    assert_eq!((world.token.attempts, world.token.answered), (1, 1));
+    world.show_total(3);
+    world.begin("c2", 3).unwrap();
+    world.settle("c2", 1, Outcome::InDoubt, 4);
+    assert_eq!(world.resolve("c2", Evidence::NotCharged, 50), Ok(Settlement::Released));
+    assert_eq!((world.token.attempts, world.token.answered, world.session.answered), (2, 2, 2));
+}
+
+#[test]
+fn a_session_has_forty_answers_whichever_tokens_they_are_to() {
+    let mut world = World::new();
+    for round in 0..i64::from(MAX_SESSION_ANSWERS) {
+        let claim = format!("c{round}");
+        world.show_total(round);
+        world.begin(&claim, round).unwrap();
+        world.settle(&claim, 1, Outcome::Refused, round);
+        world.token = World::new().token;
+    }
+    world.show_total(99);
+    assert_eq!(world.begin("c99", 99), Err(ClaimRefusal::SessionWornOut));
 }
 
 #[test]
@@ -909,6 +965,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Outcome::Pending),
         Just(Outcome::InDoubt),
         Just(REFUSED),
+        Just(Outcome::Refused),
         Just(Outcome::NotCharged { recorded: false })
     ];
     let lifecycle = prop_oneof![
@@ -955,7 +1012,7 @@ proptest! {
                 Step::Reenter(c) => { let _ = reenter(&mut world.session, Some(&world.token), &name(c), &open_at(total(1000), now), AWAITED, at(now + 30), here); }
                 Step::Settle(c, attempt, outcome) => {
                     let settlement = settle(&mut world.session, Some(&mut world.token), &name(c), attempt, outcome, here);
-                    if contested_before && matches!(outcome, Outcome::NotCharged { .. }) {
+                    if contested_before && matches!(outcome, Outcome::NotCharged { .. } | Outcome::Refused) {
                         prop_assert_ne!(settlement, Settlement::Released);
                     }
                 }
@@ -984,6 +1041,8 @@ proptest! {
                 (None, TokenState::Claimed { .. }) => prop_assert!(false, "a token held by nothing"),
                 (None, _) => {}
             }
+            prop_assert!(world.token.attempts <= world.token.answered && world.token.answered <= world.session.answered);
+            prop_assert!(!world.token.is_worn_out() || world.token.has_ended(at(now)));
             if let TokenState::Consumed { .. } | TokenState::Revoked { .. } = world.token.state {
                 prop_assert_eq!(&world.token.instrument, &Instrument::Deleted);
             }

@@ -304,7 +304,7 @@ impl Operation {
                 let session = view.session.as_mut().ok_or(Refused::SessionUnknown)?;
                 let holds = view.key.as_ref().is_some_and(|record| record.state == KeyState::Leased(*lease));
                 let outcome = match read {
-                    Outcome::NotCharged { .. } if !holds => Outcome::InDoubt,
+                    Outcome::NotCharged { .. } | Outcome::Refused if !holds => Outcome::InDoubt,
                     outcome => *outcome,
                 };
                 let settlement = settle(session, view.token.as_mut(), claim, *attempt, outcome, moment);

@@ -311,5 +311,6 @@ fn token(
         state: TokenState::Active,
         attempts: 0,
         exposed: false,
+        answered: 0,
     }
 }

@@ -86,7 +86,26 @@ pub(super) fn opening() -> [Step; 2] {
 
 /// Steps in which records are written in the newest formats all the time.
 pub(super) fn steps() -> BoxedStrategy<Vec<Step>> {
-    prop::collection::vec(step(), 1..LONGEST).boxed()
+    let steps = prop::collection::vec(step(), 1..LONGEST);
+    (any::<bool>(), steps)
+        .prop_map(|(is_second, steps)| {
+            let earlier = if is_second { declined().to_vec() } else { vec![] };
+            earlier.into_iter().chain(steps).collect()
+        })
+        .boxed()
+}
+
+/// A purchase whose card was fetched and declined: by drawn steps alone few come to a second one.
+fn declined() -> [Step; 3] {
+    let (slot, agent, token) = (Slot::Main, Agent::One, Some(0));
+    let total = Some(total(dollars(1000)));
+    let outcome = Outcome::NotCharged { recorded: true };
+    [
+        Action::Begin { slot, agent, token, key: 0, body: 0, drawn: false },
+        Action::Redeem { attempt: 0, token: None, amount: dollars(1000), every_claim: false },
+        Action::Settle { attempt: 0, outcome, total, keep: true },
+    ]
+    .map(Step::Alone)
 }
 
 /// Steps in which older formats are written to begin with.
@@ -181,6 +200,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         4 => Just(Outcome::NotCharged { recorded: true }),
         1 => Just(Outcome::NotCharged { recorded: false }),
+        1 => Just(Outcome::Refused),
         1 => Just(Outcome::Pending),
         2 => Just(Outcome::InDoubt),
         2 => Just(Outcome::Charged),

@@ -11,8 +11,8 @@ use super::world::World;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TokenId;
 use crate::domain::money::Money;
-use crate::domain::session::{Ending, Redeemed, Settlement};
-use crate::domain::token::{Instrument, TokenState};
+use crate::domain::session::{Ending, Outcome, Redeemed, Settlement};
+use crate::domain::token::{Instrument, MAX_ATTEMPTS, TokenState};
 use crate::idempotency::KeyState;
 use crate::token::REDEEM_REPLAY;
 
@@ -23,6 +23,8 @@ pub(super) struct Trace {
     charged: BTreeSet<Slot>,
     consumed: BTreeSet<TokenId>,
     ended: BTreeSet<TokenId>,
+    /// Claims that certainly were attempts at the token's card.
+    tried: BTreeMap<TokenId, u8>,
     /// Every kind of answer there was.
     pub(super) seen: BTreeSet<String>,
 }
@@ -71,6 +73,8 @@ impl Trace {
                 prop_assert!(!self.charged.contains(&slot), "begun on a charged session");
                 if let Some(id) = &operation.token {
                     prop_assert!(!self.consumed.contains(id), "begun with a consumed token");
+                    let tried = self.tried.get(id).copied().unwrap_or_default();
+                    prop_assert!(tried < MAX_ATTEMPTS, "begun with a token that was tried {tried} times");
                     let cap = before.token(id, now).map(|token| token.allowance.cap);
                     prop_assert!(cap.is_some_and(|cap| begun.checked.fits_within(&cap).is_ok()));
                 }
@@ -82,7 +86,17 @@ impl Trace {
             }
             (Done::Settled { settlement, ended }, _) => {
                 if let Settlement::Charged | Settlement::Released = settlement {
-                    prop_assert!(self.open.remove(&slot).is_some(), "a claim ended twice");
+                    let ended = self.open.remove(&slot);
+                    prop_assert!(ended.is_some(), "a claim ended twice");
+                    let recorded = Outcome::NotCharged { recorded: true };
+                    let is_answered =
+                        matches!(&operation.what, What::Settle { outcome, .. } if *outcome == recorded);
+                    if is_answered || ended.is_some_and(|open| open.redeemed_at.is_some()) {
+                        let held = before.session(slot, now).and_then(|session| session.claim.as_ref());
+                        if let Some(id) = held.and_then(|claim| claim.token.clone()) {
+                            *self.tried.entry(id).or_default() += 1;
+                        }
+                    }
                 }
                 if *settlement == Settlement::Charged {
                     prop_assert!(self.charged.insert(slot), "charged twice without an alarm");

@@ -167,8 +167,13 @@ impl World {
                     && now >= token.allowance.expires_at.plus(token::RETENTION / 2)
             };
             let stored = |token: PaymentToken, known: Option<&ByteView>| {
-                let bytes = encode_in(&token, formats, known);
-                (token, bytes)
+                let mut plain = token.clone();
+                if formats.are_joined() && matches!(plain.state, TokenState::Claimed { .. }) {
+                    plain.state = TokenState::Active;
+                }
+                let bytes = encode_in(&plain, formats, known);
+                // The older have one number for what was answered and what was an attempt at the card.
+                (PaymentToken { state: token.state, ..decode(&bytes).unwrap() }, bytes)
             };
             let times = |token: &PaymentToken| {
                 if formats.are_joined() { token::times(token, now) } else { token::older_times(token, now) }

@@ -84,6 +84,7 @@ pub(super) const REFUSALS: &[&str] = &[
     "card_suspended",
     "card_testing",
     "cart_not_found",
+    "checkout_session_attempts_exceeded",
     "checkout_session_busy",
     "checkout_session_closed",
     "checkout_session_completed",

@@ -91,6 +91,26 @@ async fn a_complete_that_never_arrived_is_sent_again_only_after_the_grace() {
     purchase.assert_charged_once().await;
 }
 
+/// Whether its card was declined or it never arrived nobody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_that_is_given_up_in_doubt_was_an_attempt_at_the_card() {
+    let doubt = Doubt::keyless().await;
+    let purchase = doubt.purchase().await;
+    for left in [2, 1, 0] {
+        assert_eq!(purchase.attempts_left().await, left + 1);
+        doubt.shop().behave_once(CallKind::Complete, Behaviour::ResetBefore);
+        assert_told(&purchase.complete_anew().await, 502, "merchant_answer_lost");
+        assert_eq!(purchase.attempts_left().await, left + 1, "it may be an order yet");
+        doubt.clock.advance(GRACE + Duration::from_secs(1));
+        assert_eq!(purchase.read().await.status, 200);
+        assert_eq!(purchase.attempts_left().await, left);
+    }
+    assert_eq!(purchase.token_status().await, "revoked");
+    assert_told(&purchase.complete_anew().await, 422, "token_attempts_exceeded");
+    assert!(purchase.complete_with_new_token().await.is_some_and(|answer| answer.status == 200));
+    assert_eq!(purchase.charges().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_cannot_be_read_is_no_evidence_however_long_it_lasts() {
     let doubt = Doubt::keyless().await;

@@ -10,6 +10,10 @@ fn last_claim(world: &World) -> String {
     world.lamps.calls_of(CallKind::Complete).pop().unwrap().idempotency_key.unwrap()
 }
 
+fn completes(world: &World) -> usize {
+    world.lamps.calls_of(CallKind::Complete).len()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_attempts_wear_a_token_out() {
     let world = World::start().await;
@@ -44,6 +48,98 @@ async fn only_what_the_merchant_answered_is_an_attempt() {
     let view = issued(&alpha, &token).await;
     assert_eq!((&view["attempts_remaining"], &view["exposed"]), (&json!(2), &json!(false)));
     assert_eq!(pay(&alpha, &session, &token).await.text("/status").as_deref(), Some("completed"));
+}
+
+/// Nor is its total taken for what it was: it is read anew before the next complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_cannot_be_as_it_is_costs_no_attempt_at_the_card_and_ends_after_twenty() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let (session, total, token) = ready(&alpha, GOOD_CARD).await;
+    let refuse = async |token: &str, round: u16| {
+        let status = if round.is_multiple_of(2) { 409 } else { 422 };
+        world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(Canned::status(status)));
+        let reads = world.lamps.calls_of(CallKind::Read).len();
+        assert_eq!(told(&pay(&alpha, &session, token).await), refusal(status, "told_to"), "{round}");
+        world.lamps.calls_of(CallKind::Read).len() - reads
+    };
+    for round in 0..20 {
+        let view = issued(&alpha, &token).await;
+        let left = 3.min(20 - round);
+        assert_eq!(
+            (&view["status"], &view["attempts_remaining"]),
+            (&json!("active"), &json!(left)),
+            "{round}"
+        );
+        assert_eq!(refuse(&token, round).await, usize::from(round > 0), "{round}");
+    }
+    let view = issued(&alpha, &token).await;
+    assert_eq!((&view["status"], &view["reason"]), (&json!("revoked"), &json!("attempts_exceeded")));
+    assert_eq!(told(&pay(&alpha, &session, &token).await), refusal(422, "token_attempts_exceeded"));
+
+    // Another token has as many; then the session has none.
+    let other = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    for round in 0..20 {
+        refuse(&other, round).await;
+    }
+    let third = mint(&alpha, "lamps", &session, GOOD_CARD, total).await;
+    let spent = completes(&world);
+    let refused = pay(&alpha, &session, &third).await;
+    assert_eq!(told(&refused), refusal(422, "checkout_session_attempts_exceeded"));
+    assert_eq!((completes(&world), spent), (40, 40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_names_a_decline_or_comes_once_the_card_is_out_is_an_attempt() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    for code in ["payment_declined", "card_declined"] {
+        let (session, _, token) = ready(&alpha, GOOD_CARD).await;
+        let body = json!({"error": {"type": "invalid_request", "code": code, "message": "no"}});
+        world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(canned(422, body.to_string())));
+        assert_eq!(pay(&alpha, &session, &token).await.status, 422);
+        assert_eq!(issued(&alpha, &token).await["attempts_remaining"], 2, "{code}");
+    }
+    let (session, _, token) = ready(&alpha, DECLINED_CARD).await;
+    world.lamps.behave_once(CallKind::Complete, Behaviour::After(Canned::status(409)));
+    assert_eq!(told(&pay(&alpha, &session, &token).await), refusal(409, "told_to"));
+    let view = issued(&alpha, &token).await;
+    assert_eq!((&view["attempts_remaining"], &view["exposed"]), (&json!(2), &json!(true)));
+}
+
+/// An address that comes with the complete is the merchant's to apply, or to refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_changes_the_price_frees_the_token_and_the_new_total_is_what_counts() {
+    let world = World::start().await;
+    let alpha = world.alpha();
+    let (session, total, token) = ready(&alpha, GOOD_CARD).await;
+    let path = format!("/m/lamps/checkout_sessions/{session}/complete");
+    let mut body = payment(&token);
+    body["fulfillment_details"] = json!({"address": {"name": "Ada", "line_one": "2 Far St", "city": "Juneau",
+        "state": "AK", "country": "US", "postal_code": "99801"}});
+    for (status, code) in [(409, "fulfillment_price_changed"), (422, "fulfillment_unavailable")] {
+        let answer =
+            json!({"error": {"type": "price_changed", "code": code, "message": "It costs more there."}});
+        world.lamps.behave_once(CallKind::Complete, Behaviour::Instead(canned(status, answer.to_string())));
+        let refused = ask(&alpha, alpha.post(&path, &body)).await;
+        assert_eq!(told(&refused), refusal(status, code), "{}", refused.json());
+        let call = world.lamps.calls_of(CallKind::Complete).pop().unwrap();
+        assert_eq!((call.distrust, call.body), (None, body.to_string().into()), "as the agent sent it");
+        let view = issued(&alpha, &token).await;
+        assert_eq!((&view["status"], &view["attempts_remaining"]), (&json!("active"), &json!(3)));
+    }
+    // More than the token covers: the merchant hears of no complete.
+    let mut dearer = shown_session(&session);
+    dearer["totals"][0]["amount"] = json!(total + 1);
+    world.lamps.behave_once(CallKind::Read, Behaviour::Instead(canned(200, dearer.to_string())));
+    let refused = ask(&alpha, alpha.post(&path, &body)).await;
+    assert_eq!(told(&refused), refusal(422, "amount_exceeds_allowance"));
+    assert_eq!(completes(&world), 2);
+    // A token for what it costs now completes.
+    let enough = mint(&alpha, "lamps", &session, GOOD_CARD, total + 1).await;
+    let update = format!("/m/lamps/checkout_sessions/{session}");
+    assert_eq!(ask(&alpha, alpha.post(update, &json!({}))).await.status, 200);
+    assert_eq!(pay(&alpha, &session, &enough).await.text("/status").as_deref(), Some("completed"));
 }
 
 /// The merchant keeps the card of a session whose buyer tries again: it is not given it anew.

@@ -60,12 +60,12 @@ async fn as_it_was(store: &EmbeddedStore) -> (Vec<Write>, usize) {
             if key.name() != claim.token.as_ref().unwrap().as_str() {
                 continue;
             }
-            // The state, attempts and whether the card has left are what a token's record ends with.
-            let (rest, [state, attempts, exposed]) = record.bytes.split_last_chunk::<3>().unwrap();
-            assert_eq!((record.bytes[0], *state), (2, 0), "active");
+            // The state, attempts, whether the card has left and the answers are what a token's record ends with.
+            let (rest, [state, attempts, exposed, answered]) = record.bytes.split_last_chunk::<4>().unwrap();
+            assert_eq!((record.bytes[0], *state, *answered), (3, 0, 0), "active");
             let id = claim.id.as_str();
             let claimed = [&[1, u8::try_from(id.len()).unwrap()], id.as_bytes()].concat();
-            writes.push(put(key, [rest, &claimed, &[*attempts, *exposed]].concat(), None, None));
+            writes.push(put(key, [&[2], &rest[1..], &claimed, &[*attempts, *exposed]].concat(), None, None));
         }
     }
     (writes, held_keys)

@@ -345,7 +345,7 @@ async fn replicas_are_replaced_one_by_one_under_load_and_back_before_the_store_i
     }
     let (took, sent_away) = (began.elapsed(), town.fleet.sent_away.load(Ordering::Relaxed));
     let last = formats(&store, town.fleet.known().split_off(converted)).await;
-    assert_eq!(last.keys().collect::<Vec<_>>(), [&(5, 2)], "{last:?}");
+    assert_eq!(last.keys().collect::<Vec<_>>(), [&(5, 3)], "{last:?}");
     let bought = std::mem::take(&mut *town.fleet.bought.lock().unwrap());
 
     let mut charges: HashMap<String, _> = HashMap::new();
