@@ -275,7 +275,8 @@ fn the_total_status_and_order_of_every_official_session_are_found() {
             assert_eq!(view.order == OrderView::Valid, session.get("order").is_some(), "{version} {name}");
             assert_eq!(view.faults, [], "{version} {name}");
             let listed = session["capabilities"]["payment"]["handlers"].as_array().map_or(0, Vec::len);
-            let found = Handler::listed(Document::of_body(text.as_bytes()).unwrap().value());
+            let found =
+                Handler::listed(&Document::of_body(text.as_bytes()).unwrap().value().object().unwrap());
             assert_eq!(found.len(), listed, "{version} {name}");
         }
         assert!(sessions >= 5, "{version}: {sessions}");

@@ -8,6 +8,7 @@
 
 mod claim;
 mod evidence;
+mod handlers;
 mod order;
 mod places;
 mod redeem;
@@ -23,6 +24,7 @@ pub use claim::{
     Attempt, BeginClaim, BegunClaim, Claim, ClaimRefusal, ClaimStanding, begin_claim, may_claim, reenter,
 };
 pub use evidence::{Evidence, Lifecycle, Observation, ResolveRefusal, observe, resolve};
+pub use handlers::{HandlerMark, Handlers};
 pub use order::{MAX_ORDERS, OrderMark};
 pub use places::{Places, ShownAt};
 pub use redeem::{Redeem, RedeemRefusal, Redeemed, RevokeRefusal, Revoked, redeem, revoke};
@@ -85,6 +87,9 @@ pub struct Session {
     /// Attempts that were answered or in doubt, of all its tokens; its record keeps it behind all else.
     #[serde(skip)]
     pub answered: u8,
+    /// The payment handlers it listed where its total was read; kept there too.
+    #[serde(skip)]
+    pub handlers: Handlers,
 }
 
 /// Which kind of resource a record stands for.
@@ -239,6 +244,7 @@ impl Session {
             troubles: Troubles::default(),
             places: Places::default(),
             answered: 0,
+            handlers: Handlers::default(),
         }
     }
 
@@ -261,13 +267,15 @@ impl Session {
     /// Ends a mutation with what its answer showed of the session; `None` when it was a 5xx, in
     /// doubt or unreadable. Only a mutation that nothing overlapped sets the total: in which order
     /// the merchant took others, nobody knows.
+    ///
+    /// Whether it has set it: then what else the answer shows is the present too.
     pub fn end_mutation(
         &mut self,
         sequence: u64,
         total: Option<SessionTotal>,
         shown_at: Option<&BaseUrl>,
         now: Timestamp,
-    ) {
+    ) -> bool {
         let alone = self.mutations.iter().all(|open| open.sequence == sequence) && !self.mutations.is_empty();
         self.mutations.retain(|open| open.sequence != sequence);
         let total = total.filter(|_| alone && sequence == self.sequence);
@@ -275,22 +283,26 @@ impl Session {
         self.places.total = shown_at.filter(|_| total.is_some()).cloned();
         // A read that started before this may show what was before the mutation.
         self.sequence = self.sequence.saturating_add(1);
+        self.total.is_some()
     }
 
     /// Takes the total of a read that started at `sequence`, unless a mutation was under way then or
     /// since; it was `shown_at` one of several base URLs, where the merchant has several.
+    /// Whether it has taken one: then what else the read shows is the present too.
     pub fn note_total(
         &mut self,
         sequence: u64,
         total: Option<SessionTotal>,
         shown_at: Option<&BaseUrl>,
         moment: Moment,
-    ) {
+    ) -> bool {
         self.forget_dead_mutations(moment);
-        if sequence == self.sequence && self.mutations.is_empty() {
+        let is_present = sequence == self.sequence && self.mutations.is_empty();
+        if is_present {
             self.total = total.map(|total| ObservedTotal { total, at: moment.steady });
             self.places.total = shown_at.filter(|_| total.is_some()).cloned();
         }
+        is_present && total.is_some()
     }
 
     /// Forgets the total: the merchant has had a complete, which may bring an address that changes it. A read

@@ -358,7 +358,11 @@ impl HeldClaim {
             if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
                 let total = Some(total).filter(|_| exchange.shows_the_present(begun.is_first_use));
-                session.note_total(sequence, total, shown_at.of_several(), moment);
+                if session.note_total(sequence, total, shown_at.of_several(), moment)
+                    && let Some(shown) = &reading.session
+                {
+                    session.handlers = shown.handlers.clone();
+                }
             }
             let doubtful = Doubtful::of(session, claim, merchant, moment);
             if let Some(record) = records.key.as_mut() {

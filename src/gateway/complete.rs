@@ -19,8 +19,9 @@ use super::session_reads::Doubtful;
 use super::sessions::Sessions;
 use super::upstreams::Upstreams;
 use crate::acp::wire::complete::CompleteView;
+use crate::acp::wire::session::handler_mark;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
-use crate::domain::session::{Moment, SessionKind, Settlement};
+use crate::domain::session::{HandlerMark, Moment, SessionKind, Settlement};
 use crate::fraud::CardFingerprint;
 use crate::idempotency::Operation;
 use crate::ledger::{Ledger, RecordSet, Snapshot};
@@ -50,6 +51,7 @@ struct Asked {
     /// Judged after the session: what is paid, or nobody's, needs no token.
     token: Result<Option<TokenId>, Refusal>,
     pays_nothing: bool,
+    handler: Option<HandlerMark>,
     operation: Operation,
     record_set: RecordSet,
 }
@@ -202,6 +204,7 @@ impl Asked {
         let request = CompleteView::read(call.body()).map_err(|error| Refusal::of_body(&error))?;
         let pays_nothing = request.pays_nothing && merchant.free_orders;
         let token = if pays_nothing { Ok(None) } else { spent_token(&request) };
+        let handler = request.handler_id.as_deref().map(handler_mark);
         let operation = call.operation(&identities.rings, Some(&merchant))?;
         let mut record_set =
             ledger.record_set(SessionKind::Checkout, &merchant.id, &session).with_key(&operation.scope);
@@ -209,7 +212,7 @@ impl Asked {
             call.trail.token(token);
             record_set = record_set.with_token(token);
         }
-        Ok(Self { call, merchant, session, token, pays_nothing, operation, record_set })
+        Ok(Self { call, merchant, session, token, pays_nothing, handler, operation, record_set })
     }
 
     /// How it stands to what is known of its session and key.
@@ -229,10 +232,19 @@ impl Asked {
         } else {
             Standing::Fresh { earlier_claim: snapshot.key().is_some() }
         };
-        let Self { call, merchant, session, token, pays_nothing, operation, record_set } = self;
+        let Self { call, merchant, session, token, pays_nothing, handler, operation, record_set } = self;
         let token = token?;
-        let completion =
-            Completion { call, merchant, session, token, pays_nothing, operation, record_set, claim };
+        let completion = Completion {
+            call,
+            merchant,
+            session,
+            token,
+            pays_nothing,
+            handler,
+            operation,
+            record_set,
+            claim,
+        };
         Ok((Box::new(completion), standing))
     }
 }

@@ -9,7 +9,7 @@ use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
 use crate::domain::money::Money;
-use crate::domain::session::{BeginClaim, Session};
+use crate::domain::session::{BeginClaim, HandlerMark, Session};
 use crate::idempotency::{NotKept, Operation};
 use crate::ledger::{RecordSet, Snapshot};
 use crate::limit::Permit;
@@ -24,6 +24,8 @@ pub(super) struct Completion {
     pub token: Option<TokenId>,
     /// Nothing is given to pay with, where the merchant takes free orders.
     pub pays_nothing: bool,
+    /// The payment handler it names.
+    pub handler: Option<HandlerMark>,
     pub operation: Operation,
     pub record_set: RecordSet,
     /// The claim: its id is the key the merchant receives.
@@ -59,6 +61,7 @@ impl Completion {
             total_max_age: self.merchant.total_max_age,
             purchase_order_limit: purchase_order_limit(&self.merchant, &self.call, session),
             pays_nothing: self.pays_nothing,
+            handler: self.handler,
             until,
             place,
         }

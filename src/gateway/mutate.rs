@@ -237,8 +237,11 @@ impl Mutations {
             let Some(session) = records.session.as_mut() else {
                 return Ok((Settlement::Stale, false, recharge));
             };
-            session.end_mutation(sequence, total, of_several, moment.steady);
+            let is_present = session.end_mutation(sequence, total, of_several, moment.steady);
             let second = session.note_order(observation.as_ref().and_then(|observation| observation.order));
+            if let Some(shown) = observation.as_ref().filter(|_| is_present) {
+                session.handlers = shown.handlers.clone();
+            }
             // A claim can only be open if this mutation was given up before it ended; then the
             // claim's token is not at hand and nothing is settled here.
             let settlement = observation.as_ref().map_or(Settlement::Stale, |observation| {

@@ -296,6 +296,10 @@ fn claim_problem(refusal: ClaimRefusal, code: &'static str) -> Problem {
             code,
             "This checkout session has no attempts left; create another.",
         ),
+        ClaimRefusal::HandlerUnlisted => {
+            let message = "The session lists no payment handler of this id; read the session.";
+            invalid(S::UNPROCESSABLE_ENTITY, code, message).with_param("$.payment_data.handler_id")
+        }
         ClaimRefusal::TokenConsumed => {
             invalid(S::CONFLICT, code, "The token was already used.").with_param(TOKEN)
         }

@@ -95,5 +95,6 @@ pub(super) fn observation(shown: &SessionView, asked_at: Timestamp, shown_at: Sh
         asked_at,
         order: shown.order_mark,
         shown_at,
+        handlers: shown.handlers.clone(),
     }
 }

@@ -185,7 +185,9 @@ impl Sessions {
                 return Err(Refusal::OwnershipConflict);
             }
             // A create that is repeated may show the session as it was before its updates.
-            session.note_total(0, observation.total, observation.shown_at.of_several(), moment);
+            if session.note_total(0, observation.total, observation.shown_at.of_several(), moment) {
+                session.handlers = observation.handlers.clone();
+            }
             Ok(())
         };
         let owned =
@@ -207,6 +209,7 @@ fn is_news(session: &Session, observation: &Observation, merchant: &Merchant) ->
     session.claim.is_some()
         || (ends && session.ending.is_none())
         || !session.knows_order(observation.order)
+        || session.handlers != observation.handlers
         || refreshes
 }
 

@@ -7,7 +7,7 @@ use byteview::ByteView;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::clock::Timestamp;
-use crate::domain::session::{Moment, Places, Session};
+use crate::domain::session::{Handlers, Moment, Places, Session};
 use crate::idempotency::{self, KeyRecord, KeyState, Scope};
 use crate::records::codec::{FIRST_BYTES, Loaded, OLDEST, Rolling, Stored, append_plain, decode, encode};
 use crate::records::formats::Formats;
@@ -38,18 +38,19 @@ struct Read {
     held: Vec<HeldKey>,
     places: Places,
     answered: u8,
+    handlers: Handlers,
 }
 
 impl From<Read> for SessionRecord {
-    fn from(Read { session, held, places, answered }: Read) -> Self {
-        Self { session: Session { places, answered, ..session }, held }
+    fn from(Read { session, held, places, answered, handlers }: Read) -> Self {
+        Self { session: Session { places, answered, handlers, ..session }, held }
     }
 }
 
 impl Serialize for SessionRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Session { places, answered, .. } = &self.session;
-        (&self.session, &self.held, places, answered).serialize(serializer)
+        let Session { places, answered, handlers, .. } = &self.session;
+        (&self.session, &self.held, places, answered, handlers).serialize(serializer)
     }
 }
 
@@ -71,14 +72,14 @@ impl Stored for SessionRecord {
     }
 
     /// Format 1 had no signs of work and no orders, neither it nor format 2 had troubles, up to format 3
-    /// every key had a record of its own, and up to format 4 nothing was known by base URL and
-    /// nobody counted what was answered.
+    /// every key had a record of its own, and up to format 4 nothing was known by base URL,
+    /// nobody counted what was answered and no handlers were kept.
     fn lacking(format: u8) -> Option<&'static [u8]> {
         match format {
-            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            2 => Some(&[0, 0, 0, 0, 0, 0]),
-            3 => Some(&[0, 0, 0, 0]),
-            4 => Some(&[0, 0, 0]),
+            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            2 => Some(&[0, 0, 0, 0, 0, 0, 0]),
+            3 => Some(&[0, 0, 0, 0, 0]),
+            4 => Some(&[0, 0, 0, 0]),
             _ => None,
         }
     }
@@ -126,8 +127,8 @@ impl Rolling for SessionRecord {
         if format < Self::FORMAT {
             return Ok(());
         }
-        let Session { places, answered, .. } = &self.session;
-        append_plain(&(places, answered), out)
+        let Session { places, answered, handlers, .. } = &self.session;
+        append_plain(&(places, answered, handlers), out)
     }
 }
 
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
     use crate::domain::base_url::BaseUrl;
     use crate::domain::id::{AgentId, KeyId, MerchantId, SessionId};
-    use crate::domain::session::{Fruitless, SessionKind};
+    use crate::domain::session::{Fruitless, HandlerMark, SessionKind};
     use crate::idempotency::{LeaseMark, ScopeParts};
     use crate::records::codec::encode_older;
 
@@ -337,6 +338,7 @@ mod tests {
         }
         assert_eq!(encode_older(&record, 5), encode(&record));
         record.session.answered = 7;
+        record.session.handlers = Handlers::of([HandlerMark([8; 8])]);
         assert_eq!(encode_older(&record, 4).unwrap(), fourth.as_slice().into(), "not kept");
         record.session.troubles.read = Some(Fruitless::Refused(400));
         record.session.places.claim = Some(BaseUrl::new("https://shop.example"));

@@ -6,6 +6,7 @@ mod deletion;
 mod epoch_servers;
 mod epoch_stalls;
 mod epochs;
+mod handlers;
 mod keys;
 mod limits;
 mod redeeming;

@@ -373,7 +373,7 @@ fn mint_request(card: &str, merchant: &str, session: &str, amount: u64) -> Value
 }
 
 fn payment(token: &str) -> Value {
-    json!({"payment_data": {"handler_id": "card", "instrument": {"type": "card", "credential": {"type": "spt", "token": token}}}})
+    json!({"payment_data": {"handler_id": "card_tokenized", "instrument": {"type": "card", "credential": {"type": "spt", "token": token}}}})
 }
 
 /// The session-level total of a session.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Ending, MAX_SESSION_ANSWERS, Moment, Observation, Session, SessionTotal, Signs, Troubles, is_alive,
+    Ending, HandlerMark, MAX_SESSION_ANSWERS, Moment, Observation, Session, SessionTotal, Signs, Troubles,
+    is_alive,
 };
 use crate::domain::base_url::BaseUrl;
 use crate::domain::clock::Timestamp;
@@ -88,6 +89,8 @@ pub struct BeginClaim {
     pub purchase_order_limit: Option<Money>,
     /// Nothing is given to pay with: only what costs nothing may be completed.
     pub pays_nothing: bool,
+    /// The handler it names.
+    pub handler: Option<HandlerMark>,
     /// When the attempt's answer is no longer waited for.
     pub until: Timestamp,
     /// Where it is sent.
@@ -139,6 +142,9 @@ pub enum ClaimRefusal {
     /// Held by another claim.
     #[error("the token is held by another operation")]
     TokenClaimed,
+    /// It names a payment handler that the session does not list.
+    #[error("the session lists no payment handler of this id")]
+    HandlerUnlisted,
     /// The total is above the cap.
     #[error("the total is above the token's maximum amount")]
     OverCap,
@@ -219,6 +225,9 @@ pub fn may_claim<S>(
     }
     let total =
         session.fresh_total(moment.steady, request.total_max_age).ok_or(ClaimRefusal::TotalUnknown)?;
+    if request.handler.is_some_and(|handler| !session.handlers.permits(handler)) {
+        return Err(ClaimRefusal::HandlerUnlisted);
+    }
     let limit = match token {
         Some(token) => token.allowance.cap,
         None if request.pays_nothing => return total.nothing_due().ok_or(ClaimRefusal::PaymentDue),

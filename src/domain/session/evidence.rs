@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::settle::{Answered, Outcome, Settlement, charge, release, settle_late};
-use super::{Doubted, Ending, Moment, OrderMark, Session, SessionTotal, ShownAt, note_life};
+use super::{Doubted, Ending, Handlers, Moment, OrderMark, Session, SessionTotal, ShownAt, note_life};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::ClaimId;
 use crate::domain::token::Token;
@@ -36,6 +36,8 @@ pub struct Observation {
     pub order: Option<OrderMark>,
     /// Who shows it: only where the open claim is its lack of an order counts.
     pub shown_at: ShownAt,
+    /// The payment handlers it lists.
+    pub handlers: Handlers,
 }
 
 /// Applies what an observation proves about the session's claim and ending. `grace` is how long a

@@ -45,7 +45,14 @@ fn standby() -> ShownAt {
 
 /// A session shown open, by a read asked then.
 fn open_at(total: Option<SessionTotal>, asked: i64) -> Observation {
-    Observation { lifecycle: Lifecycle::Open, total, asked_at: at(asked), order: None, shown_at: here() }
+    Observation {
+        lifecycle: Lifecycle::Open,
+        total,
+        asked_at: at(asked),
+        order: None,
+        shown_at: here(),
+        handlers: Handlers::default(),
+    }
 }
 
 fn claim_id(name: &str) -> ClaimId {
@@ -92,6 +99,7 @@ impl World {
             total_max_age: Duration::from_secs(1_000_000),
             purchase_order_limit: None,
             pays_nothing: false,
+            handler: None,
             until: at(now + 30),
             place: None,
         };
@@ -148,8 +156,14 @@ impl World {
     }
 
     fn observe(&mut self, lifecycle: Lifecycle, now: i64) -> Settlement {
-        let observation =
-            Observation { lifecycle, total: None, asked_at: at(now), order: None, shown_at: here() };
+        let observation = Observation {
+            lifecycle,
+            total: None,
+            asked_at: at(now),
+            order: None,
+            shown_at: here(),
+            handlers: Handlers::default(),
+        };
         observe(&mut self.session, Some(&mut self.token), &observation, GRACE, present(now))
     }
 
@@ -541,6 +555,7 @@ fn an_attempt_of_a_former_process_is_in_doubt() {
         asked_at: at(asked),
         order: None,
         shown_at: here(),
+        handlers: Handlers::default(),
     };
     assert_eq!(observe(&mut world.session, Some(&mut world.token), &read(2), GRACE, later), Settlement::Held);
     assert!(world.session.claim.as_ref().unwrap().contested);
@@ -589,6 +604,7 @@ fn a_grace_begins_anew_when_nobody_can_say_how_much_of_it_has_passed() {
         asked_at: at(asked),
         order: None,
         shown_at: here(),
+        handlers: Handlers::default(),
     };
     let look = |world: &mut World, now, since| {
         let moment = Moment { unbroken_since: at(since), ..present(now) };
@@ -618,6 +634,7 @@ fn after_a_jump_an_attempt_counts_as_alive_for_its_whole_length() {
         asked_at: at(500),
         order: None,
         shown_at: here(),
+        handlers: Handlers::default(),
     };
     let seen = observe(&mut world.session, Some(&mut world.token), &open, GRACE, jumped);
     assert_eq!((seen, world.session.claim.as_ref().unwrap().contested), (Settlement::Held, false));
@@ -696,8 +713,14 @@ fn an_observation_beside_another_token_than_the_claims_changes_neither() {
         let mut other = world.token.clone();
         other.id = TokenId::assemble("abcdefghij", "9999999999999999999999").unwrap();
         other.state = TokenState::Active;
-        let observation =
-            Observation { lifecycle, total: None, asked_at: at(100), order: None, shown_at: here() };
+        let observation = Observation {
+            lifecycle,
+            total: None,
+            asked_at: at(100),
+            order: None,
+            shown_at: here(),
+            handlers: Handlers::default(),
+        };
         for token in [Some(&mut other), None] {
             let seen = observe(&mut world.session, token, &observation, GRACE, present(100));
             assert_eq!(seen, Settlement::Held, "{lifecycle:?}");
@@ -830,6 +853,7 @@ fn without_a_token_only_a_purchase_order_limit_lets_a_claim_begin() {
         total_max_age: GRACE,
         purchase_order_limit: None,
         pays_nothing: false,
+        handler: None,
         until: at(30),
         place: None,
     };
@@ -837,6 +861,30 @@ fn without_a_token_only_a_purchase_order_limit_lets_a_claim_begin() {
     assert_eq!(refused, Err(ClaimRefusal::PurchaseOrderRefused));
     request.purchase_order_limit = Some(money(1000));
     assert!(begin_claim::<u8>(&mut world.session, None, &request, present(1)).is_ok());
+}
+
+#[test]
+fn a_handler_that_is_named_must_be_one_that_the_session_lists_where_it_lists_any() {
+    let mark = |number: u8| HandlerMark([number; 8]);
+    let begin = |listed: &[u8], handler: Option<u8>| {
+        let mut world = World::new();
+        world.session.handlers = Handlers::of(listed.iter().copied().map(mark));
+        let request = BeginClaim {
+            claim: claim_id("c1"),
+            agent: world.session.owner.clone(),
+            total_max_age: GRACE,
+            purchase_order_limit: None,
+            pays_nothing: false,
+            handler: handler.map(mark),
+            until: at(30),
+            place: None,
+        };
+        begin_claim(&mut world.session, Some(&mut world.token), &request, present(1)).map(|_| ())
+    };
+    assert_eq!(begin(&[1, 2], Some(2)), Ok(()));
+    assert_eq!(begin(&[1, 2], None), Ok(()), "named before 2026-01-30 by none");
+    assert_eq!(begin(&[], Some(3)), Ok(()));
+    assert_eq!(begin(&[1, 2], Some(3)), Err(ClaimRefusal::HandlerUnlisted));
 }
 
 #[test]
@@ -853,6 +901,7 @@ fn with_nothing_to_pay_with_only_a_total_of_zero_lets_a_claim_begin() {
             // However much a purchase order may be for.
             purchase_order_limit: Some(money(1000)),
             pays_nothing: true,
+            handler: None,
             until: at(30),
             place: None,
         };
@@ -1005,7 +1054,7 @@ proptest! {
             let name = |c: u8| claim_id(&format!("c{c}"));
             match step {
                 Step::Begin(c) => {
-                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, pays_nothing: false, until: at(now + 30), place: Some(self::here().url) };
+                    let request = BeginClaim { claim: name(c), agent: world.session.owner.clone(), total_max_age: Duration::from_secs(1_000_000), purchase_order_limit: None, pays_nothing: false, handler: None, until: at(now + 30), place: Some(self::here().url) };
                     let began = begin_claim(&mut world.session, Some(&mut world.token), &request, here).is_ok();
                     prop_assert!(!(began && (charged_before || consumed_before)));
                 }
@@ -1026,7 +1075,7 @@ proptest! {
                 Step::Revoke => { let _ = revoke(&mut world.session, &mut world.token, here); }
                 Step::Observe(lifecycle, by_standby) => {
                     let shown_at = if by_standby { standby() } else { self::here() };
-                    let observation = Observation { lifecycle, total: None, asked_at: here.steady, order: None, shown_at };
+                    let observation = Observation { lifecycle, total: None, asked_at: here.steady, order: None, shown_at, handlers: Handlers::default() };
                     let settlement = observe(&mut world.session, Some(&mut world.token), &observation, GRACE, here);
                     prop_assert!(!(by_standby && settlement == Settlement::Released));
                 }

@@ -106,6 +106,7 @@ fn of_claim(refusal: ClaimRefusal) -> &'static str {
         ClaimRefusal::TokenExpired => "token_expired",
         ClaimRefusal::TokenRevoked => "token_revoked",
         ClaimRefusal::TokenWornOut => "token_attempts_exceeded",
+        ClaimRefusal::HandlerUnlisted => "handler_unlisted",
         ClaimRefusal::SessionWornOut => "checkout_session_attempts_exceeded",
         ClaimRefusal::TokenConsumed => "token_consumed",
         ClaimRefusal::TokenClaimed => "token_in_use",

@@ -12,9 +12,9 @@ use crate::domain::base_url::BaseUrl;
 use crate::domain::id::{ClaimId, KeyId, TokenId};
 use crate::domain::money::Money;
 use crate::domain::session::{
-    BeginClaim, BegunClaim, ClaimRefusal, Evidence, Lifecycle, Observation, Outcome, Redeem, RedeemRefusal,
-    Redeemed, RevokeRefusal, Revoked, Session, SessionTotal, Settlement, ShownAt, begin_claim, observe,
-    redeem, reenter, resolve, revoke, settle,
+    BeginClaim, BegunClaim, ClaimRefusal, Evidence, Handlers, Lifecycle, Observation, Outcome, Redeem,
+    RedeemRefusal, Redeemed, RevokeRefusal, Revoked, Session, SessionTotal, Settlement, ShownAt, begin_claim,
+    observe, redeem, reenter, resolve, revoke, settle,
 };
 use crate::idempotency::{self, KeyRecord, KeyState, LeaseMark, Peek, StoredAnswer};
 use crate::ledger::{Ledger, Moment, Records};
@@ -272,6 +272,7 @@ impl Operation {
                     total_max_age: TOTAL_MAX_AGE,
                     purchase_order_limit: *limit,
                     pays_nothing: false,
+                    handler: None,
                     until: lease.until,
                     place: Some(shown_by(By::Same).url),
                 };
@@ -293,6 +294,7 @@ impl Operation {
                     asked_at,
                     order: None,
                     shown_at: shown_by(By::Same),
+                    handlers: Handlers::default(),
                 };
                 let token = view.token.as_ref();
                 let begun = reenter(session, token, claim, &shown, AWAITED, lease.until, moment)

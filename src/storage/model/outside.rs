@@ -13,7 +13,7 @@ use crate::domain::allowance::Allowance;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, TokenId};
 use crate::domain::money::Money;
-use crate::domain::session::{Observation, Session};
+use crate::domain::session::{Handlers, Observation, Session};
 use crate::domain::token::{Instrument, Token, TokenState};
 use crate::idempotency::{LeaseMark, StoredAnswer};
 use crate::ledger::{Ledger, Moment};
@@ -124,6 +124,7 @@ impl Outside {
                     asked_at: now,
                     order: None,
                     shown_at: shown_by(By::Same),
+                    handlers: Handlers::default(),
                 });
                 let what = What::EndMutation { lease, sequence, shown, kept: self.answer(keep) };
                 Operation { key: Some(key), ..on_session(slot, None, what) }
@@ -145,6 +146,7 @@ impl Outside {
                     asked_at: look.asked_at,
                     order: None,
                     shown_at: shown_by(by),
+                    handlers: Handlers::default(),
                 };
                 on_session(look.slot, token, What::Observe { sequence: Some(look.sequence), shown })
             }
@@ -155,6 +157,7 @@ impl Outside {
                     asked_at: now,
                     order: None,
                     shown_at: shown_by(by),
+                    handlers: Handlers::default(),
                 };
                 on_session(slot, claimed(world, slot, now), What::Observe { sequence: None, shown })
             }

@@ -96,6 +96,7 @@ pub(super) const REFUSALS: &[&str] = &[
     "currency_mismatch",
     "currency_not_allowed",
     "expiry_too_late",
+    "handler_unlisted",
     "idempotency_conflict",
     "idempotency_in_flight",
     "idempotency_key_required",

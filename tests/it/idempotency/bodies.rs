@@ -204,7 +204,7 @@ async fn i17_a_body_reaches_the_merchant_byte_for_byte() {
     // The token's place is read, and what stands around it left alone.
     let token = mint(&alpha, "lamps", &session, GOOD_CARD, total_of(&answer.json())).await;
     let body = format!(
-        "{{\"payment_data\" : {{\"handler_id\":\"card\",\"billing_address\":null,\"instrument\":{{\"type\":\"card\",\"credential\":{{\"token\":\"{token}\",\"type\":\"spt\"}}}}}},\"order_notes\":null}}"
+        "{{\"payment_data\" : {{\"handler_id\":\"card_tokenized\",\"billing_address\":null,\"instrument\":{{\"type\":\"card\",\"credential\":{{\"token\":\"{token}\",\"type\":\"spt\"}}}}}},\"order_notes\":null}}"
     );
     let path = format!("/m/lamps/checkout_sessions/{session}/complete");
     let answer = ask(&alpha, alpha.call(Method::POST, path).body(body.clone())).await;

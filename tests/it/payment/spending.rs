@@ -165,7 +165,7 @@ async fn p14_a_token_that_was_not_minted_here_goes_nowhere() {
     let path = format!("/m/lamps/checkout_sessions/{session}/complete");
     for (status, code, body) in [
         (422, "token_required", json!({})),
-        (422, "token_required", json!({"payment_data": {"handler_id": "card"}})),
+        (422, "token_required", json!({"payment_data": {"handler_id": "card_tokenized"}})),
         (422, "token_required", json!({"payment_data": null})),
         (400, "invalid_body", json!({"payment_data": {"token": 7}})),
         (400, "invalid_body", json!({"payment_data": {"token": ""}})),
@@ -192,7 +192,7 @@ async fn a_complete_is_judged_by_its_session_before_its_token() {
     let cancel = format!("/m/lamps/checkout_sessions/{closed}/cancel");
     assert_eq!(ask(&alpha, alpha.post(cancel, &json!({}))).await.status, 200);
     let (open, _, _) = ready(&alpha, GOOD_CARD).await;
-    let without = json!({"payment_data": {"handler_id": "card"}});
+    let without = json!({"payment_data": {"handler_id": "card_tokenized"}});
     let foreign = payment("spt_of_another_provider");
     let unknown = payment("vt_00000000000000000000000000000000");
     let tokens = [payment(&token), payment(&unspent), foreign.clone(), unknown.clone(), without.clone()];

@@ -122,7 +122,7 @@ async fn what_costs_something_or_is_not_given_away_needs_a_token() {
         (
             giving_away().await,
             0,
-            json!({"payment_data": {"handler_id": "card"}}),
+            json!({"payment_data": {"handler_id": "card_tokenized"}}),
             "payment data without a token",
         ),
     ] {

@@ -57,7 +57,7 @@ pub fn in_an_hour() -> String {
 
 /// A complete request of the newest version.
 pub fn payment(token: &str) -> Value {
-    json!({"payment_data": {"handler_id": "card", "instrument": {"type": "card", "credential": {"type": "spt", "token": token}}}})
+    json!({"payment_data": {"handler_id": "card_tokenized", "instrument": {"type": "card", "credential": {"type": "spt", "token": token}}}})
 }
 
 /// The session-level total of a session.

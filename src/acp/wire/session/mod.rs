@@ -13,7 +13,7 @@ use super::json::{Document, Object, Value};
 use crate::crypto::digest::sha256;
 use crate::domain::id::SessionId;
 use crate::domain::money::{Currency, Money};
-use crate::domain::session::{Lifecycle, OrderMark, SessionTotal};
+use crate::domain::session::{HandlerMark, Handlers, Lifecycle, OrderMark, SessionTotal};
 
 /// The body is not a JSON object, repeats a member, or has more members than any session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,8 @@ pub struct SessionView {
     pub order_mark: Option<OrderMark>,
     /// What complete will charge.
     pub total: Total,
+    /// The payment handlers it lists.
+    pub handlers: Handlers,
     /// What it says against ACP.
     pub faults: Vec<SessionFault>,
 }
@@ -100,13 +102,12 @@ pub struct Handler {
 impl Handler {
     /// Handlers from the three places where merchants list them (`src/acp/README.md`, "Complete"). One
     /// listed twice needs delegation if either says so.
-    pub fn listed(session: Value<'_>) -> Vec<Self> {
-        let Some(session) = session.object() else { return Vec::new() };
-        let capabilities = inside(&session, "capabilities");
+    pub fn listed(session: &Object<'_>) -> Vec<Self> {
+        let capabilities = inside(session, "capabilities");
         let places = [
             capabilities.as_ref().and_then(|it| inside(it, "payment")).and_then(|it| it.get("handlers")),
             capabilities.as_ref().and_then(|it| it.get("payment_handlers")),
-            inside(&session, "payment").and_then(|it| it.get("handlers")),
+            inside(session, "payment").and_then(|it| it.get("handlers")),
         ];
         let mut handlers: Vec<Self> = Vec::new();
         for listed in places.into_iter().flatten().filter_map(Value::array).flatten() {
@@ -150,6 +151,7 @@ impl SessionView {
             id,
             status,
             total: Total::of_session(&session),
+            handlers: Handlers::of(Handler::listed(&session).iter().map(|handler| handler_mark(&handler.id))),
             faults: SessionFault::of_session(&session, status),
         })
     }
@@ -200,6 +202,11 @@ fn order_view(session: &Object<'_>, order: Option<&Object<'_>>, id: Option<&Sess
     if is_this { OrderView::Valid } else { OrderView::Unreadable }
 }
 
+/// What tells a handler of this id from others.
+pub fn handler_mark(id: &str) -> HandlerMark {
+    HandlerMark(*sha256(&[id.as_bytes()]).first_chunk().unwrap_or(&[0; 8]))
+}
+
 fn order_mark(order: &Object<'_>) -> Option<OrderMark> {
     let id = order.present("id")?.text()?;
     sha256(&[id.as_str().as_bytes()]).first_chunk().copied().map(OrderMark)
@@ -244,7 +251,7 @@ mod tests {
                                 "payment_handlers":[{"id":"b","requires_delegate_payment":false},7]},
                 "payment":{"handlers":[{"id":"c"},{"id":"a","requires_delegate_payment":false}]}}"#,
         );
-        let listed = Handler::listed(document.unwrap().value());
+        let listed = Handler::listed(&document.unwrap().value().object().unwrap());
         let handler = |id: &str| listed.iter().find(|handler| handler.id == id);
         let needs = |id: &str| handler(id).map(|handler| handler.requires_delegate_payment);
         assert_eq!((needs("a"), needs("b"), needs("c")), (Some(true), Some(false), Some(true)));
