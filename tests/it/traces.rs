@@ -236,6 +236,21 @@ async fn what_the_collector_has_no_room_for_is_sent_again_and_what_waits_is_told
     assert!(log.contains("\"event\":\"traces_exported_again\""), "{log}");
 }
 
+/// The end comes while what was noted waits for company, and more was noted meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_company_when_the_gateway_ends_is_told() {
+    let collector = Collector::open(Mood::Takes).await;
+    let traced = Traced::start(&collector, honoured(), "", "OTEL_BSP_SCHEDULE_DELAY=600000").await;
+    let mut agent = traced.agent();
+    for _ in 0..3 {
+        create(&agent, "lamps").await;
+        agent = traced.agent();
+    }
+    let (_, log) = traced.ends().await;
+    assert!(!log.contains("panicked"), "{log}");
+    collector.until(|it| it.traces("POST /checkout_sessions").len() == 3).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_variable_that_says_nothing_possible_is_told_with_the_other_mistakes() {
     let mut world = World::closed(Options::default()).await;

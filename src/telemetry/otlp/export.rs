@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -21,7 +21,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Spans that are being told.
 pub struct Exporting {
-    end: oneshot::Sender<()>,
+    end: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
@@ -43,7 +43,7 @@ pub fn start(
     log: Log,
 ) -> Exporting {
     let exporter = Exporter { collector, settings, metrics, log, fails: false };
-    let (end, ended) = oneshot::channel();
+    let (end, ended) = watch::channel(());
     Exporting { end, task: tokio::spawn(exporter.run(traces, ended)) }
 }
 
@@ -59,11 +59,12 @@ impl Exporting {
 }
 
 impl Exporter {
-    async fn run(mut self, mut traces: Traces, mut ended: oneshot::Receiver<()>) {
+    async fn run(mut self, mut traces: Traces, mut ended: watch::Receiver<()>) {
         loop {
             let first = tokio::select! {
                 told = traces.next() => told,
-                _ = &mut ended => break,
+                // Asked again after a batch that the end cut short: unlike what is told once, it stays true.
+                _ = ended.changed() => break,
             };
             let Some(first) = first else { return };
             let batch = self.gather(first, &mut traces, &mut ended).await;
@@ -77,13 +78,13 @@ impl Exporter {
     }
 
     /// As many as a message holds, of those that come within the time that they may wait.
-    async fn gather(&self, first: Told, traces: &mut Traces, ended: &mut oneshot::Receiver<()>) -> Vec<Told> {
+    async fn gather(&self, first: Told, traces: &mut Traces, ended: &mut watch::Receiver<()>) -> Vec<Told> {
         let until = Instant::now() + self.settings.delay;
         let mut batch = self.fill(vec![first], traces);
         while spans(&batch) < self.settings.batch {
             let next = tokio::select! {
                 next = timeout_at(until, traces.next()) => next,
-                _ = &mut *ended => return batch,
+                _ = ended.changed() => return batch,
             };
             match next {
                 Ok(Some(told)) => batch.push(told),
