@@ -64,30 +64,44 @@ impl Upstreams {
         self.books.ledger.says_places()
     }
 
-    /// Where a complete of this session goes first: where its total was shown.
+    /// Where a complete of this session goes first: where its total was shown, if that is still one of the
+    /// merchant's.
     pub(super) fn begins_at(&self, session: &Session, merchant: &Merchant) -> Option<BaseUrl> {
         let all = self.merchants.urls_of(&merchant.id);
-        let shown = session.places.total.as_ref().filter(|url| self.uses_every_url() && all.contains(url));
-        shown.or_else(|| all.first()).cloned()
+        match &session.places.total {
+            Some(url) if self.uses_every_url() => all.contains(url).then(|| url.clone()),
+            // Older formats do not say where it was shown.
+            Some(_) | None => all.first().filter(|_| all.len() == 1 || !self.uses_every_url()).cloned(),
+        }
     }
 
     /// Whether the total that is known was shown where a complete would go, and that can be asked.
     pub(super) fn can_begin(&self, session: &Session, merchant: &Merchant) -> bool {
-        let all = self.merchants.urls_of(&merchant.id);
-        let is_shown_there = match &session.places.total {
-            Some(url) => all.contains(url),
-            None => all.len() == 1 || !self.uses_every_url(),
-        };
-        is_shown_there
-            && self
-                .begins_at(session, merchant)
-                .is_some_and(|url| !self.availability.is_on_trial(merchant, &url))
+        let begins_at = self.begins_at(session, merchant);
+        begins_at.is_some_and(|url| !self.availability.is_on_trial(merchant, &url))
     }
 
-    /// Where the open claim is; `None` where that is not known.
-    pub(super) fn claim_at(&self, session: &Session, merchant: &Merchant) -> Option<BaseUrl> {
+    /// Where a change of a session goes: where the session was last. Of a request that may have been sent
+    /// before nothing goes elsewhere.
+    pub(super) fn changes_at(
+        &self,
+        session: Option<&Session>,
+        merchant: &Merchant,
+        may_be_sent: bool,
+    ) -> Way {
         let all = self.merchants.urls_of(&merchant.id);
-        session.places.claim.as_ref().or_else(|| all.first().filter(|_| all.len() == 1)).cloned()
+        let last = session.and_then(|session| session.places.total.as_ref()).filter(|url| all.contains(url));
+        match (last, all.first()) {
+            (Some(url), _) | (None, Some(url)) if may_be_sent => Way::Only(url.clone()),
+            (Some(url), _) if self.uses_every_url() => Way::From(url.clone()),
+            (Some(_) | None, _) => Way::Any,
+        }
+    }
+
+    /// Where the open claim is. Where older formats do not say it is at the first.
+    pub(super) fn claim_at(&self, session: &Session, merchant: &Merchant) -> Option<BaseUrl> {
+        let first = self.merchants.urls_of(&merchant.id).first();
+        session.places.claim.as_ref().or(first).cloned()
     }
 
     /// Whether this is not the first of the merchant's base URLs: one that is asked in its place may lag
@@ -98,8 +112,9 @@ impl Upstreams {
 
     /// What is shown there, as evidence is weighed.
     pub(super) fn shown_at(&self, merchant: &Merchant, url: BaseUrl) -> ShownAt {
-        let is_only = *self.merchants.urls_of(&merchant.id) == [url.clone()];
-        ShownAt { url, is_only }
+        let all = self.merchants.urls_of(&merchant.id);
+        let is_first = all.first() == Some(&url);
+        ShownAt { url, is_only: is_first && all.len() == 1, is_first }
     }
 }
 

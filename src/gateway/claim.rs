@@ -31,6 +31,9 @@ use crate::records::{Durability, Purpose, StoreError};
 use crate::telemetry::log::{Level, Value};
 use crate::telemetry::spans::Stage;
 
+/// When to come again where a complete's own base URL is not asked.
+const COMES_BACK: Duration = Duration::from_secs(5);
+
 /// Begins claims.
 pub(super) struct Claims {
     pub books: Arc<Books>,
@@ -147,8 +150,12 @@ impl Claims {
                 return Err(Refusal::TokenUnknown);
             }
             self.desk.suspended.refuse_known(completion.card_movement(records.token.as_ref()))?;
-            let url =
-                self.upstreams.begins_at(session, &completion.merchant).ok_or(Refusal::MerchantUnknown)?;
+            // What was given up in doubt may wake up where it was: this id goes there and nowhere else.
+            let url = self
+                .upstreams
+                .begins_at(session, &completion.merchant)
+                .filter(|url| session.was_doubted_at(&completion.claim).is_none_or(|at| at == url))
+                .ok_or(Refusal::MerchantUnavailable(COMES_BACK))?;
             let request = completion.begin_claim(session, lease.until, Some(url.clone()));
             let claim = begin_claim(session, records.token.as_mut(), &request, moment)
                 .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
@@ -358,7 +365,7 @@ impl HeldClaim {
             if holds && let Some(total) = reading.session.as_ref().and_then(SessionView::known_total) {
                 let sequence = session.sequence;
                 let total = Some(total).filter(|_| exchange.shows_the_present(begun.is_first_use));
-                if session.note_total(sequence, total, shown_at.of_several(), moment)
+                if session.note_total(sequence, total, Some(&shown_at.url), moment)
                     && let Some(shown) = &reading.session
                 {
                     session.handlers = shown.handlers.clone();

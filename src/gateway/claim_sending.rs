@@ -44,8 +44,9 @@ impl HeldClaim {
         loop {
             let Completion { call, merchant, .. } = &*self.completion;
             let upstreams = &self.keeper.upstreams;
-            // What was sent before may have arrived, whatever becomes of this attempt.
-            let is_first = self.begun.claim.attempt == 1;
+            // What was sent before, under an earlier claim of this key too, may have arrived, whatever
+            // becomes of this attempt.
+            let is_first = self.begun.claim.attempt == 1 && self.begun.stored.is_none();
             let next = is_first.then(|| upstreams.next_for(merchant, &tried)).flatten();
             let again = next.map(|next| (next, outbound.clone()));
             let movement = self.completion.card_movement(self.snapshot.token());
@@ -75,11 +76,17 @@ impl HeldClaim {
         if deadline.has_passed() || due.is_none_or(|due| due.fits_within(&begun.claim.checked).is_err()) {
             return false;
         }
-        let decide = |records: &mut Records, _: Moment| {
+        // What is to go on there is there still: nothing moves to a base URL that was left meanwhile.
+        let Ok(_unmoved) = keeper.desk.destinations.settled(merchant, false).await else { return false };
+        let decide = |records: &mut Records, moment: Moment| {
             held(&mut records.key, begun.lease).ok_or(())?;
-            let session = records.session.as_mut().ok_or(())?;
+            if records.token.as_ref().is_some_and(|token| token.is_expired(moment.latest)) {
+                return Err(());
+            }
+            let session = records.session.as_mut().filter(|session| session.ending.is_none()).ok_or(())?;
             let open = session.claim.as_ref().filter(|open| open.id == *claim).ok_or(())?;
-            if open.last_attempt != begun.claim.attempt || open.contested || open.pending {
+            let is_revoked = open.revoke_requested.is_some();
+            if open.last_attempt != begun.claim.attempt || open.contested || open.pending || is_revoked {
                 return Err(());
             }
             session.move_claim(next);

@@ -18,6 +18,7 @@ use super::risk::Risk;
 use super::session_reads::Doubtful;
 use super::sessions::Sessions;
 use super::upstreams::Upstreams;
+use super::way::Way;
 use crate::acp::wire::complete::CompleteView;
 use crate::acp::wire::session::handler_mark;
 use crate::domain::id::{ClaimId, SessionId, TokenId};
@@ -228,12 +229,16 @@ impl Asked {
             let doubtful = Doubtful::of(session, &claim, &self.merchant, moment);
             Standing::InDoubt(InDoubt::Open(doubtful))
         } else if is_charged {
-            Standing::InDoubt(InDoubt::Charged)
+            Standing::InDoubt(InDoubt::Charged(Way::of(session)))
         } else {
             Standing::Fresh { earlier_claim: snapshot.key().is_some() }
         };
         let Self { call, merchant, session, token, pays_nothing, handler, operation, record_set } = self;
-        let token = token?;
+        // What was begun is ended as it was, whatever the entry says now of completes without a token.
+        let token = match &standing {
+            Standing::Fresh { .. } => token?,
+            Standing::InDoubt(_) => token.unwrap_or_default(),
+        };
         let completion = Completion {
             call,
             merchant,

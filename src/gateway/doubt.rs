@@ -14,6 +14,7 @@ use super::reply::Reply;
 use super::session_read::SessionRead;
 use super::session_reads::{Doubtful, Pace, Reader, Turn};
 use super::upstreams::{Upstreams, deadline};
+use super::way::Way;
 use crate::crypto::random;
 use crate::domain::id::ClaimId;
 use crate::domain::session::{Lifecycle, Settlement};
@@ -35,8 +36,8 @@ pub(super) struct Doubts {
 pub(super) enum InDoubt {
     /// The claim is open.
     Open(Doubtful),
-    /// The claim has charged.
-    Charged,
+    /// The claim has charged, and is shown there first.
+    Charged(Way),
 }
 
 /// What a complete in doubt comes to.
@@ -74,7 +75,7 @@ impl Doubts {
         doubt: InDoubt,
     ) -> Result<Resumed, Refusal> {
         match doubt {
-            InDoubt::Charged => self.answer_of_charged(&completion).await.map(Resumed::Answered),
+            InDoubt::Charged(way) => self.answer_of_charged(&completion, way).await.map(Resumed::Answered),
             InDoubt::Open(doubtful) => self.resume_open(completion, doubtful).await,
         }
     }
@@ -165,14 +166,14 @@ impl Doubts {
         if read.speaks_to(&completion.call) {
             self.keep_as_answer(completion, read).await
         } else {
-            self.answer_of_charged(completion).await
+            self.answer_of_charged(completion, Way::From(read.shown_at.url.clone())).await
         }
     }
 
     /// The claim is known to have charged, its answer was lost: the session as it stands now is the
     /// answer, and is kept.
-    async fn answer_of_charged(&self, completion: &Completion) -> Result<Reply, Refusal> {
-        let doubtful = Doubtful::charged(&completion.claim);
+    async fn answer_of_charged(&self, completion: &Completion, way: Way) -> Result<Reply, Refusal> {
+        let doubtful = Doubtful::charged(&completion.claim, way);
         let (found, _place) = self.read_in_doubt(completion, &doubtful).await?;
         match found.read.observation() {
             Some(shown)

@@ -115,7 +115,7 @@ impl Evidence {
             token.map_or_else(|| record_set.clone(), |token| record_set.clone().with_token(token));
         let decide = |records: &mut Records, moment: Moment| {
             let Some(session) = records.session.as_mut() else { return Err(Refusal::SessionUnknown) };
-            if session.note_total(sequence, observation.total, observation.shown_at.of_several(), moment) {
+            if session.note_total(sequence, observation.total, Some(&observation.shown_at.url), moment) {
                 session.handlers = observation.handlers.clone();
             }
             apply(records, observation, merchant, moment).ok_or(Refusal::SessionUnknown)

@@ -76,8 +76,17 @@ impl Mutations {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
             None => (operation.upstream_key(None).clone(), None),
         };
+        let way = self.upstreams.changes_at(None, &merchant, stored.is_some());
         let Forwarded { reached, stopped, asked_at } = self
-            .forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease, movement)
+            .forward_under(
+                &call,
+                &merchant,
+                &operation,
+                upstream_key,
+                stored.as_ref(),
+                lease,
+                (way, movement),
+            )
             .await;
         let reply = self.own_created(&call, &merchant, kind, &reached, asked_at).await;
         let end = End::of(&operation, &reached.exchange, reply.as_ref().ok(), stored.is_some());
@@ -222,12 +231,20 @@ impl Mutations {
             .await??;
         let (upstream_key, stored, sequence, is_first_use, recharge) = begun.decided;
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
+        let way = self.upstreams.changes_at(snapshot.session(), &merchant, stored.is_some());
         let Forwarded { reached: Reached { exchange, shown_at }, stopped, asked_at } = self
-            .forward_under(&call, &merchant, &operation, upstream_key, stored.as_ref(), lease, movement)
+            .forward_under(
+                &call,
+                &merchant,
+                &operation,
+                upstream_key,
+                stored.as_ref(),
+                lease,
+                (way, movement),
+            )
             .await;
         let reply = Reply::relayed(&exchange);
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
-        let of_several = shown_at.of_several();
         let observation = self.observation_of(&merchant, &exchange, &id, asked_at, &shown_at);
         let total = observation.as_ref().and_then(|observation| observation.total);
         let total = total.filter(|_| exchange.shows_the_present(is_first_use));
@@ -237,7 +254,7 @@ impl Mutations {
             let Some(session) = records.session.as_mut() else {
                 return Ok((Settlement::Stale, false, recharge));
             };
-            let is_present = session.end_mutation(sequence, total, of_several, moment.steady);
+            let is_present = session.end_mutation(sequence, total, Some(&shown_at.url), moment.steady);
             let second = session.note_order(observation.as_ref().and_then(|observation| observation.order));
             if let Some(shown) = observation.as_ref().filter(|_| is_present) {
                 session.handlers = shown.handlers.clone();
@@ -290,7 +307,7 @@ impl Mutations {
         upstream_key: StrView,
         stored: Option<&Sealed>,
         lease: LeaseMark,
-        movement: Movement<'_>,
+        (way, movement): (Way, Movement<'_>),
     ) -> Forwarded {
         let asked_at = self.desk.clock.steady();
         let Ok(stored) = operation.open_request(stored) else {
@@ -299,9 +316,8 @@ impl Mutations {
         };
         let outbound = call.outbound(stored, Some(upstream_key), None, None, self.desk.clock.now());
         let deadline = self.books.ledger.end_of(lease);
-        let way = &Way::Any;
         let (reached, stopped) =
-            self.upstreams.send_unless_stopped(call, merchant, way, outbound, deadline, movement).await;
+            self.upstreams.send_unless_stopped(call, merchant, &way, outbound, deadline, movement).await;
         Forwarded { reached, stopped, asked_at }
     }
 }

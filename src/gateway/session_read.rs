@@ -51,7 +51,7 @@ impl SessionRead {
             forwarded_for: std::net::Ipv4Addr::LOCALHOST.into(),
             host: "".into(),
         };
-        let shown_at = ShownAt { url: BaseUrl::new("https://shop.example"), is_only: true };
+        let shown_at = ShownAt { url: BaseUrl::new("https://shop.example"), is_only: true, is_first: true };
         Self { reading: SessionReading::Unreadable, exchange, asked_at, shown_at, passing }
     }
 

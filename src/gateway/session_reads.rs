@@ -73,10 +73,10 @@ impl Doubtful {
         Self { claim: claim.clone(), attempt, milestones, seen_at: session.signs.seen_at, way }
     }
 
-    /// A claim of which only the answer is missing.
-    pub(super) fn charged(claim: &ClaimId) -> Self {
+    /// A claim of which only the answer is missing, and where it was.
+    pub(super) fn charged(claim: &ClaimId, way: Way) -> Self {
         let milestones = Milestones::default();
-        Self { claim: claim.clone(), attempt: 0, milestones, seen_at: None, way: Way::Any }
+        Self { claim: claim.clone(), attempt: 0, milestones, seen_at: None, way }
     }
 }
 

@@ -185,7 +185,7 @@ impl Sessions {
                 return Err(Refusal::OwnershipConflict);
             }
             // A create that is repeated may show the session as it was before its updates.
-            if session.note_total(0, observation.total, observation.shown_at.of_several(), moment) {
+            if session.note_total(0, observation.total, Some(&observation.shown_at.url), moment) {
                 session.handlers = observation.handlers.clone();
             }
             Ok(())

@@ -164,7 +164,7 @@ impl Upstreams {
     ) -> Reached {
         let asked = asked(&outbound);
         let mut urls = self.tried_at(merchant, way, asked).into_iter().peekable();
-        let mut lacking = None;
+        let (mut lacking, mut unreached) = (None, None);
         while let Some(url) = urls.next() {
             let again = urls.peek().map(|_| outbound.clone());
             let exchange = self.ask_at(call, merchant, &url, outbound, deadline, may_leave).await;
@@ -173,11 +173,13 @@ impl Upstreams {
             let reached = Reached { exchange, shown_at: self.shown_at(merchant, url) };
             match again {
                 Some(again) if goes_on && !deadline.has_passed() => outbound = again,
-                // Who answered that there is none says more than who could not be asked.
-                None if goes_on && !is_lack => return lacking.unwrap_or(reached),
+                // That there is none is the first's word: another may not have heard of it.
+                None if goes_on && is_lack => return unreached.unwrap_or(reached),
+                None if goes_on => return lacking.unwrap_or(reached),
                 Some(_) | None => return reached,
             }
-            lacking = is_lack.then_some(reached).or(lacking);
+            let kept = if is_lack { &mut lacking } else { &mut unreached };
+            kept.get_or_insert(reached);
         }
         // A merchant without a base URL is none.
         Reached::nowhere(Exchange::NotSent(NotSent::NotBuilt))

@@ -1,7 +1,7 @@
 //! Where a request may go, and where it went.
 
 use crate::domain::base_url::BaseUrl;
-use crate::domain::session::{Session, ShownAt};
+use crate::domain::session::{Ending, Session, ShownAt};
 use crate::merchant::Exchange;
 
 /// Where a request may go.
@@ -18,7 +18,8 @@ pub(super) enum Way {
 impl Way {
     /// Of what is asked about a session.
     pub(super) fn of(session: &Session) -> Self {
-        let place = session.claim.as_ref().and(session.places.claim.as_ref());
+        let is_charged = matches!(session.ending, Some(Ending::Charged { .. }));
+        let place = session.places.claim.as_ref().filter(|_| session.claim.is_some() || is_charged);
         place.map_or(Self::Any, |url| Self::From(url.clone()))
     }
 }
@@ -32,6 +33,6 @@ pub(super) struct Reached {
 impl Reached {
     /// Of one that was never sent anywhere.
     pub(super) fn nowhere(exchange: Exchange) -> Self {
-        Self { exchange, shown_at: ShownAt { url: BaseUrl::new(""), is_only: false } }
+        Self { exchange, shown_at: ShownAt { url: BaseUrl::new(""), is_only: false, is_first: false } }
     }
 }

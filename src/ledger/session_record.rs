@@ -76,10 +76,10 @@ impl Stored for SessionRecord {
     /// nobody counted what was answered and no handlers were kept.
     fn lacking(format: u8) -> Option<&'static [u8]> {
         match format {
-            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            2 => Some(&[0, 0, 0, 0, 0, 0, 0]),
-            3 => Some(&[0, 0, 0, 0, 0]),
-            4 => Some(&[0, 0, 0, 0]),
+            1 => Some(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            2 => Some(&[0, 0, 0, 0, 0, 0, 0, 0]),
+            3 => Some(&[0, 0, 0, 0, 0, 0]),
+            4 => Some(&[0, 0, 0, 0, 0]),
             _ => None,
         }
     }

@@ -136,7 +136,13 @@ impl MerchantClient {
                 self.head(pool, again, Need::New, deadline, may_leave).await
             }
             Err(NoHead::GoneAway) if is_believed => {
-                self.head(pool, again, Need::New, deadline, may_leave).await
+                let second = self.head(pool, again, Need::New, deadline, may_leave).await;
+                // The first was written: whoever cannot be reached now, the merchant's word about it is all
+                // there is.
+                match second {
+                    Err(NoHead::NotSent(reason)) if reason != NotSent::Withheld => Err(NoHead::GoneAway),
+                    second => second,
+                }
             }
             first => first,
         };

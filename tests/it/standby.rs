@@ -230,6 +230,55 @@ async fn a_complete_in_doubt_is_sent_again_where_it_was_and_nowhere_else() {
     assert!(lamps.charges().len() <= 1);
 }
 
+/// A merchant that honours keys may wake up to what it was sent, and knows the key only there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_that_was_given_up_in_doubt_begins_anew_where_it_was_and_nowhere_else() {
+    let street = Street::with(Options::default()).await;
+    let lamps = &street.world.lamps;
+    let purchase = street.ready(&street.world.alpha()).await;
+    lamps.behave_once(CallKind::Complete, Behaviour::ResetBefore);
+    assert_eq!(purchase.pay().await.status, 502);
+    let until = Instant::now() + PATIENCE;
+    while street.open_claims().await == 1 {
+        assert!(Instant::now() < until, "it is not given up");
+        street.pass();
+        let _ = purchase.read().await;
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    street.first.shut();
+    for _ in 0..3 {
+        street.pass();
+        let answer = purchase.pay().await;
+        assert!(answer.status.is_server_error() || answer.status == 409, "{}", answer.json());
+    }
+    assert_eq!((lamps.charges().len(), street.completes()), (0, 1));
+    street.first.open();
+    let until = Instant::now() + PATIENCE;
+    let mut answer = purchase.pay().await;
+    while answer.status != 200 {
+        assert!(Instant::now() < until, "{}", answer.json());
+        street.pass();
+        let _ = purchase.read().await;
+        answer = purchase.pay().await;
+    }
+    assert_eq!((status(&answer).as_deref(), lamps.charges().len()), (Some("completed"), 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_may_have_been_sent_is_repeated_where_it_was() {
+    let street = Street::with(Options::default()).await;
+    let lamps = &street.world.lamps;
+    let alpha = street.world.alpha();
+    let creating = alpha.post("/m/lamps/checkout_sessions", &lamp_order()).prepare().unwrap();
+    lamps.behave_once(CallKind::Create, Behaviour::ResetAfter);
+    assert_eq!(alpha.send(&creating).await.unwrap().status, 502);
+    street.first.shut();
+    assert_eq!(alpha.send(&creating).await.unwrap().status, 502);
+    assert_eq!(lamps.calls_of(CallKind::Create).len(), 1);
+    street.first.open();
+    assert_eq!(alpha.send(&creating).await.unwrap().status, 201);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_one_does_not_know_is_read_from_the_other() {
     let street = Street::keyless().await;
@@ -238,11 +287,16 @@ async fn a_session_that_one_does_not_know_is_read_from_the_other() {
     lamps.behave_once(CallKind::Read, Behaviour::Instead(canned(404, UNKNOWN)));
     assert_eq!(status(&purchase.read().await).as_deref(), Some("ready_for_payment"));
     assert_eq!(lamps.calls_of(CallKind::Read).len(), 2);
-    // Where no other can be asked it is what the one says.
+    // Where no other can be asked it is what the first says, and no word of the second.
     lamps.behave_once(CallKind::Read, Behaviour::Instead(canned(404, UNKNOWN)));
     street.second.shut();
     let answer = purchase.read().await;
     assert_eq!(answer.status, 404, "{}", answer.json());
+    lamps.behave_once(CallKind::Read, Behaviour::Instead(canned(404, UNKNOWN)));
+    street.second.open();
+    street.first.shut();
+    let answer = purchase.read().await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_deref()), (502, Some("merchant_unreachable")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,7 @@ pub fn observe<S>(
     if let Some(open) = session.claim.as_mut() {
         open.abandon_dead_attempts(&mut session.signs, moment);
         // One that older formats keep is where its merchant is, as long as that has not moved.
-        if session.places.claim.is_none() && observation.shown_at.is_only {
+        if session.places.claim.is_none() && observation.shown_at.is_first {
             session.places.claim = Some(observation.shown_at.url.clone());
         }
     }

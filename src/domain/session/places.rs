@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Session;
 use crate::domain::base_url::BaseUrl;
+use crate::domain::id::ClaimId;
 
 /// What is known of a session by base URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,8 +12,10 @@ pub struct Places {
     /// Where the complete of the open claim was sent, or was to be; `None` where no claim is open, and of a
     /// claim that older formats keep.
     pub claim: Option<BaseUrl>,
-    /// Which of several showed the total.
+    /// Where the session was shown or asked to change last, and so its total, where that is known.
     pub total: Option<BaseUrl>,
+    /// Where the complete of the claim was that was given up in doubt.
+    pub doubted: Option<BaseUrl>,
 }
 
 /// By which base URL something was shown.
@@ -22,13 +25,8 @@ pub struct ShownAt {
     pub url: BaseUrl,
     /// Whether its merchant has no other.
     pub is_only: bool,
-}
-
-impl ShownAt {
-    /// The same, where it tells anything: of several.
-    pub fn of_several(&self) -> Option<&BaseUrl> {
-        (!self.is_only).then_some(&self.url)
-    }
+    /// Whether it is the merchant's first: the only one that is used while older formats are written.
+    pub is_first: bool,
 }
 
 impl Session {
@@ -37,9 +35,15 @@ impl Session {
     pub fn is_at(&self, shown_at: &ShownAt) -> bool {
         match &self.places.claim {
             Some(url) => *url == shown_at.url,
-            // Older formats do not say where it is.
-            None => shown_at.is_only,
+            // Older formats do not say where it is: at the first, which does not change meanwhile.
+            None => shown_at.is_first,
         }
+    }
+
+    /// Where the complete of this claim was when it was given up in doubt, if it was.
+    pub fn was_doubted_at(&self, claim: &ClaimId) -> Option<&BaseUrl> {
+        let doubted = self.doubted.as_ref().filter(|doubted| doubted.claim == *claim);
+        doubted.and(self.places.doubted.as_ref())
     }
 
     /// The open claim is there from now on: nothing of it was sent elsewhere.

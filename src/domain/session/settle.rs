@@ -119,8 +119,8 @@ pub(super) fn settle_late<S>(
 
 /// Ends the open claim with a charge.
 pub(super) fn charge<S>(session: &mut Session, token: Option<&mut Token<S>>, now: Timestamp) -> Settlement {
+    // Where it was stays known: there its order is shown first.
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
-    session.places.claim = None;
     if let Some(token) = token {
         session.forget_token(&token.id);
         token.exposed |= claim.redeemed_at.is_some();
@@ -149,7 +149,7 @@ pub(super) fn release<S>(
     now: Timestamp,
 ) -> Settlement {
     let Some(claim) = session.claim.take() else { return Settlement::Stale };
-    session.places.claim = None;
+    let place = session.places.claim.take();
     let redeemed = claim.redeemed_at.is_some();
     // What was in doubt may have been an attempt at the card.
     let doubted = claim.contested || claim.pending;
@@ -159,6 +159,7 @@ pub(super) fn release<S>(
         session.answered = session.answered.saturating_add(1);
     }
     if doubted {
+        session.places.doubted = place;
         session.doubted = Some(Doubted { claim: claim.id.clone(), token: claim.token.clone() });
     }
     // A late charge may have consumed the token under this claim: that stays.

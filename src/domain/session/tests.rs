@@ -35,12 +35,12 @@ fn total(amount: u64) -> Option<SessionTotal> {
 
 /// By the merchant's only base URL.
 fn here() -> ShownAt {
-    ShownAt { url: BaseUrl::new("https://shop.example"), is_only: true }
+    ShownAt { url: BaseUrl::new("https://shop.example"), is_only: true, is_first: true }
 }
 
 /// By another of several, which may lag behind.
 fn standby() -> ShownAt {
-    ShownAt { url: BaseUrl::new("https://standby.example"), is_only: false }
+    ShownAt { url: BaseUrl::new("https://standby.example"), is_only: false, is_first: false }
 }
 
 /// A session shown open, by a read asked then.

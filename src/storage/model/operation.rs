@@ -27,7 +27,7 @@ pub(super) fn shown_by(by: By) -> ShownAt {
         By::Same => "https://shop.example",
         By::Standby => "https://standby.example",
     };
-    ShownAt { url: BaseUrl::new(url), is_only: false }
+    ShownAt { url: BaseUrl::new(url), is_only: false, is_first: matches!(by, By::Same) }
 }
 
 /// A total older than this does not count.
