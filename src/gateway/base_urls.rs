@@ -18,7 +18,10 @@ impl Upstreams {
     pub(super) fn tried_at(&self, merchant: &Merchant, way: &Way, asked: Asked) -> SmallVec<[BaseUrl; 1]> {
         match way {
             Way::Only(url) => std::iter::once(url.clone()).collect(),
-            Way::From(url) => {
+            Way::Rather(url) if !self.merchants.urls_of(&merchant.id).contains(url) => {
+                self.anywhere(merchant, asked)
+            }
+            Way::From(url) | Way::Rather(url) => {
                 let mut all = self.anywhere(merchant, asked);
                 all.retain(|other| other != url);
                 all.insert(0, url.clone());
@@ -81,6 +84,18 @@ impl Upstreams {
         begins_at.is_some_and(|url| !self.availability.is_on_trial(merchant, &url))
     }
 
+    /// Whether it is still one of the merchant's.
+    pub(super) fn is_one_of(&self, merchant: &Merchant, url: &BaseUrl) -> bool {
+        self.merchants.urls_of(&merchant.id).contains(url)
+    }
+
+    /// Where a session's total is to be read: where a claim of it was given up in doubt, if one was, because
+    /// its complete begins anew nowhere else.
+    pub(super) fn totals_at(&self, session: &Session, merchant: &Merchant) -> Option<BaseUrl> {
+        let doubted = session.doubted.as_ref().and(session.places.doubted.as_ref());
+        doubted.filter(|url| self.uses_every_url() && self.is_one_of(merchant, url)).cloned()
+    }
+
     /// Where a change of a session goes: where the session was last. Of a request that may have been sent
     /// before nothing goes elsewhere.
     pub(super) fn changes_at(
@@ -93,7 +108,7 @@ impl Upstreams {
         let last = session.and_then(|session| session.places.total.as_ref()).filter(|url| all.contains(url));
         match (last, all.first()) {
             (Some(url), _) | (None, Some(url)) if may_be_sent => Way::Only(url.clone()),
-            (Some(url), _) if self.uses_every_url() => Way::From(url.clone()),
+            (Some(url), _) if self.uses_every_url() => Way::Rather(url.clone()),
             (Some(_) | None, _) => Way::Any,
         }
     }

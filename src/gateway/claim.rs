@@ -154,11 +154,12 @@ impl Claims {
             let url = self
                 .upstreams
                 .begins_at(session, &completion.merchant)
-                .filter(|url| session.was_doubted_at(&completion.claim).is_none_or(|at| at == url))
-                .ok_or(Refusal::MerchantUnavailable(COMES_BACK))?;
-            let request = completion.begin_claim(session, lease.until, Some(url.clone()));
+                .filter(|url| session.was_doubted_at(&completion.claim).is_none_or(|at| at == url));
+            let request = completion.begin_claim(session, lease.until, url.clone());
             let claim = begin_claim(session, records.token.as_mut(), &request, moment)
                 .map_err(|refusal| Refusal::of_claim(refusal, session, moment))?;
+            // Last: what is refused whoever can be asked says more.
+            let url = url.ok_or(Refusal::MerchantUnavailable(COMES_BACK))?;
             record.upstream_key = completion.claim.text().clone();
             let grant = records.token.as_ref().map(|token| token.grant.clone());
             Ok::<_, Refusal>(Begun {

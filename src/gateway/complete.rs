@@ -59,8 +59,8 @@ struct Asked {
 
 /// How what is asked stands to what is known.
 enum Standing {
-    /// It was begun under its key, and no answer is kept.
-    InDoubt(InDoubt),
+    /// It was begun under its key, and no answer is kept. It may not begin anew where it is refused.
+    InDoubt(InDoubt, Option<Refusal>),
     /// No claim is open for it.
     Fresh { earlier_claim: bool },
 }
@@ -100,11 +100,20 @@ impl Completes {
         // Doubt before a fresh attempt: as long as nobody knows whether it charged, nothing new is sent.
         let (completion, snapshot, place) = match standing {
             Standing::Fresh { earlier_claim: false } => (completion, snapshot, None),
-            Standing::Fresh { earlier_claim: true } => (renewed(completion)?, snapshot, None),
-            Standing::InDoubt(doubt) => match Box::pin(self.doubts.resume(completion, doubt)).await? {
+            Standing::Fresh { earlier_claim: true } => {
+                let doubted =
+                    snapshot.session().and_then(|session| session.was_doubted_at(&completion.claim));
+                let is_left = doubted.is_some_and(|url| !self.upstreams.is_one_of(&completion.merchant, url));
+                (renewed(completion, is_left)?, snapshot, None)
+            }
+            Standing::InDoubt(doubt, refused) => match Box::pin(self.doubts.resume(completion, doubt)).await?
+            {
                 Resumed::Answered(reply) => return Ok(reply),
                 Resumed::Again(claim) => return Box::pin(self.forward_and_settle(*claim)).await,
                 Resumed::Anew(completion, place) => {
+                    if let Some(refusal) = refused {
+                        return Err(refusal);
+                    }
                     let snapshot = Box::new(self.books.ledger.load(&completion.record_set).await?);
                     (completion, snapshot, place)
                 }
@@ -227,17 +236,19 @@ impl Asked {
         }
         let standing = if session.claim.as_ref().is_some_and(|open| open.id == claim) {
             let doubtful = Doubtful::of(session, &claim, &self.merchant, moment);
-            Standing::InDoubt(InDoubt::Open(doubtful))
+            Standing::InDoubt(InDoubt::Open(doubtful), None)
         } else if is_charged {
-            Standing::InDoubt(InDoubt::Charged(Way::of(session)))
+            Standing::InDoubt(InDoubt::Charged(Way::of(session)), None)
         } else {
             Standing::Fresh { earlier_claim: snapshot.key().is_some() }
         };
         let Self { call, merchant, session, token, pays_nothing, handler, operation, record_set } = self;
-        // What was begun is ended as it was, whatever the entry says now of completes without a token.
-        let token = match &standing {
-            Standing::Fresh { .. } => token?,
-            Standing::InDoubt(_) => token.unwrap_or_default(),
+        // What was begun is ended as it was, whatever the entry says now of completes without a token; only
+        // to begin anew it is refused.
+        let (token, standing) = match (token, standing) {
+            (Ok(token), standing) => (token, standing),
+            (Err(refusal), Standing::InDoubt(doubt, _)) => (None, Standing::InDoubt(doubt, Some(refusal))),
+            (Err(refusal), Standing::Fresh { .. }) => return Err(refusal),
         };
         let completion = Completion {
             call,

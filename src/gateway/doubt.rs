@@ -101,7 +101,7 @@ impl Doubts {
                 self.answer_from_read(&completion, &read).await.map(Resumed::Answered)
             }
             Weighed::Settled(Settlement::Released | Settlement::Stale | Settlement::ChargedLate, _) => {
-                Ok(Resumed::Anew(renewed(completion)?, place))
+                Ok(Resumed::Anew(renewed(completion, false)?, place))
             }
             // The operator says that the merchant honours keys: the same request is charged once, once
             // it has answered the first.
@@ -202,9 +202,10 @@ impl Doubts {
 }
 
 /// The same complete under a key whose earlier claim was given up. A merchant that ignores keys may still
-/// wake up to the earlier request: under an id of its own the new claim's card is not for it.
-pub(super) fn renewed(mut completion: Box<Completion>) -> Result<Box<Completion>, Refusal> {
-    if completion.merchant.idempotency == MerchantIdempotency::None {
+/// wake up to the earlier request: under an id of its own the new claim's card is not for it. So may one
+/// that honours them, `is_left` behind where it knows the id.
+pub(super) fn renewed(mut completion: Box<Completion>, is_left: bool) -> Result<Box<Completion>, Refusal> {
+    if is_left || completion.merchant.idempotency == MerchantIdempotency::None {
         let drawn = random::base62(CLAIM_CHARS)?;
         completion.claim = ClaimId::parse(&drawn).ok_or(Refusal::Internal(Internal::IdUnusable))?;
         completion.call.trail.claim(&completion.claim);

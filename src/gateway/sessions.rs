@@ -75,9 +75,12 @@ impl Sessions {
     /// else decides. Whether a merchant that was not available answers again is asked by a read.
     pub(super) fn knows_enough(&self, session: &Session, merchant: &Merchant) -> bool {
         let fresh = session.fresh_total(self.desk.clock.steady(), merchant.total_max_age).is_some();
+        let totals_at = self.upstreams.totals_at(session, merchant);
+        let is_there = totals_at.is_none() || session.places.total == totals_at;
         session.claim.is_some()
             || session.ending.is_some()
             || (fresh
+                && is_there
                 && !self.books.ledger.store().may_have_forgotten()
                 && self.upstreams.can_begin(session, merchant))
     }
@@ -106,7 +109,8 @@ impl Sessions {
                     if place.is_none() {
                         *place = Some(self.upstreams.place(call, merchant)?);
                     }
-                    let way = Way::of(&session);
+                    let totals_at = self.upstreams.totals_at(&session, merchant);
+                    let way = totals_at.map_or_else(|| Way::of(&session), Way::Rather);
                     let read = Arc::new(self.upstreams.read_for(call, merchant, &way, id).await);
                     if let Some(observation) = read.observation() {
                         self.evidence

@@ -9,6 +9,8 @@ use crate::merchant::Exchange;
 pub(super) enum Way {
     /// To any, one after the other as long as nothing of it was sent.
     Any,
+    /// There first, where the merchant is still, and then to any.
+    Rather(BaseUrl),
     /// There first, also where the merchant is no more, and then to any.
     From(BaseUrl),
     /// There and nowhere else, also where the merchant is no more.
@@ -18,9 +20,15 @@ pub(super) enum Way {
 impl Way {
     /// Of what is asked about a session.
     pub(super) fn of(session: &Session) -> Self {
-        let is_charged = matches!(session.ending, Some(Ending::Charged { .. }));
-        let place = session.places.claim.as_ref().filter(|_| session.claim.is_some() || is_charged);
-        place.map_or(Self::Any, |url| Self::From(url.clone()))
+        let Some(url) = &session.places.claim else { return Self::Any };
+        if session.claim.is_some() {
+            Self::From(url.clone())
+        } else if matches!(session.ending, Some(Ending::Charged { .. })) {
+            // What has an order shows it there first, and elsewhere sooner or later.
+            Self::Rather(url.clone())
+        } else {
+            Self::Any
+        }
     }
 }
 
