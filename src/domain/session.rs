@@ -280,7 +280,9 @@ impl Session {
         self.mutations.retain(|open| open.sequence != sequence);
         let total = total.filter(|_| alone && sequence == self.sequence);
         self.total = total.map(|total| ObservedTotal { total, at: now });
-        self.places.total = shown_at.cloned();
+        if let Some(url) = shown_at {
+            self.places.total = Some(url.clone());
+        }
         // A read that started before this may show what was before the mutation.
         self.sequence = self.sequence.saturating_add(1);
         self.total.is_some()

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::id::MerchantId;
 use crate::limit::breaker::{Asked, Asking, Breakers, Change, Report, Sign, Slowed, Standing};
-use crate::merchant::{Exchange, Lost, Merchants, NotSent, Outbound, Stage};
+use crate::merchant::{Exchange, Lost, Merchants, Outbound};
 use crate::registry::Merchant;
 use crate::telemetry::log::{Level, Value};
 
@@ -159,21 +159,7 @@ fn sign(exchange: &Exchange, is_signed: bool, under_way: impl FnOnce() -> u32) -
             // What it refuses is somebody else's fault.
             _ => Sign::Answered,
         }),
-        Exchange::NotSent(reason) => match reason {
-            NotSent::Unresolved
-            | NotSent::AddressForbidden
-            | NotSent::Refused
-            | NotSent::Unreachable
-            | NotSent::Connect
-            | NotSent::Timeout(Stage::Dns | Stage::Connect | Stage::Tls)
-            | NotSent::Tls(_)
-            | NotSent::Unwritten => Some(Sign::Unreachable),
-            NotSent::Timeout(Stage::Pool | Stage::Write)
-            | NotSent::NoStream
-            | NotSent::StreamRefused
-            | NotSent::Withheld
-            | NotSent::NotBuilt => None,
-        },
+        Exchange::NotSent(reason) => reason.is_unreached().then_some(Sign::Unreachable),
         Exchange::Lost(reason) => match reason {
             Lost::Timeout | Lost::SlowBody => Some(Sign::Late),
             Lost::Alerted(_) => Some(Sign::Unreachable),

@@ -10,7 +10,7 @@ use super::way::Way;
 use crate::domain::base_url::BaseUrl;
 use crate::domain::session::{Session, ShownAt};
 use crate::limit::breaker::{Asked, Standing};
-use crate::merchant::{Exchange, NotSent, Stage};
+use crate::merchant::Exchange;
 use crate::registry::Merchant;
 
 impl Upstreams {
@@ -147,21 +147,7 @@ pub(super) fn is_lack(exchange: &Exchange) -> bool {
 /// Whether nothing of a request left, because nobody could be reached.
 pub(super) const fn reached_nobody(exchange: &Exchange) -> bool {
     match exchange {
-        Exchange::NotSent(reason) => match reason {
-            NotSent::Unresolved
-            | NotSent::AddressForbidden
-            | NotSent::Refused
-            | NotSent::Unreachable
-            | NotSent::Connect
-            | NotSent::Timeout(Stage::Dns | Stage::Connect | Stage::Tls)
-            | NotSent::Tls(_)
-            | NotSent::Unwritten => true,
-            NotSent::Timeout(Stage::Pool | Stage::Write)
-            | NotSent::NoStream
-            | NotSent::StreamRefused
-            | NotSent::Withheld
-            | NotSent::NotBuilt => false,
-        },
+        Exchange::NotSent(reason) => reason.is_unreached(),
         Exchange::Answered(_) | Exchange::Lost(_) => false,
     }
 }

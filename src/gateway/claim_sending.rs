@@ -2,6 +2,8 @@
 //!
 //! To the base URL its record names, and to no other before the record names that.
 
+use smallvec::SmallVec;
+
 use super::base_urls::reached_nobody;
 use super::claim::HeldClaim;
 use super::completion::Completion;
@@ -40,7 +42,7 @@ impl HeldClaim {
         let mut outbound = call.outbound(stored, key, Some(context), self.begun.grant.clone(), self.begun.at);
         // Never after the lease: another attempt may be under way then.
         let deadline = self.keeper.books.ledger.end_of(self.begun.lease);
-        let mut tried = vec![self.begun.url.clone()];
+        let mut tried: SmallVec<[BaseUrl; 1]> = std::iter::once(self.begun.url.clone()).collect();
         loop {
             let Completion { call, merchant, .. } = &*self.completion;
             let upstreams = &self.keeper.upstreams;

@@ -17,13 +17,13 @@ use super::session_read::observation;
 use super::sessions::{Sessions, unknown};
 use super::suspended::Movement;
 use super::upstreams::Upstreams;
-use super::way::{Reached, Way};
+use super::way::Reached;
 use crate::acp::route::{CartCall, CheckoutCall, Route};
 use crate::acp::wire::session::SessionView;
 use crate::crypto::aead::Sealed;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SessionId;
-use crate::domain::session::{Moment, Observation, SessionKind, Settlement, ShownAt, observe};
+use crate::domain::session::{Moment, Observation, Session, SessionKind, Settlement, ShownAt, observe};
 use crate::idempotency::{
     self, KeyRecord, KeyState, LeaseMark, Operation, Recharge, StoredAnswer, Taken, held,
 };
@@ -76,18 +76,10 @@ impl Mutations {
             Some(snapshot) => self.begin_create(&call, &operation, snapshot, lease).await?,
             None => (operation.upstream_key(None).clone(), None),
         };
-        let way = self.upstreams.changes_at(None, &merchant, stored.is_some());
-        let Forwarded { reached, stopped, asked_at } = self
-            .forward_under(
-                &call,
-                &merchant,
-                &operation,
-                upstream_key,
-                stored.as_ref(),
-                lease,
-                (way, movement),
-            )
-            .await;
+        let sending =
+            Sending { operation: &operation, upstream_key, stored: stored.as_ref(), session: None, lease };
+        let Forwarded { reached, stopped, asked_at } =
+            self.forward_under(&call, &merchant, sending, movement).await;
         let reply = self.own_created(&call, &merchant, kind, &reached, asked_at).await;
         let end = End::of(&operation, &reached.exchange, reply.as_ref().ok(), stored.is_some());
         if let Some(snapshot) = snapshot.as_mut() {
@@ -231,18 +223,12 @@ impl Mutations {
             .await??;
         let (upstream_key, stored, sequence, is_first_use, recharge) = begun.decided;
         self.note_kept(&call, Some(recharge).filter(|_| is_kept));
-        let way = self.upstreams.changes_at(snapshot.session(), &merchant, stored.is_some());
-        let Forwarded { reached: Reached { exchange, shown_at }, stopped, asked_at } = self
-            .forward_under(
-                &call,
-                &merchant,
-                &operation,
-                upstream_key,
-                stored.as_ref(),
-                lease,
-                (way, movement),
-            )
-            .await;
+        let (stored, session) = (stored.as_ref(), snapshot.session());
+        let sending = Sending { operation: &operation, upstream_key, stored, session, lease };
+        let Forwarded { reached: Reached { exchange, shown_at }, stopped, asked_at } =
+            self.forward_under(&call, &merchant, sending, movement).await;
+        // Where something of it went: what reached nobody leaves the session where it was.
+        let went = Some(&shown_at.url).filter(|_| !matches!(exchange, Exchange::NotSent(_)));
         let reply = Reply::relayed(&exchange);
         let end = End::of(&operation, &exchange, reply.as_ref().ok(), stored.is_some());
         let observation = self.observation_of(&merchant, &exchange, &id, asked_at, &shown_at);
@@ -254,7 +240,7 @@ impl Mutations {
             let Some(session) = records.session.as_mut() else {
                 return Ok((Settlement::Stale, false, recharge));
             };
-            let is_present = session.end_mutation(sequence, total, Some(&shown_at.url), moment.steady);
+            let is_present = session.end_mutation(sequence, total, went, moment.steady);
             let second = session.note_order(observation.as_ref().and_then(|observation| observation.order));
             if let Some(shown) = observation.as_ref().filter(|_| is_present) {
                 session.handlers = shown.handlers.clone();
@@ -296,20 +282,17 @@ impl Mutations {
         Some(observation(&shown, asked_at, shown_at.clone()))
     }
 
-    /// Sends the request of the key's first use, `stored` where it is not this one, with the key of its
-    /// first use, unless it is stopped meanwhile.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one request, each owned by another stage")]
+    /// Sends a change, unless it is stopped meanwhile: where its session was last, and what may have been
+    /// sent before only there.
     async fn forward_under(
         &self,
         call: &Call,
         merchant: &Arc<Merchant>,
-        operation: &Operation,
-        upstream_key: StrView,
-        stored: Option<&Sealed>,
-        lease: LeaseMark,
-        (way, movement): (Way, Movement<'_>),
+        Sending { operation, upstream_key, stored, session, lease }: Sending<'_>,
+        movement: Movement<'_>,
     ) -> Forwarded {
         let asked_at = self.desk.clock.steady();
+        let way = self.upstreams.changes_at(session, merchant, stored.is_some());
         let Ok(stored) = operation.open_request(stored) else {
             let reached = Reached::nowhere(self.upstreams.not_built(call));
             return Forwarded { reached, stopped: None, asked_at };
@@ -320,6 +303,17 @@ impl Mutations {
             self.upstreams.send_unless_stopped(call, merchant, &way, outbound, deadline, movement).await;
         Forwarded { reached, stopped, asked_at }
     }
+}
+
+/// What is sent under a key.
+struct Sending<'a> {
+    operation: &'a Operation,
+    upstream_key: StrView,
+    /// The request of the key's first use, where it is not this one.
+    stored: Option<&'a Sealed>,
+    /// The session that is to change, where there is one.
+    session: Option<&'a Session>,
+    lease: LeaseMark,
 }
 
 /// What became of a request.

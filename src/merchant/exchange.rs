@@ -218,6 +218,25 @@ pub enum NotSent {
 }
 
 impl NotSent {
+    /// Whether nobody could be reached, as far as that is the merchant's doing or its network's.
+    pub const fn is_unreached(self) -> bool {
+        match self {
+            Self::Unresolved
+            | Self::AddressForbidden
+            | Self::Refused
+            | Self::Unreachable
+            | Self::Connect
+            | Self::Timeout(Stage::Dns | Stage::Connect | Stage::Tls)
+            | Self::Tls(_)
+            | Self::Unwritten => true,
+            Self::Timeout(Stage::Pool | Stage::Write)
+            | Self::NoStream
+            | Self::StreamRefused
+            | Self::Withheld
+            | Self::NotBuilt => false,
+        }
+    }
+
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -940,6 +940,18 @@ fn an_unreadable_answer_erases_the_total_and_an_old_one_does_not_count() {
 }
 
 #[test]
+fn a_change_that_reached_nobody_leaves_the_session_where_it_was() {
+    let mut session = World::new().session;
+    for (shown_at, known) in
+        [(Some(here().url), here().url), (None, here().url), (Some(standby().url), standby().url)]
+    {
+        let sequence = session.begin_mutation(present(1), at(30)).unwrap();
+        session.end_mutation(sequence, None, shown_at.as_ref(), at(2));
+        assert_eq!(session.places.total, Some(known));
+    }
+}
+
+#[test]
 fn a_complete_in_doubt_erases_the_total() {
     assert_eq!(World::in_doubt().session.total, None);
 }

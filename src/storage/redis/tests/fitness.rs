@@ -44,20 +44,8 @@ async fn a_server_that_is_not_there_or_lets_nobody_in_is_named() {
 #[tokio::test]
 async fn an_acl_user_over_tls_is_all_it_needs() {
     let directory = tempfile::tempdir().unwrap();
-    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let write = |name: &str, content: String| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    };
-    let certificate = write("server.pem", certified.cert.pem());
-    let key = write("server.key", certified.signing_key.serialize_pem());
-    let tls = redis_server::Tls {
-        certificate: certificate.clone(),
-        key,
-        authority: certificate.clone(),
-        mutual: false,
-    };
+    let tls = self_signed(directory.path());
+    let certificate = tls.certificate.clone();
     let user = "gateway on >secret-of-redis ~cs:* +@read +@write +@scripting +info +ping +time +wait +config|get \
                 +client +cluster|slots";
     let server = Server::start(Options { tls: Some(tls), users: vec![user.into()], ..options() });

@@ -4,7 +4,9 @@
 #[path = "../../../../tests/redis_server/mod.rs"]
 mod redis_server;
 
-use self::redis_server::{Cluster, Options, Persistence, Server};
+use std::path::Path;
+
+use self::redis_server::{Cluster, Options, Persistence, Server, Tls};
 use super::encoding::{Bucket, Place};
 use super::*;
 use crate::domain::clock::{Clock, ManualClock, SystemClock};
@@ -30,6 +32,19 @@ fn settings(urls: &[String]) -> Settings {
         follow_server_clock: false,
         ..Settings::default()
     }
+}
+
+/// A certificate for `localhost` that is its own authority, in this directory.
+fn self_signed(directory: &Path) -> Tls {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let write = |name: &str, content: String| {
+        let path = directory.join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let certificate = write("server.pem", certified.cert.pem());
+    let key = write("server.key", certified.signing_key.serialize_pem());
+    Tls { certificate: certificate.clone(), key, authority: certificate, mutual: false }
 }
 
 /// The clock of a store that knows of no earlier one.

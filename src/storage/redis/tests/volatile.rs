@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::redis_server::{Replicated, Tls};
+use super::redis_server::Replicated;
 use super::*;
 use crate::domain::secret::SecretBytes;
 
@@ -69,15 +69,8 @@ async fn values_are_put_once_deleted_as_they_were_and_gone_with_their_process() 
 #[tokio::test]
 async fn an_acl_user_over_tls_is_all_that_keys_need() {
     let directory = tempfile::tempdir().unwrap();
-    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let write = |name: &str, content: String| {
-        let path = directory.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    };
-    let certificate = write("server.pem", certified.cert.pem());
-    let key = write("server.key", certified.signing_key.serialize_pem());
-    let tls = Tls { certificate: certificate.clone(), key, authority: certificate.clone(), mutual: false };
+    let tls = self_signed(directory.path());
+    let certificate = tls.certificate.clone();
     // As deploy/redis.md has it.
     let user = "gateway on >secret-of-redis ~countersign:epoch:* \
                 +mget +set +eval +get +del +ping +info +client +config|get";
