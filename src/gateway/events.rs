@@ -58,6 +58,15 @@ pub(super) struct Attempted {
     pub is_overcharge: bool,
 }
 
+/// What an operator has said of a claim, and what that did.
+pub(super) struct Resolution<'a> {
+    pub outcome: &'static str,
+    /// Whether a token was spent with it.
+    pub consumes: bool,
+    pub evidence: Evidence,
+    pub operator: &'a str,
+}
+
 impl Events {
     /// An observation of a session was recorded.
     pub(super) fn observed(
@@ -151,12 +160,14 @@ impl Events {
         about: About<'_>,
         record: &RecordKey,
         claim: &ClaimId,
-        outcome: &'static str,
-        evidence: Evidence,
-        operator: &str,
+        Resolution { outcome, consumes, evidence, operator }: Resolution<'_>,
     ) {
         self.reads.forget_pace(record);
-        self.desk.observer.metrics().claim(outcome);
+        let metrics = self.desk.observer.metrics();
+        metrics.claim(outcome);
+        if consumes {
+            metrics.token_event("consumed");
+        }
         let mut fields = vec![
             ("merchant", Value::from(about.merchant)),
             ("session", Value::from(about.session)),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::call::Call;
-use super::events::{About, Contradiction, Events, Observed};
+use super::events::{About, Contradiction, Events, Observed, Resolution};
 use super::parts::{Books, owned_mut};
 use super::refusal::Refusal;
 use super::session_reads::Doubtful;
@@ -236,7 +236,9 @@ impl Evidence {
                 Settlement::Held | Settlement::ChargedLate | Settlement::Stale => None,
             };
             if let Some(outcome) = outcome {
-                self.events.resolved(about, record_set.session_key(), claim, outcome, word, operator);
+                let consumes = settlement == Settlement::Charged && token.is_some();
+                let resolution = Resolution { outcome, consumes, evidence: word, operator };
+                self.events.resolved(about, record_set.session_key(), claim, resolution);
             }
             return Ok(Resolved { now: outcome.is_some(), token });
         }

@@ -111,6 +111,7 @@ async fn a_claim_that_charged_consumes_its_token_and_the_answer_is_the_session()
     let other = purchase.resolve(&claim, "not_charged").await;
     assert_eq!((other.status, other.code()), (409, "claim_not_open"));
     assert_eq!(doubt.metric("countersign_claims_total{outcome=\"charged\"}"), 1.0);
+    assert_eq!(doubt.metric("countersign_token_events_total{event=\"consumed\"}"), 1.0);
 
     doubt.shop().behave_well();
     assert_completed(&purchase.complete().await);
