@@ -124,27 +124,25 @@ impl MerchantsNeeded<'_> {
     }
 
     async fn what_is_open(&self, harm: &HashMap<MerchantId, Harm>) -> Vec<String> {
-        let every = ClaimQuery { merchant: None, under_way: true, limit: CLAIMS };
-        let open = match self.gateway.open_claims.open_claims(&every).await {
-            Ok(open) if !open.more => open,
-            Ok(_) => {
-                return vec![
-                    "more claims are open than can be looked at: no merchant can go or move".to_owned(),
-                ];
-            }
-            Err(error) => return vec![format!("nobody knows which claims are open: {error}")],
-        };
-        let mut counts: HashMap<&MerchantId, (Harm, usize)> = HashMap::new();
-        for claim in &open.claims {
-            let merchant = &claim.session.merchant;
-            if let Some(harm) = harm.get(merchant).filter(|harm| harm.is_felt_by(claim)) {
-                counts.entry(merchant).or_insert((*harm, 0)).1 += 1;
+        let mut reasons = Vec::new();
+        for (id, harm) in harm {
+            // Of this merchant alone: others' claims are not read, however many there are.
+            let every = ClaimQuery { merchant: Some(id.clone()), under_way: true, limit: CLAIMS };
+            let (count, is_all) = match self.gateway.open_claims.open_claims(&every).await {
+                Ok(open) => (open.claims.iter().filter(|open| harm.is_felt_by(open)).count(), !open.more),
+                Err(error) => return vec![format!("nobody knows which claims are open: {error}")],
+            };
+            let refusal = harm.refusal();
+            if count > 0 {
+                reasons
+                    .push(format!("merchants: \"{id}\" {refusal} while claims are open there: {count} now"));
+            } else if !is_all {
+                reasons.push(format!(
+                    "merchants: \"{id}\" {refusal}: more claims are open than can be looked at"
+                ));
             }
         }
-        let reasons = counts.into_iter().map(|(id, (harm, count))| {
-            format!("merchants: \"{id}\" {} while claims are open there: {count} now", harm.refusal())
-        });
-        reasons.collect()
+        reasons
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
@@ -24,6 +25,8 @@ use crate::registry::Registry;
 use crate::server::{AdminTls, EntranceInUse};
 use crate::telemetry::log::{Identifier, Level, Value};
 
+/// How long completes may wait for a reload at most.
+const HELD_UP: Duration = Duration::from_secs(2);
 /// Of agents or merchants, the part that may go without anybody asking for it.
 const GONE_UNASKED: usize = 10;
 
@@ -125,7 +128,11 @@ impl Reloader {
         // From here on no claim is begun until what runs is replaced: who is in the way is looked for once
         // more, because claims were begun meanwhile.
         let moving = self.foundation.desk.destinations.moving().await;
-        let late = self.claims_in_the_way(state, &built.registry, &changes).await;
+        let late = self.claims_in_the_way(state, &built.registry, &changes);
+        // Everybody's completes wait meanwhile.
+        let late = tokio::time::timeout(HELD_UP, late)
+            .await
+            .unwrap_or_else(|_| vec!["the open claims could not be looked at in time: try again".to_owned()]);
         if !late.is_empty() {
             return Err(NotReloaded::Refused(late));
         }

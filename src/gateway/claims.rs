@@ -13,7 +13,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{ClaimId, MerchantId, SessionId, TokenId};
 use crate::domain::session::{Claim, ClaimStanding, Evidence as Word, Moment, Session, SessionKind};
 use crate::domain::token::{Standing, TokenState};
-use crate::ledger::SessionRecord;
+use crate::ledger::{SessionRecord, session};
 use crate::records::codec::{Loaded, decode};
 use crate::records::suspensions::Subject;
 use crate::records::{Kind, RecordKey, StoreError};
@@ -110,9 +110,13 @@ impl OpenClaimsDesk {
         let due = self.books.ledger.store().due(moment.steady.plus(EVERY_CLAIM), LOOKED_AT).await?;
         let mut more = due.len() == LOOKED_AT;
         let mut claims = Vec::new();
-        for (next_check, key) in due.into_iter().filter(|(_, key)| key.kind == Kind::Session) {
+        let is_asked_for = |key: &RecordKey| {
+            let is_its =
+                query.merchant.as_ref().is_none_or(|merchant| session::is_checkout_of(key, merchant));
+            key.kind == Kind::Session && is_its
+        };
+        for (next_check, key) in due.into_iter().filter(|(_, key)| is_asked_for(key)) {
             if let Some(open) = self.open_claim(key, next_check, moment).await?
-                && query.merchant.as_ref().is_none_or(|merchant| *merchant == open.session.merchant)
                 && (query.under_way || open.standing != ClaimStanding::UnderWay)
             {
                 claims.push(open);

@@ -22,6 +22,9 @@ pub const FIRST_CHECK: Duration = Duration::from_secs(5);
 /// The longest wait between two looks at an open claim.
 pub const LAST_CHECK: Duration = Duration::from_secs(600);
 
+/// How the keys of checkout sessions begin.
+const CHECKOUT: &str = "checkout";
+
 /// Names the partitions of sessions: a keyed tag, so that nobody outside can choose where records
 /// fall.
 pub struct Partitions(MacKey);
@@ -42,11 +45,17 @@ impl Partitions {
     pub fn session_key(&self, kind: SessionKind, merchant: &MerchantId, session: &SessionId) -> RecordKey {
         let prefix = match kind {
             SessionKind::Cart => "cart",
-            SessionKind::Checkout => "checkout",
+            SessionKind::Checkout => CHECKOUT,
         };
         let name = [prefix, "/", merchant.as_str(), "/", session.as_str()];
         RecordKey::joined(Kind::Session, &self.tag(merchant, session), name)
     }
+}
+
+/// Whether a key is of a checkout session of this merchant: only those have claims.
+pub fn is_checkout_of(key: &RecordKey, merchant: &MerchantId) -> bool {
+    let name = key.name().strip_prefix(CHECKOUT).and_then(|rest| rest.strip_prefix('/'));
+    name.and_then(|name| name.split_once('/')).is_some_and(|(of, _)| of == merchant.as_str())
 }
 
 /// When a session's record ends and is looked at. While a claim is open it never ends.
