@@ -65,8 +65,8 @@ pub enum EpochError {
         /// The file.
         file: PathBuf,
     },
-    /// The directory does not answer.
-    #[error("epoch_directory does not answer within {} s", PATIENCE.as_secs())]
+    /// The directory or the servers do not answer.
+    #[error("what keeps hourly keys does not answer within {} s", PATIENCE.as_secs())]
     Late,
     /// A server does not answer, or may not be used.
     #[error("{0}")]
@@ -80,6 +80,17 @@ pub enum EpochError {
     /// The cipher.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+impl EpochError {
+    /// Whether it is told with how a server stands.
+    fn is_of_a_server(&self) -> bool {
+        match self {
+            Self::Node(_) | Self::Late => true,
+            Self::Failed(error) => error.is_of_a_server(),
+            Self::Directory(_) | Self::Corrupt { .. } | Self::Thread(_) | Self::Seal(_) => false,
+        }
+    }
 }
 
 impl From<random::RandomUnavailable> for EpochError {
@@ -110,8 +121,8 @@ pub struct EpochKeys {
     table: Arc<Table>,
     errands: Errands,
     notify: Notify,
-    /// Whether it was told that the place cannot be used.
-    told: Mutex<bool>,
+    /// Why the place cannot be used, as it was told last.
+    told: Mutex<Option<String>>,
 }
 
 impl EpochKeys {
@@ -141,7 +152,7 @@ impl EpochKeys {
         first(&files)?;
         let errands = Errands::start(move |errand| files.run(errand)).map_err(EpochError::Thread)?;
         let place = Place::Directory(directory);
-        Ok(Self { place, table, errands, notify: Arc::new(|_| {}), told: Mutex::new(false) })
+        Ok(Self { place, table, errands, notify: Arc::new(|_| {}), told: Mutex::default() })
     }
 
     /// The keys that these servers hold, wrapped under the sealing ring. Asks each of them what it is, and
@@ -175,7 +186,7 @@ impl EpochKeys {
         });
         let errands = errands.map_err(EpochError::Thread)?;
         let place = Place::Servers(common);
-        let keys = Self { place, table, errands, notify, told: Mutex::new(false) };
+        let keys = Self { place, table, errands, notify, told: Mutex::default() };
         // What is wrong with one of them is noted.
         let _ = keys.errands.run(Errand::Watch).await;
         Ok(keys)
@@ -333,14 +344,22 @@ impl EpochKeys {
         let trouble = match &self.place {
             Place::Directory(_) => self.errands.trouble(),
             Place::Servers(common) => {
-                Some(common.standings.troubles()).filter(|all| !all.is_empty()).map(|all| all.join("; "))
+                // What is wrong with a key, no server says.
+                let troubles = common.standings.troubles();
+                let of_servers = Some(troubles.join("; ")).filter(|all| !all.is_empty());
+                of_servers.or_else(|| self.errands.failure_of(|error| !error.is_of_a_server()))
             }
         };
         let mut told = self.told.lock();
-        if *told == trouble.is_some() {
+        let is_known = match &self.place {
+            Place::Directory(_) => told.is_some() == trouble.is_some(),
+            // Another server, or for another reason, is another trouble.
+            Place::Servers(_) => *told == trouble,
+        };
+        if is_known {
             return;
         }
-        *told = trouble.is_some();
+        told.clone_from(&trouble);
         (self.notify)(match (&self.place, trouble) {
             (Place::Directory(_), Some(cause)) => Notice::EpochsUnusable { cause },
             (Place::Directory(_), None) => Notice::EpochsUsable,

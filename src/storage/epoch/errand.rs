@@ -156,6 +156,12 @@ impl Errands {
         self.state.lock().waiting.len()
     }
 
+    /// Why something of this sort was not done.
+    pub(super) fn failure_of(&self, is_meant: impl Fn(&EpochError) -> bool) -> Option<String> {
+        let state = self.state.lock();
+        state.failures.values().find(|error| is_meant(error)).map(ToString::to_string)
+    }
+
     /// Why the directory cannot be used now, if it cannot.
     pub(super) fn trouble(&self) -> Option<String> {
         let state = self.state.lock();

@@ -124,7 +124,7 @@ impl Node {
 
     /// Whether it is the process that this key was made on, as far as is known.
     pub(super) fn has_made(&self, id: &KeyId) -> bool {
-        self.tag.is_some() && RunTag::of_key(id) == self.tag
+        self.tag.as_ref().is_some_and(|tag| tag.made(id))
     }
 
     /// Makes sure that it answers and may be used.
@@ -200,7 +200,7 @@ impl Node {
     fn meet_another(&mut self, tag: RunTag) {
         (self.examined, self.is_marked) = (None, false);
         if let Some(before) = self.tag.replace(tag) {
-            let is_of_it = |id: &KeyId| RunTag::of_key(id).as_ref() == Some(&before);
+            let is_of_it = |id: &KeyId| before.made(id);
             self.common.table.epochs.lock().retain(|id, _| !is_of_it(id));
             (self.common.notify)(Notice::EpochNodeRestarted { node: self.server.address().to_string() });
         }
@@ -262,7 +262,7 @@ impl Node {
     }
 
     async fn look_for(&mut self, id: &KeyId) -> Result<Sought, Trouble> {
-        if RunTag::of_key(id) != Some(self.greet().await?) {
+        if !self.greet().await?.made(id) {
             return Ok(Sought::NotMine);
         }
         let Some(hour) = file::hour_of_id(id) else { return Ok(Sought::Gone) };
@@ -293,7 +293,7 @@ impl Node {
     async fn delete_own(&mut self, ids: &[KeyId]) -> Result<Vec<KeyId>, Trouble> {
         let tag = self.greet().await?;
         let mut deleted = Vec::new();
-        for id in ids.iter().filter(|id| RunTag::of_key(id).as_ref() == Some(&tag)) {
+        for id in ids.iter().filter(|id| tag.made(id)) {
             let Some(hour) = file::hour_of_id(id) else { continue };
             let name = name_of(hour);
             if let Some(held) = self.value(&name).await?
@@ -335,7 +335,7 @@ fn draw(hour: i64, tag: &RunTag) -> Result<(KeyId, Zeroizing<[u8; file::KEY_BYTE
 }
 
 fn is_made_by(tag: &RunTag, held: &[u8]) -> bool {
-    id_of(held).and_then(|id| RunTag::of_key(&id)).as_ref() == Some(tag)
+    id_of(held).is_some_and(|id| tag.made(&id))
 }
 
 fn name_of(hour: i64) -> String {

@@ -13,7 +13,6 @@ use futures_util::future::join_all;
 use super::EpochError;
 use super::errand::{Errand, Found};
 use super::node::{Common, Node, Sought};
-use super::standing::RunTag;
 use super::table::hour_of;
 use crate::crypto::aead::SealError;
 use crate::domain::clock::Timestamp;
@@ -121,7 +120,7 @@ impl Nodes {
             match read {
                 Ok((tag, keys)) => {
                     let mut epochs = self.common.table.epochs.lock();
-                    epochs.retain(|id, _| RunTag::of_key(id).as_ref() != Some(&tag));
+                    epochs.retain(|id, _| !tag.made(id));
                     epochs.extend(keys);
                 }
                 Err(error) => failure = Some(error),

@@ -21,18 +21,26 @@ pub(super) struct RunTag(String);
 impl RunTag {
     /// Of a `run_id`; `None` of what is none.
     pub(super) fn of_run(run_id: &str) -> Option<Self> {
-        let digits = run_id.get(..TAG_DIGITS)?;
-        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| Self(digits.to_owned()))
+        tag_digits(run_id).map(|digits| Self(digits.to_owned()))
     }
 
-    /// Of a key's id; `None` of one that was made in a directory.
-    pub(super) fn of_key(id: &KeyId) -> Option<Self> {
-        id.as_str().split('-').nth(2).and_then(Self::of_run)
+    /// Whether a key with this id was made on that process.
+    pub(super) fn made(&self, id: &KeyId) -> bool {
+        tag_in(id) == Some(self.as_text())
     }
 
     pub(super) fn as_text(&self) -> &str {
         &self.0
     }
+}
+
+fn tag_digits(run_id: &str) -> Option<&str> {
+    run_id.get(..TAG_DIGITS).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
+/// The tag in a key's id; `None` of one that was made in a directory.
+fn tag_in(id: &KeyId) -> Option<&str> {
+    id.as_str().split('-').nth(2).and_then(tag_digits)
 }
 
 /// How one server stands.
@@ -61,17 +69,14 @@ impl Standings {
 
     /// Whether the process that this key was made on may be relied on now.
     pub(super) fn is_usable(&self, id: &KeyId) -> bool {
-        let Some(tag) = RunTag::of_key(id) else { return false };
-        let is_its = |standing: &Standing| standing.word.as_ref().is_ok_and(|known| *known == tag);
+        let is_its = |standing: &Standing| standing.word.as_ref().is_ok_and(|known| known.made(id));
         self.0.lock().iter().any(|standing| is_its(standing) && standing.at.elapsed() < LATELY)
     }
 
     /// Whether this key went with the process it was made on, as far as is known: every server may be
     /// used, and none is that process.
     pub(super) fn is_lost(&self, id: &KeyId) -> bool {
-        let tag = RunTag::of_key(id);
-        let is_other =
-            |standing: &Standing| standing.word.as_ref().is_ok_and(|known| Some(known) != tag.as_ref());
+        let is_other = |standing: &Standing| standing.word.as_ref().is_ok_and(|known| !known.made(id));
         self.0.lock().iter().all(is_other)
     }
 
@@ -103,8 +108,8 @@ mod tests {
     fn a_key_s_id_tells_the_process_it_was_made_on_and_one_of_a_directory_none() {
         let tag = RunTag::of_run(RUN).unwrap();
         let id = KeyId::parse(&format!("e500000-AbCdEf01-{}", tag.as_text())).unwrap();
-        assert_eq!(RunTag::of_key(&id), Some(tag));
-        assert_eq!(RunTag::of_key(&KeyId::parse("e500000-AbCdEf01").unwrap()), None);
+        assert!(tag.made(&id));
+        assert!(!tag.made(&KeyId::parse("e500000-AbCdEf01").unwrap()));
         assert_eq!(RunTag::of_run("0123"), None);
         assert_eq!(RunTag::of_run("not a run id of any server"), None);
     }

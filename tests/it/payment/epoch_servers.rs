@@ -197,6 +197,30 @@ async fn while_the_server_of_keys_does_not_answer_codes_are_refused_and_come_aga
     assert!(world.app().metrics_text().contains("\ncountersign_epoch_node_restarts_total 0\n"));
 }
 
+/// No server is at fault: what is wrong is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_key_does_not_open_codes_are_refused_and_the_log_says_so() {
+    let (_store, epochs, mut world, clock) = apart().await;
+    assert_eq!(mint_with_code(&world).await.status, 201);
+    world.close().await;
+    let this_hour = clock.now().unix_seconds() / 3600;
+    let names = [this_hour, this_hour + 1].map(|hour| format!("countersign:epoch:{hour}"));
+    let mut damaged = 0;
+    for name in names {
+        let size = epochs.command(&["STRLEN", &name]).integer().unwrap();
+        if size > 2 {
+            // Its end; the name of who made it stays.
+            epochs.command(&["SETRANGE", &name, &(size - 2).to_string(), "~~"]);
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "the key of this hour is there");
+    world.open().await;
+    let refused = mint_with_code(&world).await;
+    assert!(is_refused_for_its_code(&refused), "{}", refused.json());
+    until("the event", || logged(&world, "epoch_nodes_unusable")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_keeps_what_it_is_told_is_used_for_no_code_and_readiness_says_why() {
     let keeping = redis_server::Options { persistence: Persistence::EverySecond, ..Default::default() };
