@@ -102,6 +102,9 @@ impl Collector {
         http.set_connect_timeout(Some(settings.timeout));
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(60));
+        // One that vanished without a word would be written to until the kernel gives it up.
+        client.timer(TokioTimer::new()).http2_keep_alive_while_idle(true);
+        client.http2_keep_alive_interval(Duration::from_secs(10)).http2_keep_alive_timeout(settings.timeout);
         let connector = match settings.protocol {
             Protocol::Grpc => {
                 client.http2_only(true);
