@@ -32,7 +32,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// How to write to one merchant, worked out at start.
 pub(super) struct Destination {
     merchant: MerchantId,
-    scheme: Scheme,
+    pub(super) scheme: Scheme,
     authority: Authority,
     /// The base URL's path, without a trailing slash.
     prefix: String,

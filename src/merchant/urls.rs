@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
-use http::uri::Scheme;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -41,7 +40,6 @@ struct Former {
 /// The way to one base URL.
 pub(super) struct Pool {
     url: BaseUrl,
-    scheme: Option<Scheme>,
     pub destination: Destination,
     pub client: Arc<MerchantClient>,
     /// None of a former one.
@@ -85,25 +83,38 @@ impl Urls {
         if let Some(pool) = self.pool(url) {
             return Some(pool);
         }
-        let former = &mut *self.former.lock();
-        former.retain(|former| former.used.elapsed() < FORMER_KEPT);
-        if let Some(known) = former.iter_mut().find(|former| former.pool.url == *url) {
-            known.used = Instant::now();
-            return Some(Arc::clone(&known.pool));
+        if let Some(known) = self.known_former(url) {
+            return Some(known);
         }
         let uri: Uri = url.as_str().parse().ok()?;
-        // With what the present ones are connected with: no file is read for it.
-        let like = self.pools.iter().find(|pool| pool.scheme == uri.scheme().cloned());
+        // With what the present ones are connected with: no file is read for it, but for another scheme.
+        let like = self.pools.iter().find(|pool| Some(&pool.destination.scheme) == uri.scheme());
         let client = like.map(|like| {
             let connector = like.client.connector().clone();
             Arc::new(client(connector, &merchant.endpoint.at(uri.clone()), merchant, &self.settings))
         });
         let pool = Arc::new(Pool::new(merchant, &uri, &self.settings, client, None).ok()?);
-        if former.len() >= MOST_FORMER {
-            former.remove(0);
+        // Behind the lock again: whoever else made one meanwhile has connections on it.
+        if let Some(known) = self.known_former(url) {
+            return Some(known);
+        }
+        let former = &mut *self.former.lock();
+        if former.len() >= MOST_FORMER
+            && let Some(oldest) = former.iter().enumerate().min_by_key(|(_, former)| former.used)
+        {
+            let (oldest, _) = oldest;
+            former.remove(oldest);
         }
         former.push(Former { pool: Arc::clone(&pool), used: Instant::now() });
         Some(pool)
+    }
+
+    fn known_former(&self, url: &BaseUrl) -> Option<Arc<Pool>> {
+        let former = &mut *self.former.lock();
+        former.retain(|former| former.used.elapsed() < FORMER_KEPT);
+        let known = former.iter_mut().find(|former| former.pool.url == *url)?;
+        known.used = Instant::now();
+        Some(Arc::clone(&known.pool))
     }
 }
 
@@ -117,7 +128,6 @@ impl Pool {
     ) -> Result<Self, SetupReason> {
         let destination = Destination::new(merchant, base_url)?;
         let url = base_url_text(base_url);
-        let scheme = base_url.scheme().cloned();
         let client = match known {
             Some(known) => known,
             None => {
@@ -128,7 +138,7 @@ impl Pool {
                 Arc::new(client(connector, endpoint, merchant, settings))
             }
         };
-        Ok(Self { url, scheme, destination, client, made_from })
+        Ok(Self { url, destination, client, made_from })
     }
 }
 
