@@ -120,6 +120,7 @@ impl Gateway {
         let doubts = Doubts {
             upstreams: Arc::clone(&upstreams),
             evidence: Arc::clone(&evidence),
+            replays: Arc::clone(&replays),
             claims: Arc::clone(&claims),
             desk: Arc::clone(&desk),
         };

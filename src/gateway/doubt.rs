@@ -10,6 +10,7 @@ use super::completion::Completion;
 use super::evidence::{Evidence, Weighed};
 use super::parts::Desk;
 use super::refusal::{Internal, Refusal};
+use super::replays::Replays;
 use super::reply::Reply;
 use super::session_read::SessionRead;
 use super::session_reads::{Doubtful, Pace, Reader, Turn};
@@ -28,6 +29,7 @@ const CLAIM_CHARS: usize = 32;
 pub(super) struct Doubts {
     pub upstreams: Arc<Upstreams>,
     pub evidence: Arc<Evidence>,
+    pub replays: Arc<Replays>,
     pub claims: Arc<Claims>,
     pub desk: Arc<Desk>,
 }
@@ -57,6 +59,14 @@ struct Found {
     reader: Option<Reader>,
 }
 
+/// What a look for what became of a claim finds.
+enum Look {
+    /// The session, and the place that its read holds.
+    Read(Found, Option<Permit>),
+    /// The answer, which was kept meanwhile.
+    Answered(Reply),
+}
+
 impl Found {
     /// Lets those go on who wait for it.
     fn told(self, pace: Pace) -> Arc<SessionRead> {
@@ -82,7 +92,10 @@ impl Doubts {
 
     async fn resume_open(&self, completion: Box<Completion>, doubtful: Doubtful) -> Result<Resumed, Refusal> {
         let Completion { call, merchant, session, record_set, claim, .. } = &*completion;
-        let (found, place) = self.read_in_doubt(&completion, &doubtful).await?;
+        let (found, place) = match self.read_in_doubt(&completion, &doubtful).await? {
+            Look::Read(found, place) => (found, place),
+            Look::Answered(reply) => return Ok(Resumed::Answered(reply)),
+        };
         let Some(observation) = found.read.observation() else {
             let read = found.told(Pace::Kept);
             // Who shared it has nothing to add.
@@ -92,13 +105,20 @@ impl Doubts {
             return Err(self.upstreams.still_unknown(record_set, &doubtful));
         };
         let weighed = self.evidence.of_doubt(call, merchant, session, record_set, claim, &observation).await;
+        let has_charged =
+            matches!(weighed, Ok(Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _)));
+        // What was read for somebody else, in another version or language, is no answer to this agent.
+        if has_charged && found.read.speaks_to(call) {
+            return self.keep_as_answer(&completion, found).await.map(Resumed::Answered);
+        }
         let read = found.told(match &weighed {
             Err(_) | Ok(Weighed::Settled(Settlement::Held, _)) => Pace::Kept,
             Ok(Weighed::HadCharged | Weighed::Settled(..)) => Pace::Ended,
         });
         match weighed? {
             Weighed::HadCharged | Weighed::Settled(Settlement::Charged, _) => {
-                self.answer_from_read(&completion, &read).await.map(Resumed::Answered)
+                let way = Way::From(read.shown_at.url.clone());
+                self.answer_of_charged(&completion, way).await.map(Resumed::Answered)
             }
             Weighed::Settled(Settlement::Released | Settlement::Stale | Settlement::ChargedLate, _) => {
                 Ok(Resumed::Anew(renewed(completion, false)?, place))
@@ -132,12 +152,8 @@ impl Doubts {
 
     /// Reads the session of a claim in doubt, or shares the read of it that is under way: then no place
     /// is held meanwhile. When it is too soon to read it again, the agent is told how much.
-    async fn read_in_doubt(
-        &self,
-        completion: &Completion,
-        doubtful: &Doubtful,
-    ) -> Result<(Found, Option<Permit>), Refusal> {
-        let Completion { call, merchant, session, record_set, .. } = completion;
+    async fn read_in_doubt(&self, completion: &Completion, doubtful: &Doubtful) -> Result<Look, Refusal> {
+        let Completion { call, merchant, session, operation, record_set, .. } = completion;
         let until = deadline(merchant);
         let unknown = || self.upstreams.still_unknown(record_set, doubtful);
         loop {
@@ -145,13 +161,18 @@ impl Doubts {
                 self.upstreams.reads.turn(record_set.session_key(), Some(doubtful), self.desk.clock.steady());
             match turn {
                 Turn::Ours(reader) => {
+                    // Since this agent's records were looked at another's read may have ended the claim, and
+                    // its answer been kept: before that nobody else had a turn.
+                    if let Some(reply) = self.replays.answered_meanwhile(operation, record_set).await? {
+                        return Ok(Look::Answered(reply));
+                    }
                     let place = self.upstreams.place(call, merchant)?;
                     let read =
                         Arc::new(self.upstreams.read_for(call, merchant, &doubtful.way, session).await);
-                    return Ok((Found { read, reader: Some(reader) }, Some(place)));
+                    return Ok(Look::Read(Found { read, reader: Some(reader) }, Some(place)));
                 }
                 Turn::Theirs(under_way) => match under_way.result(until).await {
-                    Some(read) => return Ok((Found { read, reader: None }, None)),
+                    Some(read) => return Ok(Look::Read(Found { read, reader: None }, None)),
                     None if until.has_passed() => return Err(unknown()),
                     None => {}
                 },
@@ -160,28 +181,19 @@ impl Doubts {
         }
     }
 
-    /// The claim is known to have charged. What was read for somebody else, in another version or
-    /// language, is no answer to this agent.
-    async fn answer_from_read(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
-        if read.speaks_to(&completion.call) {
-            self.keep_as_answer(completion, read).await
-        } else {
-            self.answer_of_charged(completion, Way::From(read.shown_at.url.clone())).await
-        }
-    }
-
     /// The claim is known to have charged, its answer was lost: the session as it stands now is the
     /// answer, and is kept.
     async fn answer_of_charged(&self, completion: &Completion, way: Way) -> Result<Reply, Refusal> {
         let doubtful = Doubtful::charged(&completion.claim, way);
-        let (found, _place) = self.read_in_doubt(completion, &doubtful).await?;
+        let (found, _place) = match self.read_in_doubt(completion, &doubtful).await? {
+            Look::Read(found, place) => (found, place),
+            Look::Answered(reply) => return Ok(reply),
+        };
         match found.read.observation() {
             Some(shown)
                 if shown.lifecycle == Lifecycle::Completed && found.read.speaks_to(&completion.call) =>
             {
-                let kept = self.keep_as_answer(completion, &found.read).await;
-                found.told(if kept.is_ok() { Pace::Ended } else { Pace::Kept });
-                kept
+                self.keep_as_answer(completion, found).await
             }
             _ => {
                 found.told(Pace::Kept);
@@ -190,7 +202,14 @@ impl Doubts {
         }
     }
 
-    async fn keep_as_answer(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
+    /// The session as it was read is the answer. Who waits for the read is told once that is kept.
+    async fn keep_as_answer(&self, completion: &Completion, found: Found) -> Result<Reply, Refusal> {
+        let kept = self.keep_read(completion, &found.read).await;
+        found.told(if kept.is_ok() { Pace::Ended } else { Pace::Kept });
+        kept
+    }
+
+    async fn keep_read(&self, completion: &Completion, read: &SessionRead) -> Result<Reply, Refusal> {
         let Completion { merchant, session, operation, record_set, .. } = completion;
         let mut reply = Reply::relayed(&read.exchange)?.decided("charged");
         reply.status = StatusCode::OK;

@@ -11,6 +11,7 @@ use super::reply::Reply;
 use crate::auth::replay::{self, Replay, ReplayCheck, Use};
 use crate::auth::signature::Proof;
 use crate::idempotency::{KeyRecord, Operation, Peek, StoredAnswer, peek};
+use crate::ledger::RecordSet;
 use crate::records::Purpose;
 use crate::records::codec::Loaded;
 use crate::registry::Merchant;
@@ -55,6 +56,21 @@ impl Replays {
             }
         }
         Ok(None)
+    }
+
+    /// The answer to a key that was worked on when it was last looked at, if it has one by now.
+    pub(super) async fn answered_meanwhile(
+        &self,
+        operation: &Operation,
+        record_set: &RecordSet,
+    ) -> Result<Option<Reply>, Refusal> {
+        let snapshot = self.books.ledger.load(record_set).await?;
+        let Some(key) = snapshot.key_record() else { return Ok(None) };
+        let same_body = |record: &KeyRecord| operation.same_body(record);
+        match peek(key.value.as_ref(), same_body, self.books.ledger.moment()) {
+            Peek::Replay(_) => self.kept_answer(operation, Some(key), StatusCode::UNPROCESSABLE_ENTITY).await,
+            Peek::Fresh | Peek::Resume | Peek::InFlight | Peek::Conflict => Ok(None),
+        }
     }
 
     /// Records the call's signature where that is needed; the same signature for another request is
